@@ -1,0 +1,11 @@
+DROP FUNCTION ensure_partitions(text, timestamptz);
+DROP FUNCTION uuid_v7_time(uuid);
+DROP FUNCTION uuid_v7_floor(timestamptz);
+DROP FUNCTION uuid_v7(timestamptz);
+DROP TABLE catalog;
+DROP TABLE duties;
+DROP TABLE leases;
+DROP TABLE workers;
+DROP TABLE scheduled;
+DROP TABLE dispatch;
+DROP TABLE lanes;

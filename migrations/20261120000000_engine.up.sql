@@ -1,0 +1,176 @@
+-- The engine: who works, what is ready, what waits for its time, what is being worked on.
+-- It knows an item only as (lane, item): what an item is, its feature's own tables say.
+
+CREATE TABLE lanes (
+    id   integer GENERATED ALWAYS AS IDENTITY,
+    kind text NOT NULL,
+    CONSTRAINT lanes_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE lanes IS 'Everything that has its own room for work: one row a queue (and, for the hub, one an endpoint). A lane id never comes back.';
+COMMENT ON COLUMN lanes.id IS 'The name of the lane in dispatch, scheduled and leases.';
+COMMENT ON COLUMN lanes.kind IS 'The consumer that runs its items: queue.';
+
+CREATE TABLE dispatch (
+    lane    integer  NOT NULL,
+    rank    smallint NOT NULL,
+    seq     bigint GENERATED ALWAYS AS IDENTITY (CACHE 1),
+    item    uuid     NOT NULL,
+    attempt smallint NOT NULL DEFAULT 0,
+    CONSTRAINT dispatch_pkey PRIMARY KEY (lane, rank, seq),
+    CONSTRAINT dispatch_attempt_not_negative CHECK (attempt >= 0)
+) WITH (
+    -- Rows live for milliseconds: vacuum early, and never stop to rest.
+    autovacuum_vacuum_scale_factor = 0.0,
+    autovacuum_vacuum_threshold = 20000,
+    autovacuum_vacuum_insert_threshold = -1,
+    autovacuum_vacuum_cost_delay = 0
+);
+COMMENT ON TABLE dispatch IS 'Items that may be claimed now. The claim deletes the row; only a retry or a reclaim writes it again.';
+COMMENT ON COLUMN dispatch.lane IS 'The lane the item waits in.';
+COMMENT ON COLUMN dispatch.rank IS 'The negated priority, so that the order of the key is the order of the claim.';
+COMMENT ON COLUMN dispatch.seq IS 'Push order within a rank.';
+COMMENT ON COLUMN dispatch.item IS 'The item, in its feature''s table.';
+COMMENT ON COLUMN dispatch.attempt IS 'How many attempts have been made; the claim counts the next one.';
+
+CREATE TABLE scheduled (
+    run_at  timestamptz NOT NULL,
+    lane    integer     NOT NULL,
+    rank    smallint    NOT NULL,
+    item    uuid        NOT NULL,
+    attempt smallint    NOT NULL DEFAULT 0,
+    CONSTRAINT scheduled_pkey PRIMARY KEY (run_at, item),
+    CONSTRAINT scheduled_attempt_not_negative CHECK (attempt >= 0)
+);
+COMMENT ON TABLE scheduled IS 'Items that wait for their time (delay, backoff). Promoted to dispatch in batches, so that a million of them cost the claim nothing.';
+COMMENT ON COLUMN scheduled.run_at IS 'Not before this moment, by the database''s clock.';
+COMMENT ON COLUMN scheduled.lane IS 'As in dispatch.';
+COMMENT ON COLUMN scheduled.rank IS 'As in dispatch.';
+COMMENT ON COLUMN scheduled.item IS 'As in dispatch.';
+COMMENT ON COLUMN scheduled.attempt IS 'As in dispatch.';
+
+CREATE TABLE workers (
+    id         uuid        NOT NULL,
+    name       text        NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    heartbeat  timestamptz NOT NULL DEFAULT now(),
+    lease      interval    NOT NULL,
+    capacity   integer     NOT NULL,
+    CONSTRAINT workers_pkey PRIMARY KEY (id),
+    CONSTRAINT workers_lease_positive CHECK (lease > interval '0')
+) WITH (fillfactor = 50);
+COMMENT ON TABLE workers IS 'One row a worker process that lives, renewed by one small UPDATE.';
+COMMENT ON COLUMN workers.id IS 'Made anew whenever the process registers: a worker that was given up never comes back under its old id.';
+COMMENT ON COLUMN workers.name IS 'Host and process, for people.';
+COMMENT ON COLUMN workers.started_at IS 'When it registered.';
+COMMENT ON COLUMN workers.heartbeat IS 'When it last said that it lives.';
+COMMENT ON COLUMN workers.lease IS 'How long after a heartbeat it still counts as alive.';
+COMMENT ON COLUMN workers.capacity IS 'How many items it runs at once, over all lanes.';
+
+CREATE TABLE leases (
+    id         bigint GENERATED ALWAYS AS IDENTITY,
+    worker     uuid,
+    expires_at timestamptz,
+    claimed_at timestamptz NOT NULL DEFAULT now(),
+    holder     text,
+    lanes      integer[]   NOT NULL,
+    ranks      smallint[]  NOT NULL,
+    items      uuid[]      NOT NULL,
+    attempts   smallint[]  NOT NULL,
+    CONSTRAINT leases_pkey PRIMARY KEY (id),
+    CONSTRAINT leases_one_way_to_end CHECK ((worker IS NULL) <> (expires_at IS NULL)),
+    CONSTRAINT leases_same_length CHECK (
+        cardinality(items) > 0
+        AND cardinality(lanes) = cardinality(items)
+        AND cardinality(ranks) = cardinality(items)
+        AND cardinality(attempts) = cardinality(items)
+    )
+);
+COMMENT ON TABLE leases IS 'One row a claimed batch. It is the fence: an outcome counts only while the lease that ran it still exists.';
+COMMENT ON COLUMN leases.id IS 'Never comes back, so a late outcome can never meet a newer claim.';
+COMMENT ON COLUMN leases.worker IS 'The process that runs the batch; the lease lives while its heartbeat does.';
+COMMENT ON COLUMN leases.expires_at IS 'For a claim over HTTP instead: lives until then, moved on by the remote worker''s heartbeats.';
+COMMENT ON COLUMN leases.claimed_at IS 'When the attempt began.';
+COMMENT ON COLUMN leases.holder IS 'For a claim over HTTP: the subject of the token that claimed.';
+COMMENT ON COLUMN leases.lanes IS 'The lane of each item.';
+COMMENT ON COLUMN leases.ranks IS 'The rank of each item, for its way back.';
+COMMENT ON COLUMN leases.items IS 'The items of the batch.';
+COMMENT ON COLUMN leases.attempts IS 'The number of this attempt for each item, counted from 1.';
+
+CREATE TABLE duties (
+    name    text        NOT NULL,
+    holder  uuid        NOT NULL,
+    until   timestamptz NOT NULL,
+    last_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT duties_pkey PRIMARY KEY (name)
+);
+COMMENT ON TABLE duties IS 'Work that one process does for all: a leased row, which any process may hold.';
+COMMENT ON COLUMN duties.name IS 'The duty: retention.';
+COMMENT ON COLUMN duties.holder IS 'The process that holds it.';
+COMMENT ON COLUMN duties.until IS 'Another may take it after this moment.';
+COMMENT ON COLUMN duties.last_at IS 'When it was last taken or renewed.';
+
+CREATE TABLE catalog (
+    singleton boolean NOT NULL DEFAULT true,
+    revision  bigint  NOT NULL DEFAULT 1,
+    CONSTRAINT catalog_pkey PRIMARY KEY (singleton),
+    CONSTRAINT catalog_is_one_row CHECK (singleton)
+);
+COMMENT ON TABLE catalog IS 'Counts the changes of definitions, so that every process learns of them with the poll it makes anyway.';
+COMMENT ON COLUMN catalog.singleton IS 'Holds the table to one row.';
+COMMENT ON COLUMN catalog.revision IS 'Grows with every change of a definition.';
+INSERT INTO catalog DEFAULT VALUES;
+
+CREATE FUNCTION uuid_v7(at timestamptz DEFAULT clock_timestamp()) RETURNS uuid
+LANGUAGE plpgsql VOLATILE PARALLEL SAFE AS $$
+BEGIN
+    -- RFC 9562, 5.7: 48 bits of milliseconds, version, 12 random bits, variant, 62 random bits.
+    RETURN encode(
+        set_bit(set_bit(
+            overlay(uuid_send(gen_random_uuid())
+                PLACING substring(int8send((extract(epoch FROM at) * 1000)::bigint) FROM 3)
+                FROM 1 FOR 6),
+            52, 1), 53, 1),
+        'hex')::uuid;
+END $$;
+COMMENT ON FUNCTION uuid_v7(timestamptz) IS 'A UUID of version 7 for this moment, as PostgreSQL 18 has it built in.';
+
+CREATE FUNCTION uuid_v7_floor(at timestamptz) RETURNS uuid
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid;
+END $$;
+COMMENT ON FUNCTION uuid_v7_floor(timestamptz) IS 'The smallest UUID of this moment: the bound of a partition or of a listing.';
+
+CREATE FUNCTION uuid_v7_time(id uuid) RETURNS timestamptz
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN to_timestamp(('x' || lpad(left(replace(id::text, '-', ''), 12), 16, '0'))::bit(64)::bigint / 1000.0);
+END $$;
+COMMENT ON FUNCTION uuid_v7_time(uuid) IS 'The moment inside a UUID of version 7, in milliseconds.';
+
+CREATE FUNCTION ensure_partitions(parent text, upto timestamptz) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    week timestamptz := date_trunc('week', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
+    child text;
+    made integer := 0;
+    strays boolean;
+BEGIN
+    WHILE week < upto LOOP
+        child := parent || '_' || to_char(week AT TIME ZONE 'UTC', 'IYYY_IW');
+        IF to_regclass(child) IS NULL THEN
+            -- Rows that came while no partition was there lie in the default one, and would refuse the
+            -- new one. They are found there just as well: leave the week to it.
+            EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE id >= $1 AND id < $2)', parent || '_default')
+                INTO strays USING uuid_v7_floor(week), uuid_v7_floor(week + interval '7 days');
+            IF NOT strays THEN
+                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
+                    child, parent, uuid_v7_floor(week), uuid_v7_floor(week + interval '7 days'));
+                made := made + 1;
+            END IF;
+        END IF;
+        week := week + interval '7 days';
+    END LOOP;
+    RETURN made;
+END $$;
+COMMENT ON FUNCTION ensure_partitions(text, timestamptz) IS 'Makes the weekly partitions of a table whose id is a UUIDv7, from this week until a moment; gives how many it made.';

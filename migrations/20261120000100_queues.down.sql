@@ -1,0 +1,12 @@
+DROP FUNCTION enqueue(text, json, interval, timestamptz, integer, text);
+DROP VIEW queue_messages;
+DROP TABLE idempotency_keys;
+DROP TABLE attempts;
+DROP TABLE outcomes;
+DROP TABLE messages;
+DROP TABLE queues;
+DROP TYPE message_status;
+DELETE FROM dispatch WHERE lane IN (SELECT id FROM lanes WHERE kind = 'queue');
+DELETE FROM scheduled WHERE lane IN (SELECT id FROM lanes WHERE kind = 'queue');
+DELETE FROM leases WHERE lanes && ARRAY(SELECT id FROM lanes WHERE kind = 'queue');
+DELETE FROM lanes WHERE kind = 'queue';

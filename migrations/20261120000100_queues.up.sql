@@ -1,0 +1,197 @@
+-- Queues: definitions, messages, how each attempt ended.
+-- Messages and outcomes are only ever inserted; what a message's status is, the view says.
+
+CREATE TYPE message_status AS ENUM ('PENDING', 'INPROGRESS', 'COMPLETE', 'ERROR');
+COMMENT ON TYPE message_status IS 'The four words of a message.';
+
+CREATE TABLE queues (
+    id         integer     NOT NULL,
+    name       text        NOT NULL,
+    definition json        NOT NULL,
+    version    bigint      NOT NULL,
+    source     text        NOT NULL DEFAULT 'api',
+    paused_at  timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT queues_pkey PRIMARY KEY (id),
+    CONSTRAINT queues_name_key UNIQUE (name),
+    CONSTRAINT queues_lane_fkey FOREIGN KEY (id) REFERENCES lanes (id),
+    CONSTRAINT queues_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' AND name NOT IN ('system', 'queue')),
+    CONSTRAINT queues_source_known CHECK (source IN ('api', 'file', 'example'))
+);
+COMMENT ON TABLE queues IS 'Queue definitions.';
+COMMENT ON COLUMN queues.id IS 'The queue''s lane. A queue that is deleted and made again has another, so old messages do not come back.';
+COMMENT ON COLUMN queues.name IS 'Its name in the API; system and queue are refused, since their writer roles would be global ones.';
+COMMENT ON COLUMN queues.definition IS 'The definition as it was put: client_id, roles, incoming, handler, options.';
+COMMENT ON COLUMN queues.version IS 'The catalog''s revision at its last change.';
+COMMENT ON COLUMN queues.source IS 'Who wrote it: api, file (a pair in the queues directory) or example.';
+COMMENT ON COLUMN queues.paused_at IS 'Since when nothing is claimed from it; null while it runs.';
+COMMENT ON COLUMN queues.created_at IS 'When it was first defined.';
+COMMENT ON COLUMN queues.updated_at IS 'When it was last defined, paused or resumed.';
+
+CREATE TABLE messages (
+    queue_id  integer  NOT NULL,
+    rank      smallint NOT NULL DEFAULT 0,
+    validated boolean  NOT NULL DEFAULT false,
+    id        uuid     NOT NULL,
+    request   json     NOT NULL,
+    CONSTRAINT messages_pkey PRIMARY KEY (queue_id, id)
+) PARTITION BY RANGE (id);
+COMMENT ON TABLE messages IS 'What was pushed, as it was sent. Weekly partitions by the time inside the id.';
+COMMENT ON COLUMN messages.queue_id IS 'The queue.';
+COMMENT ON COLUMN messages.rank IS 'The negated priority, for a retry by hand.';
+COMMENT ON COLUMN messages.validated IS 'Held against the schema when it was pushed. What SQL enqueues is held against it before it runs.';
+COMMENT ON COLUMN messages.id IS 'UUIDv7: its time is when the message was pushed.';
+COMMENT ON COLUMN messages.request IS 'The body, byte for byte.';
+CREATE TABLE messages_default PARTITION OF messages DEFAULT;
+
+CREATE TABLE outcomes (
+    queue_id    integer        NOT NULL,
+    attempt     smallint       NOT NULL,
+    id          uuid           NOT NULL,
+    lease       bigint         NOT NULL,
+    started_at  timestamptz    NOT NULL,
+    finished_at timestamptz    NOT NULL DEFAULT now(),
+    status      message_status NOT NULL,
+    worker      text,
+    result      json,
+    error       json,
+    logs        json,
+    CONSTRAINT outcomes_pkey PRIMARY KEY (queue_id, id),
+    CONSTRAINT outcomes_terminal CHECK (status IN ('COMPLETE', 'ERROR')),
+    CONSTRAINT outcomes_result_if_complete CHECK ((status = 'COMPLETE') = (result IS NOT NULL)),
+    CONSTRAINT outcomes_error_if_error CHECK ((status = 'ERROR') = (error IS NOT NULL))
+) PARTITION BY RANGE (id);
+COMMENT ON TABLE outcomes IS 'How a message ended: at most one row a message. Partitioned as messages, and dropped with them.';
+COMMENT ON COLUMN outcomes.queue_id IS 'The queue.';
+COMMENT ON COLUMN outcomes.attempt IS 'The attempt that ended it.';
+COMMENT ON COLUMN outcomes.id IS 'The message.';
+COMMENT ON COLUMN outcomes.lease IS 'The claim that ended it.';
+COMMENT ON COLUMN outcomes.started_at IS 'When that attempt was claimed.';
+COMMENT ON COLUMN outcomes.finished_at IS 'When its end was written.';
+COMMENT ON COLUMN outcomes.status IS 'COMPLETE or ERROR.';
+COMMENT ON COLUMN outcomes.worker IS 'Who ran it.';
+COMMENT ON COLUMN outcomes.result IS 'What the handler resolved with; only if COMPLETE (JSON null when it gave nothing).';
+COMMENT ON COLUMN outcomes.error IS 'What the handler rejected with; only if ERROR.';
+COMMENT ON COLUMN outcomes.logs IS 'What the handler logged in that attempt.';
+CREATE TABLE outcomes_default PARTITION OF outcomes DEFAULT;
+
+CREATE TABLE attempts (
+    queue_id    integer     NOT NULL,
+    attempt     smallint    NOT NULL,
+    id          uuid        NOT NULL,
+    lease       bigint      NOT NULL,
+    started_at  timestamptz NOT NULL,
+    finished_at timestamptz NOT NULL DEFAULT now(),
+    worker      text,
+    error       json        NOT NULL,
+    logs        json,
+    CONSTRAINT attempts_pkey PRIMARY KEY (queue_id, id, lease)
+) PARTITION BY RANGE (id);
+COMMENT ON TABLE attempts IS 'Attempts that did not end their message: what was retried, reclaimed or run again by hand.';
+COMMENT ON COLUMN attempts.queue_id IS 'The queue.';
+COMMENT ON COLUMN attempts.attempt IS 'The number of the attempt, counted from 1 (again from 1 after a retry by hand).';
+COMMENT ON COLUMN attempts.id IS 'The message.';
+COMMENT ON COLUMN attempts.lease IS 'The claim that ran it; with the message it names the attempt for ever.';
+COMMENT ON COLUMN attempts.started_at IS 'When it was claimed.';
+COMMENT ON COLUMN attempts.finished_at IS 'When its end was written.';
+COMMENT ON COLUMN attempts.worker IS 'Who ran it.';
+COMMENT ON COLUMN attempts.error IS 'Why it failed.';
+COMMENT ON COLUMN attempts.logs IS 'What the handler logged.';
+CREATE TABLE attempts_default PARTITION OF attempts DEFAULT;
+
+SELECT ensure_partitions(parent, now() + interval '14 days') FROM unnest(ARRAY['messages', 'outcomes', 'attempts']) AS parent;
+
+CREATE TABLE idempotency_keys (
+    queue_id   integer     NOT NULL,
+    key        text        NOT NULL,
+    digest     bytea       NOT NULL,
+    message_id uuid        NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT idempotency_keys_pkey PRIMARY KEY (queue_id, key),
+    CONSTRAINT idempotency_keys_length CHECK (length(key) BETWEEN 1 AND 255)
+);
+COMMENT ON TABLE idempotency_keys IS 'The keys that pushes came with. A key outlives no message: both go when retention is over.';
+COMMENT ON COLUMN idempotency_keys.queue_id IS 'The queue.';
+COMMENT ON COLUMN idempotency_keys.key IS 'The Idempotency-Key header.';
+COMMENT ON COLUMN idempotency_keys.digest IS 'SHA-256 of the body: the same key with another body is refused.';
+COMMENT ON COLUMN idempotency_keys.message_id IS 'The message the first push made.';
+COMMENT ON COLUMN idempotency_keys.created_at IS 'When.';
+CREATE INDEX idempotency_keys_created_at_idx ON idempotency_keys (created_at);
+
+CREATE VIEW queue_messages AS
+SELECT
+    m.queue_id,
+    m.id,
+    q.name AS queue,
+    CASE
+        WHEN o.id IS NOT NULL THEN o.status
+        WHEN EXISTS (SELECT FROM leases AS l WHERE m.id = ANY (l.items)) THEN 'INPROGRESS'
+        ELSE 'PENDING'
+    END::message_status AS status,
+    m.request,
+    o.result,
+    o.error,
+    m.rank,
+    uuid_v7_time(m.id) AS created_at,
+    o.started_at,
+    o.finished_at,
+    o.attempt,
+    o.worker,
+    o.logs
+FROM messages AS m
+JOIN queues AS q ON q.id = m.queue_id
+LEFT JOIN outcomes AS o ON o.queue_id = m.queue_id AND o.id = m.id;
+COMMENT ON VIEW queue_messages IS 'Every message with its status as one word, for reports and for people.';
+
+CREATE FUNCTION enqueue(
+    queue           text,
+    payload         json,
+    delay           interval    DEFAULT NULL,
+    run_at          timestamptz DEFAULT NULL,
+    priority        integer     DEFAULT 0,
+    idempotency_key text        DEFAULT NULL
+) RETURNS uuid
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+AS $$
+#variable_conflict use_variable
+DECLARE
+    lane_id integer;
+    message uuid := uuid_v7();
+    body    bytea := sha256(convert_to(payload::text, 'UTF8'));
+    due     timestamptz := coalesce(run_at, now() + delay);
+    former  record;
+BEGIN
+    IF payload IS NULL THEN
+        RAISE null_value_not_allowed USING MESSAGE = 'payload must not be null';
+    END IF;
+    IF priority IS NULL OR priority NOT BETWEEN -100 AND 100 THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'priority must lie between -100 and 100';
+    END IF;
+    SELECT q.id INTO lane_id FROM queues AS q WHERE q.name = queue;
+    IF NOT FOUND THEN
+        RAISE no_data_found USING MESSAGE = format('there is no queue %L', queue);
+    END IF;
+    IF idempotency_key IS NOT NULL THEN
+        INSERT INTO idempotency_keys AS k (queue_id, key, digest, message_id)
+        VALUES (lane_id, idempotency_key, body, message)
+        ON CONFLICT ON CONSTRAINT idempotency_keys_pkey DO NOTHING;
+        IF NOT FOUND THEN
+            SELECT k.message_id, k.digest INTO former FROM idempotency_keys AS k
+            WHERE k.queue_id = lane_id AND k.key = idempotency_key;
+            IF former.digest <> body THEN
+                RAISE unique_violation USING MESSAGE = 'this idempotency key was used with another payload';
+            END IF;
+            RETURN former.message_id;
+        END IF;
+    END IF;
+    INSERT INTO messages (queue_id, rank, id, request) VALUES (lane_id, -priority, message, payload);
+    IF due IS NULL OR due <= now() THEN
+        INSERT INTO dispatch (lane, rank, item) VALUES (lane_id, -priority, message);
+    ELSE
+        INSERT INTO scheduled (run_at, lane, rank, item) VALUES (due, lane_id, -priority, message);
+    END IF;
+    RETURN message;
+END $$;
+COMMENT ON FUNCTION enqueue(text, json, interval, timestamptz, integer, text) IS 'Pushes a message in the caller''s own transaction: it exists when, and only when, that commits. The queue''s schema is held against it before it runs.';

@@ -1,0 +1,259 @@
+//! Every setting, from the environment, once. A setting that cannot work is refused here, with its name.
+//!
+//! `.env.example` lists the same settings with their defaults; a test holds the two together.
+
+use secrecy::SecretString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The settings of a server.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `DATABASE_URL`: the server to use; absent, the private embedded one.
+    pub database_url: Option<SecretString>,
+    /// `POSTRIDER_DATA_DIR`: the embedded server's cluster and the development secret.
+    pub data_dir: PathBuf,
+    /// `POSTRIDER_LISTEN`: where the API listens.
+    pub listen: SocketAddr,
+    /// `POSTRIDER_DATABASE_SCHEMA`: one instance, one schema.
+    pub schema: String,
+    /// `POSTRIDER_JWT_*` and `POSTRIDER_JWKS_URL`: how tokens are verified.
+    pub jwt: Jwt,
+    /// `POSTRIDER_SECRET_KEY`: encryption at rest.
+    pub secret_key: Option<SecretString>,
+    /// `POSTRIDER_QUEUES_DIR`: definition file pairs, loaded at start and on change.
+    pub queues_dir: Option<PathBuf>,
+    /// `POSTRIDER_EXAMPLES`: whether `examples/` is loaded too.
+    pub examples: bool,
+    /// `POSTRIDER_ALLOW_NETWORKS`: private networks that outbound requests may reach.
+    pub allow_networks: Vec<Network>,
+    /// `POSTRIDER_LEASE`: how long a worker counts as alive after its last heartbeat.
+    pub lease: Duration,
+    /// `POSTRIDER_MAX_BODY`: the largest request body, in bytes.
+    pub max_body: usize,
+    /// `POSTRIDER_HUB_RETRY_BASE` and `POSTRIDER_HUB_RETRY_CAP`: the backoff of deliveries.
+    pub hub_retry: (Duration, Duration),
+    /// `POSTRIDER_JOB_TIMEOUT`: how long a job may take.
+    pub job_timeout: Duration,
+    /// `POSTRIDER_CREDENTIAL_TIMEOUT`: what each request to the owner adds to it.
+    pub credential_timeout: Duration,
+    /// `POSTRIDER_BROADCAST_RETENTION`: how long a broadcast can be read again.
+    pub broadcast_retention: Duration,
+    /// `POSTRIDER_LOG`: a filter such as `info` or `postrider=debug,sqlx=warn`.
+    pub log: String,
+    /// `POSTRIDER_LOG_FORMAT`.
+    pub log_format: LogFormat,
+}
+
+/// How tokens are verified. At most one of the three keys is set.
+#[derive(Debug, Clone, Default)]
+pub struct Jwt {
+    /// `POSTRIDER_JWT_SECRET`: HS256, at least 32 bytes.
+    pub secret: Option<SecretString>,
+    /// `POSTRIDER_JWT_PUBLIC_KEY_FILE`: a PEM file for RS256, ES256 or EdDSA.
+    pub public_key_file: Option<PathBuf>,
+    /// `POSTRIDER_JWKS_URL`: an issuer's key set.
+    pub jwks_url: Option<String>,
+    /// `POSTRIDER_JWT_ISSUER`: `iss` must be this.
+    pub issuer: Option<String>,
+    /// `POSTRIDER_JWT_AUDIENCE`: `aud` must name this.
+    pub audience: Option<String>,
+    /// `POSTRIDER_JWT_REQUIRE_EXP`: whether a token without `exp` is refused.
+    pub require_exp: bool,
+}
+
+impl Jwt {
+    /// Whether any key is configured.
+    pub fn has_key(&self) -> bool {
+        self.secret.is_some() || self.public_key_file.is_some() || self.jwks_url.is_some()
+    }
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A range of addresses in CIDR notation, such as `127.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: std::net::IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// Whether `ip` lies in it.
+    pub fn contains(&self, ip: std::net::IpAddr) -> bool {
+        use std::net::IpAddr::{V4, V6};
+        match (self.address, ip) {
+            (V4(network), V4(ip)) => {
+                let shift = 32 - u32::from(self.prefix);
+                u32::from(network).checked_shr(shift) == u32::from(ip).checked_shr(shift)
+            }
+            (V6(network), V6(ip)) => {
+                let shift = 128 - u32::from(self.prefix);
+                u128::from(network).checked_shr(shift) == u128::from(ip).checked_shr(shift)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a network such as 10.0.0.0/8");
+        let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
+        let address: std::net::IpAddr = address.parse().map_err(|_| wrong())?;
+        let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        if prefix > longest {
+            return Err(wrong());
+        }
+        Ok(Self { address, prefix })
+    }
+}
+
+/// The names of all settings, as `.env.example` lists them.
+pub const SETTINGS: &[&str] = &[
+    "DATABASE_URL",
+    "POSTRIDER_DATA_DIR",
+    "POSTRIDER_LISTEN",
+    "POSTRIDER_DATABASE_SCHEMA",
+    "POSTRIDER_JWT_SECRET",
+    "POSTRIDER_JWT_PUBLIC_KEY_FILE",
+    "POSTRIDER_JWKS_URL",
+    "POSTRIDER_JWT_ISSUER",
+    "POSTRIDER_JWT_AUDIENCE",
+    "POSTRIDER_JWT_REQUIRE_EXP",
+    "POSTRIDER_SECRET_KEY",
+    "POSTRIDER_QUEUES_DIR",
+    "POSTRIDER_EXAMPLES",
+    "POSTRIDER_ALLOW_NETWORKS",
+    "POSTRIDER_LEASE",
+    "POSTRIDER_MAX_BODY",
+    "POSTRIDER_HUB_RETRY_BASE",
+    "POSTRIDER_HUB_RETRY_CAP",
+    "POSTRIDER_JOB_TIMEOUT",
+    "POSTRIDER_CREDENTIAL_TIMEOUT",
+    "POSTRIDER_BROADCAST_RETENTION",
+    "POSTRIDER_LOG",
+    "POSTRIDER_LOG_FORMAT",
+];
+
+impl Config {
+    /// The settings of this process's environment.
+    ///
+    /// # Errors
+    /// Says which setting cannot work, and why.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+    pub fn from_env() -> anyhow::Result<Self> {
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    /// The settings that `lookup` knows; an empty value counts as absent.
+    ///
+    /// # Errors
+    /// Says which setting cannot work, and why.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let get = |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let secret = |name: &str| get(name).map(SecretString::from);
+        let duration = |name: &str, default: &str| {
+            let text = get(name).unwrap_or_else(|| default.to_owned());
+            let duration = humantime::parse_duration(&text)
+                .map_err(|error| anyhow::anyhow!("{name}: `{text}` is not a duration such as 15s: {error}"))?;
+            anyhow::ensure!(duration.subsec_nanos() % 1_000_000 == 0, "{name}: finer than a millisecond");
+            anyhow::ensure!(!duration.is_zero(), "{name} must be longer than nothing");
+            Ok(duration)
+        };
+        let boolean = |name: &str, default: bool| match get(name).as_deref() {
+            None => Ok(default),
+            Some("true" | "1" | "yes" | "on") => Ok(true),
+            Some("false" | "0" | "no" | "off") => Ok(false),
+            Some(other) => Err(anyhow::anyhow!("{name}: `{other}` is neither true nor false")),
+        };
+        let parse_or = |name: &str, default: &str| -> anyhow::Result<SocketAddr> {
+            let text = get(name).unwrap_or_else(|| default.to_owned());
+            text.parse().map_err(|_| anyhow::anyhow!("{name}: `{text}` is not an address such as 127.0.0.1:8080"))
+        };
+
+        let database_url = secret("DATABASE_URL");
+        let jwt = Jwt {
+            secret: secret("POSTRIDER_JWT_SECRET"),
+            public_key_file: get("POSTRIDER_JWT_PUBLIC_KEY_FILE").map(PathBuf::from),
+            jwks_url: get("POSTRIDER_JWKS_URL"),
+            issuer: get("POSTRIDER_JWT_ISSUER"),
+            audience: get("POSTRIDER_JWT_AUDIENCE"),
+            require_exp: boolean("POSTRIDER_JWT_REQUIRE_EXP", true)?,
+        };
+        let keys = [jwt.secret.is_some(), jwt.public_key_file.is_some(), jwt.jwks_url.is_some()];
+        anyhow::ensure!(
+            keys.iter().filter(|set| **set).count() <= 1,
+            "set one of POSTRIDER_JWT_SECRET, POSTRIDER_JWT_PUBLIC_KEY_FILE and POSTRIDER_JWKS_URL: \
+             the key decides the algorithm"
+        );
+        let schema = get("POSTRIDER_DATABASE_SCHEMA").unwrap_or_else(|| "postrider".to_owned());
+        let plain = schema.len() <= 63
+            && schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && schema.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        anyhow::ensure!(
+            plain && !schema.starts_with("pg_"),
+            "POSTRIDER_DATABASE_SCHEMA: `{schema}` must be lower-case letters, digits and _, at most 63"
+        );
+        let lease = duration("POSTRIDER_LEASE", "15s")?;
+        anyhow::ensure!(
+            lease >= Duration::from_secs(2),
+            "POSTRIDER_LEASE: shorter than 2s, the time in which a heartbeat may need to be tried again"
+        );
+        let max_body = get("POSTRIDER_MAX_BODY").unwrap_or_else(|| "1MiB".to_owned());
+        let max_body = max_body
+            .parse::<bytesize::ByteSize>()
+            .map_err(|_| anyhow::anyhow!("POSTRIDER_MAX_BODY: `{max_body}` is not a size such as 1MiB"))?;
+        let max_body = usize::try_from(max_body.as_u64()).unwrap_or(usize::MAX);
+        anyhow::ensure!(
+            (1024..=256 << 20).contains(&max_body),
+            "POSTRIDER_MAX_BODY must lie between 1KiB and 256MiB"
+        );
+        let allow_networks = get("POSTRIDER_ALLOW_NETWORKS")
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .map(|text| text.parse().map_err(|why| anyhow::anyhow!("POSTRIDER_ALLOW_NETWORKS: {why}")))
+            .collect::<anyhow::Result<Vec<Network>>>()?;
+        let log_format = match get("POSTRIDER_LOG_FORMAT").as_deref() {
+            None | Some("auto") => LogFormat::Auto,
+            Some("pretty") => LogFormat::Pretty,
+            Some("json") => LogFormat::Json,
+            Some(other) => anyhow::bail!("POSTRIDER_LOG_FORMAT: `{other}` is none of auto, pretty, json"),
+        };
+        Ok(Self {
+            data_dir: get("POSTRIDER_DATA_DIR").unwrap_or_else(|| "./data".to_owned()).into(),
+            listen: parse_or("POSTRIDER_LISTEN", "127.0.0.1:8080")?,
+            schema,
+            jwt,
+            secret_key: secret("POSTRIDER_SECRET_KEY"),
+            queues_dir: get("POSTRIDER_QUEUES_DIR").map(PathBuf::from),
+            examples: boolean("POSTRIDER_EXAMPLES", database_url.is_none())?,
+            allow_networks,
+            lease,
+            max_body,
+            hub_retry: (duration("POSTRIDER_HUB_RETRY_BASE", "5s")?, duration("POSTRIDER_HUB_RETRY_CAP", "1h")?),
+            job_timeout: duration("POSTRIDER_JOB_TIMEOUT", "300s")?,
+            credential_timeout: duration("POSTRIDER_CREDENTIAL_TIMEOUT", "240s")?,
+            broadcast_retention: duration("POSTRIDER_BROADCAST_RETENTION", "1h")?,
+            log: get("POSTRIDER_LOG").unwrap_or_else(|| "info".to_owned()),
+            log_format,
+            database_url,
+        })
+    }
+}

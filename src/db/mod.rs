@@ -1,0 +1,1 @@
+//! PostgreSQL: pools, transactions, the embedded server, migrations.

@@ -1,0 +1,184 @@
+//! What can go wrong with a request, and how it looks to the client: an RFC 9457 problem document.
+//!
+//! Work that did not succeed is not an error but data: see [`crate::worker`].
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use std::time::Duration;
+
+/// The result of a request.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A refusal or a failure, as the client learns of it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// 400: the request cannot be read.
+    #[error("{0}")]
+    BadRequest(String),
+    /// 401: no token, or one that does not hold.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// 403: a good token without the right.
+    #[error("{0}")]
+    Forbidden(String),
+    /// 404: not there, or not for this caller to see.
+    #[error("{0}")]
+    NotFound(String),
+    /// 409: it contradicts what is stored.
+    #[error("{0}")]
+    Conflict(String),
+    /// 413: the body is larger than the limit, in bytes.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// 415: the body is not of a type that is read here.
+    #[error("{0}")]
+    UnsupportedMediaType(String),
+    /// 422: it can be read, but breaks a rule; every violation is listed.
+    #[error("{0}")]
+    Invalid(String, Vec<Violation>),
+    /// 503: not now; the client may try again after this time.
+    #[error("{0}")]
+    Unavailable(String, Duration),
+    /// The database refused or could not be reached: 503 when it is a passing thing, else 500.
+    #[error("the database")]
+    Database(#[from] sqlx::Error),
+    /// 500: ours to mend. The chain goes to the log; the client sees a fixed title.
+    #[error("internal error")]
+    Internal(#[source] anyhow::Error),
+}
+
+/// One broken rule of a schema or a definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Violation {
+    /// Where: a JSON pointer (RFC 6901) into the submitted document; empty for the whole.
+    pub pointer: String,
+    /// Which rule: the keyword of JSON Schema, or the name of ours.
+    pub keyword: String,
+    /// What is wrong, in words that do not repeat the submitted value.
+    pub message: String,
+}
+
+impl Violation {
+    /// A violation of `keyword` at `pointer`.
+    pub fn new(pointer: impl Into<String>, keyword: &str, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), keyword: keyword.to_owned(), message: message.into() }
+    }
+}
+
+/// An RFC 9457 problem document, `application/problem+json`.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// The kind of problem; `about:blank`, so the status says it.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong with this request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// For a 422, every violation (the first 50).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Violation>,
+}
+
+impl Error {
+    /// A 422 with one violation.
+    pub fn invalid(pointer: impl Into<String>, keyword: &str, message: impl Into<String>) -> Self {
+        Self::Invalid("the document breaks a rule".to_owned(), vec![Violation::new(pointer, keyword, message)])
+    }
+
+    /// A 500 from any failure of ours.
+    pub fn internal(error: impl Into<anyhow::Error>) -> Self {
+        Self::Internal(error.into())
+    }
+
+    /// The HTTP status it becomes.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Invalid(..) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unavailable(..) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Database(error) if is_transient(error) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Database(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable(_, after) => Some(*after),
+            Self::Database(error) if is_transient(error) => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+}
+
+/// Whether trying again later may help: the connection is gone, the server is starting, stopping, full or
+/// out of disk, or the statement lost against another (classes and codes of PostgreSQL's appendix A).
+pub fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        // sqlx reports a server that hangs up in mid-message as a protocol error.
+        sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            code.starts_with("08")      // connection exception
+                || code.starts_with("53")   // insufficient resources: disk full, too many connections
+                || code.starts_with("57")   // operator intervention: shutdown, starting up, statement timeout
+                || code.starts_with("58")   // system error
+                || matches!(code.as_ref(), "40001" | "40P01" | "55P03" | "25006")
+        }),
+        _ => false,
+    }
+}
+
+/// Whether `error` is the violation of the constraint `name`, so that a race has one loser and no
+/// statement needs to look first.
+pub fn is_constraint(error: &sqlx::Error, name: &str) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.constraint() == Some(name))
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let (detail, errors) = if status == StatusCode::INTERNAL_SERVER_ERROR {
+            let chain: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(&self);
+            tracing::error!(error = chain, "request failed");
+            (None, Vec::new())
+        } else {
+            let detail = match &self {
+                Self::Database(error) => {
+                    tracing::warn!(%error, "the database cannot serve this now");
+                    "the database cannot serve this now".to_owned()
+                }
+                other => other.to_string(),
+            };
+            let errors = if let Self::Invalid(_, errors) = &self { errors.clone() } else { Vec::new() };
+            (Some(detail), errors)
+        };
+        let title = status.canonical_reason().unwrap_or("error").to_owned();
+        let problem = Problem { kind: "about:blank", title, status: status.as_u16(), detail, errors };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        let headers = response.headers_mut();
+        if let Some(after) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

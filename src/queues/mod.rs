@@ -1,0 +1,1 @@
+//! Push a message, have it handled, ask for its result.
