@@ -72,7 +72,7 @@ CREATE TABLE leases (
     expires_at timestamptz,
     claimed_at timestamptz NOT NULL DEFAULT now(),
     holder     text,
-    lanes      integer[]   NOT NULL,
+    lane       integer     NOT NULL,
     ranks      smallint[]  NOT NULL,
     items      uuid[]      NOT NULL,
     attempts   smallint[]  NOT NULL,
@@ -80,18 +80,17 @@ CREATE TABLE leases (
     CONSTRAINT leases_one_way_to_end CHECK ((worker IS NULL) <> (expires_at IS NULL)),
     CONSTRAINT leases_same_length CHECK (
         cardinality(items) > 0
-        AND cardinality(lanes) = cardinality(items)
         AND cardinality(ranks) = cardinality(items)
         AND cardinality(attempts) = cardinality(items)
     )
 );
-COMMENT ON TABLE leases IS 'One row a claimed batch. It is the fence: an outcome counts only while the lease that ran it still exists.';
+COMMENT ON TABLE leases IS 'One row a claimed batch of one lane. It is the fence: an outcome counts only while the lease that ran it still exists.';
 COMMENT ON COLUMN leases.id IS 'Never comes back, so a late outcome can never meet a newer claim.';
 COMMENT ON COLUMN leases.worker IS 'The process that runs the batch; the lease lives while its heartbeat does.';
 COMMENT ON COLUMN leases.expires_at IS 'For a claim over HTTP instead: lives until then, moved on by the remote worker''s heartbeats.';
 COMMENT ON COLUMN leases.claimed_at IS 'When the attempt began.';
 COMMENT ON COLUMN leases.holder IS 'For a claim over HTTP: the subject of the token that claimed.';
-COMMENT ON COLUMN leases.lanes IS 'The lane of each item.';
+COMMENT ON COLUMN leases.lane IS 'The lane of the batch.';
 COMMENT ON COLUMN leases.ranks IS 'The rank of each item, for its way back.';
 COMMENT ON COLUMN leases.items IS 'The items of the batch.';
 COMMENT ON COLUMN leases.attempts IS 'The number of this attempt for each item, counted from 1.';

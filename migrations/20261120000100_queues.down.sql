@@ -8,5 +8,5 @@ DROP TABLE queues;
 DROP TYPE message_status;
 DELETE FROM dispatch WHERE lane IN (SELECT id FROM lanes WHERE kind = 'queue');
 DELETE FROM scheduled WHERE lane IN (SELECT id FROM lanes WHERE kind = 'queue');
-DELETE FROM leases WHERE lanes && ARRAY(SELECT id FROM lanes WHERE kind = 'queue');
+DELETE FROM leases WHERE lane IN (SELECT id FROM lanes WHERE kind = 'queue');
 DELETE FROM lanes WHERE kind = 'queue';

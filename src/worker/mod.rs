@@ -1,1 +1,152 @@
-//! Claim, run, settle.
+//! One engine for everything that is claimed: claim, run, settle, retry, reclaim.
+//!
+//! ```text
+//!           push                        claim                      settle
+//! (commit) ───────▶ dispatch ─────────────────▶ leases ─────────────────────▶ the consumer's outcome
+//!                    ▲   ▲      row deleted,            row deleted with its
+//!           promote  │   │      lease row made          last item's outcome
+//!                scheduled ◀────────────────────── retry, reclaim
+//! ```
+//!
+//! The engine knows an item as *(lane, item)*. What an item is, how it is run and how its end is written
+//! is its [`Consumer`]'s: the queues are one, the hub's deliveries another. Nothing is held while an item
+//! runs: no transaction, no connection. The files, one duty each:
+//!
+//! | file | duty |
+//! | --- | --- |
+//! | `claim.rs` | takes due items in batches, for every lane that has room |
+//! | `marks.rs` | where in a lane the dead index entries end |
+//! | `desk.rs` | runs what was claimed, counts the room, stops what must stop |
+//! | `settle.rs` | writes the ends of many items in one fenced transaction |
+//! | `reclaim.rs` | gives back what dead workers held |
+//! | `lease.rs` | registers, renews, registers anew |
+//! | `wake.rs` | tells the claim loop that there is work, here and in other processes |
+//! | `delay.rs` | how long until the next attempt |
+//! | `store.rs` | all SQL of `dispatch`, `scheduled`, `workers`, `leases` |
+
+pub mod delay;
+pub mod store;
+
+mod claim;
+mod desk;
+mod lease;
+mod marks;
+mod reclaim;
+mod settle;
+mod wake;
+
+pub use claim::{Running, Worker};
+pub use settle::Settler;
+pub use wake::Wake;
+
+use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
+use sqlx::postgres::PgConnection;
+use std::future::Future;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// One item, taken by one claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The fence: an end counts only while this lease exists.
+    pub lease: i64,
+    /// The item's lane.
+    pub lane: i32,
+    /// The item's negated priority.
+    pub rank: i16,
+    /// The item.
+    pub item: Uuid,
+    /// Which attempt this is, counted from 1.
+    pub attempt: i16,
+    /// When it was claimed, by the database's clock.
+    pub claimed_at: DateTime<Utc>,
+}
+
+/// A lane that may be claimed from, and how many of its items may run at once in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lane {
+    /// Its id.
+    pub id: i32,
+    /// The most items at once.
+    pub concurrency: usize,
+}
+
+/// A claimed item, ready to run.
+pub struct Run<O> {
+    /// The claim.
+    pub claim: Claim,
+    /// The attempt. It keeps its own time limit; dropping it stops it.
+    pub attempt: BoxFuture<'static, O>,
+}
+
+/// An attempt that has ended.
+#[derive(Debug)]
+pub struct Ended<O> {
+    /// The claim that ran it.
+    pub claim: Claim,
+    /// How it ended; `None` when it was stopped since nobody wants its end any more.
+    pub outcome: Option<O>,
+}
+
+/// An item that goes back to be claimed again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Again {
+    /// Its lane.
+    pub lane: i32,
+    /// Its negated priority.
+    pub rank: i16,
+    /// The item.
+    pub item: Uuid,
+    /// How many attempts count so far.
+    pub attempt: i16,
+    /// How long it waits, at millisecond precision; zero is at once.
+    pub after: Duration,
+}
+
+/// What a settlement did.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// How many of the ends were written.
+    pub written: usize,
+    /// What is to be claimed again.
+    pub again: Vec<Again>,
+}
+
+/// Claims and processes one kind of work.
+pub trait Consumer: Send + Sync + 'static {
+    /// How an attempt ends.
+    type Outcome: Send + Sync + 'static;
+
+    /// Reads the definitions again, since the catalog's revision is now another.
+    fn refresh(&self, revision: i64) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    /// The lanes it would claim from now.
+    fn lanes(&self) -> Vec<Lane>;
+
+    /// Whether this lane is its own, paused or not.
+    fn owns(&self, lane: i32) -> bool;
+
+    /// Reads what the claimed items need and makes them ready to run. An item that is not there any more is
+    /// left out.
+    fn load(&self, claims: Vec<Claim>) -> impl Future<Output = sqlx::Result<Vec<Run<Self::Outcome>>>> + Send;
+
+    /// Writes how attempts ended (each has an outcome), in the transaction that holds their leases. What is
+    /// already written is not written again: a settlement whose commit was cut off is repeated.
+    fn settle(
+        &self,
+        tx: &mut PgConnection,
+        ended: &[&Ended<Self::Outcome>],
+    ) -> impl Future<Output = sqlx::Result<Settled>> + Send;
+
+    /// How an attempt ends whose end the database will not take (a result that it cannot parse, say).
+    fn refused(&self, error: &sqlx::Error) -> Self::Outcome;
+
+    /// Of the items of a dead lease, those whose attempt has not ended, each with the end that a lost worker
+    /// gives it. The lease is locked; this is a statement after that one.
+    fn lost(
+        &self,
+        tx: &mut PgConnection,
+        claims: Vec<Claim>,
+    ) -> impl Future<Output = sqlx::Result<Vec<Ended<Self::Outcome>>>> + Send;
+}

@@ -1,0 +1,60 @@
+//! Makes ids: UUIDs of version 7 whose time is the database's, whatever this machine's clock says.
+
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use std::time::Instant;
+use uuid::{ContextV7, Timestamp, Uuid};
+
+/// The maker of ids of one process. Ids of one process only grow.
+#[derive(Debug, Default)]
+pub struct Ids {
+    context: Mutex<ContextV7>,
+    clock: Mutex<Option<(DateTime<Utc>, Instant)>>,
+}
+
+impl Ids {
+    /// The database said that it is `now`. Told at the start and with every heartbeat.
+    pub fn set_clock(&self, now: DateTime<Utc>) {
+        *self.clock.lock() = Some((now, Instant::now()));
+    }
+
+    /// The database's time, as last heard plus what has passed since; `None` before it was heard.
+    pub fn now(&self) -> Option<DateTime<Utc>> {
+        let heard = *self.clock.lock();
+        heard.map(|(then, at)| then + at.elapsed())
+    }
+
+    /// A new id. Before the database has been heard (a process that never reached it) the time is 0, which
+    /// the default partition takes.
+    pub fn next(&self) -> Uuid {
+        let now = self.now().unwrap_or_default();
+        let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
+        let context = self.context.lock();
+        Uuid::new_v7(Timestamp::from_unix(&*context, seconds, now.timestamp_subsec_nanos()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_only_grow_and_carry_the_databases_time() {
+        let ids = Ids::default();
+        let then = DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default();
+        ids.set_clock(then);
+        let made: Vec<Uuid> = (0..1000).map(|_| ids.next()).collect();
+        assert!(made.windows(2).all(|pair| pair[0] < pair[1]));
+        let (seconds, _) = made[0].get_timestamp().map_or((0, 0), |time| time.to_unix());
+        assert!((1_800_000_000..1_800_000_060).contains(&seconds));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_make_smaller_ids() {
+        let ids = Ids::default();
+        ids.set_clock(DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default());
+        let before = ids.next();
+        ids.set_clock(DateTime::from_timestamp(1_700_000_000, 0).unwrap_or_default());
+        assert!(before < ids.next());
+    }
+}

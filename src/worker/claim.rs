@@ -1,0 +1,382 @@
+//! The claim loop: takes due items for every lane that has room, and sleeps when there is nothing.
+
+use super::desk::{Desk, DeskOf, Floor};
+use super::lease::Registration;
+use super::marks::Marks;
+use super::reclaim::reclaim;
+use super::settle::Settler;
+use super::store::{self, Pulse, Wanted};
+use super::{Claim, Consumer, Wake, wake};
+use crate::db::Database;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+/// The most items of one lane in one claim.
+const LANE_BATCH: usize = 500;
+/// The most items that are promoted at once.
+const PROMOTE_BATCH: i64 = 1000;
+/// The pause between two looks at the database grows from the first to the last while nothing is found.
+const SHORTEST_LOOK: Duration = Duration::from_millis(50);
+const LONGEST_LOOK: Duration = Duration::from_millis(1400);
+
+/// The engine of one process, before it runs.
+pub struct Worker {
+    db: Database,
+    floor: Arc<Floor>,
+    registration: Arc<Registration>,
+    desks: Vec<Arc<dyn Desk>>,
+    loops: TaskTracker,
+    settled: Vec<Box<dyn Fn() -> bool + Send + Sync>>,
+}
+
+impl Worker {
+    /// An engine that runs at most `capacity` items at once; its workers row lives for `lease` after each
+    /// heartbeat.
+    pub fn new(db: Database, name: String, lease: Duration, capacity: usize) -> Self {
+        Self {
+            db,
+            floor: Arc::new(Floor::new(Arc::default())),
+            registration: Arc::new(Registration::new(name, lease, capacity)),
+            desks: Vec::new(),
+            loops: TaskTracker::new(),
+            settled: Vec::new(),
+        }
+    }
+
+    /// The bell to ring when there is work.
+    pub fn wake(&self) -> Arc<Wake> {
+        Arc::clone(&self.floor.wake)
+    }
+
+    /// Adds a consumer; gives where its ends go, for claims made over HTTP.
+    pub fn add<C: Consumer>(&mut self, consumer: Arc<C>) -> Settler<C::Outcome> {
+        let (settler, run) =
+            Settler::new(Arc::clone(&consumer), self.db.worker.clone(), Arc::clone(&self.floor.wake));
+        self.loops.spawn(run);
+        let watched = settler.clone();
+        self.settled.push(Box::new(move || watched.is_idle()));
+        self.desks.push(Arc::new(DeskOf { consumer, settler: settler.clone() }));
+        settler
+    }
+
+    /// Starts the loops. `beat` is called after every round of the claim loop, so that a loop that hangs is
+    /// seen.
+    pub fn start(self, beat: impl Fn() + Send + Sync + 'static) -> Running {
+        let stop = CancellationToken::new();
+        let (db, floor, registration) = (self.db, self.floor, self.registration);
+        let tasks = TaskTracker::new();
+        let channel = wake::channel(&db.schema);
+        {
+            let (db, floor, registration, stop) = (db.clone(), floor.clone(), registration.clone(), stop.clone());
+            tasks.spawn(async move { registration.keep(&db, &floor, &stop).await });
+        }
+        {
+            let (db, floor, stop, channel) = (db.clone(), floor.clone(), stop.clone(), channel.clone());
+            tasks.spawn(async move { floor.wake.notify_others(&db.worker, &channel, &stop).await });
+        }
+        {
+            let (db, floor, stop) = (db.clone(), floor.clone(), stop.clone());
+            let wake = floor.wake.clone();
+            tasks.spawn(async move {
+                wake.listen(&db.worker, &channel, |item| floor.stop(item), &stop).await;
+            });
+        }
+        let running = Running {
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+            loops: self.loops,
+            floor: floor.clone(),
+            registration: registration.clone(),
+            db: db.clone(),
+            desks: self.desks.clone(),
+            settled: self.settled,
+        };
+        let state = Claims {
+            db,
+            floor,
+            registration,
+            desks: self.desks,
+            marks: Marks::new(Instant::now()),
+            hungry: HashSet::new(),
+            unsure: HashSet::new(),
+            due: None,
+            next_look: Instant::now(),
+            pause: SHORTEST_LOOK,
+            revision: 0,
+        };
+        tasks.spawn(async move { state.run(&stop, &beat).await });
+        running
+    }
+}
+
+/// A running engine.
+pub struct Running {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    loops: TaskTracker,
+    floor: Arc<Floor>,
+    registration: Arc<Registration>,
+    db: Database,
+    desks: Vec<Arc<dyn Desk>>,
+    settled: Vec<Box<dyn Fn() -> bool + Send + Sync>>,
+}
+
+impl Running {
+    /// Stops the attempt of an item whose end nobody wants any more, here and, when it is leased elsewhere,
+    /// there.
+    pub async fn stop_item(&self, item: Uuid) {
+        self.floor.stop(item);
+        match store::is_leased(&self.db.worker, item).await {
+            Ok(true) => {
+                let channel = wake::channel(&self.db.schema);
+                drop(wake::notify(&self.db.worker, &channel, &item.to_string()).await);
+            }
+            Ok(false) => {}
+            Err(error) => tracing::debug!(%error, "cannot tell other processes to stop an item"),
+        }
+    }
+
+    /// Waits until nothing is ready, running, overdue or unwritten. What is scheduled for later stays.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn idle(&self) -> sqlx::Result<()> {
+        loop {
+            let lanes: Vec<i32> = self.desks.iter().flat_map(|desk| desk.lanes()).map(|lane| lane.id).collect();
+            let pulse = store::pulse(&self.db.worker, &lanes).await?;
+            let overdue = pulse.next_due.is_some_and(|seconds| seconds <= 0.0);
+            let quiet = pulse.ready.is_empty() && !overdue && !pulse.dead_leases;
+            if quiet && self.floor.busy().1 == 0 && self.settled.iter().all(|idle| idle()) {
+                return Ok(());
+            }
+            if !quiet {
+                self.floor.wake.look();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// How many items are claimed here and not ended.
+    pub fn busy(&self) -> usize {
+        self.floor.busy().1
+    }
+
+    /// Stops claiming, lets what runs finish for at most `grace`, writes the ends, gives the rest back.
+    pub async fn stop(self, grace: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.floor.tracker.close();
+        if tokio::time::timeout(grace, self.floor.tracker.wait()).await.is_err() {
+            let stopped = self.floor.abandon();
+            tracing::warn!(handlers = stopped, "the grace period is over: what still runs is given back");
+        }
+        drop(self.desks);
+        let written = async {
+            while !self.settled.iter().all(|idle| idle()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        drop(tokio::time::timeout(Duration::from_secs(5), written).await);
+        self.loops.close();
+        self.registration.leave(&self.db).await;
+    }
+}
+
+/// What the claim loop knows.
+struct Claims {
+    db: Database,
+    floor: Arc<Floor>,
+    registration: Arc<Registration>,
+    desks: Vec<Arc<dyn Desk>>,
+    marks: Marks,
+    /// Lanes that may have something to claim.
+    hungry: HashSet<i32>,
+    /// Lanes whose last claim found less than it asked for, but did not look below the mark.
+    unsure: HashSet<i32>,
+    /// When the next scheduled item is due, as far as known.
+    due: Option<Instant>,
+    next_look: Instant,
+    pause: Duration,
+    revision: i64,
+}
+
+impl Claims {
+    async fn run(mut self, stop: &CancellationToken, beat: &(impl Fn() + Send + Sync)) {
+        let mut failures = 0u32;
+        while !stop.is_cancelled() {
+            match self.round().await {
+                Ok(true) => {
+                    failures = 0;
+                    beat();
+                }
+                Ok(false) => {
+                    failures = 0;
+                    beat();
+                    stop.run_until_cancelled(self.rest()).await;
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!(%error, failures, "cannot claim; trying again");
+                    let pause = Duration::from_millis(50 * (1 << failures.min(5)));
+                    stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+                    self.next_look = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// One round: does what there is to do, and says whether there may be more.
+    async fn round(&mut self) -> sqlx::Result<bool> {
+        self.hear();
+        let Some(worker) = self.registration.current() else { return Ok(false) };
+        let now = Instant::now();
+        if now >= self.next_look {
+            self.look().await?;
+        }
+        if self.due.is_some_and(|due| now >= due) {
+            self.promote().await?;
+        }
+        let sweep = self.marks.sweep_is_due(now);
+        let wanted = self.wanted(sweep);
+        if wanted.is_empty() {
+            return Ok(false);
+        }
+        let taken = store::claim(&self.db.worker, worker, &wanted).await?;
+        if sweep {
+            let done = Instant::now();
+            self.marks.swept(done, done - now);
+        }
+        let mut counts: HashMap<i32, i32> = HashMap::new();
+        let mut claims: HashMap<i32, Vec<Claim>> = HashMap::new();
+        for taken in taken {
+            let claim = taken.claim;
+            *counts.entry(claim.lane).or_insert(0) += 1;
+            self.marks.taken(claim.lane, (claim.rank, taken.seq));
+            claims.entry(claim.lane).or_default().push(claim);
+        }
+        for Wanted { lane, room, .. } in &wanted {
+            if counts.get(lane).copied().unwrap_or(0) < *room {
+                self.hungry.remove(lane);
+                if sweep { self.unsure.remove(lane) } else { self.unsure.insert(*lane) };
+            }
+        }
+        self.start(claims);
+        if !counts.is_empty() {
+            self.pause = SHORTEST_LOOK;
+        }
+        Ok(true)
+    }
+
+    fn hear(&mut self) {
+        let news = self.floor.wake.take();
+        for (lane, rank) in news.ready {
+            self.marks.made(lane, rank);
+            self.hungry.insert(lane);
+        }
+        if let Some(at) = news.due {
+            self.due = Some(self.due.map_or(at, |due| due.min(at)));
+        }
+        if news.look {
+            self.next_look = Instant::now();
+        }
+    }
+
+    /// What to ask for: of every lane that may have something, as much as can start now.
+    fn wanted(&self, sweep: bool) -> Vec<Wanted> {
+        let (busy, total) = self.floor.busy();
+        let mut left = self.registration.capacity.saturating_sub(total);
+        let mut starving = false;
+        let mut wanted = Vec::new();
+        for lane in self.desks.iter().flat_map(|desk| desk.lanes()) {
+            if !self.hungry.contains(&lane.id) && !(sweep && self.unsure.contains(&lane.id)) {
+                continue;
+            }
+            let free = lane.concurrency.saturating_sub(busy.get(&lane.id).copied().unwrap_or(0));
+            let room = free.min(LANE_BATCH).min(left);
+            if room == 0 {
+                starving = true;
+                continue;
+            }
+            left -= room;
+            let from = if sweep { (i16::MIN, 0) } else { self.marks.of(lane.id) };
+            wanted.push(Wanted { lane: lane.id, room: i32::try_from(room).unwrap_or(i32::MAX), from });
+        }
+        self.floor.wake.set_starving(starving);
+        wanted
+    }
+
+    fn start(&self, claims: HashMap<i32, Vec<Claim>>) {
+        let mut by_desk: Vec<Vec<Claim>> = self.desks.iter().map(|_| Vec::new()).collect();
+        for (lane, claims) in claims {
+            self.floor.reserve(&claims);
+            match self.desks.iter().position(|desk| desk.owns(lane)) {
+                Some(desk) => by_desk[desk].extend(claims),
+                // Its queue was deleted since we asked; the reclaim ends the lease.
+                None => claims.iter().for_each(|claim| self.floor.release(claim.lane)),
+            }
+        }
+        for (desk, claims) in self.desks.iter().zip(by_desk) {
+            if !claims.is_empty() {
+                Arc::clone(desk).start(Arc::clone(&self.floor), claims);
+            }
+        }
+    }
+
+    /// Looks at the database: for work that nobody told of, for the dead, for changed definitions.
+    async fn look(&mut self) -> sqlx::Result<()> {
+        let lanes: Vec<i32> = self.desks.iter().flat_map(|desk| desk.lanes()).map(|lane| lane.id).collect();
+        let Pulse { ready, next_due, dead_leases, revision } = store::pulse(&self.db.worker, &lanes).await?;
+        if revision != self.revision {
+            for desk in &self.desks {
+                desk.refresh(revision).await?;
+            }
+            self.marks.retain(|lane| self.desks.iter().any(|desk| desk.owns(lane)));
+            self.revision = revision;
+            // Lanes that are new to us were not looked at: look again.
+            self.pause = SHORTEST_LOOK;
+            self.next_look = Instant::now();
+            return Ok(());
+        }
+        self.due = next_due.map(|seconds| Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default());
+        self.unsure.extend(ready.iter().copied());
+        self.hungry.extend(ready);
+        if dead_leases {
+            reclaim(&self.db.worker, &self.desks, &self.floor.wake).await?;
+        }
+        // A tenth of jitter, so that processes that started together do not look together.
+        self.next_look = Instant::now() + self.pause.mul_f64(rand::random_range(0.9..=1.1));
+        self.pause = self.pause.mul_f64(1.5).min(LONGEST_LOOK);
+        Ok(())
+    }
+
+    async fn promote(&mut self) -> sqlx::Result<()> {
+        let moved = store::promote(&self.db.worker, PROMOTE_BATCH).await?;
+        let more = i64::try_from(moved.len()).unwrap_or(i64::MAX) == PROMOTE_BATCH;
+        for (lane, rank) in moved {
+            self.marks.made(lane, rank);
+            self.hungry.insert(lane);
+        }
+        // When the next one is due, the next look says; it is soon.
+        self.due = more.then(Instant::now);
+        self.pause = SHORTEST_LOOK;
+        self.next_look = self.next_look.min(Instant::now() + SHORTEST_LOOK);
+        Ok(())
+    }
+
+    /// Sleeps until something rings, falls due, or it is time to look.
+    async fn rest(&self) {
+        let mut until = self.next_look;
+        if let Some(due) = self.due {
+            until = until.min(due);
+        }
+        if !self.unsure.is_empty() {
+            until = until.min(self.marks.next_sweep());
+        }
+        drop(tokio::time::timeout_at(until.into(), self.floor.wake.rung()).await);
+    }
+}

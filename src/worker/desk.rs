@@ -1,0 +1,185 @@
+//! Runs what was claimed: makes it ready, counts the room, stops what must stop.
+
+use super::settle::Settler;
+use super::wake::Wake;
+use super::{Claim, Consumer, Ended, Lane, Run, Settled};
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use sqlx::postgres::PgConnection;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::AbortHandle;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+/// What runs in this process, over all consumers.
+#[derive(Debug)]
+pub(super) struct Floor {
+    pub(super) tracker: TaskTracker,
+    pub(super) wake: Arc<Wake>,
+    busy: Mutex<HashMap<i32, usize>>,
+    running: Mutex<HashMap<Uuid, AbortHandle>>,
+}
+
+impl Floor {
+    pub(super) fn new(wake: Arc<Wake>) -> Self {
+        Self { tracker: TaskTracker::new(), wake, busy: Mutex::default(), running: Mutex::default() }
+    }
+
+    /// How many items of each lane are claimed and not ended, and how many of all.
+    pub(super) fn busy(&self) -> (HashMap<i32, usize>, usize) {
+        let busy = self.busy.lock();
+        (busy.clone(), busy.values().sum())
+    }
+
+    /// Takes room for what was just claimed.
+    pub(super) fn reserve(&self, claims: &[Claim]) {
+        let mut busy = self.busy.lock();
+        for claim in claims {
+            *busy.entry(claim.lane).or_insert(0) += 1;
+        }
+    }
+
+    pub(super) fn release(&self, lane: i32) {
+        if let Entry::Occupied(mut count) = self.busy.lock().entry(lane) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        self.wake.room();
+    }
+
+    /// Stops the attempt of an item whose end nobody wants any more.
+    pub(super) fn stop(&self, item: Uuid) {
+        let handle = self.running.lock().remove(&item);
+        if let Some(handle) = handle {
+            handle.abort();
+        }
+    }
+
+    /// Stops every attempt and writes no end: their leases are lost, or about to be.
+    pub(super) fn abandon(&self) -> usize {
+        let running = self.running.lock();
+        for handle in running.values() {
+            handle.abort();
+        }
+        running.len()
+    }
+}
+
+/// The room that one claimed item takes. However its attempt stops, the room comes back.
+struct Slot<O: Send + Sync + 'static> {
+    floor: Arc<Floor>,
+    settler: Settler<O>,
+    claim: Option<Claim>,
+    lane: i32,
+    item: Uuid,
+}
+
+impl<O: Send + Sync + 'static> Slot<O> {
+    fn end(mut self, outcome: Option<O>) {
+        if let Some(claim) = self.claim.take() {
+            self.floor.running.lock().remove(&self.item);
+            self.settler.end(Ended { claim, outcome });
+        }
+    }
+}
+
+impl<O: Send + Sync + 'static> Drop for Slot<O> {
+    fn drop(&mut self) {
+        // Still there: the attempt was aborted. One that `stop` took off the list has ended, without an
+        // outcome. One that is still on it was abandoned: its lease stays for the reclaim to find.
+        if let Some(claim) = self.claim.take()
+            && self.floor.running.lock().remove(&self.item).is_none()
+        {
+            self.settler.end(Ended { claim, outcome: None });
+        }
+        self.floor.release(self.lane);
+    }
+}
+
+/// One consumer as the engine sees it, whatever its outcome is.
+pub(super) trait Desk: Send + Sync {
+    fn refresh(&self, revision: i64) -> BoxFuture<'_, sqlx::Result<()>>;
+    fn lanes(&self) -> Vec<Lane>;
+    fn owns(&self, lane: i32) -> bool;
+    /// Starts what was claimed; room was reserved for it.
+    fn start(self: Arc<Self>, floor: Arc<Floor>, claims: Vec<Claim>);
+    fn reclaim<'a>(&'a self, tx: &'a mut PgConnection, claims: Vec<Claim>) -> BoxFuture<'a, sqlx::Result<Settled>>;
+}
+
+/// The desk of a consumer.
+pub(super) struct DeskOf<C: Consumer> {
+    pub(super) consumer: Arc<C>,
+    pub(super) settler: Settler<C::Outcome>,
+}
+
+impl<C: Consumer> DeskOf<C> {
+    /// Loads the items, however long the database is away: the claims stay ours as long as the lease lives,
+    /// and after that loading finds nothing to run, since their ends would not count.
+    async fn load(&self, claims: &[Claim]) -> Vec<Run<C::Outcome>> {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match self.consumer.load(claims.to_vec()).await {
+                Ok(runs) => return runs,
+                Err(error) => tracing::warn!(%error, items = claims.len(), "cannot load claimed items; trying again"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+}
+
+impl<C: Consumer> Desk for DeskOf<C> {
+    fn refresh(&self, revision: i64) -> BoxFuture<'_, sqlx::Result<()>> {
+        Box::pin(self.consumer.refresh(revision))
+    }
+
+    fn lanes(&self) -> Vec<Lane> {
+        self.consumer.lanes()
+    }
+
+    fn owns(&self, lane: i32) -> bool {
+        self.consumer.owns(lane)
+    }
+
+    fn start(self: Arc<Self>, floor: Arc<Floor>, claims: Vec<Claim>) {
+        self.settler.open(&claims);
+        let tracker = floor.tracker.clone();
+        tracker.spawn(async move {
+            let mut waiting: HashMap<Uuid, Slot<C::Outcome>> = claims
+                .iter()
+                .map(|claim| {
+                    let (floor, settler) = (Arc::clone(&floor), self.settler.clone());
+                    let (lane, item) = (claim.lane, claim.item);
+                    (item, Slot { floor, settler, claim: Some(claim.clone()), lane, item })
+                })
+                .collect();
+            for Run { claim, attempt } in self.load(&claims).await {
+                let Some(slot) = waiting.remove(&claim.item) else { continue };
+                // The lock is held over the spawn, so that an attempt that ends at once finds itself listed.
+                let mut running = floor.running.lock();
+                let handle = floor.tracker.spawn(async move {
+                    let outcome = attempt.await;
+                    slot.end(Some(outcome));
+                });
+                running.insert(claim.item, handle.abort_handle());
+            }
+            // What is left was deleted before it could run.
+            for slot in waiting.into_values() {
+                slot.end(None);
+            }
+        });
+    }
+
+    fn reclaim<'a>(&'a self, tx: &'a mut PgConnection, claims: Vec<Claim>) -> BoxFuture<'a, sqlx::Result<Settled>> {
+        Box::pin(async move {
+            let lost = self.consumer.lost(&mut *tx, claims).await?;
+            let lost: Vec<_> = lost.iter().collect();
+            if lost.is_empty() { Ok(Settled::default()) } else { self.consumer.settle(tx, &lost).await }
+        })
+    }
+}

@@ -1,0 +1,221 @@
+//! Writes the ends of attempts: many in one transaction, fenced by their leases.
+//!
+//! A group commit without a timer: while one transaction is under way the next ends queue up, and go
+//! together when it is done. A single end waits for nobody.
+
+use super::wake::Wake;
+use super::{Claim, Consumer, Ended, Settled, store};
+use crate::db;
+use crate::error::is_transient;
+use sqlx::postgres::PgPool;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// The most ends in one transaction.
+const BATCH: usize = 1000;
+
+enum Event<O> {
+    /// A lease was taken with this many items.
+    Opened(i64, usize),
+    Ended(Ended<O>, Option<oneshot::Sender<bool>>),
+}
+
+/// Where the ends of one consumer's attempts go.
+#[derive(Debug)]
+pub struct Settler<O> {
+    events: mpsc::UnboundedSender<Event<O>>,
+    pending: Arc<AtomicUsize>,
+}
+
+impl<O> Clone for Settler<O> {
+    fn clone(&self) -> Self {
+        Self { events: self.events.clone(), pending: Arc::clone(&self.pending) }
+    }
+}
+
+impl<O: Send + Sync + 'static> Settler<O> {
+    /// A settler and the loop behind it, which ends when the last clone is gone and all is written.
+    pub(super) fn new<C: Consumer<Outcome = O>>(
+        consumer: Arc<C>,
+        pool: PgPool,
+        wake: Arc<Wake>,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        let (events, received) = mpsc::unbounded_channel();
+        let pending = Arc::new(AtomicUsize::new(0));
+        let settler = Self { events, pending: Arc::clone(&pending) };
+        (settler, Loop { consumer, pool, wake, open: HashMap::new(), pending }.run(received))
+    }
+
+    /// Notes how many items each lease holds, so that the last one's end can close it.
+    pub(super) fn open(&self, claims: &[Claim]) {
+        let mut leases: HashMap<i64, usize> = HashMap::new();
+        for claim in claims {
+            *leases.entry(claim.lease).or_insert(0) += 1;
+        }
+        for (lease, items) in leases {
+            self.send(Event::Opened(lease, items));
+        }
+    }
+
+    /// Writes an end, some time soon.
+    pub(super) fn end(&self, ended: Ended<O>) {
+        self.send(Event::Ended(ended, None));
+    }
+
+    /// Writes an end of a lease that holds one item, and says whether it counted: `false` when the lease did
+    /// not exist any more.
+    ///
+    /// # Errors
+    /// The server is stopping.
+    pub async fn end_now(&self, ended: Ended<O>) -> Result<bool, Stopping> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Event::Ended(ended, Some(reply)));
+        answer.await.map_err(|_| Stopping)
+    }
+
+    /// Whether every end so far is written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.load(Ordering::Acquire) == 0
+    }
+
+    fn send(&self, event: Event<O>) {
+        if matches!(event, Event::Ended(..)) {
+            self.pending.fetch_add(1, Ordering::AcqRel);
+        }
+        // Nobody receives only once the loop was dropped, at the end of the process: the lease is reclaimed.
+        drop(self.events.send(event));
+    }
+}
+
+/// The server is stopping.
+#[derive(Debug, thiserror::Error)]
+#[error("the server is stopping")]
+pub struct Stopping;
+
+struct Loop<C: Consumer> {
+    consumer: Arc<C>,
+    pool: PgPool,
+    wake: Arc<Wake>,
+    /// Items of each open lease whose end is not written yet.
+    open: HashMap<i64, usize>,
+    pending: Arc<AtomicUsize>,
+}
+
+impl<C: Consumer> Loop<C> {
+    async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event<C::Outcome>>) {
+        let mut received = Vec::with_capacity(BATCH);
+        while events.recv_many(&mut received, BATCH).await > 0 {
+            let mut ended = Vec::with_capacity(received.len());
+            let mut replies = Vec::new();
+            for event in received.drain(..) {
+                match event {
+                    Event::Opened(lease, items) => drop(self.open.insert(lease, items)),
+                    Event::Ended(end, reply) => {
+                        replies.extend(reply.map(|reply| (end.claim.lease, reply)));
+                        ended.push(Arc::new(end));
+                    }
+                }
+            }
+            let count = ended.len();
+            if count > 0 {
+                let alive = self.write(ended).await;
+                for (lease, reply) in replies {
+                    drop(reply.send(alive.contains(&lease)));
+                }
+                self.pending.fetch_sub(count, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Writes the ends, however long the database is away: until they are written, or their leases are gone.
+    async fn write(&mut self, mut ended: Vec<Arc<Ended<C::Outcome>>>) -> Vec<i64> {
+        let mut counts: HashMap<i64, usize> = HashMap::new();
+        for end in &ended {
+            *counts.entry(end.claim.lease).or_insert(0) += 1;
+        }
+        let (finished, open): (Vec<i64>, Vec<i64>) = counts.keys().partition(|lease| {
+            // A lease that was never opened here holds one item, claimed over HTTP.
+            self.open.get(lease).is_none_or(|left| *left <= counts[lease])
+        });
+        let mut pause = Duration::from_millis(20);
+        let alive = loop {
+            match self.flush(ended.clone(), finished.clone(), open.clone()).await {
+                Ok(alive) => break alive,
+                Err(error) if is_transient(&error) => {
+                    tracing::warn!(%error, ends = ended.len(), "cannot write ends; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+                Err(error) => {
+                    tracing::error!(%error, ends = ended.len(), "the database refuses a batch of ends; finding the one");
+                    self.replace_refused(&mut ended).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+            }
+        };
+        for (lease, count) in &counts {
+            if let Some(left) = self.open.get_mut(lease) {
+                *left -= (*count).min(*left);
+                if *left == 0 || !alive.contains(lease) {
+                    self.open.remove(lease);
+                }
+            }
+        }
+        alive
+    }
+
+    /// Writes each end alone, leases left open; one that the database will not take gets another.
+    async fn replace_refused(&self, ended: &mut [Arc<Ended<C::Outcome>>]) {
+        for end in ended {
+            match self.flush(vec![Arc::clone(end)], Vec::new(), vec![end.claim.lease]).await {
+                Err(error) if !is_transient(&error) => {
+                    tracing::error!(item = %end.claim.item, %error, "the database will not take this end");
+                    let outcome = Some(self.consumer.refused(&error));
+                    *end = Arc::new(Ended { claim: end.claim.clone(), outcome });
+                }
+                // Written, or to be written with the rest: an end counts once however often it is sent.
+                _ => {}
+            }
+        }
+    }
+
+    async fn flush(
+        &self,
+        ended: Vec<Arc<Ended<C::Outcome>>>,
+        finished: Vec<i64>,
+        open: Vec<i64>,
+    ) -> sqlx::Result<Vec<i64>> {
+        let consumer = Arc::clone(&self.consumer);
+        let wake = Arc::clone(&self.wake);
+        let (alive, settled) = db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {
+            Box::pin(async move {
+                let alive = store::fence(tx, &finished, &open).await?;
+                let ours: Vec<&Ended<C::Outcome>> = ended
+                    .iter()
+                    .map(Arc::as_ref)
+                    .filter(|end| end.outcome.is_some() && alive.contains(&end.claim.lease))
+                    .collect();
+                let lost = ended.iter().filter(|end| !alive.contains(&end.claim.lease)).count();
+                if lost > 0 {
+                    tracing::warn!(items = lost, "lost claims: these ends came too late and change nothing");
+                }
+                let settled = if ours.is_empty() { Settled::default() } else { consumer.settle(tx, &ours).await? };
+                store::put_back(tx, &settled.again).await?;
+                Ok((alive, settled))
+            })
+        })
+        .await?;
+        for again in settled.again {
+            if again.after.is_zero() {
+                wake.ready(again.lane, again.rank);
+            } else {
+                wake.due_after(again.after);
+            }
+        }
+        Ok(alive)
+    }
+}
