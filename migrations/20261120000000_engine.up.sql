@@ -41,6 +41,7 @@ CREATE TABLE scheduled (
     CONSTRAINT scheduled_pkey PRIMARY KEY (run_at, item),
     CONSTRAINT scheduled_attempt_not_negative CHECK (attempt >= 0)
 );
+CREATE INDEX scheduled_item_idx ON scheduled (item);
 COMMENT ON TABLE scheduled IS 'Items that wait for their time (delay, backoff). Promoted to dispatch in batches, so that a million of them cost the claim nothing.';
 COMMENT ON COLUMN scheduled.run_at IS 'Not before this moment, by the database''s clock.';
 COMMENT ON COLUMN scheduled.lane IS 'As in dispatch.';

@@ -75,6 +75,7 @@ COMMENT ON COLUMN outcomes.result IS 'What the handler resolved with; only if CO
 COMMENT ON COLUMN outcomes.error IS 'What the handler rejected with; only if ERROR.';
 COMMENT ON COLUMN outcomes.logs IS 'What the handler logged in that attempt.';
 CREATE TABLE outcomes_default PARTITION OF outcomes DEFAULT;
+CREATE INDEX outcomes_error_idx ON outcomes (queue_id, id) WHERE status = 'ERROR';
 
 CREATE TABLE attempts (
     queue_id    integer     NOT NULL,

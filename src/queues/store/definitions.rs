@@ -1,0 +1,143 @@
+//! The SQL of `queues`, `lanes` and `catalog`: definitions and their revision.
+
+use serde_json::value::RawValue;
+use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
+use sqlx::types::Json;
+
+/// A row of `queues`.
+#[derive(Debug)]
+pub struct Row {
+    /// The queue's lane.
+    pub id: i32,
+    /// Its name.
+    pub name: String,
+    /// The definition as it was put.
+    pub definition: Json<Box<RawValue>>,
+    /// The catalog's revision at its last change.
+    pub version: i64,
+    /// Who wrote it: api, file or example.
+    pub source: String,
+    /// Whether nothing is claimed from it.
+    pub paused: bool,
+}
+
+/// All definitions and the revision they belong to, from one snapshot.
+pub async fn all(db: impl PgExecutor<'_>) -> sqlx::Result<(i64, Vec<Row>)> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT
+            catalog.revision, queues.id AS "id?", queues.name AS "name?",
+            queues.definition AS "definition?: Json<Box<RawValue>>", queues.version AS "version?",
+            queues.source AS "source?", queues.paused_at IS NOT NULL AS "paused!"
+        FROM catalog
+        LEFT JOIN queues ON true
+        ORDER BY queues.name
+        "#
+    )
+    .fetch_all(db)
+    .await?;
+    let revision = rows.first().map_or(0, |row| row.revision);
+    let queues = rows
+        .into_iter()
+        .filter_map(|row| {
+            Some(Row {
+                id: row.id?,
+                name: row.name?,
+                definition: row.definition?,
+                version: row.version?,
+                source: row.source?,
+                paused: row.paused,
+            })
+        })
+        .collect();
+    Ok((revision, queues))
+}
+
+/// The catalog's revision.
+pub async fn revision(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
+    sqlx::query_scalar!("SELECT revision FROM catalog").fetch_one(db).await
+}
+
+/// Counts a change of a definition. Changes wait for each other here, so that a revision names one state.
+async fn bump(tx: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar!("UPDATE catalog SET revision = revision + 1 RETURNING revision").fetch_one(tx).await
+}
+
+/// Makes the queue or gives it a new definition; says whether it was made.
+pub async fn put(tx: &mut PgConnection, name: &str, definition: &RawValue, source: &str) -> sqlx::Result<bool> {
+    let version = bump(&mut *tx).await?;
+    let changed = sqlx::query!(
+        r#"
+        UPDATE queues
+        SET definition = $2, version = $3, source = $4, updated_at = now()
+        WHERE name = $1
+        "#,
+        name,
+        Json(definition) as _,
+        version,
+        source,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if changed.rows_affected() > 0 {
+        return Ok(false);
+    }
+    sqlx::query!(
+        r#"
+        WITH lane AS (
+            INSERT INTO lanes (kind) VALUES ('queue') RETURNING id
+        )
+        INSERT INTO queues (id, name, definition, version, source)
+        SELECT id, $1, $2, $3, $4 FROM lane
+        "#,
+        name,
+        Json(definition) as _,
+        version,
+        source,
+    )
+    .execute(tx)
+    .await?;
+    Ok(true)
+}
+
+/// Locks a definition to change a part of it.
+pub async fn lock(tx: &mut PgConnection, name: &str) -> sqlx::Result<Option<Box<RawValue>>> {
+    let row = sqlx::query_scalar!(
+        r#"SELECT definition AS "definition: Json<Box<RawValue>>" FROM queues WHERE name = $1 FOR UPDATE"#,
+        name
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.map(|json| json.0))
+}
+
+/// Pauses or resumes; says whether the queue is there.
+pub async fn set_paused(tx: &mut PgConnection, name: &str, paused: bool) -> sqlx::Result<bool> {
+    let version = bump(&mut *tx).await?;
+    let done = sqlx::query!(
+        r#"
+        UPDATE queues
+        SET paused_at = CASE WHEN $2 THEN coalesce(paused_at, now()) END, version = $3, updated_at = now()
+        WHERE name = $1
+        "#,
+        name,
+        paused,
+        version,
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Deletes a queue; says whether it was there. Its lane goes too, so nothing of it is ever claimed again;
+/// what lies in the engine's tables the maintenance sweeps out, its messages go with their partitions.
+pub async fn delete(tx: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
+    bump(&mut *tx).await?;
+    let lane = sqlx::query_scalar!("DELETE FROM queues WHERE name = $1 RETURNING id", name)
+        .fetch_optional(&mut *tx)
+        .await?;
+    let Some(lane) = lane else { return Ok(false) };
+    sqlx::query!("DELETE FROM lanes WHERE id = $1", lane).execute(tx).await?;
+    Ok(true)
+}

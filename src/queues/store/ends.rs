@@ -1,0 +1,168 @@
+//! The SQL of attempts: what a claimed message needs, how its attempts end.
+
+use crate::worker::Claim;
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+/// What a claimed message needs to run.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The message.
+    pub id: Uuid,
+    /// Its body.
+    pub request: Json<Box<RawValue>>,
+    /// Whether it was held against the schema when it was pushed.
+    pub validated: bool,
+}
+
+/// The messages of these claims that are still there, and the catalog's revision.
+pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i64, Vec<Loaded>)> {
+    let lanes: Vec<i32> = claims.iter().map(|c| c.lane).collect();
+    let ids: Vec<Uuid> = claims.iter().map(|c| c.item).collect();
+    let rows = sqlx::query!(
+        r#"
+        SELECT
+            m.id, m.request AS "request: Json<Box<RawValue>>", m.validated,
+            (SELECT revision FROM catalog) AS "revision!"
+        FROM unnest($1::int[], $2::uuid[]) AS c (lane, item)
+        JOIN messages AS m ON m.queue_id = c.lane AND m.id = c.item
+        WHERE m.id BETWEEN $3 AND $4
+        "#,
+        &lanes,
+        &ids,
+        ids.iter().min().copied().unwrap_or_default(),
+        ids.iter().max().copied().unwrap_or_default(),
+    )
+    .fetch_all(db)
+    .await?;
+    let revision = rows.first().map_or(0, |row| row.revision);
+    let loaded = rows
+        .into_iter()
+        .map(|row| Loaded { id: row.id, request: row.request, validated: row.validated })
+        .collect();
+    Ok((revision, loaded))
+}
+
+/// The end of a message.
+#[derive(Debug)]
+pub struct Outcome<'a> {
+    /// The claim that ended it.
+    pub claim: &'a Claim,
+    /// What the handler resolved with, or rejected with.
+    pub end: Result<&'a RawValue, &'a RawValue>,
+    /// What it logged.
+    pub logs: Option<&'a RawValue>,
+}
+
+/// Writes ends; gives how many took effect. A message that was deleted has no end, and one that has an end
+/// already keeps it.
+pub async fn end(tx: &mut PgConnection, worker: &str, outcomes: &[Outcome<'_>]) -> sqlx::Result<u64> {
+    let queues: Vec<i32> = outcomes.iter().map(|o| o.claim.lane).collect();
+    let attempts: Vec<i16> = outcomes.iter().map(|o| o.claim.attempt).collect();
+    let ids: Vec<Uuid> = outcomes.iter().map(|o| o.claim.item).collect();
+    let leases: Vec<i64> = outcomes.iter().map(|o| o.claim.lease).collect();
+    let started: Vec<DateTime<Utc>> = outcomes.iter().map(|o| o.claim.claimed_at).collect();
+    let results: Vec<Option<Json<&RawValue>>> = outcomes.iter().map(|o| o.end.ok().map(Json)).collect();
+    let errors: Vec<Option<Json<&RawValue>>> = outcomes.iter().map(|o| o.end.err().map(Json)).collect();
+    let logs: Vec<Option<Json<&RawValue>>> = outcomes.iter().map(|o| o.logs.map(Json)).collect();
+    let done = sqlx::query!(
+        r#"
+        INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, worker, result, error, logs)
+        SELECT
+            m.queue_id, e.attempt, m.id, e.lease, e.started_at,
+            (CASE WHEN e.error IS NULL THEN 'COMPLETE' ELSE 'ERROR' END)::message_status,
+            $9, e.result, e.error, e.logs
+        FROM unnest($1::int[], $2::smallint[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::json[], $7::json[], $8::json[])
+            AS e (queue_id, attempt, id, lease, started_at, result, error, logs)
+        JOIN messages AS m ON m.queue_id = e.queue_id AND m.id = e.id
+        WHERE m.id BETWEEN $10 AND $11
+        ON CONFLICT (queue_id, id) DO NOTHING
+        "#,
+        &queues,
+        &attempts,
+        &ids,
+        &leases,
+        &started,
+        &results as _,
+        &errors as _,
+        &logs as _,
+        worker,
+        ids.iter().min().copied().unwrap_or_default(),
+        ids.iter().max().copied().unwrap_or_default(),
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// An attempt that did not end its message.
+#[derive(Debug)]
+pub struct Failure<'a> {
+    /// The claim that ran it.
+    pub claim: &'a Claim,
+    /// Why it failed.
+    pub error: &'a RawValue,
+    /// What it logged.
+    pub logs: Option<&'a RawValue>,
+}
+
+/// Writes failed attempts; gives the messages for which that took effect. Written once however often sent:
+/// only what it gives goes back to be claimed.
+pub async fn fail(tx: &mut PgConnection, worker: &str, failures: &[Failure<'_>]) -> sqlx::Result<Vec<Uuid>> {
+    let queues: Vec<i32> = failures.iter().map(|f| f.claim.lane).collect();
+    let attempts: Vec<i16> = failures.iter().map(|f| f.claim.attempt).collect();
+    let ids: Vec<Uuid> = failures.iter().map(|f| f.claim.item).collect();
+    let leases: Vec<i64> = failures.iter().map(|f| f.claim.lease).collect();
+    let started: Vec<DateTime<Utc>> = failures.iter().map(|f| f.claim.claimed_at).collect();
+    let errors: Vec<Json<&RawValue>> = failures.iter().map(|f| Json(f.error)).collect();
+    let logs: Vec<Option<Json<&RawValue>>> = failures.iter().map(|f| f.logs.map(Json)).collect();
+    sqlx::query_scalar!(
+        r#"
+        INSERT INTO attempts (queue_id, attempt, id, lease, started_at, worker, error, logs)
+        SELECT m.queue_id, f.attempt, m.id, f.lease, f.started_at, $8, f.error, f.logs
+        FROM unnest($1::int[], $2::smallint[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::json[], $7::json[])
+            AS f (queue_id, attempt, id, lease, started_at, error, logs)
+        JOIN messages AS m ON m.queue_id = f.queue_id AND m.id = f.id
+        ON CONFLICT (queue_id, id, lease) DO NOTHING
+        RETURNING id
+        "#,
+        &queues,
+        &attempts,
+        &ids,
+        &leases,
+        &started,
+        &errors as _,
+        &logs as _,
+        worker,
+    )
+    .fetch_all(tx)
+    .await
+}
+
+/// Of these claims, the messages whose attempt has not ended: neither an end nor a failed attempt of this
+/// lease is there, and the message was not deleted.
+pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<Uuid>> {
+    let lanes: Vec<i32> = claims.iter().map(|c| c.lane).collect();
+    let ids: Vec<Uuid> = claims.iter().map(|c| c.item).collect();
+    let leases: Vec<i64> = claims.iter().map(|c| c.lease).collect();
+    sqlx::query_scalar!(
+        r#"
+        SELECT m.id
+        FROM unnest($1::int[], $2::uuid[], $3::bigint[]) AS c (lane, item, lease)
+        JOIN messages AS m ON m.queue_id = c.lane AND m.id = c.item
+        WHERE NOT EXISTS (SELECT FROM outcomes AS o WHERE o.queue_id = m.queue_id AND o.id = m.id)
+            AND NOT EXISTS (
+                SELECT FROM attempts AS a WHERE a.queue_id = m.queue_id AND a.id = m.id AND a.lease = c.lease
+            )
+        "#,
+        &lanes,
+        &ids,
+        &leases,
+    )
+    .fetch_all(tx)
+    .await
+}

@@ -1,0 +1,245 @@
+//! The SQL of messages as people see them: read, list, delete, run again.
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+/// A message with its status, as the view and all readers see it.
+#[derive(Debug)]
+pub struct Row {
+    /// The message.
+    pub id: Uuid,
+    /// One of the four words.
+    pub status: String,
+    /// The body as it was sent.
+    pub request: Json<Box<RawValue>>,
+    /// What the handler resolved with.
+    pub result: Option<Json<Box<RawValue>>>,
+    /// What it rejected with.
+    pub error: Option<Json<Box<RawValue>>>,
+}
+
+/// One message.
+pub async fn get(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx::Result<Option<Row>> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        SELECT
+            id AS "id!", status::text AS "status!", request AS "request!: Json<Box<RawValue>>",
+            result AS "result: Json<Box<RawValue>>", error AS "error: Json<Box<RawValue>>"
+        FROM queue_messages
+        WHERE queue_id = $1 AND id = $2
+        "#,
+        queue_id,
+        id,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// What the admin view adds to a message.
+#[derive(Debug)]
+pub struct Details {
+    /// The negated priority.
+    pub rank: i16,
+    /// When it was pushed.
+    pub created_at: DateTime<Utc>,
+    /// When it is due, while it waits for a time.
+    pub run_at: Option<DateTime<Utc>>,
+    /// When the attempt that runs now was claimed, and by whom.
+    pub claimed_at: Option<DateTime<Utc>>,
+    /// Who runs it now.
+    pub holder: Option<String>,
+}
+
+/// The details of one message.
+pub async fn details(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx::Result<Option<Details>> {
+    sqlx::query_as!(
+        Details,
+        r#"
+        SELECT
+            m.rank, uuid_v7_time(m.id) AS "created_at!", s.run_at AS "run_at?",
+            l.claimed_at AS "claimed_at?", coalesce(l.holder, w.name) AS "holder?"
+        FROM messages AS m
+        LEFT JOIN scheduled AS s ON s.item = m.id
+        LEFT JOIN leases AS l ON m.id = ANY (l.items)
+        LEFT JOIN workers AS w ON w.id = l.worker
+        WHERE m.queue_id = $1 AND m.id = $2
+        LIMIT 1
+        "#,
+        queue_id,
+        id,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// An attempt that has ended.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Its number.
+    pub attempt: i16,
+    /// When it was claimed.
+    pub started_at: DateTime<Utc>,
+    /// When its end was written.
+    pub finished_at: DateTime<Utc>,
+    /// Who ran it.
+    pub worker: Option<String>,
+    /// Why it failed; null for the one that completed the message.
+    pub error: Option<Json<Box<RawValue>>>,
+    /// What the handler logged.
+    pub logs: Option<Json<Box<RawValue>>>,
+}
+
+/// All ended attempts of one message, oldest first.
+pub async fn attempts(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx::Result<Vec<Attempt>> {
+    sqlx::query_as!(
+        Attempt,
+        r#"
+        SELECT
+            attempt AS "attempt!", started_at AS "started_at!", finished_at AS "finished_at!", worker,
+            error AS "error: Json<Box<RawValue>>", logs AS "logs: Json<Box<RawValue>>"
+        FROM (
+            SELECT attempt, started_at, finished_at, worker, error, logs, lease
+            FROM attempts WHERE queue_id = $1 AND id = $2
+            UNION ALL
+            SELECT attempt, started_at, finished_at, worker, error, logs, lease
+            FROM outcomes WHERE queue_id = $1 AND id = $2
+        ) AS ended
+        ORDER BY lease
+        "#,
+        queue_id,
+        id,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// What a listing is narrowed to.
+#[derive(Debug, Default, Clone)]
+pub struct Filter {
+    /// One of the four words.
+    pub status: Option<String>,
+    /// Pushed at or after this moment.
+    pub created_after: Option<DateTime<Utc>>,
+    /// Pushed before this moment.
+    pub created_before: Option<DateTime<Utc>>,
+}
+
+/// A page of messages, newest first, older than the message `before`.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    queue_id: i32,
+    filter: &Filter,
+    before: Option<Uuid>,
+    limit: i64,
+) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        SELECT
+            id AS "id!", status::text AS "status!", request AS "request!: Json<Box<RawValue>>",
+            result AS "result: Json<Box<RawValue>>", error AS "error: Json<Box<RawValue>>"
+        FROM queue_messages
+        WHERE queue_id = $1
+            AND ($2::text IS NULL OR status = $2::text::message_status)
+            AND id >= coalesce(uuid_v7_floor($3), '00000000-0000-0000-0000-000000000000'::uuid)
+            AND id < coalesce(uuid_v7_floor($4), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+            AND id < coalesce($5, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+        ORDER BY id DESC
+        LIMIT $6
+        "#,
+        queue_id,
+        filter.status.as_deref(),
+        filter.created_after,
+        filter.created_before,
+        before,
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Deletes a message and all that is known of it; says whether it was there, and whether it was running.
+///
+/// The lease is locked first, so that an end on its way is either deleted too or finds no message.
+pub async fn delete(tx: &mut PgConnection, queue_id: i32, id: Uuid) -> sqlx::Result<Option<bool>> {
+    let running = sqlx::query_scalar!("SELECT id FROM leases WHERE $1 = ANY (items) FOR UPDATE", id)
+        .fetch_optional(&mut *tx)
+        .await?
+        .is_some();
+    let deleted = sqlx::query!(
+        r#"
+        WITH waiting AS (
+            DELETE FROM scheduled AS s USING messages AS m
+            WHERE m.queue_id = $1 AND m.id = $2 AND s.item = m.id
+        ),
+        tried AS (
+            DELETE FROM attempts WHERE queue_id = $1 AND id = $2
+        ),
+        ended AS (
+            DELETE FROM outcomes WHERE queue_id = $1 AND id = $2
+        )
+        DELETE FROM messages WHERE queue_id = $1 AND id = $2
+        "#,
+        queue_id,
+        id,
+    )
+    .execute(tx)
+    .await?;
+    Ok((deleted.rows_affected() > 0).then_some(running))
+}
+
+/// Runs messages in ERROR again, oldest first, at most `limit`: one, or all that the filter fits. Their ends
+/// become history, and their attempts count from the start. Gives them with their ranks.
+pub async fn retry(
+    db: impl PgExecutor<'_>,
+    queue_id: i32,
+    one: Option<Uuid>,
+    filter: &Filter,
+    limit: i64,
+) -> sqlx::Result<Vec<(Uuid, i16)>> {
+    let rows = sqlx::query!(
+        r#"
+        WITH failed AS MATERIALIZED (
+            SELECT queue_id, id
+            FROM outcomes
+            WHERE queue_id = $1
+                AND status = 'ERROR'
+                AND ($2::uuid IS NULL OR id = $2)
+                AND id >= coalesce(uuid_v7_floor($3), '00000000-0000-0000-0000-000000000000'::uuid)
+                AND id < coalesce(uuid_v7_floor($4), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+            ORDER BY id
+            LIMIT $5
+            FOR UPDATE SKIP LOCKED
+        ),
+        reopened AS (
+            DELETE FROM outcomes AS o
+            USING failed
+            WHERE o.queue_id = failed.queue_id AND o.id = failed.id AND o.status = 'ERROR'
+            RETURNING o.*
+        ),
+        history AS (
+            INSERT INTO attempts (queue_id, attempt, id, lease, started_at, finished_at, worker, error, logs)
+            SELECT queue_id, attempt, id, lease, started_at, finished_at, worker, error, logs FROM reopened
+        )
+        INSERT INTO dispatch (lane, rank, item)
+        SELECT m.queue_id, m.rank, m.id
+        FROM reopened
+        JOIN messages AS m ON m.queue_id = reopened.queue_id AND m.id = reopened.id
+        ORDER BY m.id
+        RETURNING item, rank
+        "#,
+        queue_id,
+        one,
+        filter.created_after,
+        filter.created_before,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.item, row.rank)).collect())
+}

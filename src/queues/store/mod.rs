@@ -1,0 +1,7 @@
+//! All SQL of the queues' tables: definitions here, messages, attempts and their ends in the files beside.
+
+pub mod definitions;
+pub mod ends;
+pub mod messages;
+pub mod pushes;
+pub mod retention;

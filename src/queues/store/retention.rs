@@ -1,0 +1,125 @@
+//! The SQL of upkeep: partitions made ahead and dropped behind, what deleted queues left.
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, PgExecutor};
+use uuid::Uuid;
+
+/// The tables that are partitioned by the time of their ids.
+const PARTITIONED: [&str; 3] = ["messages", "outcomes", "attempts"];
+
+/// Takes or keeps the duty `name` for `holder`, for the next `seconds`; says whether it is theirs. A duty
+/// that was done less than `seconds` ago by someone alive is not given to another.
+pub async fn take_duty(db: impl PgExecutor<'_>, name: &str, holder: Uuid, seconds: f64) -> sqlx::Result<bool> {
+    let taken = sqlx::query!(
+        r#"
+        INSERT INTO duties AS d (name, holder, until)
+        VALUES ($1, $2, now() + make_interval(secs => $3))
+        ON CONFLICT ON CONSTRAINT duties_pkey DO UPDATE
+        SET holder = excluded.holder, until = excluded.until, last_at = now()
+        WHERE d.holder = excluded.holder OR d.until < now()
+        "#,
+        name,
+        holder,
+        seconds,
+    )
+    .execute(db)
+    .await?;
+    Ok(taken.rows_affected() > 0)
+}
+
+/// Makes the partitions of the next two weeks; gives how many.
+pub async fn make_ahead(db: &PgPool) -> sqlx::Result<i64> {
+    let tables = PARTITIONED.map(str::to_owned);
+    let made = sqlx::query_scalar!(
+        r#"SELECT coalesce(sum(ensure_partitions(parent, now() + interval '14 days')), 0) AS "made!" FROM unnest($1::text[]) AS parent"#,
+        &tables,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(made)
+}
+
+/// The partitions of `messages` that end before `keep_after`, oldest first, with the bound where each ends.
+pub async fn expired(db: impl PgExecutor<'_>, keep_after: DateTime<Utc>) -> sqlx::Result<Vec<(String, Uuid)>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT partition.relname::text AS "name!", bound.upper AS "upper!"
+        FROM pg_inherits
+        JOIN pg_class AS partition ON partition.oid = pg_inherits.inhrelid
+        CROSS JOIN LATERAL (
+            SELECT (regexp_match(pg_get_expr(partition.relpartbound, partition.oid), 'TO \(''([0-9a-f-]+)''\)'))[1]::uuid AS upper
+        ) AS bound
+        WHERE pg_inherits.inhparent = 'messages'::regclass AND bound.upper <= uuid_v7_floor($1)
+        ORDER BY bound.upper
+        "#,
+        keep_after,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.name, row.upper)).collect())
+}
+
+/// Whether a message from before `upper` may still run: it is ready, scheduled or leased.
+pub async fn is_alive_before(db: impl PgExecutor<'_>, upper: Uuid) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        SELECT EXISTS (SELECT FROM dispatch JOIN lanes ON lanes.id = lane WHERE item < $1 AND kind = 'queue')
+            OR EXISTS (SELECT FROM scheduled JOIN lanes ON lanes.id = lane WHERE item < $1 AND kind = 'queue')
+            OR EXISTS (SELECT FROM leases WHERE $1 > ANY (items)) AS "alive!"
+        "#,
+        upper,
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Drops the partition of a week from all three tables.
+pub async fn drop_week(tx: &mut PgConnection, messages: &str) -> sqlx::Result<()> {
+    let week = messages.trim_start_matches("messages");
+    for table in PARTITIONED {
+        sqlx::query(AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}{week}"))).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+/// Deletes a bounded number of rows that nobody can reach any more: keys older than `keep_after`, and what
+/// deleted queues left in the engine's tables. Gives how many.
+pub async fn sweep(db: &PgPool, keep_after: DateTime<Utc>, limit: i64) -> sqlx::Result<u64> {
+    let keys = sqlx::query!(
+        r#"
+        DELETE FROM idempotency_keys
+        WHERE (queue_id, key) IN (
+            SELECT queue_id, key FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT $2
+        )
+        "#,
+        keep_after,
+        limit,
+    )
+    .execute(db)
+    .await?;
+    let ready = sqlx::query!(
+        r#"
+        DELETE FROM dispatch
+        WHERE (lane, rank, seq) IN (
+            SELECT lane, rank, seq FROM dispatch WHERE lane NOT IN (SELECT id FROM lanes) LIMIT $1
+        )
+        "#,
+        limit,
+    )
+    .execute(db)
+    .await?;
+    let later = sqlx::query!(
+        r#"
+        DELETE FROM scheduled
+        WHERE (run_at, item) IN (
+            SELECT run_at, item FROM scheduled WHERE lane NOT IN (SELECT id FROM lanes) LIMIT $1
+        )
+        "#,
+        limit,
+    )
+    .execute(db)
+    .await?;
+    let leases = sqlx::query!("DELETE FROM leases WHERE lane NOT IN (SELECT id FROM lanes)").execute(db).await?;
+    Ok(keys.rows_affected() + ready.rows_affected() + later.rows_affected() + leases.rows_affected())
+}
