@@ -1,3 +1,4 @@
 //! Push a message, have it handled, ask for its result.
 
+pub mod push;
 pub mod store;

@@ -52,6 +52,11 @@ impl Worker {
         Arc::clone(&self.floor.wake)
     }
 
+    /// What stops attempts whose end nobody wants any more.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { floor: Arc::clone(&self.floor), db: self.db.clone() }
+    }
+
     /// Adds a consumer; gives where its ends go, for claims made over HTTP.
     pub fn add<C: Consumer>(&mut self, consumer: Arc<C>) -> Settler<C::Outcome> {
         let (settler, run) =
@@ -82,7 +87,7 @@ impl Worker {
             let (db, floor, stop) = (db.clone(), floor.clone(), stop.clone());
             let wake = floor.wake.clone();
             tasks.spawn(async move {
-                wake.listen(&db.worker, &channel, |item| floor.stop(item), &stop).await;
+                wake.listen(&db.worker, &channel, |item| drop(floor.stop(item)), &stop).await;
             });
         }
         let running = Running {
@@ -113,6 +118,25 @@ impl Worker {
     }
 }
 
+/// Stops attempts whose end nobody wants any more.
+#[derive(Clone)]
+pub struct Stopper {
+    floor: Arc<Floor>,
+    db: Database,
+}
+
+impl Stopper {
+    /// Stops the attempt of an item: here, and in the process that runs it if that is another.
+    pub async fn stop(&self, item: Uuid) {
+        if !self.floor.stop(item) {
+            let channel = wake::channel(&self.db.schema);
+            if let Err(error) = wake::notify(&self.db.worker, &channel, &item.to_string()).await {
+                tracing::debug!(%error, "cannot tell other processes to stop an item");
+            }
+        }
+    }
+}
+
 /// A running engine.
 pub struct Running {
     stop: CancellationToken,
@@ -126,20 +150,6 @@ pub struct Running {
 }
 
 impl Running {
-    /// Stops the attempt of an item whose end nobody wants any more, here and, when it is leased elsewhere,
-    /// there.
-    pub async fn stop_item(&self, item: Uuid) {
-        self.floor.stop(item);
-        match store::is_leased(&self.db.worker, item).await {
-            Ok(true) => {
-                let channel = wake::channel(&self.db.schema);
-                drop(wake::notify(&self.db.worker, &channel, &item.to_string()).await);
-            }
-            Ok(false) => {}
-            Err(error) => tracing::debug!(%error, "cannot tell other processes to stop an item"),
-        }
-    }
-
     /// Waits until nothing is ready, running, overdue or unwritten. What is scheduled for later stays.
     ///
     /// # Errors
@@ -358,8 +368,7 @@ impl Claims {
         let moved = store::promote(&self.db.worker, PROMOTE_BATCH).await?;
         let more = i64::try_from(moved.len()).unwrap_or(i64::MAX) == PROMOTE_BATCH;
         for (lane, rank) in moved {
-            self.marks.made(lane, rank);
-            self.hungry.insert(lane);
+            self.floor.wake.ready(lane, rank);
         }
         // When the next one is due, the next look says; it is soon.
         self.due = more.then(Instant::now);

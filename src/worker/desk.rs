@@ -20,7 +20,8 @@ pub(super) struct Floor {
     pub(super) tracker: TaskTracker,
     pub(super) wake: Arc<Wake>,
     busy: Mutex<HashMap<i32, usize>>,
-    running: Mutex<HashMap<Uuid, AbortHandle>>,
+    /// What runs; `None` once its attempt was stopped for good.
+    running: Mutex<HashMap<Uuid, Option<AbortHandle>>>,
 }
 
 impl Floor {
@@ -52,18 +53,19 @@ impl Floor {
         self.wake.room();
     }
 
-    /// Stops the attempt of an item whose end nobody wants any more.
-    pub(super) fn stop(&self, item: Uuid) {
-        let handle = self.running.lock().remove(&item);
-        if let Some(handle) = handle {
+    /// Stops the attempt of an item whose end nobody wants any more; says whether it ran here.
+    pub(super) fn stop(&self, item: Uuid) -> bool {
+        let handle = self.running.lock().get_mut(&item).and_then(Option::take);
+        if let Some(handle) = &handle {
             handle.abort();
         }
+        handle.is_some()
     }
 
     /// Stops every attempt and writes no end: their leases are lost, or about to be.
     pub(super) fn abandon(&self) -> usize {
         let running = self.running.lock();
-        for handle in running.values() {
+        for handle in running.values().flatten() {
             handle.abort();
         }
         running.len()
@@ -90,10 +92,10 @@ impl<O: Send + Sync + 'static> Slot<O> {
 
 impl<O: Send + Sync + 'static> Drop for Slot<O> {
     fn drop(&mut self) {
-        // Still there: the attempt was aborted. One that `stop` took off the list has ended, without an
-        // outcome. One that is still on it was abandoned: its lease stays for the reclaim to find.
+        // Still there: the attempt was aborted. One that `stop` marked has ended, without an outcome. Any
+        // other was abandoned: its lease stays for the reclaim to find.
         if let Some(claim) = self.claim.take()
-            && self.floor.running.lock().remove(&self.item).is_none()
+            && matches!(self.floor.running.lock().remove(&self.item), Some(None))
         {
             self.settler.end(Ended { claim, outcome: None });
         }
@@ -166,7 +168,7 @@ impl<C: Consumer> Desk for DeskOf<C> {
                     let outcome = attempt.await;
                     slot.end(Some(outcome));
                 });
-                running.insert(claim.item, handle.abort_handle());
+                running.insert(claim.item, Some(handle.abort_handle()));
             }
             // What is left was deleted before it could run.
             for slot in waiting.into_values() {

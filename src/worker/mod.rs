@@ -35,8 +35,8 @@ mod reclaim;
 mod settle;
 mod wake;
 
-pub use claim::{Running, Worker};
-pub use settle::Settler;
+pub use claim::{Running, Stopper, Worker};
+pub use settle::{Settler, Stopping};
 pub use wake::Wake;
 
 use chrono::{DateTime, Utc};

@@ -112,7 +112,9 @@ impl<C: Consumer> Loop<C> {
             let mut replies = Vec::new();
             for event in received.drain(..) {
                 match event {
-                    Event::Opened(lease, items) => drop(self.open.insert(lease, items)),
+                    Event::Opened(lease, items) => {
+                        self.open.insert(lease, items);
+                    }
                     Event::Ended(end, reply) => {
                         replies.extend(reply.map(|reply| (end.claim.lease, reply)));
                         ended.push(Arc::new(end));

@@ -437,10 +437,3 @@ pub async fn bury(tx: &mut PgConnection) -> sqlx::Result<()> {
     .await?;
     Ok(())
 }
-
-/// How many of an item's leases are taken by workers in processes; for a delete, which then tells them.
-pub async fn is_leased(db: impl PgExecutor<'_>, item: Uuid) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM leases WHERE $1 = ANY (items)) AS "leased!""#, item)
-        .fetch_one(db)
-        .await
-}

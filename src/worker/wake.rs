@@ -4,6 +4,7 @@
 use parking_lot::Mutex;
 use sqlx::postgres::{PgListener, PgPool};
 use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -32,6 +33,8 @@ pub struct Wake {
     abroad: Notify,
     others: AtomicI64,
     starving: AtomicBool,
+    /// Lanes that someone outside waits for: claims over HTTP.
+    watched: Mutex<HashMap<i32, Weak<Notify>>>,
 }
 
 impl Wake {
@@ -42,9 +45,24 @@ impl Wake {
             news.ready.entry(lane).and_modify(|lowest| *lowest = rank.min(*lowest)).or_insert(rank);
         }
         self.bell.notify_one();
+        if let Some(watched) = self.watched.lock().get(&lane).and_then(Weak::upgrade) {
+            watched.notify_waiters();
+        }
         if self.others.load(Ordering::Relaxed) > 0 {
             self.abroad.notify_one();
         }
+    }
+
+    /// A bell that rings whenever something becomes ready in `lane`, for as long as someone holds it.
+    pub fn watch(&self, lane: i32) -> Arc<Notify> {
+        let mut watched = self.watched.lock();
+        if let Some(bell) = watched.get(&lane).and_then(Weak::upgrade) {
+            return bell;
+        }
+        watched.retain(|_, bell| bell.strong_count() > 0);
+        let bell = Arc::new(Notify::new());
+        watched.insert(lane, Arc::downgrade(&bell));
+        bell
     }
 
     /// Something was scheduled that becomes due after this time; called after its commit.

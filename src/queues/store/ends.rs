@@ -52,6 +52,8 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
 pub struct Outcome<'a> {
     /// The claim that ended it.
     pub claim: &'a Claim,
+    /// Who ran it.
+    pub worker: &'a str,
     /// What the handler resolved with, or rejected with.
     pub end: Result<&'a RawValue, &'a RawValue>,
     /// What it logged.
@@ -60,11 +62,12 @@ pub struct Outcome<'a> {
 
 /// Writes ends; gives how many took effect. A message that was deleted has no end, and one that has an end
 /// already keeps it.
-pub async fn end(tx: &mut PgConnection, worker: &str, outcomes: &[Outcome<'_>]) -> sqlx::Result<u64> {
+pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Result<u64> {
     let queues: Vec<i32> = outcomes.iter().map(|o| o.claim.lane).collect();
     let attempts: Vec<i16> = outcomes.iter().map(|o| o.claim.attempt).collect();
     let ids: Vec<Uuid> = outcomes.iter().map(|o| o.claim.item).collect();
     let leases: Vec<i64> = outcomes.iter().map(|o| o.claim.lease).collect();
+    let workers: Vec<&str> = outcomes.iter().map(|o| o.worker).collect();
     let started: Vec<DateTime<Utc>> = outcomes.iter().map(|o| o.claim.claimed_at).collect();
     let results: Vec<Option<Json<&RawValue>>> = outcomes.iter().map(|o| o.end.ok().map(Json)).collect();
     let errors: Vec<Option<Json<&RawValue>>> = outcomes.iter().map(|o| o.end.err().map(Json)).collect();
@@ -75,9 +78,11 @@ pub async fn end(tx: &mut PgConnection, worker: &str, outcomes: &[Outcome<'_>]) 
         SELECT
             m.queue_id, e.attempt, m.id, e.lease, e.started_at,
             (CASE WHEN e.error IS NULL THEN 'COMPLETE' ELSE 'ERROR' END)::message_status,
-            $9, e.result, e.error, e.logs
-        FROM unnest($1::int[], $2::smallint[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::json[], $7::json[], $8::json[])
-            AS e (queue_id, attempt, id, lease, started_at, result, error, logs)
+            e.worker, e.result, e.error, e.logs
+        FROM unnest(
+            $1::int[], $2::smallint[], $3::uuid[], $4::bigint[], $5::timestamptz[],
+            $6::json[], $7::json[], $8::json[], $9::text[]
+        ) AS e (queue_id, attempt, id, lease, started_at, result, error, logs, worker)
         JOIN messages AS m ON m.queue_id = e.queue_id AND m.id = e.id
         WHERE m.id BETWEEN $10 AND $11
         ON CONFLICT (queue_id, id) DO NOTHING
@@ -90,7 +95,7 @@ pub async fn end(tx: &mut PgConnection, worker: &str, outcomes: &[Outcome<'_>]) 
         &results as _,
         &errors as _,
         &logs as _,
-        worker,
+        &workers as _,
         ids.iter().min().copied().unwrap_or_default(),
         ids.iter().max().copied().unwrap_or_default(),
     )
@@ -104,6 +109,8 @@ pub async fn end(tx: &mut PgConnection, worker: &str, outcomes: &[Outcome<'_>]) 
 pub struct Failure<'a> {
     /// The claim that ran it.
     pub claim: &'a Claim,
+    /// Who ran it.
+    pub worker: &'a str,
     /// Why it failed.
     pub error: &'a RawValue,
     /// What it logged.
@@ -112,20 +119,22 @@ pub struct Failure<'a> {
 
 /// Writes failed attempts; gives the messages for which that took effect. Written once however often sent:
 /// only what it gives goes back to be claimed.
-pub async fn fail(tx: &mut PgConnection, worker: &str, failures: &[Failure<'_>]) -> sqlx::Result<Vec<Uuid>> {
+pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Result<Vec<Uuid>> {
     let queues: Vec<i32> = failures.iter().map(|f| f.claim.lane).collect();
     let attempts: Vec<i16> = failures.iter().map(|f| f.claim.attempt).collect();
     let ids: Vec<Uuid> = failures.iter().map(|f| f.claim.item).collect();
     let leases: Vec<i64> = failures.iter().map(|f| f.claim.lease).collect();
+    let workers: Vec<&str> = failures.iter().map(|f| f.worker).collect();
     let started: Vec<DateTime<Utc>> = failures.iter().map(|f| f.claim.claimed_at).collect();
     let errors: Vec<Json<&RawValue>> = failures.iter().map(|f| Json(f.error)).collect();
     let logs: Vec<Option<Json<&RawValue>>> = failures.iter().map(|f| f.logs.map(Json)).collect();
     sqlx::query_scalar!(
         r#"
         INSERT INTO attempts (queue_id, attempt, id, lease, started_at, worker, error, logs)
-        SELECT m.queue_id, f.attempt, m.id, f.lease, f.started_at, $8, f.error, f.logs
-        FROM unnest($1::int[], $2::smallint[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::json[], $7::json[])
-            AS f (queue_id, attempt, id, lease, started_at, error, logs)
+        SELECT m.queue_id, f.attempt, m.id, f.lease, f.started_at, f.worker, f.error, f.logs
+        FROM unnest(
+            $1::int[], $2::smallint[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::json[], $7::json[], $8::text[]
+        ) AS f (queue_id, attempt, id, lease, started_at, error, logs, worker)
         JOIN messages AS m ON m.queue_id = f.queue_id AND m.id = f.id
         ON CONFLICT (queue_id, id, lease) DO NOTHING
         RETURNING id
@@ -137,21 +146,21 @@ pub async fn fail(tx: &mut PgConnection, worker: &str, failures: &[Failure<'_>])
         &started,
         &errors as _,
         &logs as _,
-        worker,
+        &workers as _,
     )
     .fetch_all(tx)
     .await
 }
 
-/// Of these claims, the messages whose attempt has not ended: neither an end nor a failed attempt of this
+/// Of these claims, the messages and leases whose attempt has not ended: neither an end nor a failed attempt of this
 /// lease is there, and the message was not deleted.
-pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<Uuid>> {
+pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<(Uuid, i64)>> {
     let lanes: Vec<i32> = claims.iter().map(|c| c.lane).collect();
     let ids: Vec<Uuid> = claims.iter().map(|c| c.item).collect();
     let leases: Vec<i64> = claims.iter().map(|c| c.lease).collect();
-    sqlx::query_scalar!(
+    let rows = sqlx::query!(
         r#"
-        SELECT m.id
+        SELECT m.id, c.lease AS "lease!"
         FROM unnest($1::int[], $2::uuid[], $3::bigint[]) AS c (lane, item, lease)
         JOIN messages AS m ON m.queue_id = c.lane AND m.id = c.item
         WHERE NOT EXISTS (SELECT FROM outcomes AS o WHERE o.queue_id = m.queue_id AND o.id = m.id)
@@ -164,5 +173,6 @@ pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result
         &leases,
     )
     .fetch_all(tx)
-    .await
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.lease)).collect())
 }

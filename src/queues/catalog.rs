@@ -1,0 +1,130 @@
+//! The queue definitions as this process knows them, compiled, one snapshot at a time.
+
+use super::definition::Definition;
+use super::schema::CompiledSchema;
+use super::store::definitions;
+use arc_swap::ArcSwap;
+use serde_json::value::RawValue;
+use sqlx::postgres::PgPool;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A queue, ready to use.
+#[derive(Debug)]
+pub struct Queue {
+    /// Its lane.
+    pub id: i32,
+    /// What it is.
+    pub definition: Definition,
+    /// The definition as it was put.
+    pub document: Box<RawValue>,
+    /// The schema its messages are held against, if it has one.
+    pub schema: Option<Arc<CompiledSchema>>,
+    /// The catalog's revision at its last change.
+    pub version: i64,
+    /// Who wrote it: api, file or example.
+    pub source: String,
+    /// Whether nothing is claimed from it.
+    pub paused: bool,
+}
+
+#[derive(Debug, Default)]
+struct Snapshot {
+    revision: i64,
+    by_name: HashMap<String, Arc<Queue>>,
+    by_id: HashMap<i32, Arc<Queue>>,
+}
+
+/// All queues of the instance.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    current: ArcSwap<Snapshot>,
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+impl Catalog {
+    /// The queue of this name.
+    pub fn by_name(&self, name: &str) -> Option<Arc<Queue>> {
+        self.current.load().by_name.get(name).cloned()
+    }
+
+    /// The queue of this lane.
+    pub fn by_id(&self, id: i32) -> Option<Arc<Queue>> {
+        self.current.load().by_id.get(&id).cloned()
+    }
+
+    /// Whether a queue has this lane.
+    pub fn has(&self, id: i32) -> bool {
+        self.current.load().by_id.contains_key(&id)
+    }
+
+    /// The revision that this process knows.
+    pub fn revision(&self) -> i64 {
+        self.current.load().revision
+    }
+
+    /// All queues, by name.
+    pub fn all(&self) -> Vec<Arc<Queue>> {
+        let mut all: Vec<_> = self.current.load().by_name.values().cloned().collect();
+        all.sort_by(|a, b| a.definition.name.cmp(&b.definition.name));
+        all
+    }
+
+    /// Calls `visit` for every queue, in no order.
+    pub fn each(&self, mut visit: impl FnMut(&Queue)) {
+        self.current.load().by_id.values().for_each(|queue| visit(queue));
+    }
+
+    /// Reads the definitions unless this process knows `revision` already. What did not change is kept,
+    /// compiled as it is.
+    ///
+    /// # Errors
+    /// The database cannot be read; the former snapshot stays.
+    pub async fn refresh(&self, db: &PgPool, revision: i64) -> sqlx::Result<()> {
+        // One at a time: the others find it done.
+        let _one = self.refreshing.lock().await;
+        let former = self.current.load_full();
+        if former.revision >= revision {
+            return Ok(());
+        }
+        let (revision, rows) = definitions::all(db).await?;
+        let mut next = Snapshot { revision, ..Snapshot::default() };
+        for row in rows {
+            let kept = former.by_id.get(&row.id).filter(|queue| queue.version == row.version).cloned();
+            let Some(queue) = kept.or_else(|| compile(row).map(Arc::new)) else { continue };
+            next.by_name.insert(queue.definition.name.clone(), Arc::clone(&queue));
+            next.by_id.insert(queue.id, queue);
+        }
+        self.current.store(Arc::new(next));
+        Ok(())
+    }
+}
+
+/// Compiles a stored definition. It was checked when it was put; one that does not compile now (put by
+/// another version of Postrider) is left out, loudly, and the others work.
+fn compile(row: definitions::Row) -> Option<Queue> {
+    let failed = |why: &dyn std::fmt::Display| {
+        tracing::error!(queue = row.name, %why, "a stored definition cannot be used: the queue is out of service");
+    };
+    let value: serde_json::Value = serde_json::from_str(row.definition.get()).map_err(|e| failed(&e)).ok()?;
+    let definition = Definition::parse(&row.name, &value).map_err(|e| failed(&e)).ok()?;
+    let schema = match &definition.incoming {
+        None => None,
+        Some(schema) => match CompiledSchema::compile(schema) {
+            Ok(schema) => Some(Arc::new(schema)),
+            Err(violations) => {
+                failed(&format!("{violations:?}"));
+                return None;
+            }
+        },
+    };
+    Some(Queue {
+        id: row.id,
+        definition,
+        document: row.definition.0,
+        schema,
+        version: row.version,
+        source: row.source,
+        paused: row.paused,
+    })
+}

@@ -1,0 +1,140 @@
+//! The queues as the engine sees them: which lanes to claim, how a message runs, how its end is written.
+
+use super::catalog::{Catalog, Queue};
+use super::outcome::{self, End, Next, Outcome};
+use super::runners::Runners;
+use super::store::ends::{self, Failure};
+use crate::db::Database;
+use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled};
+use serde_json::value::RawValue;
+use sqlx::postgres::PgConnection;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The consumer of queue messages.
+pub struct Messages {
+    pub(super) db: Database,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) runners: Arc<Runners>,
+    /// This process's name, as the admin view shows it.
+    pub(super) worker: String,
+}
+
+impl Messages {
+    /// A consumer that runs messages with `runners`, under this name.
+    pub fn new(db: Database, catalog: Arc<Catalog>, runners: Arc<Runners>, worker: String) -> Self {
+        Self { db, catalog, runners, worker }
+    }
+}
+
+impl Consumer for Messages {
+    type Outcome = Outcome;
+
+    async fn refresh(&self, revision: i64) -> sqlx::Result<()> {
+        self.catalog.refresh(&self.db.worker, revision).await
+    }
+
+    fn lanes(&self) -> Vec<Lane> {
+        let mut lanes = Vec::new();
+        self.catalog.each(|queue| {
+            if !queue.paused && self.runners.can_run(&queue.definition) {
+                lanes.push(Lane { id: queue.id, concurrency: queue.definition.options.concurrency });
+            }
+        });
+        lanes
+    }
+
+    fn owns(&self, lane: i32) -> bool {
+        self.catalog.has(lane)
+    }
+
+    async fn load(&self, claims: Vec<Claim>) -> sqlx::Result<Vec<Run<Outcome>>> {
+        let (revision, loaded) = ends::load(&self.db.worker, &claims).await?;
+        // A message claimed after a change runs under what the change says.
+        if revision > self.catalog.revision() {
+            self.catalog.refresh(&self.db.worker, revision).await?;
+        }
+        let mut queues: HashMap<i32, Option<Arc<Queue>>> = HashMap::new();
+        let mut claims: HashMap<Uuid, Claim> = claims.into_iter().map(|claim| (claim.item, claim)).collect();
+        let mut runs = Vec::with_capacity(loaded.len());
+        for message in loaded {
+            let Some(claim) = claims.remove(&message.id) else { continue };
+            let queue = queues.entry(claim.lane).or_insert_with(|| self.catalog.by_id(claim.lane));
+            let Some(queue) = queue.clone() else { continue };
+            let attempt = Arc::clone(&self.runners).attempt(queue, &claim, message);
+            runs.push(Run { claim, attempt });
+        }
+        Ok(runs)
+    }
+
+    async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Outcome>]) -> sqlx::Result<Settled> {
+        let mut finished: Vec<(&Claim, &Outcome, Result<&RawValue, std::borrow::Cow<'_, RawValue>>)> = Vec::new();
+        let mut failed = Vec::new();
+        for end in ended {
+            let Some(outcome) = &end.outcome else { continue };
+            // A queue deleted since then: nobody can ask for the end any more.
+            let Some(queue) = self.catalog.by_id(end.claim.lane) else { continue };
+            match outcome::next(&outcome.end, end.claim.attempt, &queue.definition.options) {
+                Next::Complete(result) => finished.push((&end.claim, outcome, Ok(result))),
+                Next::Error(error) => finished.push((&end.claim, outcome, Err(error))),
+                Next::Again { error, after } => failed.push((&end.claim, outcome, error, after)),
+            }
+        }
+        let mut settled = Settled::default();
+        let outcomes: Vec<ends::Outcome<'_>> = finished
+            .iter()
+            .map(|(claim, outcome, end)| ends::Outcome {
+                claim,
+                worker: outcome.worker.as_deref().unwrap_or(&self.worker),
+                end: end.as_ref().copied().map_err(AsRef::as_ref),
+                logs: outcome.logs.as_deref(),
+            })
+            .collect();
+        if !outcomes.is_empty() {
+            settled.written += usize::try_from(ends::end(&mut *tx, &outcomes).await?).unwrap_or(usize::MAX);
+        }
+        let failures: Vec<Failure<'_>> = failed
+            .iter()
+            .map(|(claim, outcome, error, _)| Failure {
+                claim,
+                worker: outcome.worker.as_deref().unwrap_or(&self.worker),
+                error,
+                logs: outcome.logs.as_deref(),
+            })
+            .collect();
+        if !failures.is_empty() {
+            let noted: HashSet<Uuid> = ends::fail(tx, &failures).await?.into_iter().collect();
+            settled.written += noted.len();
+            settled.again = failed
+                .iter()
+                .filter(|(claim, ..)| noted.contains(&claim.item))
+                .map(|(claim, _, _, after)| Again {
+                    lane: claim.lane,
+                    rank: claim.rank,
+                    item: claim.item,
+                    attempt: claim.attempt,
+                    after: *after,
+                })
+                .collect();
+        }
+        Ok(settled)
+    }
+
+    fn refused(&self, error: &sqlx::Error) -> Outcome {
+        let why = match error {
+            sqlx::Error::Database(error) => error.message().to_owned(),
+            _ => "it cannot be written".to_owned(),
+        };
+        End::Fail(outcome::error("UnstorableResult", &format!("the database refuses this end: {why}"))).into()
+    }
+
+    async fn lost(&self, tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Outcome>>> {
+        let unfinished: HashSet<(Uuid, i64)> = ends::unfinished(tx, &claims).await?.into_iter().collect();
+        Ok(claims
+            .into_iter()
+            .filter(|claim| unfinished.contains(&(claim.item, claim.lease)))
+            .map(|claim| Ended { claim, outcome: Some(End::Lost.into()) })
+            .collect())
+    }
+}

@@ -1,0 +1,75 @@
+//! Handlers written in Rust, registered by a program that uses the crate as a library.
+
+use super::outcome::{End, raw};
+use futures::future::{BoxFuture, FutureExt as _};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A message as a native handler gets it.
+#[derive(Debug)]
+pub struct Message {
+    /// Its id: the same at every attempt, so a good idempotency key for what the handler calls.
+    pub id: Uuid,
+    /// Which attempt this is, counted from 1.
+    pub attempt: u16,
+    /// The body as it was sent.
+    pub request: Box<RawValue>,
+}
+
+impl Message {
+    /// The body as a value of yours.
+    ///
+    /// # Errors
+    /// The body has another shape.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_str(self.request.get())
+            .map_err(|error| Failure::Reject(serde_json::json!({ "name": "TypeError", "message": error.to_string() })))
+    }
+}
+
+/// Why a handler did not succeed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The message becomes ERROR with this (unless the definition grants more attempts).
+    Reject(serde_json::Value),
+    /// It failed in passing: the message is tried again, after this time or by the definition's backoff.
+    Retry(serde_json::Value, Option<Duration>),
+}
+
+/// Handles the messages of a queue whose definition says `{"kind": "native", "name": …}`.
+///
+/// Any `async fn(Message) -> Result<serde_json::Value, Failure>` is one.
+pub trait Handler: Send + Sync + 'static {
+    /// Handles one message. It may be dropped at any await: when its time is over, when the message is
+    /// deleted, when the worker lost its lease.
+    fn handle(&self, message: Message) -> BoxFuture<'static, Result<serde_json::Value, Failure>>;
+}
+
+impl<F, Fut> Handler for F
+where
+    F: Fn(Message) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<serde_json::Value, Failure>> + Send + 'static,
+{
+    fn handle(&self, message: Message) -> BoxFuture<'static, Result<serde_json::Value, Failure>> {
+        Box::pin(self(message))
+    }
+}
+
+/// One attempt; a panic rejects the message and hurts nothing else.
+pub(super) async fn attempt(handler: Arc<dyn Handler>, message: Message) -> End {
+    let handled = AssertUnwindSafe(async { handler.handle(message).await }).catch_unwind().await;
+    match handled {
+        Ok(Ok(result)) => End::Complete(raw(&result)),
+        Ok(Err(Failure::Reject(error))) => End::Reject(raw(&error)),
+        Ok(Err(Failure::Retry(error, after))) => End::Retry(raw(&error), after),
+        Err(panic) => {
+            let said = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+            let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
+            End::Reject(super::outcome::error("Panic", said.as_deref().unwrap_or("the handler panicked")))
+        }
+    }
+}

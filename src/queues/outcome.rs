@@ -1,0 +1,101 @@
+//! How an attempt of a message ends, and what follows from it.
+
+use super::options::Options;
+use crate::worker::delay::delay_after;
+use serde_json::value::RawValue;
+use std::time::Duration;
+
+/// How many attempts a lost worker or a passing failure may cost, unless the definition says otherwise.
+const TRIES: i16 = 3;
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The end.
+    pub end: End,
+    /// What the handler logged: a JSON array.
+    pub logs: Option<Box<RawValue>>,
+    /// Who ran it, when it was not this process.
+    pub worker: Option<String>,
+}
+
+/// The end of an attempt, from whichever kind of handler.
+#[derive(Debug)]
+pub enum End {
+    /// It gave a result.
+    Complete(Box<RawValue>),
+    /// The handler rejected, threw or took too long. Final, unless `max_attempts` grants more.
+    Reject(Box<RawValue>),
+    /// It said that trying again is of no use.
+    Fail(Box<RawValue>),
+    /// It failed in passing: again after this time, or by the definition's backoff.
+    Retry(Box<RawValue>, Option<Duration>),
+    /// Its worker died or went silent.
+    Lost,
+}
+
+impl From<End> for Outcome {
+    fn from(end: End) -> Self {
+        Self { end, logs: None, worker: None }
+    }
+}
+
+/// What is done about an end.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// The message is COMPLETE with this result.
+    Complete(&'a RawValue),
+    /// The message is ERROR with this error.
+    Error(std::borrow::Cow<'a, RawValue>),
+    /// It is PENDING again.
+    Again {
+        /// Why the attempt failed.
+        error: std::borrow::Cow<'a, RawValue>,
+        /// How long it waits.
+        after: Duration,
+    },
+}
+
+/// Decides what follows from the end of an attempt (counted from 1) under these options.
+pub fn next<'a>(end: &'a End, attempt: i16, options: &Options) -> Next<'a> {
+    use std::borrow::Cow::{Borrowed, Owned};
+    let left = |default: i16| attempt < options.max_attempts.map_or(default, i16::from_limit);
+    let backoff = || delay_after(u32::from(attempt.unsigned_abs()), options.retry.base, options.retry.cap);
+    match end {
+        End::Complete(result) => Next::Complete(result),
+        End::Fail(error) => Next::Error(Borrowed(error)),
+        End::Reject(error) if left(1) => Next::Again { error: Borrowed(error), after: backoff() },
+        End::Retry(error, after) if left(TRIES) => {
+            Next::Again { error: Borrowed(error), after: after.unwrap_or_else(backoff) }
+        }
+        End::Reject(error) | End::Retry(error, _) => Next::Error(Borrowed(error)),
+        // Nothing is wrong with the message, as far as anyone knows: no backoff.
+        End::Lost if left(TRIES) => Next::Again { error: Owned(worker_lost()), after: Duration::ZERO },
+        End::Lost => Next::Error(Owned(worker_lost())),
+    }
+}
+
+trait FromLimit {
+    fn from_limit(limit: u16) -> Self;
+}
+
+impl FromLimit for i16 {
+    fn from_limit(limit: u16) -> Self {
+        Self::try_from(limit).unwrap_or(Self::MAX)
+    }
+}
+
+/// An error as it is stored: `{"name", "message"}`.
+pub fn error(name: &str, message: &str) -> Box<RawValue> {
+    raw(&serde_json::json!({ "name": name, "message": message }))
+}
+
+/// A JSON value as it is stored.
+pub fn raw(value: &serde_json::Value) -> Box<RawValue> {
+    // A `Value` always serializes; `null` keeps the type total.
+    serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+fn worker_lost() -> Box<RawValue> {
+    error("WorkerLost", "the worker that ran this message died, or lost its lease")
+}

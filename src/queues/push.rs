@@ -1,0 +1,161 @@
+//! The way in: concurrent pushes of one process share a statement, and each is answered after its commit.
+//!
+//! A group commit without a timer: while one statement is under way the next pushes queue up, and go
+//! together when it is done. Under a light load a push waits for nobody.
+
+use super::store::pushes::{self, Push, Stored};
+use crate::error::{Error, Result, is_transient};
+use crate::worker::Wake;
+use sqlx::postgres::PgPool;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+/// The most messages in one statement.
+const BATCH: usize = 1000;
+/// The most requests that wait; past it a push is refused at once rather than late.
+const WAITING: usize = 8192;
+
+/// One request: its messages go in one transaction.
+struct Request {
+    pushes: Vec<Push>,
+    reply: oneshot::Sender<Result<HashSet<Uuid>>>,
+}
+
+/// Where pushes go.
+#[derive(Debug, Clone)]
+pub struct Inbox {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Inbox {
+    /// An inbox and the loop behind it, which ends when the last clone is gone.
+    pub fn new(pool: PgPool, wake: Arc<Wake>) -> (Self, impl Future<Output = ()> + Send) {
+        let (requests, received) = mpsc::channel(WAITING);
+        (Self { requests }, run(pool, wake, received))
+    }
+
+    /// Stores messages in one transaction and gives the ids of those that were stored: all but those whose
+    /// idempotency key was used before.
+    ///
+    /// # Errors
+    /// 404 when a queue is gone, 503 when too many pushes wait or the database cannot be reached. After a
+    /// 503 a message may have been stored all the same: its answer was lost.
+    pub async fn push(&self, pushes: Vec<Push>) -> Result<HashSet<Uuid>> {
+        let (reply, answer) = oneshot::channel();
+        let busy = || Error::Unavailable("too many messages are on their way in".to_owned(), Duration::from_secs(1));
+        self.requests.try_send(Request { pushes, reply }).map_err(|_| busy())?;
+        answer.await.map_err(|_| Error::Unavailable("the server is stopping".to_owned(), Duration::from_secs(1)))?
+    }
+}
+
+async fn run(pool: PgPool, wake: Arc<Wake>, mut received: mpsc::Receiver<Request>) {
+    let mut requests = Vec::new();
+    while received.recv_many(&mut requests, BATCH).await > 0 {
+        let mut batch: Vec<Request> = Vec::new();
+        let mut messages = 0;
+        for request in requests.drain(..) {
+            // A request of many messages may not carry others over the bound with it.
+            if messages > 0 && messages + request.pushes.len() > BATCH {
+                store(&pool, &wake, std::mem::take(&mut batch)).await;
+                messages = 0;
+            }
+            messages += request.pushes.len();
+            batch.push(request);
+        }
+        store(&pool, &wake, batch).await;
+    }
+}
+
+/// Stores the requests in one statement; if the database refuses it, each in its own, so that one bad
+/// message does not fail its neighbours.
+async fn store(pool: &PgPool, wake: &Wake, requests: Vec<Request>) {
+    let together: Vec<&Push> = requests.iter().flat_map(|request| &request.pushes).collect();
+    match write(pool, &together).await {
+        Ok(stored) => {
+            ring(wake, &together, &stored);
+            answer(requests, &stored);
+        }
+        Err(error) if requests.len() > 1 && !is_transient(&error) => {
+            for request in requests {
+                let alone: Vec<&Push> = request.pushes.iter().collect();
+                match write(pool, &alone).await {
+                    Ok(stored) => {
+                        ring(wake, &alone, &stored);
+                        answer(vec![request], &stored);
+                    }
+                    Err(error) => drop(request.reply.send(Err(error.into()))),
+                }
+            }
+        }
+        Err(error) => {
+            let shared = Arc::new(error);
+            for request in requests {
+                drop(request.reply.send(Err(same(&shared))));
+            }
+        }
+    }
+}
+
+/// Stores, again when the statement was certainly undone for the sake of another (40001, 40P01).
+async fn write(pool: &PgPool, pushes: &[&Push]) -> sqlx::Result<Stored> {
+    let mut tries = 0;
+    loop {
+        match pushes::push(pool, pushes).await {
+            Err(sqlx::Error::Database(error))
+                if tries < 3 && matches!(error.code().as_deref(), Some("40001" | "40P01")) =>
+            {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(rand::random_range(1..20))).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn ring(wake: &Wake, pushes: &[&Push], stored: &Stored) {
+    if stored.stored.is_empty() {
+        return;
+    }
+    let mut lowest: HashMap<i32, i16> = HashMap::new();
+    let mut soonest: Option<Duration> = None;
+    for push in pushes {
+        if push.delay.is_zero() {
+            lowest.entry(push.queue_id).and_modify(|rank| *rank = push.rank.min(*rank)).or_insert(push.rank);
+        } else {
+            soonest = Some(soonest.map_or(push.delay, |delay| delay.min(push.delay)));
+        }
+    }
+    for (lane, rank) in lowest {
+        wake.ready(lane, rank);
+    }
+    if let Some(delay) = soonest {
+        wake.due_after(delay);
+    }
+}
+
+fn answer(requests: Vec<Request>, stored: &Stored) {
+    let kept: HashSet<Uuid> = stored.stored.iter().copied().collect();
+    for Request { pushes, reply } in requests {
+        let missing = pushes.iter().any(|push| stored.missing.contains(&push.queue_id));
+        let result = if missing {
+            Err(Error::NotFound("there is no such queue".to_owned()))
+        } else {
+            Ok(pushes.iter().map(|push| push.id).filter(|id| kept.contains(id)).collect())
+        };
+        // Nobody waits any more when the client hung up: the message is stored all the same.
+        drop(reply.send(result));
+    }
+}
+
+/// The same failure for every request of a statement.
+fn same(error: &Arc<sqlx::Error>) -> Error {
+    if is_transient(error) {
+        tracing::warn!(%error, "cannot store messages");
+        Error::Unavailable("the database cannot serve this now".to_owned(), Duration::from_secs(1))
+    } else {
+        Error::internal(Arc::clone(error))
+    }
+}
