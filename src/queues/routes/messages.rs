@@ -1,0 +1,186 @@
+//! Push a message, read it, delete it.
+
+use super::view::{FullMessage, Message};
+use super::{Queues, message_id, no_message};
+use crate::auth::Authenticated;
+use crate::db;
+use crate::error::{Error, Problem, Result};
+use crate::http::body::{self, Json as Document};
+use crate::http::extract::{Path, Query};
+use crate::queues::catalog::Queue;
+use crate::queues::when::{When, WhenQuery};
+use crate::queues::{roles, store};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+use store::pushes::Push;
+use uuid::Uuid;
+
+/// Pushes a message: the body is the message itself. Answered once it is durable.
+#[utoipa::path(
+    post, path = "/queues/{queue}/messages", tag = "messages", operation_id = "push_message",
+    params(("queue" = String, Path, description = "The queue's name"), WhenQuery,
+        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per queue: the same key with the same body gives the first answer again")),
+    request_body(content = serde_json::Value, content_type = "application/json", description = "Any JSON value that the queue's schema allows"),
+    responses(
+        (status = 201, description = "Stored; `Location` ends in the id", body = Message),
+        (status = 200, description = "This idempotency key was used before: the message that it made", body = Message),
+        (status = 409, description = "This idempotency key was used with another body", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON by its content type", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The message breaks the schema: every violation", body = Problem, content_type = "application/problem+json"),
+        crate::http::openapi::Refusals,
+    ),
+)]
+pub(super) async fn push(
+    Authenticated(caller): Authenticated,
+    State(queues): State<Queues>,
+    Path(name): Path<String>,
+    query: axum::extract::RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    let queue = queues.queue_for(&name, &caller).await?;
+    let Document { raw, value } = body::read_json(&headers, body, &queues.limits).await?;
+    let when = When::read(query.0.as_deref(), &headers, queues.db.ids.now(), &queue.definition.options)?;
+    let key = idempotency_key(&headers)?;
+    check(&queue, value).await?;
+    let key = key.map(|key| (key.to_owned(), <[u8; 32]>::from(Sha256::digest(raw.get()))));
+    let id = queues.db.ids.next();
+    let digest = key.clone();
+    let pushed = Push { queue_id: queue.id, id, request: raw.clone(), rank: when.rank(), delay: when.delay, key };
+    let stored = queues.inbox.push(vec![pushed]).await?;
+    if stored.contains(&id) {
+        let message = pending(&queue, id, raw);
+        return Ok((StatusCode::CREATED, [(header::LOCATION, location(&name, id)?)], Json(message)).into_response());
+    }
+    let (key, digest) = digest.ok_or_else(|| Error::internal(anyhow::anyhow!("a push without a key was not stored")))?;
+    again(&queues, &queue, &key, digest, raw).await
+}
+
+/// The answer to a push whose key was used before.
+async fn again(
+    queues: &Queues,
+    queue: &Queue,
+    key: &str,
+    digest: [u8; 32],
+    request: Box<RawValue>,
+) -> Result<Response> {
+    let former = store::pushes::former(&queues.db.api, queue.id, key).await?;
+    // Gone between the two statements: its retention ended just now.
+    let Some((id, first)) = former else {
+        return Err(Error::Unavailable("this idempotency key is just ending".to_owned(), std::time::Duration::from_secs(1)));
+    };
+    if first != digest {
+        return Err(Error::Conflict("this idempotency key was used with another body".to_owned()));
+    }
+    let message = match store::messages::get(&queues.db.api, queue.id, id).await? {
+        Some(row) => Message::of(&queue.definition.name, row),
+        // Deleted since; the first answer said this.
+        None => pending(queue, id, request),
+    };
+    let location = location(&queue.definition.name, id)?;
+    Ok((StatusCode::OK, [(header::LOCATION, location)], Json(message)).into_response())
+}
+
+/// Which view of a message.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct View {
+    /// `full` for the admin view: attempts, times, worker, history, logs.
+    view: Option<String>,
+}
+
+/// Reads a message.
+#[utoipa::path(
+    get, path = "/queues/{queue}/messages/{id}", tag = "messages", operation_id = "get_message",
+    params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id"), View),
+    responses((status = 200, description = "The message; with `view=full` a `FullMessage`", body = Message), crate::http::openapi::Refusals),
+)]
+pub(super) async fn get(
+    Authenticated(caller): Authenticated,
+    State(queues): State<Queues>,
+    Path((name, id)): Path<(String, String)>,
+    Query(View { view }): Query<View>,
+) -> Result<Response> {
+    let queue = queues.queue_for(&name, &caller).await?;
+    let full = match view.as_deref() {
+        None | Some("") => false,
+        Some("full") => true,
+        Some(_) => return Err(Error::BadRequest("`view` can only be `full`".to_owned())),
+    };
+    if full {
+        roles::require_admin(&caller)?;
+    }
+    let id = message_id(&id)?;
+    let row = store::messages::get(&queues.db.api, queue.id, id).await?.ok_or_else(no_message)?;
+    if !full {
+        return Ok(Json(Message::of(&name, row)).into_response());
+    }
+    let details = store::messages::details(&queues.db.api, queue.id, id).await?.ok_or_else(no_message)?;
+    let attempts = store::messages::attempts(&queues.db.api, queue.id, id).await?;
+    Ok(Json(FullMessage::of(&name, row, details, attempts)).into_response())
+}
+
+/// Deletes a message. One that waits never runs; one that runs is stopped if it can be, and its end is
+/// dropped.
+#[utoipa::path(
+    delete, path = "/queues/{queue}/messages/{id}", tag = "messages", operation_id = "delete_message",
+    params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
+    responses((status = 204, description = "Deleted"), crate::http::openapi::Refusals),
+)]
+pub(super) async fn delete(
+    Authenticated(caller): Authenticated,
+    State(queues): State<Queues>,
+    Path((name, id)): Path<(String, String)>,
+) -> Result<StatusCode> {
+    let queue = queues.queue_for(&name, &caller).await?;
+    remove(&queues, queue.id, message_id(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Deletes a message and stops its attempt; 404 when it is not there.
+pub(in crate::queues) async fn remove(queues: &Queues, queue: i32, id: Uuid) -> Result<()> {
+    let deleted = db::transaction::<_, Error, _>(&queues.db.api, move |tx| {
+        Box::pin(async move { Ok(store::messages::delete(tx, queue, id).await?) })
+    })
+    .await?;
+    if deleted.ok_or_else(no_message)? {
+        queues.stopper.stop(id).await;
+    }
+    Ok(())
+}
+
+/// Holds a message against the queue's schema.
+pub(in crate::queues) async fn check(queue: &Queue, value: serde_json::Value) -> Result<()> {
+    let Some(schema) = &queue.schema else { return Ok(()) };
+    let (_, checked) = Arc::clone(schema).check(value).await;
+    checked.map_err(|violations| Error::Invalid("the message breaks the queue's schema".to_owned(), violations))
+}
+
+fn pending(queue: &Queue, id: Uuid, request: Box<RawValue>) -> Message {
+    let (queue, status) = (queue.definition.name.clone(), "PENDING".to_owned());
+    Message { id, queue, status, request, result: None, error: None }
+}
+
+fn location(queue: &str, id: Uuid) -> Result<HeaderValue> {
+    HeaderValue::try_from(format!("/queues/{queue}/messages/{id}")).map_err(Error::internal)
+}
+
+/// The `Idempotency-Key` header: 1 to 255 visible characters.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>> {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    let wrong = || Error::BadRequest("`Idempotency-Key` must be 1 to 255 visible ASCII characters, once".to_owned());
+    let key = key.to_str().map_err(|_| wrong())?.trim();
+    if key.is_empty() || key.len() > 255 || keys.next().is_some() {
+        return Err(wrong());
+    }
+    Ok(Some(key))
+}

@@ -1,0 +1,129 @@
+//! The queues over HTTP: each route is declared once, with its description.
+//!
+//! The order of checks is the same everywhere: 401 token, 404 queue, 403 role, then the body (413, 415,
+//! 400), then the schema (422).
+
+mod admin;
+mod batch;
+mod definitions;
+mod messages;
+mod remote;
+mod view;
+
+pub use view::{FullMessage, HistoryEntry, Message};
+
+use super::catalog::{Catalog, Queue};
+use super::push::Inbox;
+use super::roles;
+use super::runners::Runners;
+use super::outcome::Outcome;
+use crate::auth::{Caller, Verifier};
+use crate::db::Database;
+use crate::error::{Error, Result};
+use crate::http::body::BodyLimits;
+use crate::worker::{Settler, Stopper, Wake};
+use axum::extract::FromRef;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+/// What the routes of the queues work with.
+#[derive(Clone)]
+pub struct Queues {
+    /// The database.
+    pub db: Database,
+    /// The definitions.
+    pub catalog: Arc<Catalog>,
+    /// Where pushes go.
+    pub inbox: Inbox,
+    /// Where the ends of remote attempts go.
+    pub settler: Settler<Outcome>,
+    /// Stops attempts of deleted messages.
+    pub stopper: Stopper,
+    /// The bell of the engine.
+    pub wake: Arc<Wake>,
+    /// The handlers, to check one at upload.
+    pub runners: Arc<Runners>,
+    /// Verifies tokens.
+    pub verifier: Arc<Verifier>,
+    /// How long a remote worker's lease lives without a heartbeat.
+    pub lease: Duration,
+    /// The limits of a body.
+    pub limits: BodyLimits,
+    /// Cancelled when the server stops: long polls end at once.
+    pub stopping: CancellationToken,
+}
+
+impl FromRef<Queues> for Arc<Verifier> {
+    fn from_ref(queues: &Queues) -> Self {
+        Arc::clone(&queues.verifier)
+    }
+}
+
+/// All routes of the queues.
+pub fn routes() -> OpenApiRouter<Queues> {
+    OpenApiRouter::new()
+        .routes(routes!(messages::push, admin::list))
+        .routes(routes!(batch::push_batch))
+        .routes(routes!(messages::get, messages::delete))
+        .routes(routes!(definitions::list_queues))
+        .routes(routes!(definitions::put_queue, definitions::get_queue, definitions::delete_queue))
+        .routes(routes!(definitions::put_handler))
+        .routes(routes!(admin::pause))
+        .routes(routes!(admin::resume))
+        .routes(routes!(admin::retry))
+        .routes(routes!(admin::retry_many))
+        .routes(routes!(remote::claim))
+        .routes(routes!(remote::heartbeat))
+        .routes(routes!(remote::complete))
+        .routes(routes!(remote::fail))
+}
+
+impl Queues {
+    /// The queue of this name: 404 when there is none. One that another process made a moment ago is found
+    /// in the database.
+    async fn queue(&self, name: &str) -> Result<Arc<Queue>> {
+        if let Some(queue) = self.catalog.by_name(name) {
+            return Ok(queue);
+        }
+        if super::name::check(name).is_ok() {
+            let revision = super::store::definitions::revision(&self.db.api).await?;
+            self.catalog.refresh(&self.db.api, revision).await?;
+        }
+        self.catalog.by_name(name).ok_or_else(|| Error::NotFound("there is no such queue".to_owned()))
+    }
+
+    /// The queue, for a caller who may push, read and delete.
+    async fn queue_for(&self, name: &str, caller: &Caller) -> Result<Arc<Queue>> {
+        let queue = self.queue(name).await?;
+        roles::require_member(&queue.definition, caller)?;
+        Ok(queue)
+    }
+
+    /// The queue, for a caller who may administer.
+    async fn queue_for_admin(&self, name: &str, caller: &Caller) -> Result<Arc<Queue>> {
+        let queue = self.queue(name).await?;
+        roles::require_admin(caller)?;
+        Ok(queue)
+    }
+
+    /// Tells this process and the others that a definition changed. Returns when this process knows.
+    async fn changed(&self) -> Result<()> {
+        let revision = super::store::definitions::revision(&self.db.api).await?;
+        self.catalog.refresh(&self.db.api, revision).await?;
+        self.wake.look_everywhere();
+        Ok(())
+    }
+}
+
+/// The id in a path; what is no id names no message: 404.
+fn message_id(text: &str) -> Result<Uuid> {
+    Uuid::try_parse(text).map_err(|_| no_message())
+}
+
+fn no_message() -> Error {
+    Error::NotFound("there is no such message in this queue".to_owned())
+}

@@ -1,0 +1,127 @@
+//! A message as its readers see it: six keys for everybody, more for administrators.
+
+use crate::queues::store::messages::{Attempt, Details, Row};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+/// A message: exactly these six keys, always, in this order.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Message {
+    /// The message's id, a UUID of version 7.
+    pub id: Uuid,
+    /// The queue's name.
+    pub queue: String,
+    /// PENDING, INPROGRESS, COMPLETE or ERROR.
+    #[schema(example = "COMPLETE")]
+    pub status: String,
+    /// The body as it was sent.
+    #[schema(value_type = serde_json::Value)]
+    pub request: Box<RawValue>,
+    /// What the handler resolved with; null unless COMPLETE.
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub result: Option<Box<RawValue>>,
+    /// What the handler rejected with; null unless ERROR.
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub error: Option<Box<RawValue>>,
+}
+
+impl Message {
+    /// The message of a row.
+    pub fn of(queue: &str, row: Row) -> Self {
+        Self {
+            id: row.id,
+            queue: queue.to_owned(),
+            status: row.status,
+            request: row.request.0,
+            result: row.result.map(|json| json.0),
+            error: row.error.map(|json| json.0),
+        }
+    }
+}
+
+/// The admin view of a message.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct FullMessage {
+    /// The six keys.
+    #[serde(flatten)]
+    pub message: Message,
+    /// How many attempts have begun since it was pushed, or last run again by hand.
+    pub attempts: u32,
+    /// When it was pushed.
+    pub created_at: DateTime<Utc>,
+    /// When its last attempt was claimed.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// When it is due, while it waits for a time.
+    pub run_at: Option<DateTime<Utc>>,
+    /// Higher is claimed first.
+    pub priority: i16,
+    /// Who runs it now, or ran it last.
+    pub worker: Option<String>,
+    /// Every ended attempt, oldest first.
+    pub history: Vec<HistoryEntry>,
+    /// What the handler logged in the last attempt that ended.
+    #[schema(value_type = Vec<serde_json::Value>)]
+    pub logs: Box<RawValue>,
+}
+
+/// One attempt.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct HistoryEntry {
+    /// Its number, from 1.
+    pub attempt: i16,
+    /// When it was claimed.
+    pub started_at: DateTime<Utc>,
+    /// When its end was written.
+    pub finished_at: DateTime<Utc>,
+    /// Who ran it.
+    pub worker: Option<String>,
+    /// Why it failed; null when it completed the message.
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub error: Option<Box<RawValue>>,
+    /// What the handler logged.
+    #[schema(value_type = Vec<serde_json::Value>)]
+    pub logs: Box<RawValue>,
+}
+
+impl FullMessage {
+    /// The admin view of a row.
+    pub fn of(queue: &str, row: Row, details: Details, attempts: Vec<Attempt>) -> Self {
+        let running = details.claimed_at.is_some();
+        let ended = matches!(row.status.as_str(), "COMPLETE" | "ERROR");
+        let last = attempts.last();
+        let begun = last.map_or(0, |last| u32::from(last.attempt.unsigned_abs())) + u32::from(running);
+        Self {
+            attempts: begun,
+            created_at: details.created_at,
+            started_at: details.claimed_at.or(last.map(|last| last.started_at)),
+            finished_at: last.filter(|_| ended).map(|last| last.finished_at),
+            run_at: details.run_at,
+            priority: -details.rank,
+            worker: details.holder.or_else(|| last.and_then(|last| last.worker.clone())),
+            logs: last.and_then(|last| last.logs.as_ref()).map_or_else(no_logs, |logs| logs.0.clone()),
+            history: attempts.into_iter().map(HistoryEntry::of).collect(),
+            message: Message::of(queue, row),
+        }
+    }
+}
+
+impl HistoryEntry {
+    fn of(attempt: Attempt) -> Self {
+        Self {
+            attempt: attempt.attempt,
+            started_at: attempt.started_at,
+            finished_at: attempt.finished_at,
+            worker: attempt.worker,
+            error: attempt.error.map(|json| json.0),
+            logs: attempt.logs.map_or_else(no_logs, |logs| logs.0),
+        }
+    }
+}
+
+fn no_logs() -> Box<RawValue> {
+    crate::queues::outcome::raw(&serde_json::Value::Array(Vec::new()))
+}
