@@ -83,6 +83,8 @@ mod tests {
         assert_eq!(token(&[("X-Access-Token", b"abc")]), Ok("abc".to_owned()));
         let both: &[(&str, &[u8])] = &[("authorization", b"Bearer abc"), ("x-access-token", b"def")];
         assert_eq!(token(both), Ok("def".to_owned()));
+        let basic: &[(&str, &[u8])] = &[("authorization", b"Basic YTpi"), ("x-access-token", b"def")];
+        assert_eq!(token(basic), Ok("def".to_owned()));
     }
 
     #[test]

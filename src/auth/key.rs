@@ -61,6 +61,7 @@ impl Key {
             }
             _ => bail!("no `-----BEGIN PUBLIC KEY-----` in it"),
         }
+        ensure!(text.matches("-----BEGIN ").count() == 1, "more than one key in it");
         let decoding = DecodingKey::from_rsa_pem(pem)
             .or_else(|_| DecodingKey::from_ec_pem(pem))
             .or_else(|_| DecodingKey::from_ed_pem(pem))
@@ -170,6 +171,9 @@ mod tests {
         assert!(refused(include_str!("../../tests/keys/refused-ed448.public.pem")).contains("neither"));
         assert!(refused(include_str!("../../tests/keys/refused-secp256k1.public.pem")).contains("curve"));
         assert!(refused("").contains("BEGIN PUBLIC KEY"));
+        assert!(
+            refused(&include_str!("../../tests/keys/eddsa.public.pem").repeat(2)).contains("more than one")
+        );
         assert!(refused("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n").contains("neither"));
     }
 
