@@ -1,0 +1,109 @@
+//! The token of a request, and the caller as an argument of a route.
+
+use super::{Caller, Verifier, unauthorized};
+use crate::error::{Error, Result};
+use axum::extract::{FromRef, FromRequestParts};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use std::sync::Arc;
+
+/// The header that carries a bare token; it wins over `Authorization`.
+const X_ACCESS_TOKEN: &str = "x-access-token";
+
+/// The caller of a request. As an argument before the body it refuses a request without a good token with
+/// a 401, the body unread.
+#[derive(Debug, Clone)]
+pub struct Authenticated(pub Arc<Caller>);
+
+impl<S> FromRequestParts<S> for Authenticated
+where
+    Arc<Verifier>: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let token = token_from(&parts.headers)?;
+        let caller = Arc::<Verifier>::from_ref(state).verify(token).await?;
+        Ok(Self(caller))
+    }
+}
+
+/// The token of `x-access-token`, or else of `Authorization: Bearer`.
+///
+/// # Errors
+/// [`Error::Unauthorized`] when there is none, when the header that counts comes twice, or when it cannot
+/// hold a token.
+pub fn token_from(headers: &HeaderMap) -> Result<&str> {
+    if let Some(token) = only(headers, X_ACCESS_TOKEN)? {
+        return Ok(token);
+    }
+    let Some(credentials) = only(headers, header::AUTHORIZATION.as_str())? else {
+        return Err(unauthorized(
+            "this needs an access token, in `Authorization: Bearer <token>` or in `x-access-token: <token>`",
+        ));
+    };
+    match credentials.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim_matches(' ')),
+        _ => Err(unauthorized("the `Authorization` header is not `Bearer <token>`")),
+    }
+}
+
+/// The value of a header that may come once.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(unauthorized(format!("the request has more than one `{name}` header")));
+    }
+    let text = value.to_str().map_err(|_| unauthorized(format!("the `{name}` header is not ASCII")))?;
+    Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{HeaderName, HeaderValue};
+
+    fn token(headers: &[(&str, &[u8])]) -> Result<String, String> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?;
+            map.append(name, HeaderValue::from_bytes(value).map_err(|error| error.to_string())?);
+        }
+        token_from(&map).map(str::to_owned).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_token_comes_in_either_header_and_x_access_token_wins() {
+        assert_eq!(token(&[("authorization", b"Bearer abc")]), Ok("abc".to_owned()));
+        assert_eq!(token(&[("Authorization", b"bEARER   abc ")]), Ok("abc".to_owned()));
+        assert_eq!(token(&[("X-Access-Token", b"abc")]), Ok("abc".to_owned()));
+        let both: &[(&str, &[u8])] = &[("authorization", b"Bearer abc"), ("x-access-token", b"def")];
+        assert_eq!(token(both), Ok("def".to_owned()));
+        let basic: &[(&str, &[u8])] = &[("authorization", b"Basic YTpi"), ("x-access-token", b"def")];
+        assert_eq!(token(basic), Ok("def".to_owned()));
+    }
+
+    #[test]
+    fn a_header_that_cannot_hold_one_token_is_refused() {
+        let cases: &[&[(&str, &[u8])]] = &[
+            &[],
+            &[("authorization", b"")],
+            &[("authorization", b"Bearer")],
+            &[("authorization", b"Basic YTpi")],
+            &[("authorization", b"BearerX abc")],
+            &[("authorization", b"abc")],
+            &[("authorization", b"Bearer\tabc")],
+            &[("authorization", b"Bearer abc"), ("authorization", b"Bearer abc")],
+            &[("x-access-token", b"abc"), ("x-access-token", b"abc")],
+            &[("x-access-token", b"ab\xc3\xa9")],
+            &[("authorization", b"Bearer \xff")],
+        ];
+        for case in cases {
+            assert!(token(case).is_err(), "{case:?}");
+        }
+    }
+}
