@@ -3,6 +3,7 @@
 use super::definition::Definition;
 use super::schema::CompiledSchema;
 use super::store::definitions;
+use crate::error::{Error, Result};
 use arc_swap::ArcSwap;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgPool;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 pub struct Queue {
     /// Its lane.
     pub id: i32,
+    /// Its name.
+    pub name: String,
     /// What it is.
     pub definition: Definition,
     /// The definition as it was put.
@@ -66,7 +69,7 @@ impl Catalog {
     /// All queues, by name.
     pub fn all(&self) -> Vec<Arc<Queue>> {
         let mut all: Vec<_> = self.current.load().by_name.values().cloned().collect();
-        all.sort_by(|a, b| a.definition.name.cmp(&b.definition.name));
+        all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
@@ -91,8 +94,14 @@ impl Catalog {
         let mut next = Snapshot { revision, ..Snapshot::default() };
         for row in rows {
             let kept = former.by_id.get(&row.id).filter(|queue| queue.version == row.version).cloned();
-            let Some(queue) = kept.or_else(|| compile(row).map(Arc::new)) else { continue };
-            next.by_name.insert(queue.definition.name.clone(), Arc::clone(&queue));
+            let queue = match kept {
+                Some(queue) => queue,
+                None => match compile(row).await {
+                    Some(queue) => Arc::new(queue),
+                    None => continue,
+                },
+            };
+            next.by_name.insert(queue.name.clone(), Arc::clone(&queue));
             next.by_id.insert(queue.id, queue);
         }
         self.current.store(Arc::new(next));
@@ -102,24 +111,17 @@ impl Catalog {
 
 /// Compiles a stored definition. It was checked when it was put; one that does not compile now (put by
 /// another version of Postrider) is left out, loudly, and the others work.
-fn compile(row: definitions::Row) -> Option<Queue> {
-    let failed = |why: &dyn std::fmt::Display| {
-        tracing::error!(queue = row.name, %why, "a stored definition cannot be used: the queue is out of service");
-    };
-    let value: serde_json::Value = serde_json::from_str(row.definition.get()).map_err(|e| failed(&e)).ok()?;
-    let definition = Definition::parse(&row.name, &value).map_err(|e| failed(&e)).ok()?;
-    let schema = match &definition.incoming {
-        None => None,
-        Some(schema) => match CompiledSchema::compile(schema) {
-            Ok(schema) => Some(Arc::new(schema)),
-            Err(violations) => {
-                failed(&format!("{violations:?}"));
-                return None;
-            }
-        },
+async fn compile(row: definitions::Row) -> Option<Queue> {
+    let (definition, schema) = match compiled(&row.name, row.definition.get()).await {
+        Ok(compiled) => compiled,
+        Err(why) => {
+            tracing::error!(queue = row.name, %why, "a stored definition cannot be used: the queue is out of service");
+            return None;
+        }
     };
     Some(Queue {
         id: row.id,
+        name: row.name,
         definition,
         document: row.definition.0,
         schema,
@@ -127,4 +129,14 @@ fn compile(row: definitions::Row) -> Option<Queue> {
         source: row.source,
         paused: row.paused,
     })
+}
+
+async fn compiled(name: &str, document: &str) -> Result<(Definition, Option<Arc<CompiledSchema>>)> {
+    let document = serde_json::from_str(document).map_err(Error::internal)?;
+    let definition = Definition::read(name, &document)?;
+    let schema = match &definition.schema {
+        Some(schema) => Some(CompiledSchema::compile(schema.clone()).await?),
+        None => None,
+    };
+    Ok((definition, schema))
 }

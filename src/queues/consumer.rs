@@ -39,7 +39,7 @@ impl Consumer for Messages {
         let mut lanes = Vec::new();
         self.catalog.each(|queue| {
             if !queue.paused && self.runners.can_run(&queue.definition) {
-                lanes.push(Lane { id: queue.id, concurrency: queue.definition.options.concurrency });
+                lanes.push(Lane { id: queue.id, concurrency: queue.definition.options.concurrency.into() });
             }
         });
         lanes

@@ -1,12 +1,9 @@
 //! How an attempt of a message ends, and what follows from it.
 
-use super::options::Options;
+use super::options::{Failure, Options};
 use crate::worker::delay::delay_after;
 use serde_json::value::RawValue;
 use std::time::Duration;
-
-/// How many attempts a lost worker or a passing failure may cost, unless the definition says otherwise.
-const TRIES: i16 = 3;
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -59,29 +56,21 @@ pub enum Next<'a> {
 /// Decides what follows from the end of an attempt (counted from 1) under these options.
 pub fn next<'a>(end: &'a End, attempt: i16, options: &Options) -> Next<'a> {
     use std::borrow::Cow::{Borrowed, Owned};
-    let left = |default: i16| attempt < options.max_attempts.map_or(default, i16::from_limit);
-    let backoff = || delay_after(u32::from(attempt.unsigned_abs()), options.retry.base, options.retry.cap);
+    let attempt = attempt.unsigned_abs();
+    let again = |failure| options.may_try_again(failure, attempt);
+    let backoff = || delay_after(u32::from(attempt), options.retry_base, options.retry_cap);
     match end {
         End::Complete(result) => Next::Complete(result),
-        End::Fail(error) => Next::Error(Borrowed(error)),
-        End::Reject(error) if left(1) => Next::Again { error: Borrowed(error), after: backoff() },
-        End::Retry(error, after) if left(TRIES) => {
+        End::Reject(error) if again(Failure::Rejected) => Next::Again { error: Borrowed(error), after: backoff() },
+        End::Retry(error, after) if again(Failure::Transient) => {
             Next::Again { error: Borrowed(error), after: after.unwrap_or_else(backoff) }
         }
-        End::Reject(error) | End::Retry(error, _) => Next::Error(Borrowed(error)),
         // Nothing is wrong with the message, as far as anyone knows: no backoff.
-        End::Lost if left(TRIES) => Next::Again { error: Owned(worker_lost()), after: Duration::ZERO },
+        End::Lost if again(Failure::WorkerLost) => {
+            Next::Again { error: Owned(worker_lost()), after: Duration::ZERO }
+        }
+        End::Reject(error) | End::Retry(error, _) | End::Fail(error) => Next::Error(Borrowed(error)),
         End::Lost => Next::Error(Owned(worker_lost())),
-    }
-}
-
-trait FromLimit {
-    fn from_limit(limit: u16) -> Self;
-}
-
-impl FromLimit for i16 {
-    fn from_limit(limit: u16) -> Self {
-        Self::try_from(limit).unwrap_or(Self::MAX)
     }
 }
 

@@ -99,7 +99,14 @@ impl Queues {
     /// The queue, for a caller who may push, read and delete.
     async fn queue_for(&self, name: &str, caller: &Caller) -> Result<Arc<Queue>> {
         let queue = self.queue(name).await?;
-        roles::require_member(&queue.definition, caller)?;
+        roles::require_push(&queue.definition.roles, name, caller)?;
+        Ok(queue)
+    }
+
+    /// The queue, for a caller who may claim and settle its messages.
+    async fn queue_for_worker(&self, name: &str, caller: &Caller) -> Result<Arc<Queue>> {
+        let queue = self.queue(name).await?;
+        roles::require_work(&queue.definition.roles, name, caller)?;
         Ok(queue)
     }
 

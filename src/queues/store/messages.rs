@@ -40,6 +40,17 @@ pub async fn get(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx::Resu
     .await
 }
 
+/// Whether the queue has this message.
+pub async fn exists(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM messages WHERE queue_id = $1 AND id = $2) AS "exists!""#,
+        queue_id,
+        id,
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// What the admin view adds to a message.
 #[derive(Debug)]
 pub struct Details {

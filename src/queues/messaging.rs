@@ -1,0 +1,97 @@
+//! `messagingService` of JavaScript handlers: this server's queues, under the rights of the handler's own.
+//!
+//! A handler acts for its queue, not for whoever pushed the message: it may use its own queue, and every
+//! queue that the role `<its name>_writer` opens.
+
+use super::catalog::Queue;
+use super::javascript::ServiceError;
+use super::javascript::services::{Answer, Messaging};
+use super::roles;
+use super::routes::{Message, Queues};
+use super::store::{self, pushes::Push};
+use crate::error::Error;
+use futures::future::{BoxFuture, FutureExt as _};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The messaging service of one queue's handler.
+pub(super) struct OfQueue {
+    queues: Queues,
+    name: String,
+}
+
+impl OfQueue {
+    pub(super) fn new(queues: Queues, queue: &Queue) -> Self {
+        Self { queues, name: queue.name.clone() }
+    }
+
+    /// The queue, if the handler's queue may use it.
+    async fn reach(&self, name: &str) -> Result<Arc<Queue>, ServiceError> {
+        let queue = self.queues.queue(name).await.map_err(refused)?;
+        let own = format!("{}_writer", self.name);
+        if name == self.name || roles::may_push(&queue.definition.roles, name, |role| role == own) {
+            return Ok(queue);
+        }
+        Err(ServiceError::new(format!("the queue {} may not use the queue {name}", self.name)))
+    }
+}
+
+impl Messaging for OfQueue {
+    fn queue_message<'a>(
+        &'a self,
+        queue: &'a str,
+        message: &'a RawValue,
+    ) -> BoxFuture<'a, Result<String, ServiceError>> {
+        async move {
+            let queue = self.reach(queue).await?;
+            let parsed = crate::http::body::parse(message.get().as_bytes()).map_err(refused)?;
+            super::routes::check(&queue, parsed.value).await.map_err(refused)?;
+            let id = self.queues.db.ids.next();
+            let rank = -queue.definition.options.priority;
+            let push = Push { queue_id: queue.id, id, request: parsed.raw, rank, delay: Duration::ZERO, key: None };
+            self.queues.inbox.push(vec![push]).await.map_err(refused)?;
+            Ok(id.to_string())
+        }
+        .boxed()
+    }
+
+    fn get_message<'a>(&'a self, queue: &'a str, id: &'a str) -> BoxFuture<'a, Answer> {
+        async move {
+            let queue = self.reach(queue).await?;
+            let row = store::messages::get(&self.queues.db.api, queue.id, parse(id)?).await;
+            let row = row.map_err(|error| refused(error.into()))?.ok_or_else(no_message)?;
+            serde_json::value::to_raw_value(&Message::of(&queue.name, row))
+                .map_err(|_| ServiceError::new("the message cannot become JSON"))
+        }
+        .boxed()
+    }
+
+    fn delete_message<'a>(&'a self, queue: &'a str, id: &'a str) -> BoxFuture<'a, Result<(), ServiceError>> {
+        async move {
+            let queue = self.reach(queue).await?;
+            super::routes::remove(&self.queues, queue.id, parse(id)?).await.map_err(refused)
+        }
+        .boxed()
+    }
+}
+
+fn parse(id: &str) -> Result<Uuid, ServiceError> {
+    Uuid::try_parse(id).map_err(|_| no_message())
+}
+
+fn no_message() -> ServiceError {
+    ServiceError { status: Some(404), ..ServiceError::new("there is no such message in this queue") }
+}
+
+fn refused(error: Error) -> ServiceError {
+    let status = Some(error.status().as_u16());
+    let mut said = error.to_string();
+    if let Error::Invalid(_, violations) = &error
+        && let Some(first) = violations.first()
+    {
+        said = format!("{said}: {} {}", first.pointer, first.message);
+    }
+    ServiceError { status, ..ServiceError::new(said) }
+}

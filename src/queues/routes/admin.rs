@@ -1,0 +1,209 @@
+//! What administrators do with a queue's messages: list, pause, resume, run again.
+
+use super::view::Message;
+use super::{Queues, message_id, no_message};
+use crate::auth::Authenticated;
+use crate::db;
+use crate::error::{Error, Problem, Result};
+use crate::http::extract::{Path, Query};
+use crate::queues::catalog::Queue;
+use crate::queues::store::messages::{self, Filter};
+use crate::queues::store::definitions;
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// What a listing is narrowed to.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Listing {
+    /// PENDING, INPROGRESS, COMPLETE or ERROR.
+    status: Option<String>,
+    /// Pushed at or after this moment (RFC 3339).
+    created_after: Option<DateTime<Utc>>,
+    /// Pushed before this moment (RFC 3339).
+    created_before: Option<DateTime<Utc>>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// 1 to 500 messages; 50 if absent.
+    limit: Option<i64>,
+}
+
+/// A page of messages, newest first.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Page {
+    /// The messages.
+    messages: Vec<Message>,
+    /// The cursor of the next page; null on the last one.
+    next: Option<Uuid>,
+}
+
+/// Lists messages, newest first.
+#[utoipa::path(
+    get, path = "/queues/{queue}/messages", tag = "administration", operation_id = "list_messages",
+    params(("queue" = String, Path, description = "The queue's name"), Listing),
+    responses((status = 200, description = "A page", body = Page), crate::http::openapi::Refusals),
+)]
+pub(super) async fn list(
+    Authenticated(caller): Authenticated,
+    State(queues): State<Queues>,
+    Path(name): Path<String>,
+    Query(listing): Query<Listing>,
+) -> Result<Json<Page>> {
+    let queue = queues.queue_for_admin(&name, &caller).await?;
+    if let Some(status) = listing.status.as_deref()
+        && !["PENDING", "INPROGRESS", "COMPLETE", "ERROR"].contains(&status)
+    {
+        return Err(Error::BadRequest("`status` is one of PENDING, INPROGRESS, COMPLETE, ERROR".to_owned()));
+    }
+    let limit = listing.limit.unwrap_or(50);
+    if !(1..=500).contains(&limit) {
+        return Err(Error::BadRequest("`limit` must lie between 1 and 500".to_owned()));
+    }
+    let before = listing
+        .cursor
+        .map(|text| Uuid::try_parse(&text).map_err(|_| Error::BadRequest("`cursor` is not one of ours".to_owned())))
+        .transpose()?;
+    let filter = Filter {
+        status: listing.status,
+        created_after: listing.created_after,
+        created_before: listing.created_before,
+    };
+    let mut rows = messages::list(&queues.db.api, queue.id, &filter, before, limit + 1).await?;
+    let full = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = rows.len() > full;
+    rows.truncate(full);
+    let next = rows.last().filter(|_| more).map(|row| row.id);
+    let messages = rows.into_iter().map(|row| Message::of(&name, row)).collect();
+    Ok(Json(Page { messages, next }))
+}
+
+/// Whether a queue is paused.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Paused {
+    /// The queue's name.
+    queue: String,
+    /// Whether nothing is claimed from it.
+    paused: bool,
+}
+
+/// Stops claiming from a queue. Pushes are taken, what runs finishes.
+#[utoipa::path(
+    post, path = "/queues/{queue}/pause", tag = "administration", operation_id = "pause_queue",
+    params(("queue" = String, Path, description = "The queue's name")),
+    responses((status = 200, description = "It is paused", body = Paused), crate::http::openapi::Refusals),
+)]
+pub(super) async fn pause(
+    Authenticated(caller): Authenticated,
+    State(queues): State<Queues>,
+    Path(name): Path<String>,
+) -> Result<Json<Paused>> {
+    let queue = queues.queue_for_admin(&name, &caller).await?;
+    set_paused(&queues, &queue, true).await
+}
+
+/// Claims from a queue again.
+#[utoipa::path(
+    post, path = "/queues/{queue}/resume", tag = "administration", operation_id = "resume_queue",
+    params(("queue" = String, Path, description = "The queue's name")),
+    responses((status = 200, description = "It runs", body = Paused), crate::http::openapi::Refusals),
+)]
+pub(super) async fn resume(
+    Authenticated(caller): Authenticated,
+    State(queues): State<Queues>,
+    Path(name): Path<String>,
+) -> Result<Json<Paused>> {
+    let queue = queues.queue_for_admin(&name, &caller).await?;
+    set_paused(&queues, &queue, false).await
+}
+
+async fn set_paused(queues: &Queues, queue: &Queue, paused: bool) -> Result<Json<Paused>> {
+    let name = queue.name.clone();
+    let there = db::transaction::<_, Error, _>(&queues.db.api, move |tx| {
+        Box::pin(async move { Ok(definitions::set_paused(tx, &name, paused).await?) })
+    })
+    .await?;
+    if !there {
+        return Err(Error::NotFound("there is no such queue".to_owned()));
+    }
+    queues.changed().await?;
+    if !paused {
+        queues.wake.ready(queue.id, i16::MIN);
+    }
+    Ok(Json(Paused { queue: queue.name.clone(), paused }))
+}
+
+/// Runs a message in ERROR again. Its attempts count from the start.
+#[utoipa::path(
+    post, path = "/queues/{queue}/messages/{id}/retry", tag = "administration", operation_id = "retry_message",
+    params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
+    responses(
+        (status = 200, description = "It is PENDING again", body = Message),
+        (status = 409, description = "It is not in ERROR", body = Problem, content_type = "application/problem+json"),
+        crate::http::openapi::Refusals,
+    ),
+)]
+pub(super) async fn retry(
+    Authenticated(caller): Authenticated,
+    State(queues): State<Queues>,
+    Path((name, id)): Path<(String, String)>,
+) -> Result<Json<Message>> {
+    let queue = queues.queue_for_admin(&name, &caller).await?;
+    let id = message_id(&id)?;
+    let again = messages::retry(&queues.db.api, queue.id, Some(id), &Filter::default(), 1).await?;
+    let row = messages::get(&queues.db.api, queue.id, id).await?.ok_or_else(no_message)?;
+    if again.is_empty() {
+        return Err(Error::Conflict("only a message in ERROR can be run again".to_owned()));
+    }
+    again.iter().for_each(|(_, rank)| queues.wake.ready(queue.id, *rank));
+    Ok(Json(Message::of(&name, row)))
+}
+
+/// Which messages to run again.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Again {
+    /// Pushed at or after this moment (RFC 3339).
+    created_after: Option<DateTime<Utc>>,
+    /// Pushed before this moment (RFC 3339).
+    created_before: Option<DateTime<Utc>>,
+    /// At most this many, 1 to 10,000; 1,000 if absent.
+    limit: Option<i64>,
+}
+
+/// How many messages run again.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Retried {
+    /// How many are PENDING again.
+    retried: usize,
+    /// Whether the limit was reached, so that there may be more.
+    more: bool,
+}
+
+/// Runs messages in ERROR again, oldest first.
+#[utoipa::path(
+    post, path = "/queues/{queue}/messages:retry", tag = "administration", operation_id = "retry_messages",
+    params(("queue" = String, Path, description = "The queue's name"), Again),
+    responses((status = 200, description = "How many", body = Retried), crate::http::openapi::Refusals),
+)]
+pub(super) async fn retry_many(
+    Authenticated(caller): Authenticated,
+    State(queues): State<Queues>,
+    Path(name): Path<String>,
+    Query(Again { created_after, created_before, limit }): Query<Again>,
+) -> Result<Json<Retried>> {
+    let queue = queues.queue_for_admin(&name, &caller).await?;
+    let limit = limit.unwrap_or(1000);
+    if !(1..=10_000).contains(&limit) {
+        return Err(Error::BadRequest("`limit` must lie between 1 and 10000".to_owned()));
+    }
+    let filter = Filter { status: None, created_after, created_before };
+    let again = messages::retry(&queues.db.api, queue.id, None, &filter, limit).await?;
+    if let Some(rank) = again.iter().map(|(_, rank)| *rank).min() {
+        queues.wake.ready(queue.id, rank);
+    }
+    let more = i64::try_from(again.len()).unwrap_or(i64::MAX) == limit;
+    Ok(Json(Retried { retried: again.len(), more }))
+}

@@ -1,0 +1,163 @@
+//! Definitions and handlers over HTTP. They are code: for administrators only.
+
+use super::Queues;
+use crate::auth::Authenticated;
+use crate::db;
+use crate::error::{Error, Problem, Result};
+use crate::http::body;
+use crate::http::extract::Path;
+use crate::queues::definition::{self, Handler};
+use crate::queues::install::{self, Source};
+use crate::queues::{catalog::Queue, roles, store};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// A queue, for administrators.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Described {
+    /// Its name.
+    name: String,
+    /// Whether nothing is claimed from it.
+    paused: bool,
+    /// Who wrote the definition: api, file or example.
+    source: String,
+    /// The definition as it was put; signing secrets are replaced by stars.
+    definition: Value,
+}
+
+impl Described {
+    fn of(queue: &Queue) -> Result<Self> {
+        let document = serde_json::from_str(queue.document.get()).map_err(Error::internal)?;
+        let (name, source) = (queue.name.clone(), queue.source.clone());
+        Ok(Self { name, paused: queue.paused, source, definition: definition::redacted(document) })
+    }
+}
+
+/// Lists all queues.
+#[utoipa::path(
+    get, path = "/queues", tag = "definitions", operation_id = "list_queues",
+    responses((status = 200, description = "By name", body = Vec<Described>), crate::http::openapi::Refusals),
+)]
+pub(super) async fn list_queues(
+    Authenticated(caller): Authenticated,
+    State(queues): State<Queues>,
+) -> Result<Json<Vec<Described>>> {
+    roles::require_admin(&caller)?;
+    let all = queues.catalog.all();
+    Ok(Json(all.iter().map(|queue| Described::of(queue)).collect::<Result<_>>()?))
+}
+
+/// Defines a queue, or redefines it. What is claimed from now on runs under the new definition.
+#[utoipa::path(
+    put, path = "/queues/{queue}", tag = "definitions", operation_id = "put_queue",
+    params(("queue" = String, Path, description = "The queue's name")),
+    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition: name, client_id, roles, incoming, handler, options",
+        example = json!({"name": "myQueue", "incoming": {"schema": {"type": "object"}}, "handler": {"kind": "worker"}})),
+    responses(
+        (status = 200, description = "Redefined: the definition", body = serde_json::Value),
+        (status = 201, description = "Defined: the definition", body = serde_json::Value),
+        (status = 413, description = "Too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON by its content type", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The definition, its schema or its handler cannot work: every violation", body = Problem, content_type = "application/problem+json"),
+        crate::http::openapi::Refusals,
+    ),
+)]
+pub(super) async fn put_queue(
+    Authenticated(caller): Authenticated,
+    State(queues): State<Queues>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>)> {
+    roles::require_admin(&caller)?;
+    let document = body::read_json(&headers, body, &queues.limits).await?;
+    install::check(&queues.runners, &name, &document.value).await?;
+    let made = install::store(&queues.db, &name, document.raw, Source::Api).await?;
+    queues.changed().await?;
+    let status = if made { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(definition::redacted(document.value))))
+}
+
+/// Reads a definition as it was put.
+#[utoipa::path(
+    get, path = "/queues/{queue}", tag = "definitions", operation_id = "get_queue",
+    params(("queue" = String, Path, description = "The queue's name")),
+    responses((status = 200, description = "The definition; signing secrets are replaced by stars", body = serde_json::Value), crate::http::openapi::Refusals),
+)]
+pub(super) async fn get_queue(
+    Authenticated(caller): Authenticated,
+    State(queues): State<Queues>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>> {
+    let queue = queues.queue_for_admin(&name, &caller).await?;
+    let document = serde_json::from_str(queue.document.get()).map_err(Error::internal)?;
+    Ok(Json(definition::redacted(document)))
+}
+
+/// Deletes a queue. Its messages can no longer be asked for, and those that wait never run.
+#[utoipa::path(
+    delete, path = "/queues/{queue}", tag = "definitions", operation_id = "delete_queue",
+    params(("queue" = String, Path, description = "The queue's name")),
+    responses((status = 204, description = "Deleted"), crate::http::openapi::Refusals),
+)]
+pub(super) async fn delete_queue(
+    Authenticated(caller): Authenticated,
+    State(queues): State<Queues>,
+    Path(name): Path<String>,
+) -> Result<StatusCode> {
+    queues.queue_for_admin(&name, &caller).await?;
+    let gone = db::transaction::<_, Error, _>(&queues.db.api, move |tx| {
+        Box::pin(async move { Ok(store::definitions::delete(tx, &name).await?) })
+    })
+    .await?;
+    if !gone {
+        return Err(Error::NotFound("there is no such queue".to_owned()));
+    }
+    queues.changed().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Gives a queue another handler. What runs finishes with the old one.
+#[utoipa::path(
+    put, path = "/queues/{queue}/handler", tag = "definitions", operation_id = "put_handler",
+    params(("queue" = String, Path, description = "The queue's name")),
+    request_body(content = serde_json::Value, content_type = "application/json", description = "The handler: kind and what that kind needs",
+        example = json!({"kind": "javascript", "source": "module.exports = async function (message) { return message; };"})),
+    responses(
+        (status = 200, description = "The definition with the new handler", body = serde_json::Value),
+        (status = 413, description = "Too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON by its content type", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The handler cannot work", body = Problem, content_type = "application/problem+json"),
+        crate::http::openapi::Refusals,
+    ),
+)]
+pub(super) async fn put_handler(
+    Authenticated(caller): Authenticated,
+    State(queues): State<Queues>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>> {
+    queues.queue_for_admin(&name, &caller).await?;
+    let handler = body::read_json(&headers, body, &queues.limits).await?.value;
+    queues.runners.check(&name, &Handler::read(&handler)?).await?;
+    let document = db::transaction::<_, Error, _>(&queues.db.api, move |tx| {
+        Box::pin(async move {
+            let gone = || Error::NotFound("there is no such queue".to_owned());
+            let former = store::definitions::lock(tx, &name).await?.ok_or_else(gone)?;
+            let former: Value = serde_json::from_str(former.get()).map_err(Error::internal)?;
+            let document = definition::with_handler(former, handler);
+            let raw: Box<RawValue> = serde_json::value::to_raw_value(&document).map_err(Error::internal)?;
+            store::definitions::put(tx, &name, &raw, Source::Api.as_str()).await?;
+            Ok(document)
+        })
+    })
+    .await?;
+    queues.changed().await?;
+    Ok(Json(definition::redacted(document)))
+}

@@ -1,0 +1,190 @@
+//! Runs one attempt of a message, whichever of the four kinds its handler is.
+
+use super::catalog::Queue;
+use super::definition::{Definition, Handler};
+use super::javascript::services::{Directory, Messaging, QueueServices};
+use super::javascript::{self, Job, Pool};
+use super::native::{self, Message};
+use super::outcome::{End, Outcome, error, raw};
+use super::schema::CompiledSchema;
+use super::store::ends::Loaded;
+use crate::db::Ids;
+use crate::error::{Error, Result};
+use crate::http::outbound::Outbound;
+use crate::worker::Claim;
+use futures::future::BoxFuture;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use tokio_util::sync::CancellationToken;
+
+/// Makes the messaging service of one queue: it acts under that queue's own rights.
+pub type MessagingFor = Arc<dyn Fn(&Queue) -> Arc<dyn Messaging> + Send + Sync>;
+
+/// What handlers run with.
+pub struct Runners {
+    /// The child processes for JavaScript; absent in a process that runs no handlers.
+    pub(super) javascript: Option<Pool>,
+    pub(super) outbound: Outbound,
+    pub(super) native: HashMap<String, Arc<dyn native::Handler>>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) ids: Arc<Ids>,
+    /// Set once the queues are there: handlers push to queues, and queues run handlers.
+    messaging: OnceLock<MessagingFor>,
+}
+
+impl Runners {
+    /// Runners; `javascript` may be absent in a process that only answers requests.
+    pub fn new(
+        javascript: Option<Pool>,
+        outbound: Outbound,
+        native: HashMap<String, Arc<dyn native::Handler>>,
+        directory: Arc<Directory>,
+        ids: Arc<Ids>,
+    ) -> Self {
+        Self { javascript, outbound, native, directory, ids, messaging: OnceLock::new() }
+    }
+
+    /// Gives handlers their messaging service.
+    pub fn connect(&self, messaging: MessagingFor) {
+        drop(self.messaging.set(messaging));
+    }
+
+    /// Whether this process can run the queue's messages. Remote workers claim theirs themselves; a native
+    /// handler may be registered in another process.
+    pub fn can_run(&self, definition: &Definition) -> bool {
+        match &definition.handler {
+            None | Some(Handler::Worker) => false,
+            Some(Handler::JavaScript { .. }) => self.javascript.is_some(),
+            Some(Handler::Http { .. }) => true,
+            Some(Handler::Native { name }) => self.native.contains_key(name),
+        }
+    }
+
+    /// Refuses a handler that cannot work: one that does not compile or exports no function, or whose URL may
+    /// not be asked.
+    ///
+    /// # Errors
+    /// 422 with what is wrong, 503 when it cannot be checked now.
+    pub async fn check(&self, name: &str, handler: &Handler) -> Result<()> {
+        match handler {
+            Handler::JavaScript { source } => {
+                let Some(pool) = &self.javascript else { return Ok(()) };
+                match pool.check(&format!("{name}.js"), &Arc::from(source.as_str())).await {
+                    Ok(()) => Ok(()),
+                    Err(javascript::CheckError::Refused { line, message }) => {
+                        let at = line.map_or_else(String::new, |line| format!("line {line}: "));
+                        Err(Error::invalid("/handler/source", "javascript", format!("{at}{message}")))
+                    }
+                    Err(unavailable @ javascript::CheckError::Unavailable(_)) => {
+                        Err(Error::Unavailable(unavailable.to_string(), std::time::Duration::from_secs(1)))
+                    }
+                }
+            }
+            Handler::Http { url, .. } => {
+                let checked = self.outbound.check_url(url.as_str());
+                checked.map(drop).map_err(|why| Error::invalid("/handler/url", "url", why))
+            }
+            Handler::Worker | Handler::Native { .. } => Ok(()),
+        }
+    }
+
+    /// The attempt of a claimed message. Dropping it stops it.
+    pub(super) fn attempt(self: Arc<Self>, queue: Arc<Queue>, claim: &Claim, message: Loaded) -> BoxFuture<'static, Outcome> {
+        let attempt = claim.attempt.unsigned_abs();
+        match (&queue.definition.handler, message.validated, &queue.schema) {
+            // The short way, for a handler that may be as quick as a function call.
+            (Some(Handler::Native { name }), true, _) | (Some(Handler::Native { name }), false, None) => {
+                let handler = self.native.get(name).cloned();
+                let timeout = queue.definition.options.timeout;
+                Box::pin(async move {
+                    let Some(handler) = handler else { return unrunnable().into() };
+                    let message = Message { id: message.id, attempt, request: message.request.0 };
+                    match tokio::time::timeout(timeout, native::attempt(handler, message)).await {
+                        Ok(end) => end.into(),
+                        Err(_) => End::Reject(timed_out(timeout)).into(),
+                    }
+                })
+            }
+            _ => Box::pin(async move {
+                if !message.validated
+                    && let Some(schema) = &queue.schema
+                    && let Err(error) = hold_against(schema, &message).await
+                {
+                    return invalid(&error).into();
+                }
+                self.run(&queue, attempt, message).await
+            }),
+        }
+    }
+
+    async fn run(self: Arc<Self>, queue: &Arc<Queue>, attempt: u16, message: Loaded) -> Outcome {
+        let timeout = queue.definition.options.timeout;
+        match &queue.definition.handler {
+            Some(Handler::JavaScript { .. }) => self.javascript(queue, message).await,
+            Some(Handler::Http { url, secret }) => {
+                super::webhook::attempt(&self, queue, url, secret.as_ref(), attempt, &message).await.into()
+            }
+            Some(Handler::Native { name }) => {
+                let Some(handler) = self.native.get(name).cloned() else { return unrunnable().into() };
+                let message = Message { id: message.id, attempt, request: message.request.0 };
+                match tokio::time::timeout(timeout, native::attempt(handler, message)).await {
+                    Ok(end) => end.into(),
+                    Err(_) => End::Reject(timed_out(timeout)).into(),
+                }
+            }
+            None | Some(Handler::Worker) => unrunnable().into(),
+        }
+    }
+
+    async fn javascript(&self, queue: &Queue, message: Loaded) -> Outcome {
+        let (Some(pool), Some(source), Some(messaging)) = (&self.javascript, &queue.script, self.messaging.get()) else {
+            return unrunnable().into();
+        };
+        let client = queue.definition.client_id.clone();
+        let services = QueueServices::new(Arc::clone(&self.directory), client, messaging(queue));
+        let job = Job {
+            source: Arc::clone(source),
+            handler_name: format!("{}.js", queue.name),
+            message: message.request.0,
+            timeout: queue.definition.options.timeout,
+        };
+        let ended = pool.run(job, Arc::new(services), CancellationToken::new()).await;
+        let logs = (!ended.logs.is_empty()).then(|| raw(&serde_json::json!(ended.logs)));
+        let end = match ended.outcome {
+            // Nothing of the handler has run.
+            javascript::Outcome::NotStarted(reason) => End::Retry(error("NotStarted", &reason), None),
+            other => match other.into_stored() {
+                Ok(result) => End::Complete(result),
+                Err(error) => End::Reject(error),
+            },
+        };
+        Outcome { end, logs, worker: None }
+    }
+}
+
+/// Holds a message that SQL enqueued against the queue's schema.
+async fn hold_against(schema: &Arc<CompiledSchema>, message: &Loaded) -> Result<()> {
+    let value = serde_json::from_str(message.request.get())
+        .map_err(|_| Error::invalid("", "json", "cannot be read: a lone surrogate, or a number out of range"))?;
+    schema.validate(value).await
+}
+
+/// The end of a message that breaks its queue's schema.
+pub(super) fn invalid(error: &Error) -> End {
+    let violations = if let Error::Invalid(_, violations) = error { violations.as_slice() } else { &[] };
+    End::Fail(raw(&serde_json::json!({
+        "name": "ValidationError",
+        "message": error.to_string(),
+        "errors": violations,
+    })))
+}
+
+/// The definition changed between the claim and now, to one that this process cannot run: another may.
+fn unrunnable() -> End {
+    End::Retry(error("NotStarted", "this process cannot run the queue's handler"), None)
+}
+
+pub(super) fn timed_out(after: std::time::Duration) -> Box<serde_json::value::RawValue> {
+    let after = humantime::format_duration(after);
+    error("TimeoutError", &format!("the handler did not settle within {after}"))
+}

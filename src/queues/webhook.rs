@@ -1,0 +1,128 @@
+//! The `http` handler: a message is posted to a URL, and the answer is its end.
+
+use super::catalog::Queue;
+use super::outcome::{End, error};
+use super::runners::Runners;
+use super::store::ends::Loaded;
+use crate::http::outbound::{Answer, Failure, Request};
+use crate::http::signature;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use bytes::Bytes;
+use secrecy::SecretString;
+use serde_json::value::RawValue;
+use std::time::Duration;
+use url::Url;
+
+/// The largest answer, and so the largest result.
+const MAX_ANSWER: usize = 1 << 20;
+/// `Retry-After` raises a delay up to this.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// Posts the message: `webhook-id` is its id, the same at every attempt, and a secret signs the request by
+/// Standard Webhooks.
+pub(super) async fn attempt(
+    runners: &Runners,
+    queue: &Queue,
+    url: &Url,
+    secret: Option<&SecretString>,
+    attempt: u16,
+    message: &Loaded,
+) -> End {
+    let body = Bytes::copy_from_slice(message.request.get().as_bytes());
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert("postrider-attempt", HeaderValue::from(attempt));
+    if let Ok(name) = HeaderValue::try_from(&queue.name) {
+        headers.insert("postrider-queue", name);
+    }
+    let now = runners.ids.now().unwrap_or_default().timestamp();
+    let secrets: Vec<&SecretString> = secret.into_iter().collect();
+    if let Err(why) = signature::sign(&mut headers, &message.id.to_string(), now, &body, &secrets) {
+        return End::Fail(error("ConfigurationError", &why));
+    }
+    let timeout = queue.definition.options.timeout;
+    let request =
+        Request { method: Method::POST, url: url.to_string(), headers, body, timeout, max_response: MAX_ANSWER };
+    match runners.outbound.send(request).await {
+        Ok(answer) => verdict(&answer),
+        Err(refused @ Failure::Refused(_)) => End::Fail(error("RequestRefused", &refused.to_string())),
+        Err(failure) => End::Retry(error("RequestFailed", &failure.to_string()), None),
+    }
+}
+
+/// 2xx with JSON is the result; 4xx is final; anything that may pass is tried again.
+fn verdict(answer: &Answer) -> End {
+    let status = answer.status;
+    if status.is_success() {
+        return match body(answer) {
+            Some(result) => End::Complete(result),
+            None => End::Fail(error("InvalidResult", "the answer is not JSON")),
+        };
+    }
+    let failed = || {
+        let mut failed = serde_json::json!({
+            "name": "HttpError",
+            "message": format!("the handler answered {status}"),
+            "status": status.as_u16(),
+        });
+        if let Some(body) = body(answer).filter(|body| body.get() != "null") {
+            failed["body"] = serde_json::from_str(body.get()).unwrap_or_default();
+        }
+        super::outcome::raw(&failed)
+    };
+    let passing = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
+    if status.is_server_error() || passing {
+        return End::Retry(failed(), retry_after(answer));
+    }
+    End::Fail(failed())
+}
+
+/// The body as JSON; an empty one is null.
+fn body(answer: &Answer) -> Option<Box<RawValue>> {
+    let text = std::str::from_utf8(&answer.body).ok()?.trim();
+    if text.is_empty() {
+        return Some(RawValue::NULL.to_owned());
+    }
+    RawValue::from_string(text.to_owned()).ok()
+}
+
+/// `Retry-After` in seconds; a date is left to the backoff.
+fn retry_after(answer: &Answer) -> Option<Duration> {
+    let seconds = answer.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(status: u16, body: &'static str, retry_after: Option<&'static str>) -> String {
+        let mut headers = HeaderMap::new();
+        if let Some(after) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(after));
+        }
+        let status = StatusCode::from_u16(status).unwrap_or_default();
+        match verdict(&Answer { status, headers, body: Bytes::from_static(body.as_bytes()) }) {
+            End::Complete(result) => format!("complete {result}"),
+            End::Fail(_) => "fail".to_owned(),
+            End::Retry(_, after) => format!("retry {after:?}"),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_status_decides() {
+        assert_eq!(end(200, r#"{"a":1}"#, None), r#"complete {"a":1}"#);
+        assert_eq!(end(204, "", None), "complete null");
+        assert_eq!(end(200, "<html>", None), "fail");
+        for status in [301, 400, 401, 404, 410, 422] {
+            assert_eq!(end(status, "", None), "fail", "{status}");
+        }
+        for status in [408, 425, 429, 500, 502, 503, 504] {
+            assert_eq!(end(status, "", None), "retry None", "{status}");
+        }
+        assert_eq!(end(503, "", Some("7")), "retry Some(7s)");
+        assert_eq!(end(503, "", Some("999999")), "retry Some(3600s)");
+        assert_eq!(end(503, "", Some("soon")), "retry None");
+    }
+}
