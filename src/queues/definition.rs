@@ -1,0 +1,257 @@
+//! A queue's definition: the JSON document that an administrator puts, and what it says.
+//!
+//! `{name?, client_id?, roles?, incoming?, handler?, options?}`, where `roles` is
+//! `{needsRole?, replace?, roles?}`, `incoming` is `{schema}`, and absent means:
+//!
+//! | absent | then |
+//! | --- | --- |
+//! | `roles` and its members | a role is needed, the general ones do, no own ones |
+//! | `incoming` | any JSON value may be pushed |
+//! | `handler` | messages wait, PENDING, until there is one |
+//! | `options` and its members | [`Options::default`] |
+//!
+//! Unknown members are refused, so that a misspelt one is not silently without effect.
+
+mod handler;
+pub(super) mod reader;
+
+pub use handler::{Handler, redacted, with_handler};
+
+use super::name;
+use super::options::Options;
+use super::roles::Roles;
+use super::schema::MAX_VIOLATIONS;
+use crate::error::{Error, Result, Violation};
+use reader::Reader;
+use serde_json::Value;
+
+/// What a definition says.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// `client_id`: the OAuth client under which the handler calls other services.
+    pub client_id: Option<String>,
+    /// `roles`: who may push, read and delete.
+    pub roles: Roles,
+    /// `incoming.schema`: what may be pushed; absent, any JSON value.
+    pub schema: Option<Value>,
+    /// `handler`: what runs the messages; absent, they wait.
+    pub handler: Option<Handler>,
+    /// `options`: how they run.
+    pub options: Options,
+}
+
+impl Definition {
+    /// Reads the definition `document` of the queue `name`. The schema is taken as it is: see
+    /// [`super::schema::CompiledSchema::compile`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every violation, up to [`MAX_VIOLATIONS`]; they do not repeat what was put.
+    pub fn read(name: &str, document: &Value) -> Result<Self> {
+        let mut violations = Vec::new();
+        let mut definition = Self {
+            client_id: None,
+            roles: Roles::default(),
+            schema: None,
+            handler: None,
+            options: Options::default(),
+        };
+        if let Err(reason) = name::check(name) {
+            violations.push(Violation::new("/name", "pattern", format!("the queue's name {reason}")));
+        }
+        Reader::within(document, String::new(), &mut violations, |reader| {
+            if reader.text("name").is_some_and(|given| given != name) {
+                reader.note("/name", "const", "must be the name that the definition is put under");
+            }
+            definition.client_id = reader.word("client_id");
+            reader.object("roles", |reader| {
+                definition.roles.needs_role = reader.boolean("needsRole").unwrap_or(true);
+                definition.roles.replace = reader.boolean("replace").unwrap_or(false);
+                definition.roles.roles = reader.words("roles");
+            });
+            reader.object("incoming", |reader| {
+                definition.schema = reader.take("schema").cloned();
+                match definition.schema {
+                    Some(Value::Object(_) | Value::Bool(_)) => {}
+                    Some(_) => {
+                        reader.note("/schema", "type", "must be a JSON Schema: an object or a boolean");
+                    }
+                    None => reader.note("", "required", "must have the property \"schema\""),
+                }
+            });
+            reader.object("handler", |reader| definition.handler = Handler::take(reader));
+            reader.object("options", |reader| definition.options = Options::read(reader));
+        });
+        if violations.is_empty() {
+            return Ok(definition);
+        }
+        violations.truncate(MAX_VIOLATIONS);
+        Err(Error::Invalid("the definition breaks a rule".to_owned(), violations))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret;
+    use serde_json::json;
+    use std::time::Duration;
+
+    fn violations(document: &Value) -> Vec<(String, String)> {
+        match Definition::read("q", document) {
+            Err(Error::Invalid(_, found)) => found.into_iter().map(|v| (v.pointer, v.keyword)).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_source_documents_definition_is_read() {
+        let document: Value =
+            serde_json::from_str(include_str!("../../examples/myQueue.queue.json")).unwrap();
+        let definition = Definition::read("myQueue", &document).unwrap();
+        assert_eq!(definition.client_id.as_deref(), Some("my-client"));
+        let roles = vec!["one".to_owned(), "two".to_owned()];
+        assert_eq!(definition.roles, Roles { needs_role: true, replace: true, roles });
+        assert_eq!(definition.schema.unwrap()["required"], json!(["hello"]));
+        assert!(definition.handler.is_none());
+        assert_eq!(definition.options, Options::default());
+    }
+
+    #[test]
+    fn an_empty_definition_takes_every_default() {
+        let definition = Definition::read("q", &json!({})).unwrap();
+        assert_eq!(definition.roles, Roles::default());
+        assert!(
+            definition.schema.is_none() && definition.handler.is_none() && definition.client_id.is_none()
+        );
+        let Options { timeout, concurrency, max_attempts, retry_base, retry_cap, priority, retention } =
+            definition.options;
+        assert_eq!((timeout, retry_base), (Duration::from_secs(30), Duration::from_secs(1)));
+        assert_eq!((retry_cap, retention), (Duration::from_mins(5), Duration::from_hours(30 * 24)));
+        assert_eq!((concurrency, max_attempts, priority), (1, None, 0));
+    }
+
+    #[test]
+    fn every_violation_is_reported_and_none_repeats_what_was_put() {
+        let document = json!({
+            "name": "hush", "client_id": "", "colour": "hush",
+            "roles": {"needsRole": "hush", "replace": 1, "roles": ["fine", "", " hush", 7], "role": "hush"},
+            "incoming": {"schema": "hush", "examples": []},
+            "handler": {"kind": "http", "url": "ftp://hush", "secret": "whsec_hush", "source": "hush"},
+            "options": {
+                "timeout": "0s", "concurrency": 0, "max_attempts": 1.5, "priority": 101, "retention": "59m",
+                "retry": {"base": "10s", "cap": "5s"}, "speed": "hush"
+            }
+        });
+        let mut found = violations(&document);
+        found.sort();
+        let expected = [
+            ("/client_id", "word"),
+            ("/colour", "additionalProperties"),
+            ("/handler/secret", "secret"),
+            ("/handler/source", "additionalProperties"),
+            ("/handler/url", "url"),
+            ("/incoming/examples", "additionalProperties"),
+            ("/incoming/schema", "type"),
+            ("/name", "const"),
+            ("/options/concurrency", "range"),
+            ("/options/max_attempts", "range"),
+            ("/options/priority", "range"),
+            ("/options/retention", "range"),
+            ("/options/retry/cap", "minimum"),
+            ("/options/speed", "additionalProperties"),
+            ("/options/timeout", "range"),
+            ("/roles/needsRole", "type"),
+            ("/roles/replace", "type"),
+            ("/roles/role", "additionalProperties"),
+            ("/roles/roles/1", "word"),
+            ("/roles/roles/2", "word"),
+            ("/roles/roles/3", "word"),
+        ];
+        let found: Vec<(&str, &str)> = found.iter().map(|(p, k)| (p.as_str(), k.as_str())).collect();
+        assert_eq!(found, expected);
+        let Err(Error::Invalid(_, all)) = Definition::read("q", &document) else { panic!() };
+        assert!(all.iter().all(|violation| !violation.message.contains("hush")), "{all:?}");
+    }
+
+    #[test]
+    fn a_list_without_end_is_reported_up_to_the_cap() {
+        let many: Vec<Value> = vec![json!(7); 1000];
+        assert_eq!(violations(&json!({"roles": {"roles": many}})).len(), MAX_VIOLATIONS);
+        let unknown: Value =
+            (0..1000).map(|n| (format!("x{n}"), json!(1))).collect::<serde_json::Map<_, _>>().into();
+        assert_eq!(violations(&unknown).len(), MAX_VIOLATIONS);
+    }
+
+    #[test]
+    fn what_is_no_object_and_what_is_null_are_refused() {
+        for document in [json!(null), json!([]), json!("q"), json!({"roles": null}), json!({"handler": null})]
+        {
+            assert_eq!(violations(&document)[0].1, "type", "{document}");
+        }
+        assert_eq!(violations(&json!({"incoming": {}})), [("/incoming".to_owned(), "required".to_owned())]);
+        assert_eq!(violations(&json!({"handler": {}}))[0].1, "required");
+        assert_eq!(violations(&json!({"handler": {"kind": "shell"}}))[0].1, "enum");
+        assert_eq!(violations(&json!({"handler": {"kind": "native"}}))[0].1, "required");
+        assert_eq!(violations(&json!({"options": {"timeout": "500us"}}))[0].1, "duration");
+        assert_eq!(violations(&json!({"options": {"timeout": 30}}))[0].1, "duration");
+    }
+
+    #[test]
+    fn each_kind_of_handler_is_read() {
+        let read = |document| Handler::read(&document).unwrap();
+        assert!(
+            matches!(read(json!({"kind": "javascript", "source": "x"})), Handler::JavaScript { source } if source == "x")
+        );
+        assert!(matches!(read(json!({"kind": "worker"})), Handler::Worker));
+        assert!(
+            matches!(read(json!({"kind": "native", "name": "resize"})), Handler::Native { name } if name == "resize")
+        );
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let Handler::Http { url, secret: Some(read) } =
+            read(json!({"kind": "http", "url": "https://example.com/m", "secret": secret}))
+        else {
+            panic!()
+        };
+        assert_eq!((url.as_str(), read.expose_secret()), ("https://example.com/m", secret));
+        for url in
+            ["http://user@example.com", "https://:pw@example.com", "file:///etc/passwd", "example.com", ""]
+        {
+            assert!(Handler::read(&json!({"kind": "http", "url": url})).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_given_back_and_its_stand_in_is_not_taken() {
+        let document = json!({"handler": {"kind": "http", "url": "https://example.com", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}});
+        assert!(Definition::read("q", &document).is_ok());
+        assert!(!format!("{:?}", Definition::read("q", &document)).contains("MfKQ9"));
+        let shown = redacted(document);
+        assert!(!shown.to_string().contains("MfKQ9"));
+        assert_eq!(violations(&shown), [("/handler/secret".to_owned(), "secret".to_owned())]);
+        assert_eq!(redacted(json!({"handler": {"kind": "worker"}})), json!({"handler": {"kind": "worker"}}));
+    }
+
+    proptest! {
+        #[test]
+        fn options_say_what_was_written(
+            timeout in 1..=86_400_000_u64, concurrency in 1..=10_000_u16, attempts in 1..=1_000_u16,
+            base in 1..=86_400_000_u64, more in 0..=86_400_000_u64, priority in -100..=100_i16,
+            retention in 3_600_000..=1_000_000_000_000_u64 / 10,
+        ) {
+            let text = |ms| humantime::format_duration(Duration::from_millis(ms)).to_string();
+            let document = json!({"options": {
+                "timeout": text(timeout), "concurrency": concurrency, "max_attempts": attempts,
+                "retry": {"base": text(base), "cap": text(base + more)},
+                "priority": priority, "retention": text(retention),
+            }});
+            let options = Definition::read("q", &document).unwrap().options;
+            prop_assert_eq!(options, Options {
+                timeout: Duration::from_millis(timeout), concurrency, max_attempts: Some(attempts),
+                retry_base: Duration::from_millis(base), retry_cap: Duration::from_millis(base + more),
+                priority, retention: Duration::from_millis(retention),
+            });
+        }
+    }
+}

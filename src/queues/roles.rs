@@ -1,0 +1,101 @@
+//! Which roles open a queue, and for what.
+//!
+//! `has` asks whether the caller's token carries a role. There is no access without a valid token: whoever
+//! calls these functions has one in hand.
+
+/// May do everything with every queue.
+const SYSTEM_ADMIN: &str = "system_admin";
+/// May push to, read and delete from every queue that keeps the general roles.
+const WRITERS: [&str; 2] = ["system_writer", "queue_writer"];
+/// May define queues and handlers, which is to run code.
+const ADMIN: &str = "queue_admin";
+
+/// The `roles` of a definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roles {
+    /// `needsRole`: whether a role is needed at all; if not, any valid token opens the queue.
+    pub needs_role: bool,
+    /// `replace`: whether `roles` stand in the place of the general ones. `system_admin` always stays.
+    pub replace: bool,
+    /// `roles`: the queue's own.
+    pub roles: Vec<String>,
+}
+
+impl Default for Roles {
+    fn default() -> Self {
+        Self { needs_role: true, replace: false, roles: Vec::new() }
+    }
+}
+
+/// Whether the caller may push to the queue `name`, and read and delete its messages.
+pub fn may_push(roles: &Roles, name: &str, has: impl Fn(&str) -> bool) -> bool {
+    let general = || WRITERS.iter().any(|role| has(role)) || has(&format!("{name}_writer"));
+    !roles.needs_role
+        || has(SYSTEM_ADMIN)
+        || roles.roles.iter().any(|role| has(role))
+        || (!roles.replace && general())
+}
+
+/// Whether the caller may claim messages of the queue `name` and settle them: as for a push, or as one of the
+/// queue's workers.
+pub fn may_work(roles: &Roles, name: &str, has: impl Fn(&str) -> bool) -> bool {
+    has(&format!("{name}_worker")) || may_push(roles, name, has)
+}
+
+/// Whether the caller may define queues and handlers, pause them, and list and retry messages. The right to
+/// push is never the right to run code, so a definition's roles do not matter here.
+pub fn may_administer(has: impl Fn(&str) -> bool) -> bool {
+    has(ADMIN) || has(SYSTEM_ADMIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every role that matters to a queue `q` with the role `own`, and what it opens:
+    /// push (needsRole true: replace false, replace true), work (same), administer.
+    const TABLE: [(&str, [bool; 5]); 11] = [
+        ("system_admin", [true, true, true, true, true]),
+        ("queue_admin", [false, false, false, false, true]),
+        ("system_writer", [true, false, true, false, false]),
+        ("queue_writer", [true, false, true, false, false]),
+        ("q_writer", [true, false, true, false, false]),
+        ("q_worker", [false, false, true, true, false]),
+        ("own", [true, true, true, true, false]),
+        ("Own", [false, false, false, false, false]),
+        ("other_writer", [false, false, false, false, false]),
+        ("other_worker", [false, false, false, false, false]),
+        ("", [false, false, false, false, false]),
+    ];
+
+    #[test]
+    fn every_role_opens_what_the_table_says_and_a_second_role_only_adds() {
+        for (first, one) in TABLE {
+            for (second, other) in TABLE {
+                let has = |role: &str| role == first || role == second;
+                for (index, replace) in [false, true].into_iter().enumerate() {
+                    let roles = Roles { needs_role: true, replace, roles: vec!["own".to_owned()] };
+                    let case = format!("{first} and {second}, replace {replace}");
+                    assert_eq!(may_push(&roles, "q", has), one[index] || other[index], "push: {case}");
+                    assert_eq!(
+                        may_work(&roles, "q", has),
+                        one[index + 2] || other[index + 2],
+                        "work: {case}"
+                    );
+                    let open = Roles { needs_role: false, ..roles };
+                    assert!(may_push(&open, "q", has) && may_work(&open, "q", has), "no role needed: {case}");
+                }
+                assert_eq!(may_administer(has), one[4] || other[4], "administer: {first} and {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_roles_of_its_own_a_queue_is_open_to_the_general_ones() {
+        assert!(may_push(&Roles::default(), "q", |role| role == "q_writer"));
+        assert!(!may_push(&Roles::default(), "q", |role| role == "own"));
+        let closed = Roles { replace: true, ..Roles::default() };
+        assert!(!may_push(&closed, "q", |role| role == "q_writer"));
+        assert!(may_push(&closed, "q", |role| role == "system_admin"));
+    }
+}
