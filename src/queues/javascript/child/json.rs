@@ -50,6 +50,14 @@ pub(super) fn error<'js>(ctx: &Ctx<'js>, reason: Value<'js>) -> Box<RawValue> {
     bounded("error", text).unwrap_or_else(|refusal| refusal)
 }
 
+/// What made the engine fail, as it is stored: mostly something thrown.
+pub(super) fn failure(ctx: &Ctx<'_>, failure: &rquickjs::Error) -> Box<RawValue> {
+    match failure {
+        rquickjs::Error::Exception => error(ctx, ctx.catch()),
+        other => named("Error", &other.to_string()),
+    }
+}
+
 /// An error of ours.
 pub(super) fn named(name: &str, message: &str) -> Box<RawValue> {
     #[derive(Serialize)]

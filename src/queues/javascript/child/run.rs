@@ -46,7 +46,7 @@ impl Run<'_> {
             match self.start(&ctx, &host, outbox) {
                 Ok(Some(value)) => self.turn(&ctx, &host, value, inbox, &uncaught),
                 Ok(None) => Step::Ended(End::Resolved(RawValue::NULL.to_owned())),
-                Err(_) => Step::Ended(End::Rejected(json::error(&ctx, ctx.catch()))),
+                Err(error) => Step::Ended(End::Rejected(json::failure(&ctx, &error))),
             }
         });
         // Whatever came out of it after the deadline came out of an engine that was being interrupted.
@@ -82,8 +82,9 @@ impl Run<'_> {
         inbox: &Inbox,
         uncaught: &Uncaught,
     ) -> Step {
-        let Ok(promise) = follow(ctx, value) else {
-            return Step::Ended(End::Rejected(json::error(ctx, ctx.catch())));
+        let promise = match follow(ctx, value) {
+            Ok(promise) => promise,
+            Err(error) => return Step::Ended(End::Rejected(json::failure(ctx, &error))),
         };
         loop {
             while ctx.execute_pending_job() {
@@ -108,9 +109,9 @@ impl Run<'_> {
                 Arrival::Order(Order::Run { .. } | Order::Stop) | Arrival::Closed => return Step::Orphaned,
                 Arrival::Nothing => host.timers.fire().map(drop),
             };
-            if done.is_err() {
+            if let Err(error) = done {
                 // Nobody is left to catch what a timer throws; it ends the run as it would end a program.
-                return Step::Ended(End::Rejected(json::error(ctx, ctx.catch())));
+                return Step::Ended(End::Rejected(json::failure(ctx, &error)));
             }
         }
     }
@@ -139,7 +140,8 @@ fn settled<'js>(ctx: &Ctx<'js>, promise: &Promise<'js>) -> End {
             Ok(result) => End::Resolved(result),
             Err(error) => End::Rejected(error),
         },
-        _ => End::Rejected(json::error(ctx, ctx.catch())),
+        Some(Err(error)) => End::Rejected(json::failure(ctx, &error)),
+        None => unreachable!("it has settled"),
     }
 }
 
