@@ -87,7 +87,10 @@ pub struct Problem {
 impl Error {
     /// A 422 with one violation.
     pub fn invalid(pointer: impl Into<String>, keyword: &str, message: impl Into<String>) -> Self {
-        Self::Invalid("the document breaks a rule".to_owned(), vec![Violation::new(pointer, keyword, message)])
+        Self::Invalid(
+            "the document breaks a rule".to_owned(),
+            vec![Violation::new(pointer, keyword, message)],
+        )
     }
 
     /// A 500 from any failure of ours.

@@ -1,1 +1,5 @@
-fn main(){}
+//! Everything that needs the real binary or a real database, one file a capability.
+
+mod javascript;
+mod javascript_hostile;
+mod javascript_services;

@@ -1,0 +1,97 @@
+//! What a handler may ask of others: seven services, called here in the parent, which alone holds
+//! credentials. What crosses to the handler is JSON.
+//!
+//! `messagingService` is Postrider itself; the others are HTTP services at the addresses of `services.json`
+//! ([`Settings`]), called with a token of the queue's client ([`Directory`]).
+
+mod args;
+mod caller;
+mod directory;
+mod identity;
+mod integration;
+mod messaging;
+mod ruleset;
+mod settings;
+mod storage;
+mod tokens;
+
+pub use caller::{HttpAnswer, HttpCall, Send};
+pub use directory::Directory;
+pub use messaging::Messaging;
+pub use settings::{Address, Client, Settings};
+
+use super::protocol::ServiceError;
+use args::Args;
+use caller::Caller;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use secrecy::ExposeSecret;
+use serde_json::value::{RawValue, to_raw_value};
+use std::sync::Arc;
+
+/// The answer to a call.
+pub type Answer = Result<Box<RawValue>, ServiceError>;
+
+/// The services of one handler.
+pub trait Services: std::marker::Send + Sync {
+    /// Calls a method. `args` is the JSON array of its arguments. The future is dropped when the run ends.
+    fn call<'a>(&'a self, service: &'a str, method: &'a str, args: Box<RawValue>) -> BoxFuture<'a, Answer>;
+}
+
+/// The services as one queue may use them.
+pub struct QueueServices {
+    directory: Arc<Directory>,
+    client_id: Option<String>,
+    messaging: Arc<dyn Messaging>,
+}
+
+impl QueueServices {
+    /// For a queue with this `client_id`; `messaging` acts under the queue's own rights.
+    pub fn new(directory: Arc<Directory>, client_id: Option<String>, messaging: Arc<dyn Messaging>) -> Self {
+        Self { directory, client_id, messaging }
+    }
+
+    async fn dispatch(&self, service: &str, method: &str, args: &Args) -> Answer {
+        let caller = Caller::new(&self.directory, service, self.client_id.as_deref());
+        match service {
+            "messagingService" => messaging::call(&*self.messaging, method, args).await,
+            "storageService" => storage::call(&caller, method, args).await,
+            "rulesetService" => ruleset::call(&caller, method, args).await,
+            "integrationService" => integration::call(&caller, method, args).await,
+            "idmService" => identity::call(&caller, method, args).await,
+            "authClientProvider" if method == "getAccessToken" => {
+                let token = self.directory.token(self.client_id.as_deref()).await?;
+                let token = token.ok_or_else(|| caller.not_configured())?;
+                value(&token.expose_secret())
+            }
+            "serviceProvider" if method == "resolveService" => {
+                let name = args.text(0, "name")?;
+                let base = self.directory.base(&name).ok_or_else(|| not_configured(&name))?;
+                value(&base.as_str())
+            }
+            _ => Err(unknown(service, method)),
+        }
+    }
+}
+
+impl Services for QueueServices {
+    fn call<'a>(&'a self, service: &'a str, method: &'a str, args: Box<RawValue>) -> BoxFuture<'a, Answer> {
+        async move { self.dispatch(service, method, &Args::parse(&args)?).await }.boxed()
+    }
+}
+
+fn value(value: &impl serde::Serialize) -> Answer {
+    to_raw_value(value).map_err(|_| ServiceError::new("the answer cannot become JSON"))
+}
+
+fn nothing() -> Box<RawValue> {
+    RawValue::NULL.to_owned()
+}
+
+fn not_configured(service: &str) -> ServiceError {
+    ServiceError::new(format!("{service} is not configured"))
+}
+
+fn unknown(service: &str, method: &str) -> ServiceError {
+    ServiceError::new(format!("{service} has no method {method}"))
+}
