@@ -165,12 +165,14 @@ impl Config {
     /// # Errors
     /// Says which setting cannot work, and why.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
-        let get = |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let get =
+            |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let secret = |name: &str| get(name).map(SecretString::from);
         let duration = |name: &str, default: &str| {
             let text = get(name).unwrap_or_else(|| default.to_owned());
-            let duration = humantime::parse_duration(&text)
-                .map_err(|error| anyhow::anyhow!("{name}: `{text}` is not a duration such as 15s: {error}"))?;
+            let duration = humantime::parse_duration(&text).map_err(|error| {
+                anyhow::anyhow!("{name}: `{text}` is not a duration such as 15s: {error}")
+            })?;
             anyhow::ensure!(duration.subsec_nanos() % 1_000_000 == 0, "{name}: finer than a millisecond");
             anyhow::ensure!(!duration.is_zero(), "{name} must be longer than nothing");
             Ok(duration)
@@ -183,7 +185,8 @@ impl Config {
         };
         let parse_or = |name: &str, default: &str| -> anyhow::Result<SocketAddr> {
             let text = get(name).unwrap_or_else(|| default.to_owned());
-            text.parse().map_err(|_| anyhow::anyhow!("{name}: `{text}` is not an address such as 127.0.0.1:8080"))
+            text.parse()
+                .map_err(|_| anyhow::anyhow!("{name}: `{text}` is not an address such as 127.0.0.1:8080"))
         };
 
         let database_url = secret("DATABASE_URL");
@@ -247,7 +250,10 @@ impl Config {
             allow_networks,
             lease,
             max_body,
-            hub_retry: (duration("POSTRIDER_HUB_RETRY_BASE", "5s")?, duration("POSTRIDER_HUB_RETRY_CAP", "1h")?),
+            hub_retry: (
+                duration("POSTRIDER_HUB_RETRY_BASE", "5s")?,
+                duration("POSTRIDER_HUB_RETRY_CAP", "1h")?,
+            ),
             job_timeout: duration("POSTRIDER_JOB_TIMEOUT", "300s")?,
             credential_timeout: duration("POSTRIDER_CREDENTIAL_TIMEOUT", "240s")?,
             broadcast_retention: duration("POSTRIDER_BROADCAST_RETENTION", "1h")?,

@@ -1,1 +1,10 @@
 //! What every route shares; knows no feature.
+
+mod content_type;
+mod json_text;
+mod shape;
+
+pub mod address;
+pub mod body;
+pub mod extract;
+pub mod outbound;
