@@ -25,6 +25,12 @@ pub enum Error {
     /// 404: not there, or not for this caller to see.
     #[error("{0}")]
     NotFound(String),
+    /// 405: there, but not by this method.
+    #[error("this resource does not answer to that method")]
+    MethodNotAllowed,
+    /// 408: the body stopped coming.
+    #[error("the body did not arrive in time")]
+    RequestTimeout,
     /// 409: it contradicts what is stored.
     #[error("{0}")]
     Conflict(String),
@@ -105,6 +111,8 @@ impl Error {
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -128,13 +136,13 @@ impl Error {
 /// out of disk, or the statement lost against another (classes and codes of PostgreSQL's appendix A).
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
+        // sqlx reports a server that hangs up in mid-message as a protocol error.
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
-        // sqlx reports a server that hangs up in mid-message as a protocol error.
-        sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             code.starts_with("08")      // connection exception
                 || code.starts_with("53")   // insufficient resources: disk full, too many connections
@@ -152,36 +160,77 @@ pub fn is_constraint(error: &sqlx::Error, name: &str) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.constraint() == Some(name))
 }
 
+/// Why a response is a 5xx: the chain of errors behind it, for the log alone.
+///
+/// It rides in the response's extensions to [`crate::http`], which knows the request and logs it once.
+#[derive(Debug, Clone)]
+pub struct Cause(pub String);
+
+impl Cause {
+    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let chain = std::iter::successors(Some(error), |error| error.source());
+        Self(chain.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+    }
+}
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = self.status();
-        let (detail, errors) = if status == StatusCode::INTERNAL_SERVER_ERROR {
-            let chain: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(&self);
-            tracing::error!(error = chain, "request failed");
-            (None, Vec::new())
-        } else {
-            let detail = match &self {
-                Self::Database(error) => {
-                    tracing::warn!(%error, "the database cannot serve this now");
-                    "the database cannot serve this now".to_owned()
-                }
-                other => other.to_string(),
-            };
-            let errors = if let Self::Invalid(_, errors) = &self { errors.clone() } else { Vec::new() };
-            (Some(detail), errors)
+        let cause = matches!(self, Self::Database(_) | Self::Internal(_)).then(|| Cause::of(&self));
+        let detail = match &self {
+            _ if status == StatusCode::INTERNAL_SERVER_ERROR => None,
+            Self::Database(_) => Some("the database cannot serve this now".to_owned()),
+            other => Some(other.to_string()),
         };
+        let retry_after = self.retry_after();
+        let errors = if let Self::Invalid(_, errors) = self { errors } else { Vec::new() };
         let title = status.canonical_reason().unwrap_or("error").to_owned();
         let problem = Problem { kind: "about:blank", title, status: status.as_u16(), detail, errors };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         let headers = response.headers_mut();
-        if let Some(after) = self.retry_after() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        if let Some(after) = retry_after {
+            // Rounded up: a client that comes back too early is refused again.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        if status == StatusCode::REQUEST_TIMEOUT {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(cause) = cause {
+            response.extensions_mut().insert(cause);
+        }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_learns_nothing_of_an_internal_error() {
+        let error = anyhow::anyhow!("password=secret").context("while connecting");
+        let response = Error::internal(error).into_response();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let cause = response.extensions().get::<Cause>().map(|cause| cause.0.as_str());
+        assert_eq!(cause, Some("internal error: while connecting: password=secret"));
+        let detail = format!("{:?}", response.body());
+        assert!(!detail.contains("secret"));
+    }
+
+    #[test]
+    fn a_lost_database_asks_to_come_back() {
+        let response = Error::Database(sqlx::Error::PoolTimedOut).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        let response = Error::Unavailable("full".to_owned(), Duration::from_millis(1200)).into_response();
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+        let response = Error::Database(sqlx::Error::RowNotFound).into_response();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 }

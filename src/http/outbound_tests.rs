@@ -1,0 +1,215 @@
+//! The outbound client against real sockets on this machine.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use super::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+fn outbound(networks: &[&str]) -> Outbound {
+    Outbound::new(networks.iter().map(|network| network.parse().unwrap()).collect()).unwrap()
+}
+
+fn get(url: String) -> Request {
+    Request {
+        method: Method::GET,
+        url,
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+        timeout: Duration::from_millis(250),
+        max_response: 1000,
+    }
+}
+
+/// Serves one connection by `script` once the head of the request is there; gives the port.
+async fn server<F: Future<Output = ()> + Send>(
+    script: impl FnOnce(TcpStream, String) -> F + Send + 'static,
+) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        script(stream, String::from_utf8(head).unwrap()).await;
+    });
+    tasks.detach_all();
+    port
+}
+
+async fn ask(networks: &[&str], answer: &'static str) -> Result<Answer, Failure> {
+    let port =
+        server(move |mut stream, _| async move { stream.write_all(answer.as_bytes()).await.unwrap() }).await;
+    outbound(networks).send(get(format!("http://127.0.0.1:{port}/"))).await
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+
+#[test]
+fn every_spelling_of_a_private_address_is_refused_by_its_text() {
+    let outbound = outbound(&[]);
+    for host in [
+        "127.0.0.1",
+        "2130706433",
+        "0x7f.1",
+        "0x7f000001",
+        "127.1",
+        "0177.0.0.1",
+        "017700000001",
+        "127.0.0.1.",
+        "１２７.０.０.１",
+        "127。0。0。1",
+        "①②⑦.0.0.1",
+        "%31%32%37.0.0.1",
+        "0",
+        "0.0.0.0",
+        "10.1.2.3",
+        "169.254.169.254",
+        "192.168.0.1",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[fd00::1]",
+        "[fe80::1]",
+        "[64:ff9b::10.0.0.1]",
+        "[2002:7f00:1::]",
+        "[::ffff:8.8.8.8]",
+    ] {
+        for url in [format!("http://{host}/"), format!("https://{host}:8443/x?y"), format!("HTTP:\\\\{host}")]
+        {
+            let refused = outbound.check_url(&url).unwrap_err();
+            assert!(refused.contains("not public"), "{url}: {refused}");
+        }
+    }
+}
+
+#[test]
+fn only_plain_http_urls_are_taken() {
+    let outbound = outbound(&[]);
+    for url in ["https://example.org/hook", "http://8.8.8.8:81/", "http://[2606:4700::1]/", "http://例え.jp/"]
+    {
+        assert!(outbound.check_url(url).is_ok(), "{url}");
+    }
+    for (url, why) in [
+        ("ftp://example.org", "http or https"),
+        ("file:///etc/passwd", "http or https"),
+        ("unix:/run/x.sock", "http or https"),
+        ("http://user@example.org", "credentials"),
+        ("http://:secret@example.org", "credentials"),
+        ("http://", "cannot be read"),
+        ("example.org", "cannot be read"),
+        ("http://127.0.0.1:99999/", "cannot be read"),
+        ("http://1.2.3.4.5/", "cannot be read"),
+        ("http://[fe80::1%25eth0]/", "cannot be read"),
+    ] {
+        let refused = outbound.check_url(url).unwrap_err();
+        assert!(refused.contains(why), "{url}: {refused}");
+        assert!(!refused.contains("secret"));
+    }
+}
+
+#[test]
+fn an_allowance_opens_its_range_and_no_other() {
+    let outbound = outbound(&["127.0.0.0/8", "fd00::/8"]);
+    assert!(outbound.check_url("http://127.9.9.9/").is_ok());
+    assert!(outbound.check_url("http://[fd12::1]/").is_ok());
+    for closed in
+        ["http://10.0.0.1/", "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://169.254.169.254/"]
+    {
+        assert!(outbound.check_url(closed).is_err(), "{closed}");
+    }
+}
+
+#[tokio::test]
+async fn a_private_server_is_reached_only_with_the_allowance() {
+    assert!(matches!(ask(&[], OK).await, Err(Failure::Refused(_))));
+    let answer = ask(&["127.0.0.0/8"], OK).await.unwrap();
+    assert_eq!((answer.status, &*answer.body), (StatusCode::OK, &b"hi"[..]));
+}
+
+#[tokio::test]
+async fn a_name_is_vetted_by_all_its_addresses() {
+    let port = server(|mut stream, _| async move { stream.write_all(OK.as_bytes()).await.unwrap() }).await;
+    let url = format!("http://localhost:{port}/");
+    assert!(matches!(outbound(&[]).send(get(url.clone())).await, Err(Failure::Refused(_))));
+    assert!(outbound(&["127.0.0.0/8", "::1/128"]).send(get(url)).await.is_ok());
+    let unknown = outbound(&[]).send(get("http://does-not-exist.invalid/".to_owned())).await.unwrap_err();
+    assert!(matches!(unknown, Failure::Unreachable | Failure::Timeout));
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer() {
+    let moved = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
+    let answer = ask(&["127.0.0.0/8"], moved).await.unwrap();
+    assert_eq!(answer.status, StatusCode::FOUND);
+}
+
+#[tokio::test]
+async fn what_is_sent_is_what_was_asked_for() {
+    let (seen, heard) = tokio::sync::oneshot::channel();
+    let port = server(|mut stream, head| async move {
+        let mut body = [0; 4];
+        stream.read_exact(&mut body).await.unwrap();
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        seen.send(format!("{head}{}", String::from_utf8_lossy(&body))).unwrap();
+    })
+    .await;
+    let mut request = get(format!("http://127.0.0.1:{port}/hook?a=b"));
+    request.method = Method::POST;
+    request.headers.insert("webhook-id", "m1".parse().unwrap());
+    request.body = Bytes::from_static(b"body");
+    outbound(&["127.0.0.0/8"]).send(request).await.unwrap();
+    let sent = heard.await.unwrap();
+    assert!(sent.starts_with("POST /hook?a=b HTTP/1.1\r\n") && sent.ends_with("\r\n\r\nbody"), "{sent}");
+    assert!(sent.contains("webhook-id: m1\r\n") && sent.contains("content-length: 4\r\n"), "{sent}");
+    assert!(!sent.contains("accept-encoding"), "{sent}");
+}
+
+#[tokio::test]
+async fn a_large_answer_is_cut_off_whether_declared_or_not() {
+    let declared = ask(&["127.0.0.0/8"], "HTTP/1.1 200 OK\r\ncontent-length: 1001\r\n\r\n").await;
+    assert_eq!(declared.unwrap_err(), Failure::TooLarge(1000));
+    let port = server(|mut stream, _| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        while stream.write_all(&[b'x'; 100]).await.is_ok() {}
+    })
+    .await;
+    let endless = outbound(&["127.0.0.0/8"]).send(get(format!("http://127.0.0.1:{port}/"))).await;
+    assert_eq!(endless.unwrap_err(), Failure::TooLarge(1000));
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_or_drips_runs_into_the_timeout() {
+    let port = server(|stream, _| async move {
+        let _open = stream;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let hangs = outbound(&["127.0.0.0/8"]).send(get(format!("http://127.0.0.1:{port}/"))).await;
+    assert_eq!(hangs.unwrap_err(), Failure::Timeout);
+    let port = server(|mut stream, _| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n").await.unwrap();
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        while stream.write_all(b"x").await.is_ok() {
+            tick.tick().await;
+        }
+    })
+    .await;
+    let drips = outbound(&["127.0.0.0/8"]).send(get(format!("http://127.0.0.1:{port}/"))).await;
+    assert_eq!(drips.unwrap_err(), Failure::Timeout);
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_off_or_talks_nonsense_is_unreachable() {
+    for nonsense in ["", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhi", "SSH-2.0-OpenSSH_9\r\n\r\n"] {
+        assert_eq!(ask(&["127.0.0.0/8"], nonsense).await.unwrap_err(), Failure::Unreachable, "{nonsense}");
+    }
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    for scheme in ["http", "https"] {
+        let url = format!("{scheme}://127.0.0.1:{port}/");
+        assert_eq!(outbound(&["127.0.0.0/8"]).send(get(url)).await.unwrap_err(), Failure::Unreachable);
+    }
+}

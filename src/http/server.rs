@@ -1,0 +1,151 @@
+//! Accepts connections and serves them, within limits, until it is told to stop.
+
+use super::connection::{Connection, Progress};
+use axum::Router;
+use axum::body::Body;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::io::{self, ErrorKind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+/// How long a client may take, and how many there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerLimits {
+    /// How long the head of a request may take, from the connection or from its first byte.
+    pub header_timeout: Duration,
+    /// How long a connection may stay without a request.
+    pub idle_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub write_timeout: Duration,
+    /// How long the rest of a refused request is read and dropped, so that the client sees the refusal.
+    pub linger: Duration,
+    /// Connections at one time; those beyond wait in the backlog of the operating system.
+    pub max_connections: usize,
+    /// How long requests may go on after the signal to stop.
+    pub grace: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
+            linger: Duration::from_secs(1),
+            max_connections: 8192,
+            grace: Duration::from_secs(20),
+        }
+    }
+}
+
+/// The largest head of a request, in bytes; beyond it the answer is 431.
+const MAX_HEAD: usize = 32 << 10;
+
+/// Serves `router` on `listener` until `shutdown`; then finishes what is in flight, for at most
+/// [`ServerLimits::grace`], and drops the rest. Returns when no connection is left.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken, limits: ServerLimits) {
+    let connections = TaskTracker::new();
+    let slots = Arc::new(Semaphore::new(limits.max_connections));
+    let abort = CancellationToken::new();
+    let accept = async {
+        loop {
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+            let stream = accept(&listener).await;
+            let (router, shutdown, abort) = (router.clone(), shutdown.clone(), abort.clone());
+            connections.spawn(async move {
+                let connection = serve_connection(stream, router, shutdown, limits);
+                abort.run_until_cancelled_owned(connection).await;
+                drop(slot);
+            });
+        }
+    };
+    shutdown.run_until_cancelled(accept).await;
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(limits.grace, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "requests outlast the grace period and are dropped");
+        abort.cancel();
+        connections.wait().await;
+    }
+}
+
+/// The next connection. What can go wrong passes: a client that left, or no file descriptor that is free.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    let mut pause = Duration::from_millis(10);
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) if is_of_one_client(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, ?pause, "no connection can be accepted");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+fn is_of_one_client(error: &io::Error) -> bool {
+    use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    router: Router,
+    shutdown: CancellationToken,
+    limits: ServerLimits,
+) {
+    // An answer is one small write: waiting for more would only add the client's delayed acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection was gone before it was served");
+        return;
+    }
+    let progress = Arc::new(Progress::default());
+    let stream = Connection::new(stream, limits, Arc::clone(&progress));
+    let service = service_fn(move |request: Request<Incoming>| {
+        progress.begin();
+        let answer = router.clone().call(request.map(Body::new));
+        let progress = Arc::clone(&progress);
+        async move {
+            let answer = answer.await;
+            match &answer {
+                Ok(response) => progress.end(response.status()),
+                Err(never) => match *never {},
+            }
+            answer
+        }
+    });
+    let connection = http1::Builder::new()
+        // The stream itself has the time limits.
+        .header_read_timeout(None)
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(4 * MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
