@@ -1,1 +1,5 @@
-fn main(){}
+//! The tests, one file a capability. `cargo test` needs no server: it starts its own.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod embedded;
+mod support;

@@ -1,1 +1,2 @@
 //! PostgreSQL: pools, transactions, the embedded server, migrations.
+pub mod embedded;
