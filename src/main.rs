@@ -17,7 +17,7 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() {
     match Arguments::parse().command {
         Command::EmbeddedGuard(args) => run_guard(args).await,
     }

@@ -196,12 +196,13 @@ async fn a_start_after_everything_was_killed_recovers_the_data() {
 }
 
 #[tokio::test]
-async fn a_pid_file_that_names_another_process_of_today_does_not_block_the_start() {
+async fn lock_files_that_name_another_process_of_today_do_not_block_the_start() {
     let data_dir = directory(0o755);
     start(data_dir.path()).await.shutdown().await;
     let stale =
         format!("{}\n{}\n1\n5432\n\n\n1 1\nready\n", std::process::id(), cluster(data_dir.path()).display());
-    fs::write(cluster(data_dir.path()).join("postmaster.pid"), stale).unwrap();
+    fs::write(cluster(data_dir.path()).join("postmaster.pid"), &stale).unwrap();
+    fs::write(data_dir.path().join("postgres/run/.s.PGSQL.5432.lock"), &stale).unwrap();
     start(data_dir.path()).await.shutdown().await;
 }
 
@@ -328,7 +329,7 @@ async fn a_deep_data_directory_has_a_socket_that_can_be_reached() {
 }
 
 #[tokio::test]
-async fn nothing_listens_on_tcp_and_only_its_user_can_reach_the_socket() {
+async fn the_server_is_in_nobody_elses_reach_and_knows_no_secret_of_ours() {
     let data_dir = directory(0o755);
     let server = start(data_dir.path()).await;
     let pid = postmaster(data_dir.path());
@@ -345,21 +346,24 @@ async fn nothing_listens_on_tcp_and_only_its_user_can_reach_the_socket() {
     }
     let run = fs::metadata(data_dir.path().join("postgres/run")).unwrap();
     assert_eq!(run.mode() & 0o777, 0o700);
+    let environment = fs::read_to_string(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap();
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && !environment.contains("CARGO_MANIFEST_DIR"));
     server.shutdown().await;
 }
 
 #[tokio::test]
 async fn an_acknowledged_commit_is_on_disk() {
-    let data_dir = directory(0o755);
-    let server = start(data_dir.path()).await;
-    let mut connection = server.connect_options().connect().await.unwrap();
+    let mut connection = server().await.connect_options("postrider").connect().await.unwrap();
     for setting in ["SHOW fsync", "SHOW synchronous_commit", "SHOW full_page_writes", "SHOW data_checksums"] {
         assert_eq!(ask::<String>(&mut connection, setting).await, "on", "{setting}");
     }
     assert_eq!(ask::<String>(&mut connection, "SHOW server_encoding").await, "UTF8");
-    assert_eq!(ask::<String>(&mut connection, "SHOW checkpoint_timeout").await, "15min");
+    assert_eq!(
+        ask::<String>(&mut connection, "SHOW checkpoint_timeout").await,
+        "15min",
+        "our settings are read"
+    );
     connection.close().await.unwrap();
-    server.shutdown().await;
 }
 
 #[tokio::test]

@@ -23,8 +23,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Between two attempts to bring back a server that ended by itself.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How many attempts a start takes: the backends of a killed server hold its memory for a moment.
-const ATTEMPTS: u32 = 4;
 /// Of a log that has grown larger than this, in bytes, one older part is kept.
 const LARGEST_LOG: u64 = 16 << 20;
 
@@ -48,32 +46,25 @@ fn setting(text: &str) -> Result<(String, String), String> {
 }
 
 /// Runs the guard: starts the server, follows the orders of its standard input, and stops the server at
-/// the input's end.
-///
-/// # Errors
-/// What kept the server from starting; it has been written to standard output already.
-pub async fn run_guard(args: GuardArgs) -> anyhow::Result<()> {
+/// the input's end. What goes wrong is said on standard output, as `wire.rs` describes it.
+pub async fn run_guard(args: GuardArgs) {
     // The end of the pipe ends it, and nothing else may: a signal to everything (a service manager's, say)
     // would take the server from under a Postrider that is still finishing its work.
     let _ignored = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
     let orders = Orders::from_stdin();
-    let outcome = tokio::select! {
+    let site = tokio::select! {
         biased;
-        () = orders.end.cancelled() => Ok(None),
-        prepared = Site::prepare(&args) => prepared.map(Some),
+        () = orders.end.cancelled() => None,
+        prepared = Site::prepare(&args) => Some(prepared),
     };
-    let outcome = match outcome {
-        Ok(Some(site)) => site.follow(&args, orders).await,
-        Ok(None) => Ok(()),
-        Err(error) => {
-            reply(&Reply::Failed(format!("{error:#}")));
-            Err(error)
-        }
-    };
+    match site {
+        Some(Ok(site)) => site.follow(&args, orders).await,
+        Some(Err(error)) => reply(&Reply::Failed(format!("{error:#}"))),
+        None => {}
+    }
     if args.ephemeral {
         home::remove(&args.data_dir).await;
     }
-    outcome
 }
 
 /// The orders that come in, read by a thread of their own: the pipe's end is noticed whatever we do.
@@ -120,7 +111,6 @@ impl Site {
         let path = std::env::var_os("PATH");
         let programs = Programs::find(path.as_deref(), user, home.made_by())?;
         let mut log = open_log(&home)?;
-        process::clear(&home.cluster()).await;
         let beginning = log.seek(SeekFrom::End(0))?;
         let made = cluster::make(&home, &programs, &log).await;
         made.map_err(|error| with_tail(error, &mut log, beginning))?;
@@ -128,10 +118,9 @@ impl Site {
     }
 
     /// Runs the server as it is ordered to, from a start to the end of the orders.
-    async fn follow(mut self, args: &GuardArgs, mut orders: Orders) -> anyhow::Result<()> {
+    async fn follow(mut self, args: &GuardArgs, mut orders: Orders) {
         let mut server = None;
         let mut next = Some(Order::Start);
-        let mut outcome = Ok(());
         while let Some(order) = next {
             let end = orders.end.clone();
             match order {
@@ -143,10 +132,7 @@ impl Site {
                     };
                     match started {
                         Ok(ready) => reply(&Reply::Ready(ready)),
-                        Err(error) => {
-                            reply(&Reply::Failed(format!("{error:#}")));
-                            outcome = Err(error);
-                        }
+                        Err(error) => reply(&Reply::Failed(format!("{error:#}"))),
                     }
                 }
                 Order::Stop(how) => {
@@ -164,30 +150,26 @@ impl Site {
         if let Some(server) = server {
             server.stop(if args.ephemeral { Stop::Immediate } else { Stop::Fast }).await;
         }
-        outcome
     }
 
     /// Starts the server and waits until it accepts connections. It is in `server` from its first moment.
     async fn start(&mut self, server: &mut Option<Postmaster>, args: &GuardArgs) -> anyhow::Result<Ready> {
         let beginning = self.log.seek(SeekFrom::End(0))?;
-        let mut attempt = 1;
-        loop {
-            let postmaster = match server {
-                Some(running) => running,
-                None => {
-                    server.insert(Postmaster::spawn(&self.home, &self.programs, &args.settings, &self.log)?)
-                }
-            };
-            match postmaster.ready().await {
-                Ok(()) => return Ok(self.ready(postmaster)),
-                Err(_) if attempt < ATTEMPTS => attempt += 1,
-                Err(error) => return Err(with_tail(error, &mut self.log, beginning)),
-            }
-            if let Some(failed) = server.take() {
-                failed.stop(Stop::Immediate).await;
-            }
-            tokio::time::sleep(PAUSE).await;
+        let postmaster = match server {
+            Some(running) => running,
+            None => server.insert(self.spawn(args).await?),
+        };
+        let Err(error) = postmaster.ready().await else { return Ok(self.ready(postmaster)) };
+        if let Some(failed) = server.take() {
+            failed.stop(Stop::Immediate).await;
         }
+        Err(with_tail(error, &mut self.log, beginning))
+    }
+
+    /// Starts a server, once no process of an earlier one is left.
+    async fn spawn(&self, args: &GuardArgs) -> anyhow::Result<Postmaster> {
+        process::clear(&self.home.cluster(), &self.home.socket).await;
+        Postmaster::spawn(&self.home, &self.programs, &args.settings, &self.log)
     }
 
     fn ready(&self, postmaster: &Postmaster) -> Ready {
@@ -208,7 +190,7 @@ impl Site {
         loop {
             postmaster.ended().await;
             tokio::time::sleep(PAUSE).await;
-            if let Ok(again) = Postmaster::spawn(&self.home, &self.programs, &args.settings, &self.log) {
+            if let Ok(again) = self.spawn(args).await {
                 *postmaster = again;
             }
         }

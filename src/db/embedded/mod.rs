@@ -131,6 +131,11 @@ impl Server {
         format!("postgresql://{name}@localhost:5432/{name}?host={host}")
     }
 
+    /// The major version of PostgreSQL, such as 17.
+    pub fn version(&self) -> u32 {
+        self.ready.version
+    }
+
     /// Stops the server and waits until it has; [`Server::start_again`] starts it on the same socket.
     pub async fn stop(&self, how: Stop) -> anyhow::Result<()> {
         let mut guard = self.guard.lock().await;
@@ -159,7 +164,7 @@ impl Server {
         drop(orders);
         while replies.recv().await.is_some() {}
         // The guard has stopped it, unless somebody has killed the guard.
-        process::clear(&self.ready.cluster).await;
+        process::clear(&self.ready.cluster, &self.ready.socket).await;
     }
 }
 

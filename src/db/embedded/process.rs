@@ -14,6 +14,9 @@ const IMMEDIATE: Duration = Duration::from_secs(7);
 /// How often something is looked at that tells nobody when it changes.
 pub(super) const POLL: Duration = Duration::from_millis(10);
 
+/// The name of the file by which PostgreSQL locks its socket, next to it.
+const SOCKET_LOCK: &str = ".s.PGSQL.5432.lock";
+
 /// What a running postmaster writes into `postmaster.pid`, line by line (see `miscadmin.h`).
 pub(super) struct PidFile {
     pub(super) pid: Pid,
@@ -59,10 +62,10 @@ pub(super) async fn stop(postmaster: Pid, how: Stop, gone: impl Future<Output = 
     gone.await;
 }
 
-/// Ends what an earlier guard left behind in `cluster` when it was killed, and its `postmaster.pid`.
+/// Ends what an earlier guard left behind in `cluster` when it was killed, and its lock files.
 ///
 /// The caller holds the lock of the cluster's home, so nobody else is responsible for these processes.
-pub(super) async fn clear(cluster: &Path) {
+pub(super) async fn clear(cluster: &Path, socket: &Path) {
     let postmaster = PidFile::read(cluster).map(|file| file.pid);
     if let Some(pid) = postmaster.filter(|pid| inhabitants(cluster).contains(pid)) {
         stop(pid, Stop::Fast, async {
@@ -84,10 +87,12 @@ pub(super) async fn clear(cluster: &Path) {
         }
         ended().await;
     }
-    // Another program may have the number by now (after a reboot it is likely to), and PostgreSQL would
-    // not start. Where /proc says that the cluster is nobody's, the file is history.
+    // Another program may have the number by now (after a reboot it is likely to), or a zombie that nobody
+    // waits for still has it (in a container), and PostgreSQL would not start. Where /proc says that the
+    // cluster is nobody's, the lock files are history.
     if cfg!(target_os = "linux") {
         let _ = std::fs::remove_file(cluster.join("postmaster.pid"));
+        let _ = std::fs::remove_file(socket.join(SOCKET_LOCK));
     }
 }
 
