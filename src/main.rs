@@ -2,9 +2,6 @@
 
 use std::process::ExitCode;
 
-fn main() -> std::io::Result<ExitCode> {
-    match std::env::args().nth(1).as_deref() {
-        Some("javascript-child") => postrider::queues::javascript::child::main(),
-        _ => Ok(ExitCode::FAILURE),
-    }
+fn main() -> ExitCode {
+    postrider::cli::main()
 }

@@ -1,5 +1,8 @@
-//! Everything that needs the real binary or a real database, one file a capability.
+//! Everything that users rely on, one file a capability. `cargo test` needs no server: it starts its own.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod embedded;
 mod javascript;
 mod javascript_hostile;
 mod javascript_services;
+mod support;

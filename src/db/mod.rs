@@ -1,5 +1,6 @@
 //! PostgreSQL: three small pools, transactions that cannot be cut in half, ids, migrations.
 
+pub mod embedded;
 pub mod ids;
 pub mod migrate;
 pub mod transaction;
