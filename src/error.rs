@@ -90,6 +90,22 @@ pub struct Problem {
     pub errors: Vec<Violation>,
 }
 
+impl Problem {
+    /// What there is to say about `status`.
+    pub fn new(status: StatusCode, detail: Option<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or("error").to_owned();
+        Self { kind: "about:blank", title, status: status.as_u16(), detail, errors: Vec::new() }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}
+
 impl Error {
     /// A 422 with one violation.
     pub fn invalid(pointer: impl Into<String>, keyword: &str, message: impl Into<String>) -> Self {
@@ -184,11 +200,7 @@ impl IntoResponse for Error {
         };
         let retry_after = self.retry_after();
         let errors = if let Self::Invalid(_, errors) = self { errors } else { Vec::new() };
-        let title = status.canonical_reason().unwrap_or("error").to_owned();
-        let problem = Problem { kind: "about:blank", title, status: status.as_u16(), detail, errors };
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
-        let mut response =
-            (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        let mut response = Problem { errors, ..Problem::new(status, detail) }.into_response();
         let headers = response.headers_mut();
         if let Some(after) = retry_after {
             // Rounded up: a client that comes back too early is refused again.

@@ -1,12 +1,69 @@
 //! What every route shares; knows no feature.
+//!
+//! A feature declares its routes as [`openapi`] shows, takes its parameters with [`extract`] and its body with
+//! [`body`], and answers with a value or a [`crate::error::Error`]. [`router`] puts the features together with
+//! what operators need, and [`server::serve`] serves the whole. Requests to others go through [`outbound`].
 
 mod connection;
 mod content_type;
+mod edge;
 mod json_text;
+mod request_id;
 mod shape;
 
 pub mod address;
 pub mod body;
 pub mod extract;
+pub mod health;
+pub mod limits;
+pub mod metrics;
+pub mod openapi;
 pub mod outbound;
 pub mod server;
+pub mod trace;
+
+use crate::error::Error;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use openapi::{OpenApiRouter, routes};
+use std::sync::Arc;
+
+/// What [`router`] needs to know.
+#[derive(Debug, Clone)]
+pub struct HttpState {
+    /// What `/readyz` tells.
+    pub readiness: health::Readiness,
+    /// How many requests are worked on at one time.
+    pub in_flight: limits::InFlight,
+}
+
+/// The whole HTTP interface: the routes of the features (with their state already in them), `/healthz`,
+/// `/readyz`, `/metrics`, `/openapi.json`, `/docs`, and around all of them what every request meets.
+pub fn router(features: OpenApiRouter, state: HttpState) -> Router {
+    metrics::install();
+    let document = openapi::Document::default();
+    let health = OpenApiRouter::new().routes(routes!(health::readyz)).with_state(state.readiness);
+    let description = OpenApiRouter::new().routes(routes!(openapi::document)).with_state(document.clone());
+    let (router, api) = OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(health::healthz))
+        .routes(routes!(metrics::show))
+        .merge(health)
+        .merge(description)
+        .merge(features)
+        .split_for_parts();
+    document.fill(&api);
+    let edge = edge::Edge {
+        in_flight: state.in_flight,
+        requests: metrics::Requests::default(),
+        log: trace::AccessLog::default(),
+    };
+    router
+        .merge(openapi::docs())
+        .fallback(|| async { Error::NotFound("there is nothing here".to_owned()) })
+        .method_not_allowed_fallback(|| async { Error::MethodNotAllowed })
+        .layer(from_fn_with_state(Arc::new(edge), edge::around))
+}
+
+#[cfg(test)]
+#[path = "router_tests.rs"]
+mod tests;

@@ -1,0 +1,88 @@
+//! What happens to every request around its handler, in one place and in this order: a name, a place among the
+//! requests in flight, the handler (whose panic is caught), a count, a line in the log, the common headers.
+
+use super::limits::InFlight;
+use super::metrics::Requests;
+use super::request_id;
+use super::trace::{AccessLog, Seen};
+use crate::error::{Cause, Error, Problem};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+use tracing::Instrument;
+
+/// What all requests share.
+#[derive(Debug)]
+pub(super) struct Edge {
+    pub(super) in_flight: InFlight,
+    pub(super) requests: Requests,
+    pub(super) log: AccessLog,
+}
+
+/// The middleware around everything.
+pub(super) async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id::of(request.headers());
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let span = tracing::debug_span!("request", ?id, %method, path = uri.path());
+    let answer = match edge.in_flight.admit(route) {
+        // The place is kept until the answer begins.
+        Ok(_place) => AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span).await,
+        Err(refused) => Ok(refused.into_response()),
+    };
+    let answer = answer.unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<&str>().copied();
+        let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Error::internal(anyhow::anyhow!("panic: {}", message.unwrap_or("of another type"))).into_response()
+    });
+    let mut answer = as_problem(answer);
+    let (status, took) = (answer.status(), started.elapsed());
+    edge.requests.record(&method, route, status, took);
+    let cause = answer.extensions().get::<Cause>();
+    edge.log.answered(&Seen { id: &id, method: &method, path: uri.path(), status, took, cause });
+    common_headers(answer.headers_mut(), id);
+    answer
+}
+
+/// Gives a refusal that does not come from us, such as one of axum, the form of all others.
+fn as_problem(answer: Response) -> Response {
+    let status = answer.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        return answer;
+    }
+    match answer.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes) {
+        None | Some(b"text/plain; charset=utf-8") => {
+            let mut problem = Problem::new(status, None).into_response();
+            // `Allow` of a 405 stays.
+            if let Some(allow) = answer.headers().get(header::ALLOW) {
+                problem.headers_mut().insert(header::ALLOW, allow.clone());
+            }
+            problem
+        }
+        Some(_) => answer,
+    }
+}
+
+/// Headers that a browser heeds; a route that sets one itself keeps it.
+fn common_headers(headers: &mut HeaderMap, id: HeaderValue) {
+    const COMMON: [(HeaderName, HeaderValue); 4] = [
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+        ),
+    ];
+    for (name, value) in COMMON {
+        headers.entry(name).or_insert(value);
+    }
+    headers.insert(request_id::HEADER, id);
+}

@@ -1,0 +1,172 @@
+//! Whether the process lives (`/healthz`) and whether it can do its work (`/readyz`).
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use parking_lot::Mutex;
+use serde::Serialize;
+use sqlx::PgPool;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The routes that an operator's tools call: answered without a token, and also by a full server.
+pub(super) const ROUTES: &[&str] = &["/healthz", "/readyz", "/metrics"];
+
+/// How long the database may take to answer.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long its answer holds: `/readyz` is for anybody, and must not be a way to load the database.
+const DATABASE_HOLDS: Duration = Duration::from_millis(500);
+
+/// What must be in order for the process to take part. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    loops: Mutex<Vec<Loop>>,
+    stopping: Mutex<bool>,
+    pool: PgPool,
+    /// When the database was asked last, and whether it answered. Held while one request asks for all.
+    database: tokio::sync::Mutex<Option<(Instant, bool)>>,
+}
+
+#[derive(Debug)]
+struct Loop {
+    name: &'static str,
+    bound: Duration,
+    last: Arc<Mutex<Option<Instant>>>,
+}
+
+/// Tells that a loop goes round.
+#[derive(Debug, Clone)]
+pub struct Pulse {
+    last: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Pulse {
+    /// One round is complete.
+    pub fn beat(&self) {
+        *self.last.lock() = Some(Instant::now());
+    }
+}
+
+impl Readiness {
+    /// Ready when the database behind `pool` answers, and whatever is watched goes round.
+    pub fn new(pool: PgPool) -> Self {
+        let (loops, stopping, database) = (Mutex::default(), Mutex::default(), tokio::sync::Mutex::default());
+        Self { inner: Arc::new(Inner { loops, stopping, pool, database }) }
+    }
+
+    /// Watches a loop: red until its first beat, and whenever the last one is older than `bound`.
+    #[must_use = "a loop that never beats stays red"]
+    pub fn watch(&self, name: &'static str, bound: Duration) -> Pulse {
+        let last = Arc::<Mutex<_>>::default();
+        self.inner.loops.lock().push(Loop { name, bound, last: Arc::clone(&last) });
+        Pulse { last }
+    }
+
+    /// From now on red, so that load balancers send nobody here any more.
+    pub fn stop(&self) {
+        *self.inner.stopping.lock() = true;
+    }
+
+    /// The names of what is not in order.
+    pub async fn red(&self) -> Vec<&'static str> {
+        let mut red = Vec::new();
+        if *self.inner.stopping.lock() {
+            red.push("stopping");
+        }
+        if !self.database_answers().await {
+            red.push("database");
+        }
+        let is_late = |watched: &Loop| watched.last.lock().is_none_or(|last| last.elapsed() > watched.bound);
+        red.extend(
+            self.inner.loops.lock().iter().filter(|watched| is_late(watched)).map(|watched| watched.name),
+        );
+        red
+    }
+
+    async fn database_answers(&self) -> bool {
+        let mut last = self.inner.database.lock().await;
+        match *last {
+            Some((asked, answered)) if asked.elapsed() < DATABASE_HOLDS => answered,
+            _ => {
+                let ask = sqlx::query("SELECT 1").execute(&self.inner.pool);
+                let answer = tokio::time::timeout(DATABASE_TIMEOUT, ask).await;
+                let answered = matches!(answer, Ok(Ok(_)));
+                *last = Some((Instant::now(), answered));
+                answered
+            }
+        }
+    }
+}
+
+/// The state of the process.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Health {
+    /// `alive`, `ready` or `unready`.
+    status: &'static str,
+    /// What is not in order: `database`, `stopping`, or the name of a loop.
+    red: Vec<&'static str>,
+}
+
+/// The process lives: it answers.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "operations",
+    security(()),
+    responses((status = OK, description = "The process lives", body = Health))
+)]
+pub(super) async fn healthz() -> axum::Json<Health> {
+    axum::Json(Health { status: "alive", red: Vec::new() })
+}
+
+/// The process can do its work: the database answers and every loop goes round.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operations",
+    security(()),
+    responses(
+        (status = OK, description = "Everything is in order", body = Health),
+        (status = SERVICE_UNAVAILABLE, description = "Something is not, and is named", body = Health),
+    )
+)]
+pub(super) async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
+    let red = readiness.red().await;
+    let (status, word) =
+        if red.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "unready") };
+    (status, axum::Json(Health { status: word, red }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+    fn without_database() -> Readiness {
+        let nowhere = PgConnectOptions::new_without_pgpass().socket("/nowhere");
+        Readiness::new(PgPoolOptions::new().connect_lazy_with(nowhere))
+    }
+
+    #[tokio::test]
+    async fn a_loop_is_red_until_it_beats_and_again_when_it_is_late() {
+        let readiness = without_database();
+        let claim = readiness.watch("claim", Duration::from_mins(1));
+        let settle = readiness.watch("settle", Duration::ZERO);
+        assert_eq!(readiness.red().await, ["database", "claim", "settle"]);
+        claim.beat();
+        settle.beat();
+        assert_eq!(readiness.red().await, ["database", "settle"]);
+    }
+
+    #[tokio::test]
+    async fn a_stopping_process_is_not_ready() {
+        let readiness = without_database();
+        readiness.clone().stop();
+        assert_eq!(readiness.red().await, ["stopping", "database"]);
+    }
+}

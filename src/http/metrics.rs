@@ -1,0 +1,152 @@
+//! Counts and durations for Prometheus, at `/metrics`.
+//!
+//! Any part of Postrider records with the macros of the `metrics` crate; the names are listed here. `/metrics`
+//! asks for no token, as scrapers expect: it tells route templates and counts, never ids, names or payloads.
+
+use axum::http::{Method, StatusCode, header};
+use axum::response::IntoResponse;
+use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Requests answered, by `method`, `route` (the template) and `status`.
+pub const HTTP_REQUESTS: &str = "postrider_http_requests_total";
+/// How long requests took until their answer began, in seconds, by `method` and `route`.
+pub const HTTP_DURATION: &str = "postrider_http_request_duration_seconds";
+
+/// Upper bounds of the histograms whose names end in `_seconds`.
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
+
+/// The recorder of this process. Installed at the first call; several servers in one process share it, as the
+/// `metrics` macros know only one.
+pub fn install() -> &'static PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(|| {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
+            .unwrap_or_else(|_| PrometheusBuilder::new());
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        if metrics::set_global_recorder(recorder).is_err() {
+            tracing::warn!(
+                "the program that embeds Postrider has its own metrics recorder: /metrics stays empty"
+            );
+        }
+        describe_counter!(HTTP_REQUESTS, Unit::Count, "Requests answered");
+        describe_histogram!(HTTP_DURATION, Unit::Seconds, "Time until the answer to a request began");
+        handle
+    })
+}
+
+/// Moves recorded durations into their buckets now and then, until `shutdown`; else they pile up when nobody
+/// scrapes. Every server runs it.
+pub async fn upkeep(shutdown: CancellationToken) {
+    let handle = install();
+    let rounds = async {
+        let mut round = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            round.tick().await;
+            handle.run_upkeep();
+        }
+    };
+    shutdown.run_until_cancelled(rounds).await;
+}
+
+/// What has been counted, in the text format of Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operations",
+    security(()),
+    responses((status = OK, description = "Metrics in the text format of Prometheus", body = String, content_type = "text/plain"))
+)]
+pub(super) async fn show() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], install().render())
+}
+
+/// The series of each route, looked up once and then kept: to find them by their labels costs more than to
+/// count.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    routes: RwLock<HashMap<String, Vec<Series>>>,
+}
+
+#[derive(Debug)]
+struct Series {
+    method: &'static str,
+    status: StatusCode,
+    count: Counter,
+    duration: Histogram,
+}
+
+impl Requests {
+    /// Counts a request to `route`, which was answered with `status` after `took`.
+    pub(super) fn record(&self, method: &Method, route: &str, status: StatusCode, took: Duration) {
+        let method = label(method);
+        let known = |series: &&Series| series.method == method && series.status == status;
+        if let Some(series) = self.routes.read().get(route).and_then(|series| series.iter().find(known)) {
+            return series.record(took);
+        }
+        install();
+        let count = counter!(HTTP_REQUESTS, "method" => method, "route" => route.to_owned(),
+            "status" => status.as_str().to_owned());
+        let duration = histogram!(HTTP_DURATION, "method" => method, "route" => route.to_owned());
+        let series = Series { method, status, count, duration };
+        series.record(took);
+        self.routes.write().entry(route.to_owned()).or_default().push(series);
+    }
+}
+
+impl Series {
+    fn record(&self, took: Duration) {
+        self.count.increment(1);
+        self.duration.record(took);
+    }
+}
+
+/// Methods are the client's to invent, series are ours to bound.
+fn label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "PATCH" => "PATCH",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_route_method_and_status() {
+        let requests = Requests::default();
+        let odd = Method::from_bytes(b"BREW").unwrap();
+        for (method, status) in [(&Method::GET, 200), (&Method::GET, 200), (&Method::GET, 404), (&odd, 405)] {
+            let status = StatusCode::from_u16(status).unwrap();
+            requests.record(method, "/metrics-test/{id}", status, Duration::from_millis(3));
+        }
+        let text = install().render();
+        let has = |line: &str| assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+        has(r#"postrider_http_requests_total{method="GET",route="/metrics-test/{id}",status="200"} 2"#);
+        has(r#"postrider_http_requests_total{method="GET",route="/metrics-test/{id}",status="404"} 1"#);
+        has(r#"postrider_http_requests_total{method="other",route="/metrics-test/{id}",status="405"} 1"#);
+        has(
+            r#"postrider_http_request_duration_seconds_bucket{method="GET",route="/metrics-test/{id}",le="0.0025"} 0"#,
+        );
+        has(
+            r#"postrider_http_request_duration_seconds_bucket{method="GET",route="/metrics-test/{id}",le="0.005"} 3"#,
+        );
+    }
+}
