@@ -1,5 +1,7 @@
 //! Postrider.
+pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod db;
 pub mod error;

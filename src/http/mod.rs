@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod openapi;
 pub mod outbound;
 pub mod server;
+pub mod signature;
 pub mod trace;
 
 use crate::error::Error;

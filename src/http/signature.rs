@@ -30,7 +30,7 @@ pub fn sign(
         signed.update(format!("{id}.{timestamp}.").as_bytes());
         signed.update(body);
         let space = if index > 0 { " " } else { "" };
-        drop(write!(signatures, "{space}v1,{}", BASE64.encode(signed.sign())));
+        _ = write!(signatures, "{space}v1,{}", BASE64.encode(signed.sign()));
     }
     let value = |text: &str| HeaderValue::try_from(text).map_err(|_| "the id cannot be a header".to_owned());
     headers.insert("webhook-id", value(id)?);

@@ -1,6 +1,6 @@
 //! The queue definitions as this process knows them, compiled, one snapshot at a time.
 
-use super::definition::Definition;
+use super::definition::{Definition, Handler};
 use super::schema::CompiledSchema;
 use super::store::definitions;
 use crate::error::{Error, Result};
@@ -21,6 +21,8 @@ pub struct Queue {
     pub definition: Definition,
     /// The definition as it was put.
     pub document: Box<RawValue>,
+    /// The source of its JavaScript handler, if that is what it has.
+    pub script: Option<Arc<str>>,
     /// The schema its messages are held against, if it has one.
     pub schema: Option<Arc<CompiledSchema>>,
     /// The catalog's revision at its last change.
@@ -119,11 +121,16 @@ async fn compile(row: definitions::Row) -> Option<Queue> {
             return None;
         }
     };
+    let script = match &definition.handler {
+        Some(Handler::JavaScript { source }) => Some(Arc::from(source.as_str())),
+        _ => None,
+    };
     Some(Queue {
         id: row.id,
         name: row.name,
         definition,
         document: row.definition.0,
+        script,
         schema,
         version: row.version,
         source: row.source,

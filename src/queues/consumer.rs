@@ -14,11 +14,11 @@ use uuid::Uuid;
 
 /// The consumer of queue messages.
 pub struct Messages {
-    pub(super) db: Database,
-    pub(super) catalog: Arc<Catalog>,
-    pub(super) runners: Arc<Runners>,
+    db: Database,
+    catalog: Arc<Catalog>,
+    runners: Arc<Runners>,
     /// This process's name, as the admin view shows it.
-    pub(super) worker: String,
+    worker: String,
 }
 
 impl Messages {

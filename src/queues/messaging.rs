@@ -7,7 +7,8 @@ use super::catalog::Queue;
 use super::javascript::ServiceError;
 use super::javascript::services::{Answer, Messaging};
 use super::roles;
-use super::routes::{Message, Queues};
+use super::access::{Access, check};
+use super::routes::Message;
 use super::store::{self, pushes::Push};
 use crate::error::Error;
 use futures::future::{BoxFuture, FutureExt as _};
@@ -17,19 +18,20 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// The messaging service of one queue's handler.
-pub(super) struct OfQueue {
-    queues: Queues,
+pub struct OfQueue {
+    access: Access,
     name: String,
 }
 
 impl OfQueue {
-    pub(super) fn new(queues: Queues, queue: &Queue) -> Self {
-        Self { queues, name: queue.name.clone() }
+    /// For the handler of `queue`.
+    pub fn new(access: Access, queue: &Queue) -> Self {
+        Self { access, name: queue.name.clone() }
     }
 
     /// The queue, if the handler's queue may use it.
     async fn reach(&self, name: &str) -> Result<Arc<Queue>, ServiceError> {
-        let queue = self.queues.queue(name).await.map_err(refused)?;
+        let queue = self.access.queue(name).await.map_err(refused)?;
         let own = format!("{}_writer", self.name);
         if name == self.name || roles::may_push(&queue.definition.roles, name, |role| role == own) {
             return Ok(queue);
@@ -47,11 +49,11 @@ impl Messaging for OfQueue {
         async move {
             let queue = self.reach(queue).await?;
             let parsed = crate::http::body::parse(message.get().as_bytes()).map_err(refused)?;
-            super::routes::check(&queue, parsed.value).await.map_err(refused)?;
-            let id = self.queues.db.ids.next();
+            check(&queue, parsed.value).await.map_err(refused)?;
+            let id = self.access.db.ids.next();
             let rank = -queue.definition.options.priority;
             let push = Push { queue_id: queue.id, id, request: parsed.raw, rank, delay: Duration::ZERO, key: None };
-            self.queues.inbox.push(vec![push]).await.map_err(refused)?;
+            self.access.inbox.push(vec![push]).await.map_err(refused)?;
             Ok(id.to_string())
         }
         .boxed()
@@ -60,7 +62,7 @@ impl Messaging for OfQueue {
     fn get_message<'a>(&'a self, queue: &'a str, id: &'a str) -> BoxFuture<'a, Answer> {
         async move {
             let queue = self.reach(queue).await?;
-            let row = store::messages::get(&self.queues.db.api, queue.id, parse(id)?).await;
+            let row = store::messages::get(&self.access.db.api, queue.id, parse(id)?).await;
             let row = row.map_err(|error| refused(error.into()))?.ok_or_else(no_message)?;
             serde_json::value::to_raw_value(&Message::of(&queue.name, row))
                 .map_err(|_| ServiceError::new("the message cannot become JSON"))
@@ -71,7 +73,7 @@ impl Messaging for OfQueue {
     fn delete_message<'a>(&'a self, queue: &'a str, id: &'a str) -> BoxFuture<'a, Result<(), ServiceError>> {
         async move {
             let queue = self.reach(queue).await?;
-            super::routes::remove(&self.queues, queue.id, parse(id)?).await.map_err(refused)
+            self.access.delete(&queue, parse(id)?).await.map_err(refused)
         }
         .boxed()
     }

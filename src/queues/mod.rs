@@ -1,5 +1,6 @@
 //! Push a message, have it handled, ask for its result.
 
+pub mod access;
 pub mod catalog;
 pub mod consumer;
 pub mod definition;
@@ -17,5 +18,6 @@ pub mod routes;
 pub mod runners;
 pub mod schema;
 pub mod store;
+pub mod upkeep;
 pub mod webhook;
 pub mod when;

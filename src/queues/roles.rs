@@ -3,6 +3,9 @@
 //! `has` asks whether the caller's token carries a role. There is no access without a valid token: whoever
 //! calls these functions has one in hand.
 
+use crate::auth::Caller;
+use crate::error::{Error, Result};
+
 /// May do everything with every queue.
 const SYSTEM_ADMIN: &str = "system_admin";
 /// May push to, read and delete from every queue that keeps the general roles.
@@ -46,6 +49,36 @@ pub fn may_work(roles: &Roles, name: &str, has: impl Fn(&str) -> bool) -> bool {
 /// push is never the right to run code, so a definition's roles do not matter here.
 pub fn may_administer(has: impl Fn(&str) -> bool) -> bool {
     has(ADMIN) || has(SYSTEM_ADMIN)
+}
+
+/// Refuses a caller who may not push to the queue `name`.
+///
+/// # Errors
+/// 403.
+pub fn require_push(roles: &Roles, name: &str, caller: &Caller) -> Result<()> {
+    if may_push(roles, name, |role| caller.has_any([role])) {
+        return Ok(());
+    }
+    Err(Error::Forbidden("no role of this token opens this queue".to_owned()))
+}
+
+/// Refuses a caller who may not claim from the queue `name`.
+///
+/// # Errors
+/// 403.
+pub fn require_work(roles: &Roles, name: &str, caller: &Caller) -> Result<()> {
+    if may_work(roles, name, |role| caller.has_any([role])) {
+        return Ok(());
+    }
+    Err(Error::Forbidden("no role of this token lets it work for this queue".to_owned()))
+}
+
+/// Refuses a caller who may not administer queues.
+///
+/// # Errors
+/// 403, naming the roles that would do.
+pub fn require_admin(caller: &Caller) -> Result<()> {
+    caller.require(&[ADMIN, SYSTEM_ADMIN])
 }
 
 #[cfg(test)]

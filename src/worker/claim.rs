@@ -87,7 +87,7 @@ impl Worker {
             let (db, floor, stop) = (db.clone(), floor.clone(), stop.clone());
             let wake = floor.wake.clone();
             tasks.spawn(async move {
-                wake.listen(&db.worker, &channel, |item| drop(floor.stop(item)), &stop).await;
+                wake.listen(&db.worker, &channel, |item| _ = floor.stop(item), &stop).await;
             });
         }
         let running = Running {

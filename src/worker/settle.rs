@@ -125,7 +125,7 @@ impl<C: Consumer> Loop<C> {
             if count > 0 {
                 let alive = self.write(ended).await;
                 for (lease, reply) in replies {
-                    drop(reply.send(alive.contains(&lease)));
+                    _ = reply.send(alive.contains(&lease));
                 }
                 self.pending.fetch_sub(count, Ordering::AcqRel);
             }

@@ -1,10 +1,12 @@
 //! What administrators do with a queue's messages: list, pause, resume, run again.
 
 use super::view::Message;
-use super::{Queues, message_id, no_message};
+use super::{Queues, message_id};
+use crate::queues::access::no_message;
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};
+use crate::http::openapi::Problems;
 use crate::http::extract::{Path, Query};
 use crate::queues::catalog::Queue;
 use crate::queues::store::messages::{self, Filter};
@@ -44,7 +46,7 @@ pub(super) struct Page {
 #[utoipa::path(
     get, path = "/queues/{queue}/messages", tag = "administration", operation_id = "list_messages",
     params(("queue" = String, Path, description = "The queue's name"), Listing),
-    responses((status = 200, description = "A page", body = Page), crate::http::openapi::Refusals),
+    responses((status = 200, description = "A page", body = Page), Problems),
 )]
 pub(super) async fn list(
     Authenticated(caller): Authenticated,
@@ -71,7 +73,7 @@ pub(super) async fn list(
         created_after: listing.created_after,
         created_before: listing.created_before,
     };
-    let mut rows = messages::list(&queues.db.api, queue.id, &filter, before, limit + 1).await?;
+    let mut rows = messages::list(&queues.access.db.api, queue.id, &filter, before, limit + 1).await?;
     let full = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > full;
     rows.truncate(full);
@@ -93,7 +95,7 @@ pub(super) struct Paused {
 #[utoipa::path(
     post, path = "/queues/{queue}/pause", tag = "administration", operation_id = "pause_queue",
     params(("queue" = String, Path, description = "The queue's name")),
-    responses((status = 200, description = "It is paused", body = Paused), crate::http::openapi::Refusals),
+    responses((status = 200, description = "It is paused", body = Paused), Problems),
 )]
 pub(super) async fn pause(
     Authenticated(caller): Authenticated,
@@ -108,7 +110,7 @@ pub(super) async fn pause(
 #[utoipa::path(
     post, path = "/queues/{queue}/resume", tag = "administration", operation_id = "resume_queue",
     params(("queue" = String, Path, description = "The queue's name")),
-    responses((status = 200, description = "It runs", body = Paused), crate::http::openapi::Refusals),
+    responses((status = 200, description = "It runs", body = Paused), Problems),
 )]
 pub(super) async fn resume(
     Authenticated(caller): Authenticated,
@@ -121,7 +123,7 @@ pub(super) async fn resume(
 
 async fn set_paused(queues: &Queues, queue: &Queue, paused: bool) -> Result<Json<Paused>> {
     let name = queue.name.clone();
-    let there = db::transaction::<_, Error, _>(&queues.db.api, move |tx| {
+    let there = db::transaction::<_, Error, _>(&queues.access.db.api, move |tx| {
         Box::pin(async move { Ok(definitions::set_paused(tx, &name, paused).await?) })
     })
     .await?;
@@ -142,7 +144,7 @@ async fn set_paused(queues: &Queues, queue: &Queue, paused: bool) -> Result<Json
     responses(
         (status = 200, description = "It is PENDING again", body = Message),
         (status = 409, description = "It is not in ERROR", body = Problem, content_type = "application/problem+json"),
-        crate::http::openapi::Refusals,
+        Problems,
     ),
 )]
 pub(super) async fn retry(
@@ -152,8 +154,8 @@ pub(super) async fn retry(
 ) -> Result<Json<Message>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
     let id = message_id(&id)?;
-    let again = messages::retry(&queues.db.api, queue.id, Some(id), &Filter::default(), 1).await?;
-    let row = messages::get(&queues.db.api, queue.id, id).await?.ok_or_else(no_message)?;
+    let again = messages::retry(&queues.access.db.api, queue.id, Some(id), &Filter::default(), 1).await?;
+    let row = messages::get(&queues.access.db.api, queue.id, id).await?.ok_or_else(no_message)?;
     if again.is_empty() {
         return Err(Error::Conflict("only a message in ERROR can be run again".to_owned()));
     }
@@ -186,7 +188,7 @@ pub(super) struct Retried {
 #[utoipa::path(
     post, path = "/queues/{queue}/messages:retry", tag = "administration", operation_id = "retry_messages",
     params(("queue" = String, Path, description = "The queue's name"), Again),
-    responses((status = 200, description = "How many", body = Retried), crate::http::openapi::Refusals),
+    responses((status = 200, description = "How many", body = Retried), Problems),
 )]
 pub(super) async fn retry_many(
     Authenticated(caller): Authenticated,
@@ -200,7 +202,7 @@ pub(super) async fn retry_many(
         return Err(Error::BadRequest("`limit` must lie between 1 and 10000".to_owned()));
     }
     let filter = Filter { status: None, created_after, created_before };
-    let again = messages::retry(&queues.db.api, queue.id, None, &filter, limit).await?;
+    let again = messages::retry(&queues.access.db.api, queue.id, None, &filter, limit).await?;
     if let Some(rank) = again.iter().map(|(_, rank)| *rank).min() {
         queues.wake.ready(queue.id, rank);
     }

@@ -1,10 +1,11 @@
 //! Push many messages in one request and one transaction.
 
 use super::Queues;
-use super::messages::check;
+use crate::queues::access::check;
 use crate::auth::Authenticated;
-use crate::error::{Error, Problem, Result, Violation};
+use crate::error::{Error, Result, Violation};
 use crate::http::body;
+use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::extract::Path;
 use crate::queues::store::pushes::Push;
 use crate::queues::when::{When, WhenQuery};
@@ -43,10 +44,7 @@ pub(super) enum Pushed {
     request_body(content = Vec<serde_json::Value>, content_type = "application/json", description = "1 to 1,000 messages"),
     responses(
         (status = 201, description = "In the order sent: the id of each message stored, the violations of each refused", body = Vec<Pushed>),
-        (status = 413, description = "Too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON by its content type", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`atomic=true` and a message breaks the schema", body = Problem, content_type = "application/problem+json"),
-        crate::http::openapi::Refusals,
+        Problems, BodyProblems,
     ),
 )]
 pub(super) async fn push_batch(
@@ -63,7 +61,7 @@ pub(super) async fn push_batch(
     if headers.contains_key("idempotency-key") {
         return Err(Error::BadRequest("`Idempotency-Key` is for single messages".to_owned()));
     }
-    let when = When::read(query.as_deref(), &headers, queues.db.ids.now(), &queue.definition.options)?;
+    let when = When::read(query.as_deref(), &headers, queues.access.db.ids.now(), &queue.definition.options)?;
     let serde_json::Value::Array(values) = document.value else {
         return Err(Error::BadRequest("the body must be an array of messages".to_owned()));
     };
@@ -75,7 +73,7 @@ pub(super) async fn push_batch(
     for (index, (raw, value)) in raws.into_iter().zip(values).enumerate() {
         match check(&queue, value).await {
             Ok(()) => {
-                let id = queues.db.ids.next();
+                let id = queues.access.db.ids.next();
                 let (rank, delay) = (when.rank(), when.delay);
                 pushes.push(Push { queue_id: queue.id, id, request: raw, rank, delay, key: None });
                 answers.push(Pushed::Stored { id });
@@ -94,7 +92,7 @@ pub(super) async fn push_batch(
         return Err(Error::Invalid("a message breaks the queue's schema: none was stored".to_owned(), broken));
     }
     if !pushes.is_empty() {
-        queues.inbox.push(pushes).await?;
+        queues.access.inbox.push(pushes).await?;
     }
     Ok((StatusCode::CREATED, Json(answers)))
 }

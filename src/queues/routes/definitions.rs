@@ -3,8 +3,9 @@
 use super::Queues;
 use crate::auth::Authenticated;
 use crate::db;
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, Result};
 use crate::http::body;
+use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::extract::Path;
 use crate::queues::definition::{self, Handler};
 use crate::queues::install::{self, Source};
@@ -41,14 +42,14 @@ impl Described {
 /// Lists all queues.
 #[utoipa::path(
     get, path = "/queues", tag = "definitions", operation_id = "list_queues",
-    responses((status = 200, description = "By name", body = Vec<Described>), crate::http::openapi::Refusals),
+    responses((status = 200, description = "By name", body = Vec<Described>), Problems),
 )]
 pub(super) async fn list_queues(
     Authenticated(caller): Authenticated,
     State(queues): State<Queues>,
 ) -> Result<Json<Vec<Described>>> {
     roles::require_admin(&caller)?;
-    let all = queues.catalog.all();
+    let all = queues.access.catalog.all();
     Ok(Json(all.iter().map(|queue| Described::of(queue)).collect::<Result<_>>()?))
 }
 
@@ -61,10 +62,7 @@ pub(super) async fn list_queues(
     responses(
         (status = 200, description = "Redefined: the definition", body = serde_json::Value),
         (status = 201, description = "Defined: the definition", body = serde_json::Value),
-        (status = 413, description = "Too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON by its content type", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The definition, its schema or its handler cannot work: every violation", body = Problem, content_type = "application/problem+json"),
-        crate::http::openapi::Refusals,
+        Problems, BodyProblems,
     ),
 )]
 pub(super) async fn put_queue(
@@ -77,7 +75,7 @@ pub(super) async fn put_queue(
     roles::require_admin(&caller)?;
     let document = body::read_json(&headers, body, &queues.limits).await?;
     install::check(&queues.runners, &name, &document.value).await?;
-    let made = install::store(&queues.db, &name, document.raw, Source::Api).await?;
+    let made = install::store(&queues.access.db, &name, document.raw, Source::Api).await?;
     queues.changed().await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(definition::redacted(document.value))))
@@ -87,7 +85,7 @@ pub(super) async fn put_queue(
 #[utoipa::path(
     get, path = "/queues/{queue}", tag = "definitions", operation_id = "get_queue",
     params(("queue" = String, Path, description = "The queue's name")),
-    responses((status = 200, description = "The definition; signing secrets are replaced by stars", body = serde_json::Value), crate::http::openapi::Refusals),
+    responses((status = 200, description = "The definition; signing secrets are replaced by stars", body = serde_json::Value), Problems),
 )]
 pub(super) async fn get_queue(
     Authenticated(caller): Authenticated,
@@ -103,7 +101,7 @@ pub(super) async fn get_queue(
 #[utoipa::path(
     delete, path = "/queues/{queue}", tag = "definitions", operation_id = "delete_queue",
     params(("queue" = String, Path, description = "The queue's name")),
-    responses((status = 204, description = "Deleted"), crate::http::openapi::Refusals),
+    responses((status = 204, description = "Deleted"), Problems),
 )]
 pub(super) async fn delete_queue(
     Authenticated(caller): Authenticated,
@@ -111,7 +109,7 @@ pub(super) async fn delete_queue(
     Path(name): Path<String>,
 ) -> Result<StatusCode> {
     queues.queue_for_admin(&name, &caller).await?;
-    let gone = db::transaction::<_, Error, _>(&queues.db.api, move |tx| {
+    let gone = db::transaction::<_, Error, _>(&queues.access.db.api, move |tx| {
         Box::pin(async move { Ok(store::definitions::delete(tx, &name).await?) })
     })
     .await?;
@@ -130,10 +128,7 @@ pub(super) async fn delete_queue(
         example = json!({"kind": "javascript", "source": "module.exports = async function (message) { return message; };"})),
     responses(
         (status = 200, description = "The definition with the new handler", body = serde_json::Value),
-        (status = 413, description = "Too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON by its content type", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The handler cannot work", body = Problem, content_type = "application/problem+json"),
-        crate::http::openapi::Refusals,
+        Problems, BodyProblems,
     ),
 )]
 pub(super) async fn put_handler(
@@ -146,7 +141,7 @@ pub(super) async fn put_handler(
     queues.queue_for_admin(&name, &caller).await?;
     let handler = body::read_json(&headers, body, &queues.limits).await?.value;
     queues.runners.check(&name, &Handler::read(&handler)?).await?;
-    let document = db::transaction::<_, Error, _>(&queues.db.api, move |tx| {
+    let document = db::transaction::<_, Error, _>(&queues.access.db.api, move |tx| {
         Box::pin(async move {
             let gone = || Error::NotFound("there is no such queue".to_owned());
             let former = store::definitions::lock(tx, &name).await?.ok_or_else(gone)?;

@@ -1,11 +1,12 @@
 //! Push a message, read it, delete it.
 
 use super::view::{FullMessage, Message};
-use super::{Queues, message_id, no_message};
+use super::{Queues, message_id};
+use crate::queues::access::{check, no_message};
 use crate::auth::Authenticated;
-use crate::db;
 use crate::error::{Error, Problem, Result};
 use crate::http::body::{self, Json as Document};
+use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::extract::{Path, Query};
 use crate::queues::catalog::Queue;
 use crate::queues::when::{When, WhenQuery};
@@ -18,7 +19,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
-use std::sync::Arc;
 use store::pushes::Push;
 use uuid::Uuid;
 
@@ -32,10 +32,7 @@ use uuid::Uuid;
         (status = 201, description = "Stored; `Location` ends in the id", body = Message),
         (status = 200, description = "This idempotency key was used before: the message that it made", body = Message),
         (status = 409, description = "This idempotency key was used with another body", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON by its content type", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The message breaks the schema: every violation", body = Problem, content_type = "application/problem+json"),
-        crate::http::openapi::Refusals,
+        Problems, BodyProblems,
     ),
 )]
 pub(super) async fn push(
@@ -48,14 +45,14 @@ pub(super) async fn push(
 ) -> Result<Response> {
     let queue = queues.queue_for(&name, &caller).await?;
     let Document { raw, value } = body::read_json(&headers, body, &queues.limits).await?;
-    let when = When::read(query.0.as_deref(), &headers, queues.db.ids.now(), &queue.definition.options)?;
+    let when = When::read(query.0.as_deref(), &headers, queues.access.db.ids.now(), &queue.definition.options)?;
     let key = idempotency_key(&headers)?;
     check(&queue, value).await?;
     let key = key.map(|key| (key.to_owned(), <[u8; 32]>::from(Sha256::digest(raw.get()))));
-    let id = queues.db.ids.next();
+    let id = queues.access.db.ids.next();
     let digest = key.clone();
     let pushed = Push { queue_id: queue.id, id, request: raw.clone(), rank: when.rank(), delay: when.delay, key };
-    let stored = queues.inbox.push(vec![pushed]).await?;
+    let stored = queues.access.inbox.push(vec![pushed]).await?;
     if stored.contains(&id) {
         let message = pending(&queue, id, raw);
         return Ok((StatusCode::CREATED, [(header::LOCATION, location(&name, id)?)], Json(message)).into_response());
@@ -72,7 +69,7 @@ async fn again(
     digest: [u8; 32],
     request: Box<RawValue>,
 ) -> Result<Response> {
-    let former = store::pushes::former(&queues.db.api, queue.id, key).await?;
+    let former = store::pushes::former(&queues.access.db.api, queue.id, key).await?;
     // Gone between the two statements: its retention ended just now.
     let Some((id, first)) = former else {
         return Err(Error::Unavailable("this idempotency key is just ending".to_owned(), std::time::Duration::from_secs(1)));
@@ -80,7 +77,7 @@ async fn again(
     if first != digest {
         return Err(Error::Conflict("this idempotency key was used with another body".to_owned()));
     }
-    let message = match store::messages::get(&queues.db.api, queue.id, id).await? {
+    let message = match store::messages::get(&queues.access.db.api, queue.id, id).await? {
         Some(row) => Message::of(&queue.name, row),
         // Deleted since; the first answer said this.
         None => pending(queue, id, request),
@@ -101,7 +98,7 @@ pub(super) struct View {
 #[utoipa::path(
     get, path = "/queues/{queue}/messages/{id}", tag = "messages", operation_id = "get_message",
     params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id"), View),
-    responses((status = 200, description = "The message; with `view=full` a `FullMessage`", body = Message), crate::http::openapi::Refusals),
+    responses((status = 200, description = "The message; with `view=full` a `FullMessage`", body = Message), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,
@@ -119,12 +116,12 @@ pub(super) async fn get(
         roles::require_admin(&caller)?;
     }
     let id = message_id(&id)?;
-    let row = store::messages::get(&queues.db.api, queue.id, id).await?.ok_or_else(no_message)?;
+    let row = store::messages::get(&queues.access.db.api, queue.id, id).await?.ok_or_else(no_message)?;
     if !full {
         return Ok(Json(Message::of(&name, row)).into_response());
     }
-    let details = store::messages::details(&queues.db.api, queue.id, id).await?.ok_or_else(no_message)?;
-    let attempts = store::messages::attempts(&queues.db.api, queue.id, id).await?;
+    let details = store::messages::details(&queues.access.db.api, queue.id, id).await?.ok_or_else(no_message)?;
+    let attempts = store::messages::attempts(&queues.access.db.api, queue.id, id).await?;
     Ok(Json(FullMessage::of(&name, row, details, attempts)).into_response())
 }
 
@@ -133,7 +130,7 @@ pub(super) async fn get(
 #[utoipa::path(
     delete, path = "/queues/{queue}/messages/{id}", tag = "messages", operation_id = "delete_message",
     params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
-    responses((status = 204, description = "Deleted"), crate::http::openapi::Refusals),
+    responses((status = 204, description = "Deleted"), Problems),
 )]
 pub(super) async fn delete(
     Authenticated(caller): Authenticated,
@@ -141,26 +138,8 @@ pub(super) async fn delete(
     Path((name, id)): Path<(String, String)>,
 ) -> Result<StatusCode> {
     let queue = queues.queue_for(&name, &caller).await?;
-    remove(&queues, queue.id, message_id(&id)?).await?;
+    queues.access.delete(&queue, message_id(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Deletes a message and stops its attempt; 404 when it is not there.
-pub(in crate::queues) async fn remove(queues: &Queues, queue: i32, id: Uuid) -> Result<()> {
-    let deleted = db::transaction::<_, Error, _>(&queues.db.api, move |tx| {
-        Box::pin(async move { Ok(store::messages::delete(tx, queue, id).await?) })
-    })
-    .await?;
-    if deleted.ok_or_else(no_message)? {
-        queues.stopper.stop(id).await;
-    }
-    Ok(())
-}
-
-/// Holds a message against the queue's schema.
-pub(in crate::queues) async fn check(queue: &Queue, value: serde_json::Value) -> Result<()> {
-    let Some(schema) = &queue.schema else { return Ok(()) };
-    schema.validate(value).await
 }
 
 fn pending(queue: &Queue, id: Uuid, request: Box<RawValue>) -> Message {

@@ -12,16 +12,15 @@ mod view;
 
 pub use view::{FullMessage, HistoryEntry, Message};
 
-use super::catalog::{Catalog, Queue};
-use super::push::Inbox;
+use super::access::{Access, no_message};
+use super::catalog::Queue;
 use super::roles;
 use super::runners::Runners;
 use super::outcome::Outcome;
 use crate::auth::{Caller, Verifier};
-use crate::db::Database;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::http::body::BodyLimits;
-use crate::worker::{Settler, Stopper, Wake};
+use crate::worker::{Settler, Wake};
 use axum::extract::FromRef;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,16 +32,10 @@ use uuid::Uuid;
 /// What the routes of the queues work with.
 #[derive(Clone)]
 pub struct Queues {
-    /// The database.
-    pub db: Database,
-    /// The definitions.
-    pub catalog: Arc<Catalog>,
-    /// Where pushes go.
-    pub inbox: Inbox,
+    /// The queues themselves.
+    pub access: Access,
     /// Where the ends of remote attempts go.
     pub settler: Settler<Outcome>,
-    /// Stops attempts of deleted messages.
-    pub stopper: Stopper,
     /// The bell of the engine.
     pub wake: Arc<Wake>,
     /// The handlers, to check one at upload.
@@ -83,44 +76,30 @@ pub fn routes() -> OpenApiRouter<Queues> {
 }
 
 impl Queues {
-    /// The queue of this name: 404 when there is none. One that another process made a moment ago is found
-    /// in the database.
-    async fn queue(&self, name: &str) -> Result<Arc<Queue>> {
-        if let Some(queue) = self.catalog.by_name(name) {
-            return Ok(queue);
-        }
-        if super::name::check(name).is_ok() {
-            let revision = super::store::definitions::revision(&self.db.api).await?;
-            self.catalog.refresh(&self.db.api, revision).await?;
-        }
-        self.catalog.by_name(name).ok_or_else(|| Error::NotFound("there is no such queue".to_owned()))
-    }
-
     /// The queue, for a caller who may push, read and delete.
     async fn queue_for(&self, name: &str, caller: &Caller) -> Result<Arc<Queue>> {
-        let queue = self.queue(name).await?;
+        let queue = self.access.queue(name).await?;
         roles::require_push(&queue.definition.roles, name, caller)?;
         Ok(queue)
     }
 
     /// The queue, for a caller who may claim and settle its messages.
     async fn queue_for_worker(&self, name: &str, caller: &Caller) -> Result<Arc<Queue>> {
-        let queue = self.queue(name).await?;
+        let queue = self.access.queue(name).await?;
         roles::require_work(&queue.definition.roles, name, caller)?;
         Ok(queue)
     }
 
     /// The queue, for a caller who may administer.
     async fn queue_for_admin(&self, name: &str, caller: &Caller) -> Result<Arc<Queue>> {
-        let queue = self.queue(name).await?;
+        let queue = self.access.queue(name).await?;
         roles::require_admin(caller)?;
         Ok(queue)
     }
 
     /// Tells this process and the others that a definition changed. Returns when this process knows.
-    async fn changed(&self) -> Result<()> {
-        let revision = super::store::definitions::revision(&self.db.api).await?;
-        self.catalog.refresh(&self.db.api, revision).await?;
+    pub(super) async fn changed(&self) -> Result<()> {
+        self.access.refresh().await?;
         self.wake.look_everywhere();
         Ok(())
     }
@@ -129,8 +108,4 @@ impl Queues {
 /// The id in a path; what is no id names no message: 404.
 fn message_id(text: &str) -> Result<Uuid> {
     Uuid::try_parse(text).map_err(|_| no_message())
-}
-
-fn no_message() -> Error {
-    Error::NotFound("there is no such message in this queue".to_owned())
 }

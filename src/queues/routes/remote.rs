@@ -1,12 +1,14 @@
 //! Remote workers: any program, in any language, that claims messages over HTTP and says how they ended.
 
-use super::{Queues, message_id, no_message};
+use super::{Queues, message_id};
+use crate::queues::access::no_message;
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result};
 use crate::http::body;
+use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::extract::{Path, Query};
 use crate::queues::catalog::Queue;
-use crate::queues::handler::Handler;
+use crate::queues::definition::Handler;
 use crate::queues::outcome::{End, Outcome};
 use crate::queues::store::{ends, messages};
 use crate::worker::{Claim, Ended, store as engine};
@@ -58,7 +60,7 @@ pub(super) struct Claimed {
     responses(
         (status = 200, description = "The messages claimed, possibly none", body = Vec<Claimed>),
         (status = 409, description = "The queue's handler is not `worker`", body = Problem, content_type = "application/problem+json"),
-        crate::http::openapi::Refusals,
+        Problems,
     ),
 )]
 pub(super) async fn claim(
@@ -78,7 +80,7 @@ pub(super) async fn claim(
     let bell = queues.wake.watch(queue.id);
     loop {
         // Definitions change while one waits.
-        let queue = queues.queue(&name).await?;
+        let queue = queues.access.queue(&name).await?;
         if !matches!(queue.definition.handler, Some(Handler::Worker)) {
             return Err(Error::Conflict("this queue's messages are not handled by remote workers".to_owned()));
         }
@@ -105,11 +107,11 @@ pub(super) async fn claim(
 /// Claims in a task of its own: a client that hangs up in the middle must not leave a claim that nobody was
 /// told of for longer than its lease.
 async fn claim_now(queues: &Queues, queue: &Queue, max: i32, holder: &str) -> Result<Vec<Claimed>> {
-    let claims = engine::claim_outside(&queues.db.api, queue.id, max, holder, queues.lease).await?;
+    let claims = engine::claim_outside(&queues.access.db.api, queue.id, max, holder, queues.lease).await?;
     if claims.is_empty() {
         return Ok(Vec::new());
     }
-    let (_, loaded) = ends::load(&queues.db.api, &claims).await?;
+    let (_, loaded) = ends::load(&queues.access.db.api, &claims).await?;
     let mut requests: HashMap<Uuid, ends::Loaded> = loaded.into_iter().map(|l| (l.id, l)).collect();
     let mut claimed = Vec::with_capacity(claims.len());
     for claim in claims {
@@ -119,7 +121,7 @@ async fn claim_now(queues: &Queues, queue: &Queue, max: i32, holder: &str) -> Re
             continue;
         };
         if !loaded.validated
-            && let Err(error) = super::messages::check(queue, serde_json::from_str(loaded.request.get()).map_err(Error::internal)?).await
+            && let Err(error) = crate::queues::access::check(queue, serde_json::from_str(loaded.request.get()).map_err(Error::internal)?).await
         {
             let outcome = Some(crate::queues::runners::invalid(&error).into());
             queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
@@ -155,7 +157,7 @@ pub(super) struct Alive {
     responses(
         (status = 200, description = "The lease goes on", body = Alive),
         (status = 409, description = "The lease is over: stop working on it", body = Problem, content_type = "application/problem+json"),
-        crate::http::openapi::Refusals,
+        Problems, BodyProblems,
     ),
 )]
 pub(super) async fn heartbeat(
@@ -169,7 +171,7 @@ pub(super) async fn heartbeat(
     let Heartbeat { lease } = body::read_json_as(&headers, body, &queues.limits).await?;
     let id = existing(&queues, &queue, &id).await?;
     let number = lease.parse().map_err(|_| stale())?;
-    let expires_at = engine::extend(&queues.db.api, queue.id, id, number, queues.lease).await?.ok_or_else(stale)?;
+    let expires_at = engine::extend(&queues.access.db.api, queue.id, id, number, queues.lease).await?.ok_or_else(stale)?;
     Ok(Json(Alive { lease, expires_at }))
 }
 
@@ -191,7 +193,7 @@ pub(super) struct Completion {
     responses(
         (status = 204, description = "It is COMPLETE"),
         (status = 409, description = "The lease is over: nothing was changed", body = Problem, content_type = "application/problem+json"),
-        crate::http::openapi::Refusals,
+        Problems, BodyProblems,
     ),
 )]
 pub(super) async fn complete(
@@ -243,7 +245,7 @@ impl Default for Retry {
     responses(
         (status = 204, description = "The attempt has ended"),
         (status = 409, description = "The lease is over: nothing was changed", body = Problem, content_type = "application/problem+json"),
-        crate::http::openapi::Refusals,
+        Problems, BodyProblems,
     ),
 )]
 pub(super) async fn fail(
@@ -271,7 +273,7 @@ pub(super) async fn fail(
 async fn settle(queues: &Queues, queue: &Queue, id: &str, lease: &str, end: End) -> Result<StatusCode> {
     let id = existing(queues, queue, id).await?;
     let lease: i64 = lease.parse().map_err(|_| stale())?;
-    let (claim, worker) = engine::outside(&queues.db.api, queue.id, id, lease).await?.ok_or_else(stale)?;
+    let (claim, worker) = engine::outside(&queues.access.db.api, queue.id, id, lease).await?.ok_or_else(stale)?;
     let outcome = Some(Outcome { end, logs: None, worker });
     let counted = queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
     if counted { Ok(StatusCode::NO_CONTENT) } else { Err(stale()) }
@@ -280,7 +282,7 @@ async fn settle(queues: &Queues, queue: &Queue, id: &str, lease: &str, end: End)
 /// The id, if this queue has such a message.
 async fn existing(queues: &Queues, queue: &Queue, id: &str) -> Result<Uuid> {
     let id = message_id(id)?;
-    if messages::exists(&queues.db.api, queue.id, id).await? { Ok(id) } else { Err(no_message()) }
+    if messages::exists(&queues.access.db.api, queue.id, id).await? { Ok(id) } else { Err(no_message()) }
 }
 
 fn stale() -> Error {

@@ -61,7 +61,7 @@ pub async fn expired(db: impl PgExecutor<'_>, keep_after: DateTime<Utc>) -> sqlx
 }
 
 /// Whether a message from before `upper` may still run: it is ready, scheduled or leased.
-pub async fn is_alive_before(db: impl PgExecutor<'_>, upper: Uuid) -> sqlx::Result<bool> {
+async fn is_alive_before(db: impl PgExecutor<'_>, upper: Uuid) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
         SELECT EXISTS (SELECT FROM dispatch JOIN lanes ON lanes.id = lane WHERE item < $1 AND kind = 'queue')
@@ -74,13 +74,18 @@ pub async fn is_alive_before(db: impl PgExecutor<'_>, upper: Uuid) -> sqlx::Resu
     .await
 }
 
-/// Drops the partition of a week from all three tables.
-pub async fn drop_week(tx: &mut PgConnection, messages: &str) -> sqlx::Result<()> {
+/// Drops the partition of a week, which ends at `upper`, from all three tables, unless a message in it may
+/// still run; says whether it did. The lock comes first, so that nobody runs one again in between.
+pub async fn drop_week(tx: &mut PgConnection, messages: &str, upper: Uuid) -> sqlx::Result<bool> {
     let week = messages.trim_start_matches("messages");
+    sqlx::query(AssertSqlSafe(format!("LOCK TABLE messages{week} IN ACCESS EXCLUSIVE MODE"))).execute(&mut *tx).await?;
+    if is_alive_before(&mut *tx, upper).await? {
+        return Ok(false);
+    }
     for table in PARTITIONED {
         sqlx::query(AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}{week}"))).execute(&mut *tx).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Deletes a bounded number of rows that nobody can reach any more: keys older than `keep_after`, and what

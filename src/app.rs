@@ -1,0 +1,260 @@
+//! The composition root: the only file that knows every feature.
+
+use crate::auth::{self, Verifier};
+use crate::config::Config;
+use crate::db::Database;
+use crate::http::body::BodyLimits;
+use crate::http::health::Readiness;
+use crate::http::limits::InFlight;
+use crate::http::outbound::{Outbound, Request};
+use crate::http::server::{ServerLimits, serve};
+use crate::http::{self, HttpState, metrics};
+use crate::queues::catalog::Catalog;
+use crate::queues::consumer::Messages;
+use crate::queues::javascript::services::{Directory, HttpAnswer, Settings};
+use crate::queues::javascript::{Pool, PoolOptions};
+use crate::queues::messaging::OfQueue;
+use crate::queues::native::Handler;
+use crate::queues::access::Access;
+use crate::queues::push::Inbox;
+use crate::queues::routes::Queues;
+use crate::queues::runners::Runners;
+use crate::queues::store::retention;
+use crate::queues::upkeep::Upkeep;
+use crate::worker::{Running, Worker};
+use crate::queues;
+use anyhow::Context as _;
+use axum::http::{HeaderMap, Method};
+use bytes::Bytes;
+use secrecy::SecretString;
+use sqlx::postgres::PgConnectOptions;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The most items that one process runs at a time, over all queues.
+const CAPACITY: usize = 4096;
+/// Requests that are worked on at a time, and long polls beside them.
+const IN_FLIGHT: (usize, usize) = (1024, 4096);
+/// How long what runs may go on after the signal to stop.
+const GRACE: Duration = Duration::from_secs(20);
+/// A claim loop that has not come round for so long is stuck.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// Which parts of Postrider a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    /// The API and the worker.
+    Everything,
+    /// The worker alone: `postrider worker`.
+    Worker,
+}
+
+/// Postrider, before it starts.
+pub struct App {
+    config: Config,
+    handlers: HashMap<String, Arc<dyn Handler>>,
+    program: Option<PathBuf>,
+    secret: Option<SecretString>,
+    examples: Option<PathBuf>,
+}
+
+impl App {
+    /// An application with these settings.
+    pub fn new(config: Config) -> Self {
+        Self { config, handlers: HashMap::new(), program: None, secret: None, examples: None }
+    }
+
+    /// Registers the handler of queues whose definition says `{"kind": "native", "name": name}`.
+    #[must_use]
+    pub fn handler(mut self, name: impl Into<String>, handler: impl Handler) -> Self {
+        self.handlers.insert(name.into(), Arc::new(handler));
+        self
+    }
+
+    /// The program that becomes a JavaScript child by its hidden subcommand: the `postrider` binary. Without
+    /// it the process runs no JavaScript handlers.
+    #[must_use]
+    pub fn javascript(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = Some(program.into());
+        self
+    }
+
+    /// Verifies tokens by this secret when the settings name no key.
+    #[must_use]
+    pub fn development_secret(mut self, secret: SecretString) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
+    /// Loads the definitions in this directory that are not there yet.
+    #[must_use]
+    pub fn examples(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.examples = Some(directory.into());
+        self
+    }
+
+    /// Starts on the server that `database` names; the schema is migrated already.
+    ///
+    /// # Errors
+    /// A setting that cannot work, a database that cannot be reached or would lose messages, an address in
+    /// use.
+    pub async fn start(self, database: &PgConnectOptions, parts: Parts) -> anyhow::Result<Server> {
+        let config = self.config;
+        let db = Database::new(database, &config.schema);
+        db.check().await?;
+        retention::make_ahead(&db.worker).await.context("cannot make partitions")?;
+
+        let outbound = Outbound::new(config.allow_networks.clone())?;
+        let verifier = Arc::new(Verifier::from_config(&config.jwt, self.secret.as_ref(), fetch(outbound.clone()))?);
+        let directory = Arc::new(directory(&config, outbound.clone())?);
+        let pool = self.program.map(|program| Pool::new(PoolOptions::new(program)));
+        let runners = Arc::new(Runners::new(pool, outbound, self.handlers, directory, Arc::clone(&db.ids)));
+        let catalog = Arc::new(Catalog::default());
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+
+        let name = name();
+        let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY);
+        let messages = Messages::new(db.clone(), Arc::clone(&catalog), Arc::clone(&runners), name);
+        let settler = worker.add(Arc::new(messages));
+        let (inbox, inbox_loop) = Inbox::new(db.api.clone(), worker.wake());
+        tasks.spawn(inbox_loop);
+        let access = Access { db: db.clone(), catalog, inbox, stopper: worker.stopper() };
+        {
+            let access = access.clone();
+            runners.connect(Arc::new(move |queue| Arc::new(OfQueue::new(access.clone(), queue))));
+        }
+        let queues = Queues {
+            access,
+            settler,
+            wake: worker.wake(),
+            runners,
+            verifier,
+            lease: config.lease,
+            limits: BodyLimits::new(config.max_body),
+            stopping: stop.clone(),
+        };
+        let mut upkeep = Upkeep::new(queues.clone(), config.queues_dir.clone(), self.examples);
+        upkeep.load().await?;
+
+        let readiness = Readiness::new(db.api.clone());
+        let beat = readiness.watch("claim loop", STUCK);
+        let engine = worker.start(move || beat.beat());
+        tasks.spawn(upkeep.run(stop.clone()));
+        tasks.spawn(metrics::upkeep(stop.clone()));
+
+        let state = HttpState {
+            readiness: readiness.clone(),
+            in_flight: InFlight::new(IN_FLIGHT.0, IN_FLIGHT.1, &["/queues/{queue}/claim"]),
+        };
+        let features = queues::routes::routes().with_state(queues);
+        let router = http::router(features, state);
+        let mut address = None;
+        if parts == Parts::Everything {
+            let listener = TcpListener::bind(config.listen)
+                .await
+                .with_context(|| format!("cannot listen on {}", config.listen))?;
+            address = Some(listener.local_addr()?);
+            let limits = ServerLimits { grace: GRACE, ..ServerLimits::default() };
+            tasks.spawn(serve(listener, router, stop.clone(), limits));
+        }
+        Ok(Server { address, db, engine, readiness, stop, tasks })
+    }
+}
+
+/// A running Postrider.
+pub struct Server {
+    address: Option<SocketAddr>,
+    /// Its database.
+    pub db: Database,
+    engine: Running,
+    readiness: Readiness,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Where the API listens; `None` for a worker alone.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Waits until nothing is ready, running, overdue or unwritten. For tests and for programs that run once.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn run_until_idle(&self) -> sqlx::Result<()> {
+        self.engine.idle().await
+    }
+
+    /// Stops: accepts nothing more, claims nothing more, lets what runs finish within the grace period,
+    /// gives the rest back.
+    pub async fn stop(self) {
+        self.stop_within(GRACE).await;
+    }
+
+    /// As [`Server::stop`], with another grace period for what runs.
+    pub async fn stop_within(self, grace: Duration) {
+        self.readiness.stop();
+        self.stop.cancel();
+        self.engine.stop(grace).await;
+        self.tasks.close();
+        // The inbox ends when the last request that may push is gone.
+        drop(tokio::time::timeout(grace, self.tasks.wait()).await);
+        self.db.close().await;
+    }
+}
+
+/// Who this process is, for people: host and process id.
+fn name() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}:{}", std::process::id())
+}
+
+fn fetch(outbound: Outbound) -> auth::Fetch {
+    Arc::new(move |url| {
+        let outbound = outbound.clone();
+        Box::pin(async move {
+            let request = Request {
+                method: Method::GET,
+                url,
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+                timeout: Duration::from_secs(5),
+                max_response: 1 << 20,
+            };
+            let answer = outbound.send(request).await?;
+            anyhow::ensure!(answer.status.is_success(), "the issuer answered {}", answer.status);
+            Ok(answer.body)
+        })
+    })
+}
+
+/// The services of JavaScript handlers, as `services.json` in the queues directory configures them.
+fn directory(config: &Config, outbound: Outbound) -> anyhow::Result<Directory> {
+    let settings = match &config.queues_dir {
+        Some(directory) => Settings::load(directory).context("cannot read services.json")?,
+        None => Settings::default(),
+    };
+    let send = Arc::new(move |call: queues::javascript::services::HttpCall| {
+        let outbound = outbound.clone();
+        let request = Request {
+            method: call.method,
+            url: call.url.to_string(),
+            headers: call.headers,
+            body: call.body.unwrap_or_default().into(),
+            timeout: Duration::from_secs(60),
+            max_response: 4 << 20,
+        };
+        Box::pin(async move {
+            let answer = outbound.send(request).await.map_err(|failure| failure.to_string())?;
+            Ok(HttpAnswer { status: answer.status, headers: answer.headers, body: answer.body.to_vec() })
+        }) as futures::future::BoxFuture<'static, Result<HttpAnswer, String>>
+    });
+    Ok(Directory::new(settings, send))
+}

@@ -1,0 +1,62 @@
+//! The database of a command: the server that `DATABASE_URL` names, or the private one.
+
+use crate::auth;
+use crate::config::Config;
+use crate::db::embedded::{self, Options, Server};
+use anyhow::Context as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::postgres::PgConnectOptions;
+
+/// A server, and what to stop at the end.
+pub(super) struct Database {
+    pub(super) options: PgConnectOptions,
+    pub(super) embedded: Option<Server>,
+}
+
+impl Database {
+    /// Connects to the server that the settings name, or starts the private one.
+    pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
+        if let Some(url) = &config.database_url {
+            return Ok(Self { options: parse(url)?, embedded: None });
+        }
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let server = embedded::start(Options::new(&config.data_dir, program)).await?;
+        Ok(Self { options: server.connect_options(), embedded: Some(server) })
+    }
+
+    /// As [`Database::open`], but uses the private server of a `serve` that runs already.
+    pub(super) async fn join(config: &Config) -> anyhow::Result<Self> {
+        match config.database_url.is_none().then(|| embedded::running(&config.data_dir)).flatten() {
+            Some(options) => Ok(Self { options, embedded: None }),
+            None => Self::open(config).await,
+        }
+    }
+
+    /// Stops what was started.
+    pub(super) async fn close(self) {
+        if let Some(server) = self.embedded {
+            server.shutdown().await;
+        }
+    }
+}
+
+fn parse(url: &SecretString) -> anyhow::Result<PgConnectOptions> {
+    // The error must not repeat the URL: there is a password in it.
+    url.expose_secret().parse().map_err(|_| anyhow::anyhow!("DATABASE_URL is not a PostgreSQL URL"))
+}
+
+/// The secret that signs and verifies in development: none when a key is configured.
+///
+/// # Errors
+/// `DATABASE_URL` is set and no key is: a shared database needs a key of yours.
+pub(super) fn development_secret(config: &Config) -> anyhow::Result<Option<SecretString>> {
+    if config.jwt.has_key() {
+        return Ok(None);
+    }
+    anyhow::ensure!(
+        config.database_url.is_none(),
+        "no key to verify tokens with: set POSTRIDER_JWT_SECRET (at least 32 bytes), \
+         POSTRIDER_JWT_PUBLIC_KEY_FILE or POSTRIDER_JWKS_URL"
+    );
+    auth::development_secret(&config.data_dir).map(Some)
+}

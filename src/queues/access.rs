@@ -1,0 +1,82 @@
+//! What routes and handlers both do with queues: find one, hold a message against its schema, delete a
+//! message.
+
+use super::catalog::{Catalog, Queue};
+use super::push::Inbox;
+use super::{name, store};
+use crate::db::{self, Database};
+use crate::error::{Error, Result};
+use crate::worker::Stopper;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The queues of this instance.
+#[derive(Clone)]
+pub struct Access {
+    /// The database.
+    pub db: Database,
+    /// The definitions.
+    pub catalog: Arc<Catalog>,
+    /// Where pushes go.
+    pub inbox: Inbox,
+    /// Stops attempts of deleted messages.
+    pub stopper: Stopper,
+}
+
+impl Access {
+    /// The queue of this name. One that another process made a moment ago is found in the database.
+    ///
+    /// # Errors
+    /// 404 when there is none.
+    pub async fn queue(&self, name: &str) -> Result<Arc<Queue>> {
+        if let Some(queue) = self.catalog.by_name(name) {
+            return Ok(queue);
+        }
+        if name::check(name).is_ok() {
+            self.refresh().await?;
+        }
+        self.catalog.by_name(name).ok_or_else(|| Error::NotFound("there is no such queue".to_owned()))
+    }
+
+    /// Learns of every definition that is committed by now.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn refresh(&self) -> Result<()> {
+        let revision = store::definitions::revision(&self.db.api).await?;
+        self.catalog.refresh(&self.db.api, revision).await?;
+        Ok(())
+    }
+
+    /// Deletes a message and stops its attempt.
+    ///
+    /// # Errors
+    /// 404 when it is not there.
+    pub async fn delete(&self, queue: &Queue, id: Uuid) -> Result<()> {
+        let queue = queue.id;
+        let deleted = db::transaction::<_, Error, _>(&self.db.api, move |tx| {
+            Box::pin(async move { Ok(store::messages::delete(tx, queue, id).await?) })
+        })
+        .await?;
+        if deleted.ok_or_else(no_message)? {
+            self.stopper.stop(id).await;
+        }
+        Ok(())
+    }
+}
+
+/// Holds a message against the queue's schema.
+///
+/// # Errors
+/// 422 with every violation.
+pub async fn check(queue: &Queue, value: serde_json::Value) -> Result<()> {
+    match &queue.schema {
+        Some(schema) => schema.validate(value).await,
+        None => Ok(()),
+    }
+}
+
+/// 404: the queue has no such message.
+pub fn no_message() -> Error {
+    Error::NotFound("there is no such message in this queue".to_owned())
+}

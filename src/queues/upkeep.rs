@@ -1,0 +1,144 @@
+//! What goes on beside the messages: definitions from files, partitions ahead and behind.
+
+use super::catalog::Queue;
+use super::files::{Change, Watcher};
+use super::install::{self, Source};
+use super::routes::Queues;
+use super::store::retention;
+use crate::db;
+use crate::error::Result;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How often the queues directory is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often the instance is tidied.
+const TIDY: Duration = Duration::from_secs(600);
+/// Rows in one statement of the sweep.
+const BATCH: i64 = 2000;
+
+/// The upkeep of the queues.
+pub struct Upkeep {
+    queues: Queues,
+    files: Option<Watcher>,
+    examples: Option<PathBuf>,
+    holder: Uuid,
+}
+
+impl Upkeep {
+    /// Upkeep that watches `files` and once loads `examples`.
+    pub fn new(queues: Queues, files: Option<PathBuf>, examples: Option<PathBuf>) -> Self {
+        Self { queues, files: files.map(Watcher::new), examples, holder: Uuid::new_v4() }
+    }
+
+    /// Loads every definition there is, before the first request.
+    ///
+    /// # Errors
+    /// The database's, or a queues directory that cannot be read. A broken file is only logged.
+    pub async fn load(&mut self) -> anyhow::Result<()> {
+        self.queues.access.refresh().await?;
+        if let Some(examples) = self.examples.take() {
+            for change in Watcher::new(&examples).changed()? {
+                if let Change::Defined { name, .. } = &change
+                    && self.queues.access.catalog.by_name(name).is_some_and(|queue| queue.source != "example")
+                {
+                    continue;
+                }
+                self.apply(change, Source::Example).await?;
+            }
+        }
+        self.look().await
+    }
+
+    /// Goes on until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut tidied: Option<std::time::Instant> = None;
+        while !stop.is_cancelled() {
+            if let Err(error) = self.look().await {
+                tracing::warn!(%error, "cannot look at the queues directory; trying again");
+            }
+            if tidied.is_none_or(|at| at.elapsed() >= TIDY) {
+                match self.tidy().await {
+                    Ok(()) => tidied = Some(std::time::Instant::now()),
+                    Err(error) => tracing::warn!(%error, "cannot tidy up; trying again"),
+                }
+            }
+            stop.run_until_cancelled(tokio::time::sleep(LOOK)).await;
+        }
+    }
+
+    async fn look(&mut self) -> anyhow::Result<()> {
+        let Some(files) = &mut self.files else { return Ok(()) };
+        for change in files.changed()? {
+            self.apply(change, Source::File).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a definition from files in place, if it says anything new. A broken one changes nothing.
+    async fn apply(&self, change: Change, source: Source) -> Result<()> {
+        match change {
+            Change::Defined { name, document } => {
+                let known = self.queues.access.catalog.by_name(&name);
+                if known.is_some_and(|queue| is_same(&queue, &document, source)) {
+                    return Ok(());
+                }
+                if let Err(error) = install::check(&self.queues.runners, &name, &document).await {
+                    if error.status().is_server_error() {
+                        return Err(error);
+                    }
+                    broken(&name, &error);
+                    return Ok(());
+                }
+                let raw = super::outcome::raw(&document);
+                install::store(&self.queues.access.db, &name, raw, source).await?;
+                self.queues.changed().await?;
+                tracing::info!(queue = name, "loaded a definition from files");
+            }
+            Change::Broken { name, error } => broken(&name, &error),
+            Change::Removed { name } => {
+                tracing::warn!(queue = name, "the files of a definition are gone; the queue stays as it was");
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes partitions ahead and drops those that no queue wants any more; one process at a time.
+    async fn tidy(&self) -> Result<()> {
+        let db = &self.queues.access.db;
+        retention::make_ahead(&db.worker).await?;
+        if !retention::take_duty(&db.worker, "retention", self.holder, TIDY.as_secs_f64() * 2.0).await? {
+            return Ok(());
+        }
+        let mut longest = Duration::from_secs(3600);
+        self.queues.access.catalog.each(|queue| longest = longest.max(queue.definition.options.retention));
+        let Some(keep_after) = db.ids.now().map(|now| now - longest) else { return Ok(()) };
+        for (partition, upper) in retention::expired(&db.worker, keep_after).await? {
+            let name = partition.clone();
+            let dropped = db::transaction::<_, sqlx::Error, _>(&db.worker, move |tx| {
+                Box::pin(async move { retention::drop_week(tx, &name, upper).await })
+            })
+            .await?;
+            if !dropped {
+                tracing::info!(partition, "kept: a message in it may still run");
+                break;
+            }
+            tracing::info!(partition, "dropped: every queue's retention is over");
+        }
+        while retention::sweep(&db.worker, keep_after, BATCH).await? >= BATCH.unsigned_abs() {}
+        Ok(())
+    }
+}
+
+fn is_same(queue: &Queue, document: &Value, source: Source) -> bool {
+    let stored: Option<Value> = serde_json::from_str(queue.document.get()).ok();
+    stored.as_ref() == Some(document) && queue.source == source.as_str()
+}
+
+fn broken(name: &str, error: &crate::error::Error) {
+    let violations = if let crate::error::Error::Invalid(_, violations) = error { violations.as_slice() } else { &[] };
+    tracing::error!(queue = name, %error, ?violations, "a definition in files cannot be used; the former one stays");
+}
