@@ -50,12 +50,20 @@ pub struct Json {
 /// # Errors
 /// 413 over the limit (before reading when the length is declared), 415 when it is compressed, 408 when the
 /// sender stalls, 400 when it breaks off.
-pub async fn read_bytes(headers: &HeaderMap, mut body: Body, limits: &BodyLimits) -> Result<Bytes> {
+pub async fn read_bytes(headers: &HeaderMap, body: Body, limits: &BodyLimits) -> Result<Bytes> {
+    refuse_declared_size(&body, limits)?;
     require_identity(headers)?;
-    let too_large = |length: usize| length > limits.max_body;
-    if usize::try_from(body.size_hint().lower()).map_or(true, too_large) {
-        return Err(Error::TooLarge(limits.max_body));
+    collect(body, limits).await
+}
+
+fn refuse_declared_size(body: &Body, limits: &BodyLimits) -> Result<()> {
+    match usize::try_from(body.size_hint().lower()) {
+        Ok(length) if length <= limits.max_body => Ok(()),
+        _ => Err(Error::TooLarge(limits.max_body)),
     }
+}
+
+async fn collect(mut body: Body, limits: &BodyLimits) -> Result<Bytes> {
     let started = Instant::now();
     let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
     loop {
@@ -66,7 +74,7 @@ pub async fn read_bytes(headers: &HeaderMap, mut body: Body, limits: &BodyLimits
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|_| Error::BadRequest("the body broke off".to_owned()))?;
         let Ok(data) = frame.into_data() else { continue };
-        if too_large(received + data.len()) {
+        if received + data.len() > limits.max_body {
             return Err(Error::TooLarge(limits.max_body));
         }
         // A small body is one frame, and is not copied.
@@ -88,12 +96,9 @@ pub async fn read_bytes(headers: &HeaderMap, mut body: Body, limits: &BodyLimits
 /// As [`read_bytes`]; 415 unless it calls itself JSON; 400 when it is empty, not UTF-8, not JSON, nests deeper
 /// than 128, has a number that no double can hold, or a string that PostgreSQL cannot store.
 pub async fn read_json(headers: &HeaderMap, body: Body, limits: &BodyLimits) -> Result<Json> {
-    // The size before the type: both are known without reading, and 413 comes before 415.
-    if usize::try_from(body.size_hint().lower()).map_or(true, |length| length > limits.max_body) {
-        return Err(Error::TooLarge(limits.max_body));
-    }
+    refuse_declared_size(&body, limits)?;
     require_json(headers)?;
-    parse(&read_bytes(headers, body, limits).await?)
+    parse(&collect(body, limits).await?)
 }
 
 /// Reads the body as a document of type `T`, such as a queue definition.

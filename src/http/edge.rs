@@ -31,7 +31,8 @@ pub(super) async fn around(State(edge): State<Arc<Edge>>, request: Request, next
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
-    let span = tracing::debug_span!("request", ?id, %method, path = uri.path());
+    let span =
+        tracing::debug_span!("request", id = id.to_str().unwrap_or_default(), %method, path = uri.path());
     let answer = match edge.in_flight.admit(route) {
         // The place is kept until the answer begins.
         Ok(_place) => AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span).await,

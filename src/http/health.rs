@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use sqlx::PgPool;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// The routes that an operator's tools call: answered without a token, and also by a full server.
@@ -26,7 +27,7 @@ pub struct Readiness {
 #[derive(Debug)]
 struct Inner {
     loops: Mutex<Vec<Loop>>,
-    stopping: Mutex<bool>,
+    stopping: AtomicBool,
     pool: PgPool,
     /// When the database was asked last, and whether it answered. Held while one request asks for all.
     database: tokio::sync::Mutex<Option<(Instant, bool)>>,
@@ -55,7 +56,8 @@ impl Pulse {
 impl Readiness {
     /// Ready when the database behind `pool` answers, and whatever is watched goes round.
     pub fn new(pool: PgPool) -> Self {
-        let (loops, stopping, database) = (Mutex::default(), Mutex::default(), tokio::sync::Mutex::default());
+        let (loops, stopping, database) =
+            (Mutex::default(), AtomicBool::default(), tokio::sync::Mutex::default());
         Self { inner: Arc::new(Inner { loops, stopping, pool, database }) }
     }
 
@@ -69,13 +71,13 @@ impl Readiness {
 
     /// From now on red, so that load balancers send nobody here any more.
     pub fn stop(&self) {
-        *self.inner.stopping.lock() = true;
+        self.inner.stopping.store(true, Relaxed);
     }
 
     /// The names of what is not in order.
     pub async fn red(&self) -> Vec<&'static str> {
         let mut red = Vec::new();
-        if *self.inner.stopping.lock() {
+        if self.inner.stopping.load(Relaxed) {
             red.push("stopping");
         }
         if !self.database_answers().await {

@@ -12,7 +12,7 @@
 //!     responses((status = OK, description = "The message", body = Message), Problems),
 //! )]
 //! async fn read(State(state): State<Queues>, Path((queue, id)): Path<(String, Uuid)>) -> Result<Json<Message>> {
-//!     …
+//!     Ok(Json(store::read(&state.pool, &queue, id).await?))
 //! }
 //!
 //! pub fn routes() -> OpenApiRouter<AppState> {

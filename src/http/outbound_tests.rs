@@ -15,9 +15,14 @@ fn get(url: String) -> Request {
         url,
         headers: HeaderMap::new(),
         body: Bytes::new(),
-        timeout: Duration::from_millis(250),
+        timeout: Duration::from_secs(10),
         max_response: 1000,
     }
+}
+
+/// A request that does not wait for long.
+fn impatient(port: u16) -> Request {
+    Request { timeout: Duration::from_millis(100), ..get(format!("http://127.0.0.1:{port}/")) }
 }
 
 /// Serves one connection by `script` once the head of the request is there; gives the port.
@@ -188,7 +193,7 @@ async fn a_server_that_hangs_or_drips_runs_into_the_timeout() {
         std::future::pending::<()>().await;
     })
     .await;
-    let hangs = outbound(&["127.0.0.0/8"]).send(get(format!("http://127.0.0.1:{port}/"))).await;
+    let hangs = outbound(&["127.0.0.0/8"]).send(impatient(port)).await;
     assert_eq!(hangs.unwrap_err(), Failure::Timeout);
     let port = server(|mut stream, _| async move {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n").await.unwrap();
@@ -198,7 +203,7 @@ async fn a_server_that_hangs_or_drips_runs_into_the_timeout() {
         }
     })
     .await;
-    let drips = outbound(&["127.0.0.0/8"]).send(get(format!("http://127.0.0.1:{port}/"))).await;
+    let drips = outbound(&["127.0.0.0/8"]).send(impatient(port)).await;
     assert_eq!(drips.unwrap_err(), Failure::Timeout);
 }
 

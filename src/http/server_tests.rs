@@ -12,12 +12,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 const QUICK: ServerLimits = ServerLimits {
-    header_timeout: Duration::from_millis(60),
-    idle_timeout: Duration::from_millis(400),
+    header_timeout: Duration::from_millis(100),
+    idle_timeout: Duration::from_secs(1),
     write_timeout: Duration::from_millis(60),
     linger: Duration::from_secs(5),
     max_connections: 2,
-    grace: Duration::from_millis(150),
+    grace: Duration::from_millis(400),
 };
 
 /// Longer than any limit above: what has not happened by then does not happen.

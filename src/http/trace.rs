@@ -34,7 +34,7 @@ pub fn init_logging(config: &Config) -> anyhow::Result<()> {
     if started.is_ok() {
         std::panic::set_hook(Box::new(|panic| {
             let location = panic.location().map(ToString::to_string);
-            tracing::error!(location, message = ?panic.payload_as_str(), "panic");
+            tracing::error!(location, payload = panic.payload_as_str(), "panic");
         }));
     }
     Ok(())
@@ -67,17 +67,17 @@ impl AccessLog {
     /// At `debug`; a 500 at `error`, with the chain of errors behind it; a 503 at `warn`, once a second.
     pub(super) fn answered(&self, seen: &Seen<'_>) {
         let Seen { id, method, path, status, took, cause } = seen;
-        // Debug formatting of what others wrote: a line break in it does not begin a new entry.
-        let cause = cause.map(|cause| cause.0.as_str());
+        // As strings, these are escaped by either format: a line break in them does not begin a new entry.
+        let (id, cause) = (id.to_str().unwrap_or_default(), cause.map(|cause| cause.0.as_str()));
         if *status == StatusCode::SERVICE_UNAVAILABLE {
             // A server that is full or has lost its database refuses thousands a second.
             if let Some(unlogged) = self.is_due() {
-                tracing::warn!(?id, %method, path, ?cause, unlogged, "requests cannot be served now");
+                tracing::warn!(id, %method, path, cause, unlogged, "requests cannot be served now");
             }
         } else if status.is_server_error() {
-            tracing::error!(?id, %method, path, status = status.as_u16(), ?took, ?cause, "a request failed");
+            tracing::error!(id, %method, path, status = status.as_u16(), ?took, cause, "a request failed");
         } else {
-            tracing::debug!(?id, %method, path, status = status.as_u16(), ?took, "answered");
+            tracing::debug!(id, %method, path, status = status.as_u16(), ?took, "answered");
         }
     }
 
