@@ -1,5 +1,6 @@
 //! What tests share.
 
+pub(crate) mod process;
 pub(crate) mod server;
 
 use std::time::Duration;

@@ -52,6 +52,12 @@ pub async fn run_guard(args: GuardArgs) {
     // would take the server from under a Postrider that is still finishing its work.
     let _ignored = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
     let orders = Orders::from_stdin();
+    // What is removed at the end must be ours from the beginning.
+    if args.ephemeral
+        && let Err(error) = std::fs::create_dir(&args.data_dir)
+    {
+        return reply(&Reply::Failed(format!("cannot make {}: {error}", args.data_dir.display())));
+    }
     let site = tokio::select! {
         biased;
         () = orders.end.cancelled() => None,

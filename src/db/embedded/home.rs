@@ -245,8 +245,7 @@ fn make_private(directory: &Path, user: Option<&User>) -> anyhow::Result<()> {
 
 /// Sixteen hexadecimal digits that stand for `path`.
 fn short_hash(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let digest = Sha256::digest(path.as_os_str().as_bytes());
+    let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
     digest[..8].iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 

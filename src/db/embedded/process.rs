@@ -11,6 +11,8 @@ use tokio::time::{sleep, timeout};
 const FAST: Duration = Duration::from_secs(30);
 /// How long an immediate shutdown may take: the postmaster itself gives its children 5 s.
 const IMMEDIATE: Duration = Duration::from_secs(7);
+/// How long it may take until all processes can be told apart: those that end are unclear for a moment.
+const CERTAINTY: Duration = Duration::from_secs(1);
 /// How often something is looked at that tells nobody when it changes.
 pub(super) const POLL: Duration = Duration::from_millis(10);
 
@@ -62,68 +64,116 @@ pub(super) async fn stop(postmaster: Pid, how: Stop, gone: impl Future<Output = 
     gone.await;
 }
 
-/// Ends what an earlier guard left behind in `cluster` when it was killed, and its lock files.
+/// Ends what an earlier guard left behind in `cluster` when it was killed, and removes its lock files.
 ///
 /// The caller holds the lock of the cluster's home, so nobody else is responsible for these processes.
 pub(super) async fn clear(cluster: &Path, socket: &Path) {
+    let locks = [cluster.join("postmaster.pid"), socket.join(SOCKET_LOCK)];
+    if !locks.iter().any(|lock| lock.exists()) {
+        return;
+    }
     let postmaster = PidFile::read(cluster).map(|file| file.pid);
-    if let Some(pid) = postmaster.filter(|pid| inhabitants(cluster).contains(pid)) {
-        stop(pid, Stop::Fast, async {
-            while inhabitants(cluster).contains(&pid) {
-                sleep(POLL).await;
-            }
-        })
-        .await;
+    if let Some(pid) = postmaster.filter(|pid| Census::take(cluster).ours.contains(pid)) {
+        stop(pid, Stop::Fast, until(|| !Census::take(cluster).ours.contains(&pid))).await;
     }
     // Backends end by themselves when their postmaster has gone; one that hangs must not write any more.
-    let ended = async || {
-        while !inhabitants(cluster).is_empty() {
-            sleep(POLL).await;
-        }
-    };
+    let ended = || until(|| Census::take(cluster).ours.is_empty());
     if timeout(IMMEDIATE, ended()).await.is_err() {
-        for pid in inhabitants(cluster) {
+        for pid in Census::take(cluster).ours {
             let _ = kill_process(pid, Signal::KILL);
         }
         ended().await;
     }
     // Another program may have the number by now (after a reboot it is likely to), or a zombie that nobody
-    // waits for still has it (in a container), and PostgreSQL would not start. Where /proc says that the
-    // cluster is nobody's, the lock files are history.
-    if cfg!(target_os = "linux") {
-        let _ = std::fs::remove_file(cluster.join("postmaster.pid"));
-        let _ = std::fs::remove_file(socket.join(SOCKET_LOCK));
+    // waits for still has it (in a container), and PostgreSQL would not start. Where the cluster is surely
+    // nobody's, the lock files are history; otherwise PostgreSQL judges them itself.
+    let patience = if cfg!(target_os = "linux") { CERTAINTY } else { Duration::ZERO };
+    if timeout(patience, until(|| Census::take(cluster).complete)).await.is_ok() {
+        for lock in locks {
+            let _ = std::fs::remove_file(lock);
+        }
     }
 }
 
-/// The processes of PostgreSQL in `cluster`, a canonical path: they are those that work there.
-#[cfg(target_os = "linux")]
-fn inhabitants(cluster: &Path) -> Vec<Pid> {
-    let works_there = |pid: &Pid| {
-        let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
-        std::fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim_end() == "postgres")
-            && std::fs::read_link(process.join("cwd")).is_ok_and(|directory| directory == cluster)
-    };
-    std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?))
-        .filter(works_there)
-        .collect()
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        sleep(POLL).await;
+    }
 }
 
-/// The postmaster of `cluster`, a canonical path: without /proc, its children are not to be told from others'.
+/// Which processes of PostgreSQL work in a cluster.
+struct Census {
+    ours: Vec<Pid>,
+    /// Whether there can be no others.
+    complete: bool,
+}
+
+#[cfg(target_os = "linux")]
+impl Census {
+    /// Asks /proc who works in `cluster`, a canonical path.
+    fn take(cluster: &Path) -> Self {
+        let mut census = Self { ours: Vec::new(), complete: true };
+        let Ok(processes) = std::fs::read_dir("/proc") else { return Self { complete: false, ..census } };
+        let names = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let pids: Vec<Pid> = names.filter_map(Pid::from_raw).collect();
+        census.complete = !pids.is_empty();
+        for pid in pids {
+            match Self::works_in(cluster, pid) {
+                Some(true) => census.ours.push(pid),
+                Some(false) => {}
+                None => census.complete = false,
+            }
+        }
+        census
+    }
+
+    /// Whether `pid` is a process of PostgreSQL with the working directory `cluster`; none if we may not know.
+    fn works_in(cluster: &Path, pid: Pid) -> Option<bool> {
+        let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+        // `4711 (postgres) S 42 …`: its state, where Z is a zombie that works no more, and its parent.
+        let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
+        let Some((_, state)) = stat.split_once(" (postgres) ") else { return Some(false) };
+        if state.starts_with(['Z', 'X']) {
+            return Some(false);
+        }
+        match std::fs::read_link(process.join("cwd")) {
+            Ok(directory) => Some(directory == cluster),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(false),
+            // A container's root has no right to see where another user's process works (`CAP_SYS_PTRACE`).
+            // But everybody sees command lines: a postmaster's names its cluster, its children's do not.
+            Err(_) => {
+                let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+                if !line.starts_with(b"postgres: ") {
+                    return Some(
+                        line.split(|byte| *byte == 0)
+                            .any(|word| word == cluster.as_os_str().as_encoded_bytes()),
+                    );
+                }
+                let parent = state.split(' ').nth(1)?.parse().ok().and_then(Pid::from_raw)?;
+                let has_postmaster =
+                    std::fs::read_to_string(format!("/proc/{}/comm", parent.as_raw_nonzero()))
+                        .is_ok_and(|name| name.trim_end() == "postgres");
+                if has_postmaster { Self::works_in(cluster, parent) } else { None }
+            }
+        }
+    }
+}
+
 #[cfg(not(target_os = "linux"))]
-fn inhabitants(cluster: &Path) -> Vec<Pid> {
-    let ours = |pid: &Pid| {
-        let pid = pid.as_raw_nonzero().to_string();
-        let output = std::process::Command::new("ps").args(["-o", "command=", "-p", &pid]).output();
-        output.is_ok_and(|output| {
-            let command = String::from_utf8_lossy(&output.stdout);
-            command.contains("postgres") && command.contains(&cluster.display().to_string())
-        })
-    };
-    PidFile::read(cluster).map(|file| file.pid).filter(ours).into_iter().collect()
+impl Census {
+    /// Asks `ps` whether the postmaster of `cluster` is alive; its children are not to be told from others'.
+    fn take(cluster: &Path) -> Self {
+        let ours = |pid: &Pid| {
+            let pid = pid.as_raw_nonzero().to_string();
+            let output = std::process::Command::new("ps").args(["-o", "command=", "-p", &pid]).output();
+            output.is_ok_and(|output| {
+                let command = String::from_utf8_lossy(&output.stdout);
+                command.contains("postgres") && command.contains(&cluster.display().to_string())
+            })
+        };
+        let ours = PidFile::read(cluster).map(|file| file.pid).filter(ours);
+        Self { ours: ours.into_iter().collect(), complete: false }
+    }
 }
 
 #[cfg(test)]

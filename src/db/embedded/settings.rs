@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 /// Settings for a machine that is shared with other work. `fsync` and `synchronous_commit` stay on, as
 /// they are by default: an acknowledged message is on disk.
-const SETTINGS: [(&str, &str); 14] = [
+const SETTINGS: [(&str, &str); 12] = [
     ("max_connections", "100"),
     ("shared_buffers", "256MB"),
     // Every checkpoint makes the next change of each page write the whole page: let them be rare.
@@ -16,8 +16,6 @@ const SETTINGS: [(&str, &str); 14] = [
     ("autovacuum_naptime", "10s"),
     // Short statements on short tables: compiling them never pays.
     ("jit", "off"),
-    ("logging_collector", "off"),
-    ("log_destination", "stderr"),
     ("log_line_prefix", "%m [%p] %q%a "),
     // The detail of an error quotes rows, and rows hold what users sent.
     ("log_error_verbosity", "terse"),
