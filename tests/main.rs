@@ -2,4 +2,5 @@
 
 mod javascript;
 mod javascript_hostile;
+mod javascript_pool;
 mod javascript_services;
