@@ -3,11 +3,11 @@
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use postrider::queues::javascript::services::{Answer, Services};
-use postrider::queues::javascript::{CheckError, Ended, Job, Outcome, Pool, PoolOptions, ServiceError};
+use postrider::queues::javascript::{Ended, Job, Pool, PoolOptions, ServiceError};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// A pool whose children are the binary under test.
@@ -36,7 +36,7 @@ pub(crate) fn stored(ended: Ended) -> Result<Value, Value> {
 }
 
 /// Services that answer with their call; some refuse, some never answer.
-struct Script;
+pub(crate) struct Script;
 
 impl Services for Script {
     fn call<'a>(&'a self, service: &'a str, method: &'a str, args: Box<RawValue>) -> BoxFuture<'a, Answer> {
@@ -140,6 +140,12 @@ async fn what_cannot_be_stored_is_an_error_that_says_so() {
             "MemoryLimitError",
             "64 MiB",
         ),
+        (
+            "m => { globalThis.a = []; for (;;) a.push(new Array(1000).fill(0)) }",
+            "MemoryLimitError",
+            "64 MiB",
+        ),
+        ("m => 'x'.repeat(1e6).replace(/x/g, '$`')", "MemoryLimitError", "64 MiB"),
         ("m => { const f = () => f() + 1; return f() }", "RangeError", "call stack"),
     ];
     for (source, name, message) in table {
@@ -295,80 +301,4 @@ async fn a_token_is_expired_a_minute_before_its_end() {
         return authClientProvider.tokenExpired(`e30.${out}.sig`);
     }).concat(authClientProvider.tokenExpired('no token'), authClientProvider.tokenExpired('e30.e30.sig'))";
     assert_eq!(stored(run(&pool, source, "[-5, 50, 70]").await), Ok(json!([true, true, false, true, false])));
-}
-
-#[tokio::test]
-async fn the_timeout_includes_waiting_for_a_service() {
-    let pool = pool();
-    let source = "module.exports = async m => { console.log('before'); await storageService.getList('x') }";
-    let began = Instant::now();
-    let job = job(source, "1", Duration::from_millis(200));
-    let ended = pool.run(job, Arc::new(Script), CancellationToken::new()).await;
-    assert!(began.elapsed() < Duration::from_millis(1200));
-    assert_eq!(ended.logs[0].text, "before");
-    let error = stored(ended).expect_err("it is late");
-    assert_eq!(error, json!({"name": "TimeoutError", "message": "the handler did not settle within 200ms"}));
-}
-
-#[tokio::test]
-async fn a_cancelled_handler_stops_at_once() {
-    let pool = pool();
-    let cancel = CancellationToken::new();
-    let job = job("module.exports = m => { for (;;); }", "1", Duration::from_secs(60));
-    let began = Instant::now();
-    let run = pool.run(job, Arc::new(Script), cancel.clone());
-    let (ended, ()) = tokio::join!(run, async {
-        tokio::task::yield_now().await;
-        cancel.cancel();
-    });
-    assert!(matches!(ended.outcome, Outcome::Cancelled), "{ended:?}");
-    assert!(began.elapsed() < Duration::from_secs(5));
-}
-
-#[tokio::test]
-async fn more_messages_than_children_wait_for_their_turn() {
-    let mut options = PoolOptions::new(env!("CARGO_BIN_EXE_postrider"));
-    (options.warm, options.max) = (1, 2);
-    let pool = Pool::new(options);
-    let source = "module.exports = m => new Promise(done => setTimeout(done, 30, m))";
-    let runs = (0..12).map(|n| {
-        // Each would time out if the wait for a child counted.
-        let job = job(source, &n.to_string(), Duration::from_millis(150));
-        pool.run(job, Arc::new(Script), CancellationToken::new())
-    });
-    let results: Vec<_> = futures::future::join_all(runs).await.into_iter().map(stored).collect();
-    assert_eq!(results, (0..12).map(|n| Ok(json!(n))).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn a_program_that_is_not_there_is_no_fault_of_the_handler() {
-    let pool = Pool::new(PoolOptions::new("/nowhere/postrider"));
-    let ended = run(&pool, "module.exports = m => 1", "1").await;
-    assert!(matches!(ended.outcome, Outcome::NotStarted(_)), "{ended:?}");
-    assert!(matches!(
-        pool.check("q.js", &"module.exports = m => 1".into()).await,
-        Err(CheckError::Unavailable(_))
-    ));
-}
-
-#[tokio::test]
-async fn a_handler_is_checked_without_a_message() {
-    let pool = pool();
-    assert_eq!(pool.check("q.js", &"module.exports = m => { throw 1 }".into()).await, Ok(()));
-    for (source, line, message) in [
-        ("module.exports = m => {\n  let x = ;\n}", Some(2), "SyntaxError"),
-        ("module.exports = m => 'open", Some(1), "SyntaxError"),
-        ("exports.handler = m => 1", None, "TypeError: module.exports is not a function"),
-        ("", None, "TypeError: module.exports is not a function"),
-        ("\n\nnull.x; module.exports = m => 1", Some(3), "TypeError"),
-        ("for (;;);", None, "longer than 1s"),
-        ("a\0b", None, "NUL"),
-    ] {
-        let Err(CheckError::Refused { line: found, message: why }) = pool.check("q.js", &source.into()).await
-        else {
-            panic!("{source:?} is refused")
-        };
-        assert_eq!(found, line, "{source:?}: {why}");
-        assert!(why.contains(message), "{source:?}: {why}");
-    }
 }

@@ -4,5 +4,6 @@
 mod embedded;
 mod javascript;
 mod javascript_hostile;
+mod javascript_pool;
 mod javascript_services;
 mod support;

@@ -44,6 +44,7 @@ impl Pool {
                     message: format!("it takes longer than {after} to load"),
                 })
             }
+            Outcome::Interrupted => Err(CheckError::Unavailable("it was told to end".to_owned())),
             Outcome::Crashed(_) | Outcome::Cancelled => Err(CheckError::Refused {
                 line: None,
                 message: "its process dies while it is loaded".to_owned(),

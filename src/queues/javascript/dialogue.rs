@@ -62,7 +62,7 @@ pub(super) async fn finish(
         }
         // It was told to die.
         Ok(Err(_)) if stopped => (Outcome::TimedOut(task.timeout).into(), None),
-        Ok(Err(silence)) => (Outcome::Crashed(process.autopsy(silence).await).into(), None),
+        Ok(Err(silence)) => (process.autopsy(silence).await.into(), None),
         Err(_) => (Outcome::TimedOut(task.timeout).into(), None),
     }
 }

@@ -27,6 +27,9 @@ pub enum Outcome {
     Crashed(Crash),
     /// The caller cancelled it.
     Cancelled,
+    /// Its process was told to end from outside, as a service manager does at a shutdown. Worth another
+    /// attempt.
+    Interrupted,
     /// It has not run: no process could be started for it. Worth another attempt later.
     NotStarted(String),
 }
@@ -65,6 +68,7 @@ impl Outcome {
             }
             Self::Crashed(Crash::Other(reason)) => named("HandlerCrashed", &reason),
             Self::Cancelled => named("Cancelled", "the handler was stopped"),
+            Self::Interrupted => named("Interrupted", "the handler's process was told to end"),
             Self::NotStarted(reason) => named("NotStarted", &reason),
         })
     }

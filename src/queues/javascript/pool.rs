@@ -1,6 +1,7 @@
 //! The pool of child processes: who gets one, and how many there are.
 
 use super::dialogue::{self, Task};
+use super::limits;
 use super::outcome::{Ended, Outcome};
 use super::process::Process;
 use super::services::Services;
@@ -29,7 +30,7 @@ pub struct PoolOptions {
     /// Children that wait ready even when there is nothing to do.
     pub warm: usize,
     /// Children at most. A handler that awaits a service holds one, so there are more than cores; each may
-    /// use [`super::limits::HEAP`].
+    /// use [`limits::HEAP`].
     pub max: usize,
 }
 
@@ -93,7 +94,7 @@ impl Pool {
         let task = Task {
             source: &job.source,
             name: &job.handler_name,
-            timeout: job.timeout,
+            timeout: job.timeout.min(limits::LONGEST),
             message: Some(&job.message),
         };
         tokio::select! {

@@ -1,7 +1,7 @@
 //! One child process, from the parent's side.
 
 use super::limits;
-use super::outcome::Crash;
+use super::outcome::{Crash, Outcome};
 use super::protocol::{Event, Order, decode, encode};
 use std::ffi::OsString;
 use std::io;
@@ -34,12 +34,14 @@ pub(super) enum Silence {
 }
 
 impl Process {
-    /// Starts a child with no environment. Standard error stays ours: nothing a handler does reaches it, and
+    /// Starts a child with no environment, in a group of its own: Ctrl-C at a terminal reaches us alone, and
+    /// messages in progress end in peace. Standard error stays ours: nothing a handler does reaches it, and
     /// what a defect of ours prints should be seen.
     pub(super) fn spawn(program: &Path, args: &[OsString]) -> io::Result<Self> {
         let mut child = Command::new(program)
             .args(args)
             .env_clear()
+            .process_group(0)
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -90,19 +92,21 @@ impl Process {
         }
     }
 
-    /// What a child that went silent died of.
-    pub(super) async fn autopsy(mut self, silence: Silence) -> Crash {
+    /// How the run of a child that went silent has ended.
+    pub(super) async fn autopsy(mut self, silence: Silence) -> Outcome {
         if let Silence::Babbling = silence {
-            return Crash::Other("the handler's process broke the protocol".to_owned());
+            return Outcome::Crashed(Crash::Other("the handler's process broke the protocol".to_owned()));
         }
-        match self.child.wait().await {
+        Outcome::Crashed(match self.child.wait().await {
             Ok(status) => match status.signal() {
+                // SIGHUP, SIGINT, SIGTERM: somebody ends the processes of this service, one by one.
+                Some(1 | 2 | 15) => return Outcome::Interrupted,
                 // SIGABRT: an allocation of ours failed. SIGKILL: nobody here sent it, so the system did.
                 Some(6 | 9) => Crash::Memory,
                 Some(signal) => Crash::Other(format!("the handler's process died of signal {signal}")),
                 None => Crash::Other(format!("the handler's process ended: {status}")),
             },
             Err(error) => Crash::Other(format!("the handler's process is gone: {error}")),
-        }
+        })
     }
 }

@@ -31,10 +31,13 @@ pub(super) fn result<'js>(ctx: &Ctx<'js>, value: Value<'js>) -> Result<Box<RawVa
     }
 }
 
+/// What is stored of a rejection with `null` or `undefined`.
+pub(super) const WITHOUT_REASON: &str = r#"{"name":"Error","message":"handler rejected without a reason"}"#;
+
 /// What a handler rejected with or threw, as it is stored.
 pub(super) fn error<'js>(ctx: &Ctx<'js>, reason: Value<'js>) -> Box<RawValue> {
     if reason.is_null() || reason.is_undefined() {
-        return named("Error", "handler rejected without a reason");
+        return RawValue::from_string(WITHOUT_REASON.to_owned()).unwrap_or_default();
     }
     if let Some(object) = reason.as_object().filter(|object| object.is_error()) {
         return describe(ctx, object);
@@ -58,6 +61,11 @@ pub(super) fn failure(ctx: &Ctx<'_>, failure: &rquickjs::Error) -> Box<RawValue>
     }
 }
 
+/// The error of a handler that met the limit of its heap.
+pub(super) fn out_of_memory() -> Box<RawValue> {
+    named("MemoryLimitError", &format!("the handler used more than {} MiB of memory", limits::HEAP >> 20))
+}
+
 /// An error of ours.
 pub(super) fn named(name: &str, message: &str) -> Box<RawValue> {
     #[derive(Serialize)]
@@ -73,8 +81,7 @@ fn describe<'js>(ctx: &Ctx<'js>, error: &Object<'js>) -> Box<RawValue> {
     let name = property(ctx, error, "name").unwrap_or_else(|| "Error".to_owned());
     let message = property(ctx, error, "message").unwrap_or_default();
     if name == "InternalError" && message == "out of memory" {
-        let message = format!("the handler used more than {} MiB of memory", limits::HEAP >> 20);
-        return named("MemoryLimitError", &message);
+        return out_of_memory();
     }
     let trace = property(ctx, error, "stack").unwrap_or_default();
     // QuickJS leaves out the first line that every other engine has.
@@ -82,7 +89,8 @@ fn describe<'js>(ctx: &Ctx<'js>, error: &Object<'js>) -> Box<RawValue> {
 
     let mut text = String::from("{");
     let mut put = |key: &str, value: &str| {
-        if text.len() + key.len() + value.len() < limits::OUTCOME / 2 {
+        let fits = text.len() + key.len() + value.len() < limits::OUTCOME / 2;
+        if fits {
             if text.len() > 1 {
                 text.push(',');
             }
@@ -90,6 +98,7 @@ fn describe<'js>(ctx: &Ctx<'js>, error: &Object<'js>) -> Box<RawValue> {
             text.push(':');
             text.push_str(value);
         }
+        fits
     };
     put("name", &quote(&name));
     put("message", &quote(&message));
@@ -101,8 +110,9 @@ fn describe<'js>(ctx: &Ctx<'js>, error: &Object<'js>) -> Box<RawValue> {
         }
         if let Some(value) = attempt(ctx, error.get::<_, Value>(key.as_str()))
             && let Ok(Some(value)) = stringify(ctx, value)
+            && !put(&key, &value)
         {
-            put(&key, &value);
+            break;
         }
     }
     text.push('}');

@@ -4,6 +4,7 @@
 mod console;
 mod inbox;
 mod json;
+mod memory;
 mod outbox;
 mod run;
 mod sandbox;
@@ -13,6 +14,7 @@ mod timers;
 use super::limits;
 use super::protocol::{End, Event, Order};
 use inbox::Inbox;
+use memory::Memory;
 use outbox::Outbox;
 use run::{Run, Step};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -26,28 +28,30 @@ use std::time::{Duration, Instant};
 /// # Errors
 /// When the limits of the process cannot be set or its threads not be started; nothing has run then.
 pub fn main() -> std::io::Result<ExitCode> {
+    let memory = Memory::open();
     confine()?;
     let outbox = Arc::new(Outbox::default());
     let inbox = Inbox::open(Arc::clone(&outbox))?;
     let javascript = thread::Builder::new()
         .name("javascript".to_owned())
         .stack_size(limits::THREAD_STACK)
-        .spawn(move || serve(&inbox, &outbox))?;
+        .spawn(move || serve(&inbox, &outbox, &memory))?;
     // The thread that reads stays behind in a read; returning from here ends it too.
     let served = javascript.join().is_ok();
     Ok(if served { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Takes from this process what a handler that broke out of QuickJS could use: memory without end, a core
-/// file with its parent's secrets beside it, and any file or socket beyond the three that are open.
+/// file with its parent's secrets beside it, and any file or socket beyond the four that are
+/// open.
 fn confine() -> rustix::io::Result<()> {
     let hard = |limit| Rlimit { current: Some(limit), maximum: Some(limit) };
     setrlimit(Resource::As, hard(limits::ADDRESS_SPACE))?;
     setrlimit(Resource::Core, hard(0))?;
-    setrlimit(Resource::Nofile, hard(3))
+    setrlimit(Resource::Nofile, hard(4))
 }
 
-fn serve(inbox: &Inbox, outbox: &Arc<Outbox>) {
+fn serve(inbox: &Inbox, outbox: &Arc<Outbox>, memory: &Memory) {
     let mut loaded = String::new();
     while let Some(order) = inbox.wait() {
         // An answer of a service to a run that is over means nothing any more.
@@ -61,6 +65,7 @@ fn serve(inbox: &Inbox, outbox: &Arc<Outbox>) {
             source: &loaded,
             name: &name,
             message: message.as_deref(),
+            memory,
             deadline: began + Duration::from_millis(timeout_ms),
         };
         // The runtime is freed before the answer goes out: freeing it is part of what this message costs.

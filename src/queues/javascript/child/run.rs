@@ -1,6 +1,8 @@
 //! One message through one handler: load, call, and turn the loop until the promise settles.
 
 use super::inbox::{Arrival, Inbox};
+use super::limits;
+use super::memory::Memory;
 use super::outbox::Outbox;
 use super::sandbox::{self, Host};
 use super::{End, Order, json};
@@ -20,6 +22,7 @@ pub(super) struct Run<'a> {
     pub(super) name: &'a str,
     /// Nothing: only see whether the handler loads.
     pub(super) message: Option<&'a RawValue>,
+    pub(super) memory: &'a Memory,
     pub(super) deadline: Instant,
 }
 
@@ -38,7 +41,7 @@ impl Run<'_> {
     /// Runs it in an engine of its own, which is gone when this returns.
     pub(super) fn execute(&self, inbox: &Inbox, outbox: &Arc<Outbox>) -> Step {
         let Ok((runtime, context)) = sandbox::engine(self.deadline) else {
-            return Step::Ended(End::Rejected(json::named("MemoryLimitError", "no memory for an engine")));
+            return Step::Ended(End::Rejected(json::out_of_memory()));
         };
         let uncaught = watch_rejections(&runtime);
         let step = context.with(|ctx| {
@@ -52,6 +55,12 @@ impl Run<'_> {
         // Whatever came out of it after the deadline came out of an engine that was being interrupted.
         match step {
             Step::Ended(_) if self.is_late() => Step::Ended(End::TimedOut),
+            // QuickJS throws `null` when there is no memory left for an error.
+            Step::Ended(End::Rejected(error))
+                if error.get() == json::WITHOUT_REASON && self.memory.has_held(limits::HEAP) =>
+            {
+                Step::Ended(End::Rejected(json::out_of_memory()))
+            }
             step => step,
         }
     }
