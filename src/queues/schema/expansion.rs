@@ -272,13 +272,14 @@ fn unresolved(schema: &Value, error: &ReferencingError) -> Violation {
 
 /// The pointer to a reference that may have meant the document `uri`.
 fn pointer_to_reference(value: &Value, uri: &str, at: &str) -> Option<String> {
+    let document = |reference: &str| reference.split('#').next().unwrap_or_default().to_owned();
     match value {
         Value::Object(members) => members.iter().find_map(|(name, child)| {
             let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
             let refers = matches!(name.as_str(), "$ref" | "$dynamicRef")
-                && child.as_str().is_some_and(|text| {
-                    let document = text.split('#').next().unwrap_or(text).trim_start_matches(['.', '/']);
-                    !document.is_empty() && uri.ends_with(document)
+                && child.as_str().map(document).is_some_and(|named| {
+                    let named = named.trim_start_matches(['.', '/']);
+                    !named.is_empty() && document(uri).ends_with(named)
                 });
             if refers { Some(at) } else { pointer_to_reference(child, uri, &at) }
         }),

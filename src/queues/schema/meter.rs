@@ -6,8 +6,9 @@
 //! node pretends to be `null` and every list to be at its end, the validator returns at once, and the caller
 //! asks [`Meter::is_spent`] before it believes the answer.
 //!
-//! The nodes also hide the values from errors ([`Node::to_value`] is always `null`), so no message of the
-//! validator can repeat what was submitted.
+//! Nodes do not lend their values to errors either ([`Node::to_value`] gives `null`): an error inside `anyOf`
+//! keeps a copy. One exception, which the validator asks for: where a match was given up, it looks up its place
+//! in the whole message. So schemas with such patterns see that, and a copy's worth is counted each time.
 
 use jsonschema::JsonType;
 use jsonschema::json::{Array, Json, Node, NodeIdentity, Object, unique};
@@ -33,13 +34,20 @@ pub(super) struct Meter {
     price: u64,
     top: usize,
     stack: usize,
+    // The address of the message if it is lent to errors, and what that costs.
+    lent: Option<(usize, u64)>,
 }
 
 impl Meter {
     /// A meter for one validation on this thread. `price` is what a look costs: more than 1 for a schema
     /// that does much between two looks.
     pub(super) fn new(budget: Budget, price: u64) -> Self {
-        Self { looks: Cell::new(budget.looks), price, top: stack_pointer(), stack: budget.stack }
+        Self { looks: Cell::new(budget.looks), price, top: stack_pointer(), stack: budget.stack, lent: None }
+    }
+
+    /// The same, for a schema whose patterns may be given up in `message`.
+    pub(super) fn lending(self, message: &Value) -> Self {
+        Self { lent: Some((std::ptr::from_ref(message).addr(), 1 + size(message) / 64)), ..self }
     }
 
     /// Whether the budget is spent, so that the validator's answer means nothing.
@@ -61,6 +69,19 @@ impl Meter {
 fn stack_pointer() -> usize {
     let here = 0_u8;
     std::ptr::from_ref(&here).addr()
+}
+
+/// How many bytes a copy of `value` takes, roughly.
+fn size(value: &Value) -> u64 {
+    let below = match value {
+        Value::String(text) => text.len() as u64,
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| 32 + name.len() as u64 + size(value)).sum()
+        }
+        _ => 0,
+    };
+    32 + below
 }
 
 /// The representation that [`jsonschema::Validator`] is compiled for.
@@ -163,7 +184,14 @@ impl<'a> Node<'a, Metered> for Look<'a> {
     }
 
     fn to_value(&self) -> Cow<'a, Value> {
-        Cow::Borrowed(&NOTHING)
+        let address = std::ptr::from_ref(self.value).addr();
+        match self.meter.and_then(|meter| Some((meter, meter.lent?))) {
+            Some((meter, (lent, cost))) if lent == address => {
+                meter.spend(cost);
+                Cow::Borrowed(self.value)
+            }
+            _ => Cow::Borrowed(&NOTHING),
+        }
     }
 
     fn identity(&self) -> Option<NodeIdentity> {
