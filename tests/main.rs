@@ -6,4 +6,5 @@ mod javascript;
 mod javascript_hostile;
 mod javascript_pool;
 mod javascript_services;
+mod queues;
 mod support;

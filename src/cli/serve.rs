@@ -97,10 +97,10 @@ fn welcome(config: &Config, url: &str, secret: Option<&SecretString>, database: 
         let push = format!(
             "curl -sS {auth} -H 'Content-Type: application/json' -d '{{\"hello\":\"there\",\"world\":\"yes\"}}' {url}/queues/myQueue/messages"
         );
-        println!("\nPush a message, read the newest one, push another and see all that is known of it:");
+        println!("\nPush a message, read the newest one, look at its queue:");
         println!("{push}");
         println!("curl -sS {auth} '{url}/queues/myQueue/messages?limit=1'");
-        println!("curl -sS {auth} \"{url}$({push} -o /dev/null -w '%header{{location}}')?view=full\"");
+        println!("curl -sS {auth} {url}/queues/myQueue");
     }
     println!();
     Ok(())

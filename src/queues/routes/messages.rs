@@ -4,6 +4,7 @@ use super::view::{FullMessage, Message};
 use super::{Queues, message_id};
 use crate::queues::access::{check, no_message};
 use crate::auth::Authenticated;
+use crate::db;
 use crate::error::{Error, Problem, Result};
 use crate::http::body::{self, Json as Document};
 use crate::http::openapi::{BodyProblems, Problems};
@@ -116,13 +117,26 @@ pub(super) async fn get(
         roles::require_admin(&caller)?;
     }
     let id = message_id(&id)?;
-    let row = store::messages::get(&queues.access.db.api, queue.id, id).await?.ok_or_else(no_message)?;
-    if !full {
-        return Ok(Json(Message::of(&name, row)).into_response());
+    if full {
+        return Ok(Json(whole(&queues, &queue, id).await?).into_response());
     }
-    let details = store::messages::details(&queues.access.db.api, queue.id, id).await?.ok_or_else(no_message)?;
-    let attempts = store::messages::attempts(&queues.access.db.api, queue.id, id).await?;
-    Ok(Json(FullMessage::of(&name, row, details, attempts)).into_response())
+    let row = store::messages::get(&queues.access.db.api, queue.id, id).await?.ok_or_else(no_message)?;
+    Ok(Json(Message::of(&name, row)).into_response())
+}
+
+/// The admin view, all of it from one moment.
+async fn whole(queues: &Queues, queue: &Queue, id: Uuid) -> Result<FullMessage> {
+    let number = queue.id;
+    let (row, details, attempts) = db::transaction::<_, Error, _>(&queues.access.db.api, move |tx| {
+        Box::pin(async move {
+            store::messages::one_moment(&mut *tx).await?;
+            let row = store::messages::get(&mut *tx, number, id).await?.ok_or_else(no_message)?;
+            let details = store::messages::details(&mut *tx, number, id).await?.ok_or_else(no_message)?;
+            Ok((row, details, store::messages::attempts(tx, number, id).await?))
+        })
+    })
+    .await?;
+    Ok(FullMessage::of(&queue.name, row, details, attempts))
 }
 
 /// Deletes a message. One that waits never runs; one that runs is stopped if it can be, and its end is

@@ -70,11 +70,11 @@ pub async fn put(tx: &mut PgConnection, name: &str, definition: &RawValue, sourc
     let changed = sqlx::query!(
         r#"
         UPDATE queues
-        SET definition = $2, version = $3, source = $4, updated_at = now()
+        SET definition = $2::text::json, version = $3, source = $4, updated_at = now()
         WHERE name = $1
         "#,
         name,
-        Json(definition) as _,
+        definition.get(),
         version,
         source,
     )
@@ -89,10 +89,10 @@ pub async fn put(tx: &mut PgConnection, name: &str, definition: &RawValue, sourc
             INSERT INTO lanes (kind) VALUES ('queue') RETURNING id
         )
         INSERT INTO queues (id, name, definition, version, source)
-        SELECT id, $1, $2, $3, $4 FROM lane
+        SELECT id, $1, $2::text::json, $3, $4 FROM lane
         "#,
         name,
-        Json(definition) as _,
+        definition.get(),
         version,
         source,
     )

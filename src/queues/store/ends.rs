@@ -69,19 +69,19 @@ pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Resul
     let leases: Vec<i64> = outcomes.iter().map(|o| o.claim.lease).collect();
     let workers: Vec<&str> = outcomes.iter().map(|o| o.worker).collect();
     let started: Vec<DateTime<Utc>> = outcomes.iter().map(|o| o.claim.claimed_at).collect();
-    let results: Vec<Option<Json<&RawValue>>> = outcomes.iter().map(|o| o.end.ok().map(Json)).collect();
-    let errors: Vec<Option<Json<&RawValue>>> = outcomes.iter().map(|o| o.end.err().map(Json)).collect();
-    let logs: Vec<Option<Json<&RawValue>>> = outcomes.iter().map(|o| o.logs.map(Json)).collect();
+    let results: Vec<Option<&str>> = outcomes.iter().map(|o| o.end.ok().map(RawValue::get)).collect();
+    let errors: Vec<Option<&str>> = outcomes.iter().map(|o| o.end.err().map(RawValue::get)).collect();
+    let logs: Vec<Option<&str>> = outcomes.iter().map(|o| o.logs.map(RawValue::get)).collect();
     let done = sqlx::query!(
         r#"
         INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, worker, result, error, logs)
         SELECT
             m.queue_id, e.attempt, m.id, e.lease, e.started_at,
             (CASE WHEN e.error IS NULL THEN 'COMPLETE' ELSE 'ERROR' END)::message_status,
-            e.worker, e.result, e.error, e.logs
+            e.worker, e.result::json, e.error::json, e.logs::json
         FROM unnest(
             $1::int[], $2::smallint[], $3::uuid[], $4::bigint[], $5::timestamptz[],
-            $6::json[], $7::json[], $8::json[], $9::text[]
+            $6::text[], $7::text[], $8::text[], $9::text[]
         ) AS e (queue_id, attempt, id, lease, started_at, result, error, logs, worker)
         JOIN messages AS m ON m.queue_id = e.queue_id AND m.id = e.id
         WHERE m.id BETWEEN $10 AND $11
@@ -126,14 +126,14 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
     let leases: Vec<i64> = failures.iter().map(|f| f.claim.lease).collect();
     let workers: Vec<&str> = failures.iter().map(|f| f.worker).collect();
     let started: Vec<DateTime<Utc>> = failures.iter().map(|f| f.claim.claimed_at).collect();
-    let errors: Vec<Json<&RawValue>> = failures.iter().map(|f| Json(f.error)).collect();
-    let logs: Vec<Option<Json<&RawValue>>> = failures.iter().map(|f| f.logs.map(Json)).collect();
+    let errors: Vec<&str> = failures.iter().map(|f| f.error.get()).collect();
+    let logs: Vec<Option<&str>> = failures.iter().map(|f| f.logs.map(RawValue::get)).collect();
     sqlx::query_scalar!(
         r#"
         INSERT INTO attempts (queue_id, attempt, id, lease, started_at, worker, error, logs)
-        SELECT m.queue_id, f.attempt, m.id, f.lease, f.started_at, f.worker, f.error, f.logs
+        SELECT m.queue_id, f.attempt, m.id, f.lease, f.started_at, f.worker, f.error::json, f.logs::json
         FROM unnest(
-            $1::int[], $2::smallint[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::json[], $7::json[], $8::text[]
+            $1::int[], $2::smallint[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::text[], $7::text[], $8::text[]
         ) AS f (queue_id, attempt, id, lease, started_at, error, logs, worker)
         JOIN messages AS m ON m.queue_id = f.queue_id AND m.id = f.id
         ON CONFLICT (queue_id, id, lease) DO NOTHING

@@ -2,7 +2,6 @@
 
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
-use sqlx::types::Json;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -36,7 +35,7 @@ pub struct Stored {
 pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Stored> {
     let queues: Vec<i32> = pushes.iter().map(|p| p.queue_id).collect();
     let ids: Vec<Uuid> = pushes.iter().map(|p| p.id).collect();
-    let requests: Vec<Json<&RawValue>> = pushes.iter().map(|p| Json(p.request.as_ref())).collect();
+    let requests: Vec<&str> = pushes.iter().map(|p| p.request.get()).collect();
     let ranks: Vec<i16> = pushes.iter().map(|p| p.rank).collect();
     let delays: Vec<f64> = pushes.iter().map(|p| p.delay.as_secs_f64()).collect();
     let keyed: Vec<&Push> = pushes.iter().filter(|p| p.key.is_some()).copied().collect();
@@ -49,8 +48,8 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
     let row = sqlx::query!(
         r#"
         WITH input AS MATERIALIZED (
-            SELECT i.queue_id, i.id, i.request, i.rank, i.delay, i.key, i.digest, q.id AS known
-            FROM unnest($1::int[], $2::uuid[], $3::json[], $4::smallint[], $5::float8[], $6::text[], $7::bytea[])
+            SELECT i.queue_id, i.id, i.request::json AS request, i.rank, i.delay, i.key, i.digest, q.id AS known
+            FROM unnest($1::int[], $2::uuid[], $3::text[], $4::smallint[], $5::float8[], $6::text[], $7::bytea[])
                 WITH ORDINALITY AS i (queue_id, id, request, rank, delay, key, digest, place)
             LEFT JOIN queues AS q ON q.id = i.queue_id
             ORDER BY i.place
@@ -105,15 +104,15 @@ async fn push_plain(
     db: impl PgExecutor<'_>,
     queues: &[i32],
     ids: &[Uuid],
-    requests: &[Json<&RawValue>],
+    requests: &[&str],
     ranks: &[i16],
     delays: &[f64],
 ) -> sqlx::Result<Stored> {
     let row = sqlx::query!(
         r#"
         WITH input AS MATERIALIZED (
-            SELECT i.queue_id, i.id, i.request, i.rank, i.delay
-            FROM unnest($1::int[], $2::uuid[], $3::json[], $4::smallint[], $5::float8[])
+            SELECT i.queue_id, i.id, i.request::json AS request, i.rank, i.delay
+            FROM unnest($1::int[], $2::uuid[], $3::text[], $4::smallint[], $5::float8[])
                 AS i (queue_id, id, request, rank, delay)
             JOIN queues AS q ON q.id = i.queue_id
         ),

@@ -1,0 +1,20 @@
+//! The document's own example, end to end.
+
+use crate::support::app::TestApp;
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documents_message_is_validated_handled_and_kept() {
+    let app = TestApp::start().await;
+    app.define_javascript(
+        "myQueue",
+        "module.exports = function(message) { return new Promise((resolve) => { console.log(message); return resolve({ result: 'value' }); }); };",
+    )
+    .await;
+    let message = app.handled("myQueue", &json!({ "hello": "there", "world": "yes" })).await;
+    assert_eq!(message["status"], "COMPLETE");
+    assert_eq!(message["request"], json!({ "hello": "there", "world": "yes" }));
+    assert_eq!(message["result"], json!({ "result": "value" }));
+    assert_eq!(message["error"], json!(null));
+    app.stop().await;
+}
