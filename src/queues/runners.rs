@@ -153,6 +153,7 @@ impl Runners {
         let end = match ended.outcome {
             // Nothing of the handler has run.
             javascript::Outcome::NotStarted(reason) => End::Retry(error("NotStarted", &reason), None),
+            javascript::Outcome::Interrupted => End::Retry(error("Interrupted", "the handler's process was stopped from outside"), None),
             other => match other.into_stored() {
                 Ok(result) => End::Complete(result),
                 Err(error) => End::Reject(error),
