@@ -9,20 +9,20 @@ use crate::http::limits::InFlight;
 use crate::http::outbound::{Outbound, Request};
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState, metrics};
+use crate::queues;
+use crate::queues::access::Access;
 use crate::queues::catalog::Catalog;
 use crate::queues::consumer::Messages;
 use crate::queues::javascript::services::{Directory, HttpAnswer, Settings};
 use crate::queues::javascript::{Pool, PoolOptions};
 use crate::queues::messaging::OfQueue;
 use crate::queues::native::Handler;
-use crate::queues::access::Access;
 use crate::queues::push::Inbox;
 use crate::queues::routes::Queues;
 use crate::queues::runners::Runners;
 use crate::queues::store::retention;
 use crate::queues::upkeep::Upkeep;
 use crate::worker::{Running, Worker};
-use crate::queues;
 use anyhow::Context as _;
 use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
@@ -111,7 +111,8 @@ impl App {
         retention::make_ahead(&db.worker).await.context("cannot make partitions")?;
 
         let outbound = Outbound::new(config.allow_networks.clone())?;
-        let verifier = Arc::new(Verifier::from_config(&config.jwt, self.secret.as_ref(), fetch(outbound.clone()))?);
+        let verifier =
+            Arc::new(Verifier::from_config(&config.jwt, self.secret.as_ref(), fetch(outbound.clone()))?);
         let directory = Arc::new(directory(&config, outbound.clone())?);
         let pool = self.program.map(|program| Pool::new(PoolOptions::new(program)));
         let runners = Arc::new(Runners::new(pool, outbound, self.handlers, directory, Arc::clone(&db.ids)));
@@ -248,7 +249,7 @@ fn directory(config: &Config, outbound: Outbound) -> anyhow::Result<Directory> {
             url: call.url.to_string(),
             headers: call.headers,
             body: call.body.unwrap_or_default().into(),
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             max_response: 4 << 20,
         };
         Box::pin(async move {

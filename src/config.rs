@@ -52,7 +52,7 @@ pub struct Config {
 pub struct Jwt {
     /// `POSTRIDER_JWT_SECRET`: HS256, at least 32 bytes.
     pub secret: Option<SecretString>,
-    /// `POSTRIDER_JWT_PUBLIC_KEY_FILE`: a PEM file for RS256, ES256 or EdDSA.
+    /// `POSTRIDER_JWT_PUBLIC_KEY_FILE`: a PEM file for RS256, ES256 or `EdDSA`.
     pub public_key_file: Option<PathBuf>,
     /// `POSTRIDER_JWKS_URL`: an issuer's key set.
     pub jwks_url: Option<String>,

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Where the shipped definitions are, seen from a checkout.
 const EXAMPLES: &str = "examples";
 /// How long the development token is good.
-const TOKEN: Duration = Duration::from_secs(30 * 24 * 3600);
+const TOKEN: Duration = Duration::from_hours(30 * 24);
 
 /// Serves the API and runs handlers.
 pub(super) async fn serve(config: Config) -> anyhow::Result<()> {
@@ -49,7 +49,10 @@ pub(super) async fn serve(config: Config) -> anyhow::Result<()> {
 /// Runs handlers without serving the API.
 pub(super) async fn worker(config: Config) -> anyhow::Result<()> {
     init_logging(&config)?;
-    anyhow::ensure!(config.database_url.is_some(), "a worker shares a database with servers: set DATABASE_URL");
+    anyhow::ensure!(
+        config.database_url.is_some(),
+        "a worker shares a database with servers: set DATABASE_URL"
+    );
     let mut signals = Signals::new()?;
     let database = Database::open(&config).await?;
     // A worker verifies no tokens: any key will do where none is configured.
@@ -84,7 +87,12 @@ async fn start(
 }
 
 /// Tells a developer where everything is, and what to type.
-fn welcome(config: &Config, url: &str, secret: Option<&SecretString>, database: &Database) -> anyhow::Result<()> {
+fn welcome(
+    config: &Config,
+    url: &str,
+    secret: Option<&SecretString>,
+    database: &Database,
+) -> anyhow::Result<()> {
     println!("\nPostrider serves {url}   (reference: {url}/docs, stop: Ctrl-C)");
     if let Some(server) = &database.embedded {
         println!("its database: psql '{}'", server.url());

@@ -24,8 +24,9 @@ pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
         Some(secret) => Some(secret.clone()),
         None => development_secret(config)?,
     };
-    let secret = secret
-        .ok_or_else(|| anyhow::anyhow!("tokens are signed by your issuer: only POSTRIDER_JWT_SECRET can sign here"))?;
+    let secret = secret.ok_or_else(|| {
+        anyhow::anyhow!("tokens are signed by your issuer: only POSTRIDER_JWT_SECRET can sign here")
+    })?;
     println!("{}", auth::sign(&secret, &config.jwt, &args.sub, &args.roles, args.ttl)?);
     Ok(())
 }

@@ -18,7 +18,9 @@ pub async fn migrate(options: &PgConnectOptions, schema: &str) -> anyhow::Result
     let created = connection.execute(AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}"))).await;
     match created {
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
-        other => drop(other.with_context(|| format!("cannot create the schema {schema}"))?),
+        other => {
+            other.with_context(|| format!("cannot create the schema {schema}"))?;
+        }
     }
     MIGRATIONS.run(&mut connection).await.context("cannot migrate")?;
     connection.close().await?;
@@ -31,9 +33,10 @@ pub async fn migrate(options: &PgConnectOptions, schema: &str) -> anyhow::Result
 /// As [`migrate`].
 pub async fn revert(options: &PgConnectOptions, schema: &str) -> anyhow::Result<()> {
     let mut connection = connect(options, schema).await?;
-    let applied = sqlx::query_scalar!(r#"SELECT version FROM _sqlx_migrations ORDER BY version DESC OFFSET 1 LIMIT 1"#)
-        .fetch_optional(&mut connection)
-        .await?;
+    let applied =
+        sqlx::query_scalar!(r#"SELECT version FROM _sqlx_migrations ORDER BY version DESC OFFSET 1 LIMIT 1"#)
+            .fetch_optional(&mut connection)
+            .await?;
     MIGRATIONS.undo(&mut connection, applied.unwrap_or(0)).await.context("cannot revert")?;
     connection.close().await?;
     Ok(())
@@ -46,9 +49,11 @@ pub async fn revert(options: &PgConnectOptions, schema: &str) -> anyhow::Result<
 /// The database cannot be reached, or the role may not be altered.
 pub async fn set_role_default(options: &PgConnectOptions, schema: &str) -> anyhow::Result<()> {
     let mut connection = connect(options, schema).await?;
-    let row = sqlx::query!(r#"SELECT quote_ident(current_user) AS "role!", quote_ident(current_database()) AS "db!""#)
-        .fetch_one(&mut connection)
-        .await?;
+    let row = sqlx::query!(
+        r#"SELECT quote_ident(current_user) AS "role!", quote_ident(current_database()) AS "db!""#
+    )
+    .fetch_one(&mut connection)
+    .await?;
     let statement = format!("ALTER ROLE {} IN DATABASE {} SET search_path = {schema}", row.role, row.db);
     connection.execute(AssertSqlSafe(statement)).await?;
     connection.close().await?;

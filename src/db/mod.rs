@@ -78,7 +78,10 @@ impl Database {
         .await
         .context("cannot reach the database")?;
         anyhow::ensure!(row.version >= 140_000, "PostgreSQL 14 or newer is needed");
-        anyhow::ensure!(row.fsync == "on", "the server runs with fsync = off: it would lose accepted messages");
+        anyhow::ensure!(
+            row.fsync == "on",
+            "the server runs with fsync = off: it would lose accepted messages"
+        );
         anyhow::ensure!(
             row.synchronous_commit != "off",
             "the server runs with synchronous_commit = off: it would lose accepted messages"

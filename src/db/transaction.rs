@@ -20,7 +20,10 @@ where
     F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
 {
     let pool = pool.clone();
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that begins, and its task outlives its caller on purpose")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that begins, and its task outlives its caller on purpose"
+    )]
     let task = tokio::spawn(async move {
         let mut tx = pool.begin().await?;
         let value = work(&mut tx).await?;

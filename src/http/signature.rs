@@ -50,7 +50,13 @@ mod tests {
         // The example of the specification's reference libraries.
         let secret = SecretString::from("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
         let mut headers = HeaderMap::new();
-        let signed = sign(&mut headers, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#, &[&secret]);
+        let signed = sign(
+            &mut headers,
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            1_614_265_330,
+            br#"{"test": 2432232314}"#,
+            &[&secret],
+        );
         assert_eq!(signed, Ok(()));
         assert_eq!(headers["webhook-signature"], "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }

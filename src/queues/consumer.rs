@@ -69,7 +69,7 @@ impl Consumer for Messages {
     }
 
     async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Outcome>]) -> sqlx::Result<Settled> {
-        let mut finished: Vec<(&Claim, &Outcome, Result<&RawValue, std::borrow::Cow<'_, RawValue>>)> = Vec::new();
+        let mut finished = Vec::new();
         let mut failed = Vec::new();
         for end in ended {
             let Some(outcome) = &end.outcome else { continue };

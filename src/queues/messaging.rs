@@ -3,11 +3,11 @@
 //! A handler acts for its queue, not for whoever pushed the message: it may use its own queue, and every
 //! queue that the role `<its name>_writer` opens.
 
+use super::access::{Access, check};
 use super::catalog::Queue;
 use super::javascript::ServiceError;
 use super::javascript::services::{Answer, Messaging};
 use super::roles;
-use super::access::{Access, check};
 use super::routes::Message;
 use super::store::{self, pushes::Push};
 use crate::error::Error;
@@ -52,7 +52,8 @@ impl Messaging for OfQueue {
             check(&queue, parsed.value).await.map_err(refused)?;
             let id = self.access.db.ids.next();
             let rank = -queue.definition.options.priority;
-            let push = Push { queue_id: queue.id, id, request: parsed.raw, rank, delay: Duration::ZERO, key: None };
+            let push =
+                Push { queue_id: queue.id, id, request: parsed.raw, rank, delay: Duration::ZERO, key: None };
             self.access.inbox.push(vec![push]).await.map_err(refused)?;
             Ok(id.to_string())
         }
@@ -87,6 +88,7 @@ fn no_message() -> ServiceError {
     ServiceError { status: Some(404), ..ServiceError::new("there is no such message in this queue") }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn refused(error: Error) -> ServiceError {
     let status = Some(error.status().as_u16());
     let mut said = error.to_string();

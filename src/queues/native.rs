@@ -26,8 +26,9 @@ impl Message {
     /// # Errors
     /// The body has another shape.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_str(self.request.get())
-            .map_err(|error| Failure::Reject(serde_json::json!({ "name": "TypeError", "message": error.to_string() })))
+        serde_json::from_str(self.request.get()).map_err(|error| {
+            Failure::Reject(serde_json::json!({ "name": "TypeError", "message": error.to_string() }))
+        })
     }
 }
 
@@ -61,8 +62,8 @@ where
 
 /// One attempt; a panic rejects the message and hurts nothing else.
 pub(super) async fn attempt(handler: Arc<dyn Handler>, message: Message) -> End {
-    let handled = AssertUnwindSafe(async { handler.handle(message).await }).catch_unwind().await;
-    match handled {
+    let ended = AssertUnwindSafe(async { handler.handle(message).await }).catch_unwind().await;
+    match ended {
         Ok(Ok(result)) => End::Complete(raw(&result)),
         Ok(Err(Failure::Reject(error))) => End::Reject(raw(&error)),
         Ok(Err(Failure::Retry(error, after))) => End::Retry(raw(&error), after),

@@ -61,7 +61,9 @@ pub fn next<'a>(end: &'a End, attempt: i16, options: &Options) -> Next<'a> {
     let backoff = || delay_after(u32::from(attempt), options.retry_base, options.retry_cap);
     match end {
         End::Complete(result) => Next::Complete(result),
-        End::Reject(error) if again(Failure::Rejected) => Next::Again { error: Borrowed(error), after: backoff() },
+        End::Reject(error) if again(Failure::Rejected) => {
+            Next::Again { error: Borrowed(error), after: backoff() }
+        }
         End::Retry(error, after) if again(Failure::Transient) => {
             Next::Again { error: Borrowed(error), after: after.unwrap_or_else(backoff) }
         }

@@ -45,9 +45,12 @@ impl Inbox {
     /// 503 a message may have been stored all the same: its answer was lost.
     pub async fn push(&self, pushes: Vec<Push>) -> Result<HashSet<Uuid>> {
         let (reply, answer) = oneshot::channel();
-        let busy = || Error::Unavailable("too many messages are on their way in".to_owned(), Duration::from_secs(1));
+        let busy =
+            || Error::Unavailable("too many messages are on their way in".to_owned(), Duration::from_secs(1));
         self.requests.try_send(Request { pushes, reply }).map_err(|_| busy())?;
-        answer.await.map_err(|_| Error::Unavailable("the server is stopping".to_owned(), Duration::from_secs(1)))?
+        answer
+            .await
+            .map_err(|_| Error::Unavailable("the server is stopping".to_owned(), Duration::from_secs(1)))?
     }
 }
 

@@ -89,7 +89,12 @@ impl Runners {
     }
 
     /// The attempt of a claimed message. Dropping it stops it.
-    pub(super) fn attempt(self: Arc<Self>, queue: Arc<Queue>, claim: &Claim, message: Loaded) -> BoxFuture<'static, Outcome> {
+    pub(super) fn attempt(
+        self: Arc<Self>,
+        queue: Arc<Queue>,
+        claim: &Claim,
+        message: Loaded,
+    ) -> BoxFuture<'static, Outcome> {
         let attempt = claim.attempt.unsigned_abs();
         match (&queue.definition.handler, message.validated, &queue.schema) {
             // The short way, for a handler that may be as quick as a function call.
@@ -137,7 +142,9 @@ impl Runners {
     }
 
     async fn javascript(&self, queue: &Queue, message: Loaded) -> Outcome {
-        let (Some(pool), Some(source), Some(messaging)) = (&self.javascript, &queue.script, self.messaging.get()) else {
+        let (Some(pool), Some(source), Some(messaging)) =
+            (&self.javascript, &queue.script, self.messaging.get())
+        else {
             return unrunnable().into();
         };
         let client = queue.definition.client_id.clone();
@@ -153,7 +160,9 @@ impl Runners {
         let end = match ended.outcome {
             // Nothing of the handler has run.
             javascript::Outcome::NotStarted(reason) => End::Retry(error("NotStarted", &reason), None),
-            javascript::Outcome::Interrupted => End::Retry(error("Interrupted", "the handler's process was stopped from outside"), None),
+            javascript::Outcome::Interrupted => {
+                End::Retry(error("Interrupted", "the handler's process was stopped from outside"), None)
+            }
             other => match other.into_stored() {
                 Ok(result) => End::Complete(result),
                 Err(error) => End::Reject(error),
@@ -165,8 +174,9 @@ impl Runners {
 
 /// Holds a message that SQL enqueued against the queue's schema.
 async fn hold_against(schema: &Arc<CompiledSchema>, message: &Loaded) -> Result<()> {
-    let value = serde_json::from_str(message.request.get())
-        .map_err(|_| Error::invalid("", "json", "cannot be read: a lone surrogate, or a number out of range"))?;
+    let value = serde_json::from_str(message.request.get()).map_err(|_| {
+        Error::invalid("", "json", "cannot be read: a lone surrogate, or a number out of range")
+    })?;
     schema.validate(value).await
 }
 

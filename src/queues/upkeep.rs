@@ -16,7 +16,7 @@ use uuid::Uuid;
 /// How often the queues directory is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often the instance is tidied.
-const TIDY: Duration = Duration::from_secs(600);
+const TIDY: Duration = Duration::from_mins(10);
 /// Rows in one statement of the sweep.
 const BATCH: i64 = 2000;
 
@@ -113,7 +113,7 @@ impl Upkeep {
         if !retention::take_duty(&db.worker, "retention", self.holder, TIDY.as_secs_f64() * 2.0).await? {
             return Ok(());
         }
-        let mut longest = Duration::from_secs(3600);
+        let mut longest = Duration::from_hours(1);
         self.queues.access.catalog.each(|queue| longest = longest.max(queue.definition.options.retention));
         let Some(keep_after) = db.ids.now().map(|now| now - longest) else { return Ok(()) };
         for (partition, upper) in retention::expired(&db.worker, keep_after).await? {
@@ -139,6 +139,7 @@ fn is_same(queue: &Queue, document: &Value, source: Source) -> bool {
 }
 
 fn broken(name: &str, error: &crate::error::Error) {
-    let violations = if let crate::error::Error::Invalid(_, violations) = error { violations.as_slice() } else { &[] };
+    let violations =
+        if let crate::error::Error::Invalid(_, violations) = error { violations.as_slice() } else { &[] };
     tracing::error!(queue = name, %error, ?violations, "a definition in files cannot be used; the former one stays");
 }

@@ -16,7 +16,7 @@ use url::Url;
 /// The largest answer, and so the largest result.
 const MAX_ANSWER: usize = 1 << 20;
 /// `Retry-After` raises a delay up to this.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// Posts the message: `webhook-id` is its id, the same at every attempt, and a secret signs the request by
 /// Standard Webhooks.
@@ -41,8 +41,14 @@ pub(super) async fn attempt(
         return End::Fail(error("ConfigurationError", &why));
     }
     let timeout = queue.definition.options.timeout;
-    let request =
-        Request { method: Method::POST, url: url.to_string(), headers, body, timeout, max_response: MAX_ANSWER };
+    let request = Request {
+        method: Method::POST,
+        url: url.to_string(),
+        headers,
+        body,
+        timeout,
+        max_response: MAX_ANSWER,
+    };
     match runners.outbound.send(request).await {
         Ok(answer) => verdict(&answer),
         Err(refused @ Failure::Refused(_)) => End::Fail(error("RequestRefused", &refused.to_string())),
@@ -70,7 +76,8 @@ fn verdict(answer: &Answer) -> End {
         }
         super::outcome::raw(&failed)
     };
-    let passing = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
+    let passing =
+        matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
     if status.is_server_error() || passing {
         return End::Retry(failed(), retry_after(answer));
     }

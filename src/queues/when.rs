@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 /// The longest that a message may wait for its time.
-const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+const LONGEST: Duration = Duration::from_hours(10 * 366 * 24);
 
 /// When a message is due and how urgent it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +65,19 @@ impl When {
             (Some(_), Some(_)) => {
                 return Err(Error::BadRequest("give `delay` or `run_at`, not both".to_owned()));
             }
-            (Some(delay), None) => humantime::parse_duration(delay.trim())
-                .map_err(|_| Error::BadRequest("`delay` must be a duration such as 10s or 1h30m".to_owned()))?,
+            (Some(delay), None) => humantime::parse_duration(delay.trim()).map_err(|_| {
+                Error::BadRequest("`delay` must be a duration such as 10s or 1h30m".to_owned())
+            })?,
             (None, Some(at)) => {
                 let at = DateTime::parse_from_rfc3339(at.trim()).map_err(|_| {
                     Error::BadRequest("`run_at` must be RFC 3339, such as 2030-01-31T12:00:00Z".to_owned())
                 })?;
-                let unknown = || Error::Unavailable("the database's time is not known yet".to_owned(), Duration::from_secs(1));
+                let unknown = || {
+                    Error::Unavailable(
+                        "the database's time is not known yet".to_owned(),
+                        Duration::from_secs(1),
+                    )
+                };
                 let now = now.ok_or_else(unknown)?;
                 (at.with_timezone(&Utc) - now).to_std().unwrap_or_default()
             }

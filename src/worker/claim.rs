@@ -76,7 +76,8 @@ impl Worker {
         let tasks = TaskTracker::new();
         let channel = wake::channel(&db.schema);
         {
-            let (db, floor, registration, stop) = (db.clone(), floor.clone(), registration.clone(), stop.clone());
+            let (db, floor, registration, stop) =
+                (db.clone(), floor.clone(), registration.clone(), stop.clone());
             tasks.spawn(async move { registration.keep(&db, &floor, &stop).await });
         }
         {
@@ -156,7 +157,8 @@ impl Running {
     /// The database cannot be asked.
     pub async fn idle(&self) -> sqlx::Result<()> {
         loop {
-            let lanes: Vec<i32> = self.desks.iter().flat_map(|desk| desk.lanes()).map(|lane| lane.id).collect();
+            let lanes: Vec<i32> =
+                self.desks.iter().flat_map(|desk| desk.lanes()).map(|lane| lane.id).collect();
             let pulse = store::pulse(&self.db.worker, &lanes).await?;
             let overdue = pulse.next_due.is_some_and(|seconds| seconds <= 0.0);
             let quiet = pulse.ready.is_empty() && !overdue && !pulse.dead_leases;
@@ -272,7 +274,11 @@ impl Claims {
         for Wanted { lane, room, .. } in &wanted {
             if counts.get(lane).copied().unwrap_or(0) < *room {
                 self.hungry.remove(lane);
-                if sweep { self.unsure.remove(lane) } else { self.unsure.insert(*lane) };
+                if sweep {
+                    self.unsure.remove(lane)
+                } else {
+                    self.unsure.insert(*lane)
+                };
             }
         }
         self.start(claims);
@@ -303,7 +309,8 @@ impl Claims {
         let mut starving = false;
         let mut wanted = Vec::new();
         for lane in self.desks.iter().flat_map(|desk| desk.lanes()) {
-            if !self.hungry.contains(&lane.id) && !(sweep && self.unsure.contains(&lane.id)) {
+            let unsure = sweep && self.unsure.contains(&lane.id);
+            if !unsure && !self.hungry.contains(&lane.id) {
                 continue;
             }
             let free = lane.concurrency.saturating_sub(busy.get(&lane.id).copied().unwrap_or(0));
@@ -352,7 +359,8 @@ impl Claims {
             self.next_look = Instant::now();
             return Ok(());
         }
-        self.due = next_due.map(|seconds| Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default());
+        self.due =
+            next_due.map(|seconds| Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default());
         self.unsure.extend(ready.iter().copied());
         self.hungry.extend(ready);
         if dead_leases {

@@ -110,7 +110,11 @@ pub(super) trait Desk: Send + Sync {
     fn owns(&self, lane: i32) -> bool;
     /// Starts what was claimed; room was reserved for it.
     fn start(self: Arc<Self>, floor: Arc<Floor>, claims: Vec<Claim>);
-    fn reclaim<'a>(&'a self, tx: &'a mut PgConnection, claims: Vec<Claim>) -> BoxFuture<'a, sqlx::Result<Settled>>;
+    fn reclaim<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        claims: Vec<Claim>,
+    ) -> BoxFuture<'a, sqlx::Result<Settled>>;
 }
 
 /// The desk of a consumer.
@@ -127,7 +131,9 @@ impl<C: Consumer> DeskOf<C> {
         loop {
             match self.consumer.load(claims.to_vec()).await {
                 Ok(runs) => return runs,
-                Err(error) => tracing::warn!(%error, items = claims.len(), "cannot load claimed items; trying again"),
+                Err(error) => {
+                    tracing::warn!(%error, items = claims.len(), "cannot load claimed items; trying again")
+                }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));
@@ -177,7 +183,11 @@ impl<C: Consumer> Desk for DeskOf<C> {
         });
     }
 
-    fn reclaim<'a>(&'a self, tx: &'a mut PgConnection, claims: Vec<Claim>) -> BoxFuture<'a, sqlx::Result<Settled>> {
+    fn reclaim<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        claims: Vec<Claim>,
+    ) -> BoxFuture<'a, sqlx::Result<Settled>> {
         Box::pin(async move {
             let lost = self.consumer.lost(&mut *tx, claims).await?;
             let lost: Vec<_> = lost.iter().collect();

@@ -111,7 +111,7 @@ mod tests {
         marks.swept(start, Duration::from_millis(5));
         assert!(!marks.sweep_is_due(start + Duration::from_millis(99)));
         assert!(marks.sweep_is_due(start + Duration::from_millis(100)));
-        marks.swept(start, Duration::from_secs(60));
+        marks.swept(start, Duration::from_mins(1));
         assert!(marks.sweep_is_due(start + LONGEST_PAUSE));
     }
 }

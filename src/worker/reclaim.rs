@@ -1,7 +1,7 @@
 //! Gives back what dead workers held, so that it runs again.
 
-use super::desk::Desk;
 use super::Claim;
+use super::desk::Desk;
 use super::store::{self, Dead};
 use crate::db;
 use crate::worker::wake::Wake;

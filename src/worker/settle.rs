@@ -205,7 +205,8 @@ impl<C: Consumer> Loop<C> {
                 if lost > 0 {
                     tracing::warn!(items = lost, "lost claims: these ends came too late and change nothing");
                 }
-                let settled = if ours.is_empty() { Settled::default() } else { consumer.settle(tx, &ours).await? };
+                let settled =
+                    if ours.is_empty() { Settled::default() } else { consumer.settle(tx, &ours).await? };
                 store::put_back(tx, &settled.again).await?;
                 Ok((alive, settled))
             })

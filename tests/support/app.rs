@@ -86,7 +86,7 @@ impl TestApp {
     /// A token with these roles.
     pub(crate) fn token(&self, roles: &[&str]) -> String {
         let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         auth::sign(&SecretString::from(SECRET), &self.config.jwt, "tester", &roles, hour).unwrap()
     }
 

@@ -1,7 +1,7 @@
 //! What tests share.
 
-pub(crate) mod process;
 pub(crate) mod app;
+pub(crate) mod process;
 pub(crate) mod server;
 
 use std::time::Duration;

@@ -2,15 +2,15 @@
 
 use super::view::Message;
 use super::{Queues, message_id};
-use crate::queues::access::no_message;
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};
-use crate::http::openapi::Problems;
 use crate::http::extract::{Path, Query};
+use crate::http::openapi::Problems;
+use crate::queues::access::no_message;
 use crate::queues::catalog::Queue;
-use crate::queues::store::messages::{self, Filter};
 use crate::queues::store::definitions;
+use crate::queues::store::messages::{self, Filter};
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
@@ -66,7 +66,9 @@ pub(super) async fn list(
     }
     let before = listing
         .cursor
-        .map(|text| Uuid::try_parse(&text).map_err(|_| Error::BadRequest("`cursor` is not one of ours".to_owned())))
+        .map(|text| {
+            Uuid::try_parse(&text).map_err(|_| Error::BadRequest("`cursor` is not one of ours".to_owned()))
+        })
         .transpose()?;
     let filter = Filter {
         status: listing.status,
@@ -159,7 +161,9 @@ pub(super) async fn retry(
     if again.is_empty() {
         return Err(Error::Conflict("only a message in ERROR can be run again".to_owned()));
     }
-    again.iter().for_each(|(_, rank)| queues.wake.ready(queue.id, *rank));
+    for (_, rank) in again {
+        queues.wake.ready(queue.id, rank);
+    }
     Ok(Json(Message::of(&name, row)))
 }
 

@@ -1,12 +1,12 @@
 //! Push many messages in one request and one transaction.
 
 use super::Queues;
-use crate::queues::access::check;
 use crate::auth::Authenticated;
 use crate::error::{Error, Result, Violation};
 use crate::http::body;
-use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::extract::Path;
+use crate::http::openapi::{BodyProblems, Problems};
+use crate::queues::access::check;
 use crate::queues::store::pushes::Push;
 use crate::queues::when::{When, WhenQuery};
 use axum::Json;
@@ -79,8 +79,9 @@ pub(super) async fn push_batch(
                 answers.push(Pushed::Stored { id });
             }
             Err(Error::Invalid(_, errors)) => {
-                broken.extend(errors.iter().map(|violation| {
-                    Violation { pointer: format!("/{index}{}", violation.pointer), ..violation.clone() }
+                broken.extend(errors.iter().map(|violation| Violation {
+                    pointer: format!("/{index}{}", violation.pointer),
+                    ..violation.clone()
                 }));
                 answers.push(Pushed::Refused { errors });
             }
@@ -89,7 +90,10 @@ pub(super) async fn push_batch(
     }
     if atomic && !broken.is_empty() {
         broken.truncate(crate::queues::schema::MAX_VIOLATIONS);
-        return Err(Error::Invalid("a message breaks the queue's schema: none was stored".to_owned(), broken));
+        return Err(Error::Invalid(
+            "a message breaks the queue's schema: none was stored".to_owned(),
+            broken,
+        ));
     }
     if !pushes.is_empty() {
         queues.access.inbox.push(pushes).await?;

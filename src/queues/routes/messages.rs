@@ -2,13 +2,13 @@
 
 use super::view::{FullMessage, Message};
 use super::{Queues, message_id};
-use crate::queues::access::{check, no_message};
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};
 use crate::http::body::{self, Json as Document};
-use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::extract::{Path, Query};
+use crate::http::openapi::{BodyProblems, Problems};
+use crate::queues::access::{check, no_message};
 use crate::queues::catalog::Queue;
 use crate::queues::when::{When, WhenQuery};
 use crate::queues::{roles, store};
@@ -46,19 +46,24 @@ pub(super) async fn push(
 ) -> Result<Response> {
     let queue = queues.queue_for(&name, &caller).await?;
     let Document { raw, value } = body::read_json(&headers, body, &queues.limits).await?;
-    let when = When::read(query.0.as_deref(), &headers, queues.access.db.ids.now(), &queue.definition.options)?;
+    let when =
+        When::read(query.0.as_deref(), &headers, queues.access.db.ids.now(), &queue.definition.options)?;
     let key = idempotency_key(&headers)?;
     check(&queue, value).await?;
     let key = key.map(|key| (key.to_owned(), <[u8; 32]>::from(Sha256::digest(raw.get()))));
     let id = queues.access.db.ids.next();
     let digest = key.clone();
-    let pushed = Push { queue_id: queue.id, id, request: raw.clone(), rank: when.rank(), delay: when.delay, key };
+    let pushed =
+        Push { queue_id: queue.id, id, request: raw.clone(), rank: when.rank(), delay: when.delay, key };
     let stored = queues.access.inbox.push(vec![pushed]).await?;
     if stored.contains(&id) {
         let message = pending(&queue, id, raw);
-        return Ok((StatusCode::CREATED, [(header::LOCATION, location(&name, id)?)], Json(message)).into_response());
+        return Ok(
+            (StatusCode::CREATED, [(header::LOCATION, location(&name, id)?)], Json(message)).into_response()
+        );
     }
-    let (key, digest) = digest.ok_or_else(|| Error::internal(anyhow::anyhow!("a push without a key was not stored")))?;
+    let (key, digest) =
+        digest.ok_or_else(|| Error::internal(anyhow::anyhow!("a push without a key was not stored")))?;
     again(&queues, &queue, &key, digest, raw).await
 }
 
@@ -73,7 +78,10 @@ async fn again(
     let former = store::pushes::former(&queues.access.db.api, queue.id, key).await?;
     // Gone between the two statements: its retention ended just now.
     let Some((id, first)) = former else {
-        return Err(Error::Unavailable("this idempotency key is just ending".to_owned(), std::time::Duration::from_secs(1)));
+        return Err(Error::Unavailable(
+            "this idempotency key is just ending".to_owned(),
+            std::time::Duration::from_secs(1),
+        ));
     };
     if first != digest {
         return Err(Error::Conflict("this idempotency key was used with another body".to_owned()));
@@ -169,7 +177,8 @@ fn location(queue: &str, id: Uuid) -> Result<HeaderValue> {
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>> {
     let mut keys = headers.get_all("idempotency-key").iter();
     let Some(key) = keys.next() else { return Ok(None) };
-    let wrong = || Error::BadRequest("`Idempotency-Key` must be 1 to 255 visible ASCII characters, once".to_owned());
+    let wrong =
+        || Error::BadRequest("`Idempotency-Key` must be 1 to 255 visible ASCII characters, once".to_owned());
     let key = key.to_str().map_err(|_| wrong())?.trim();
     if key.is_empty() || key.len() > 255 || keys.next().is_some() {
         return Err(wrong());

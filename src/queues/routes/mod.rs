@@ -14,9 +14,9 @@ pub use view::{FullMessage, HistoryEntry, Message};
 
 use super::access::{Access, no_message};
 use super::catalog::Queue;
+use super::outcome::Outcome;
 use super::roles;
 use super::runners::Runners;
-use super::outcome::Outcome;
 use crate::auth::{Caller, Verifier};
 use crate::error::Result;
 use crate::http::body::BodyLimits;

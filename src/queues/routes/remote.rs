@@ -1,12 +1,12 @@
 //! Remote workers: any program, in any language, that claims messages over HTTP and says how they ended.
 
 use super::{Queues, message_id};
-use crate::queues::access::no_message;
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result};
 use crate::http::body;
-use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::extract::{Path, Query};
+use crate::http::openapi::{BodyProblems, Problems};
+use crate::queues::access::no_message;
 use crate::queues::catalog::Queue;
 use crate::queues::definition::Handler;
 use crate::queues::outcome::{End, Outcome};
@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 /// The longest that a claim waits for messages.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// Other processes' pushes are found by asking again this often.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -82,7 +82,9 @@ pub(super) async fn claim(
         // Definitions change while one waits.
         let queue = queues.access.queue(&name).await?;
         if !matches!(queue.definition.handler, Some(Handler::Worker)) {
-            return Err(Error::Conflict("this queue's messages are not handled by remote workers".to_owned()));
+            return Err(Error::Conflict(
+                "this queue's messages are not handled by remote workers".to_owned(),
+            ));
         }
         // Listening begins before looking, so that nothing slips in between.
         let rung = bell.notified();
@@ -104,8 +106,7 @@ pub(super) async fn claim(
     }
 }
 
-/// Claims in a task of its own: a client that hangs up in the middle must not leave a claim that nobody was
-/// told of for longer than its lease.
+/// Claims what there is. A client that hangs up in the middle is a worker that died: its lease runs out.
 async fn claim_now(queues: &Queues, queue: &Queue, max: i32, holder: &str) -> Result<Vec<Claimed>> {
     let claims = engine::claim_outside(&queues.access.db.api, queue.id, max, holder, queues.lease).await?;
     if claims.is_empty() {
@@ -121,7 +122,11 @@ async fn claim_now(queues: &Queues, queue: &Queue, max: i32, holder: &str) -> Re
             continue;
         };
         if !loaded.validated
-            && let Err(error) = crate::queues::access::check(queue, serde_json::from_str(loaded.request.get()).map_err(Error::internal)?).await
+            && let Err(error) = crate::queues::access::check(
+                queue,
+                serde_json::from_str(loaded.request.get()).map_err(Error::internal)?,
+            )
+            .await
         {
             let outcome = Some(crate::queues::runners::invalid(&error).into());
             queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
@@ -171,7 +176,8 @@ pub(super) async fn heartbeat(
     let Heartbeat { lease } = body::read_json_as(&headers, body, &queues.limits).await?;
     let id = existing(&queues, &queue, &id).await?;
     let number = lease.parse().map_err(|_| stale())?;
-    let expires_at = engine::extend(&queues.access.db.api, queue.id, id, number, queues.lease).await?.ok_or_else(stale)?;
+    let expires_at =
+        engine::extend(&queues.access.db.api, queue.id, id, number, queues.lease).await?.ok_or_else(stale)?;
     Ok(Json(Alive { lease, expires_at }))
 }
 
@@ -205,7 +211,8 @@ pub(super) async fn complete(
 ) -> Result<StatusCode> {
     let queue = queues.queue_for_worker(&name, &caller).await?;
     let Completion { lease, result } = body::read_json_as(&headers, body, &queues.limits).await?;
-    settle(&queues, &queue, &id, &lease, End::Complete(result.unwrap_or_else(|| RawValue::NULL.to_owned()))).await
+    settle(&queues, &queue, &id, &lease, End::Complete(result.unwrap_or_else(|| RawValue::NULL.to_owned())))
+        .await
 }
 
 /// Why a claimed message failed.
@@ -263,8 +270,13 @@ pub(super) async fn fail(
         Retry::Flag(true) => End::Retry(error, None),
         Retry::After(text) => {
             let after = humantime::parse_duration(text.trim());
-            let after = after.map_err(|_| Error::invalid("/retry", "format", "must be a boolean or a duration such as 10s"))?;
-            End::Retry(error, Some(Duration::from_millis(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))))
+            let after = after.map_err(|_| {
+                Error::invalid("/retry", "format", "must be a boolean or a duration such as 10s")
+            })?;
+            End::Retry(
+                error,
+                Some(Duration::from_millis(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))),
+            )
         }
     };
     settle(&queues, &queue, &id, &lease, end).await
@@ -273,7 +285,8 @@ pub(super) async fn fail(
 async fn settle(queues: &Queues, queue: &Queue, id: &str, lease: &str, end: End) -> Result<StatusCode> {
     let id = existing(queues, queue, id).await?;
     let lease: i64 = lease.parse().map_err(|_| stale())?;
-    let (claim, worker) = engine::outside(&queues.access.db.api, queue.id, id, lease).await?.ok_or_else(stale)?;
+    let (claim, worker) =
+        engine::outside(&queues.access.db.api, queue.id, id, lease).await?.ok_or_else(stale)?;
     let outcome = Some(Outcome { end, logs: None, worker });
     let counted = queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
     if counted { Ok(StatusCode::NO_CONTENT) } else { Err(stale()) }

@@ -65,7 +65,12 @@ async fn bump(tx: &mut PgConnection) -> sqlx::Result<i64> {
 }
 
 /// Makes the queue or gives it a new definition; says whether it was made.
-pub async fn put(tx: &mut PgConnection, name: &str, definition: &RawValue, source: &str) -> sqlx::Result<bool> {
+pub async fn put(
+    tx: &mut PgConnection,
+    name: &str,
+    definition: &RawValue,
+    source: &str,
+) -> sqlx::Result<bool> {
     let version = bump(&mut *tx).await?;
     let changed = sqlx::query!(
         r#"

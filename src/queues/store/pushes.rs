@@ -42,7 +42,8 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
     if keyed.is_empty() {
         return push_plain(db, &queues, &ids, &requests, &ranks, &delays).await;
     }
-    let keys: Vec<Option<&str>> = pushes.iter().map(|p| p.key.as_ref().map(|(key, _)| key.as_str())).collect();
+    let keys: Vec<Option<&str>> =
+        pushes.iter().map(|p| p.key.as_ref().map(|(key, _)| key.as_str())).collect();
     let digests: Vec<Option<&[u8]>> =
         pushes.iter().map(|p| p.key.as_ref().map(|(_, digest)| digest.as_slice())).collect();
     let row = sqlx::query!(
@@ -147,7 +148,11 @@ async fn push_plain(
 }
 
 /// The message that a key made, and the SHA-256 of its body.
-pub async fn former(db: impl PgExecutor<'_>, queue_id: i32, key: &str) -> sqlx::Result<Option<(Uuid, Vec<u8>)>> {
+pub async fn former(
+    db: impl PgExecutor<'_>,
+    queue_id: i32,
+    key: &str,
+) -> sqlx::Result<Option<(Uuid, Vec<u8>)>> {
     let row = sqlx::query!(
         "SELECT message_id, digest FROM idempotency_keys WHERE queue_id = $1 AND key = $2",
         queue_id,

@@ -10,7 +10,12 @@ const PARTITIONED: [&str; 3] = ["messages", "outcomes", "attempts"];
 
 /// Takes or keeps the duty `name` for `holder`, for the next `seconds`; says whether it is theirs. A duty
 /// that was done less than `seconds` ago by someone alive is not given to another.
-pub async fn take_duty(db: impl PgExecutor<'_>, name: &str, holder: Uuid, seconds: f64) -> sqlx::Result<bool> {
+pub async fn take_duty(
+    db: impl PgExecutor<'_>,
+    name: &str,
+    holder: Uuid,
+    seconds: f64,
+) -> sqlx::Result<bool> {
     let taken = sqlx::query!(
         r#"
         INSERT INTO duties AS d (name, holder, until)
@@ -41,7 +46,10 @@ pub async fn make_ahead(db: &PgPool) -> sqlx::Result<i64> {
 }
 
 /// The partitions of `messages` that end before `keep_after`, oldest first, with the bound where each ends.
-pub async fn expired(db: impl PgExecutor<'_>, keep_after: DateTime<Utc>) -> sqlx::Result<Vec<(String, Uuid)>> {
+pub async fn expired(
+    db: impl PgExecutor<'_>,
+    keep_after: DateTime<Utc>,
+) -> sqlx::Result<Vec<(String, Uuid)>> {
     let rows = sqlx::query!(
         r#"
         SELECT partition.relname::text AS "name!", bound.upper AS "upper!"
@@ -78,7 +86,9 @@ async fn is_alive_before(db: impl PgExecutor<'_>, upper: Uuid) -> sqlx::Result<b
 /// still run; says whether it did. The lock comes first, so that nobody runs one again in between.
 pub async fn drop_week(tx: &mut PgConnection, messages: &str, upper: Uuid) -> sqlx::Result<bool> {
     let week = messages.trim_start_matches("messages");
-    sqlx::query(AssertSqlSafe(format!("LOCK TABLE messages{week} IN ACCESS EXCLUSIVE MODE"))).execute(&mut *tx).await?;
+    sqlx::query(AssertSqlSafe(format!("LOCK TABLE messages{week} IN ACCESS EXCLUSIVE MODE")))
+        .execute(&mut *tx)
+        .await?;
     if is_alive_before(&mut *tx, upper).await? {
         return Ok(false);
     }
@@ -125,6 +135,7 @@ pub async fn sweep(db: &PgPool, keep_after: DateTime<Utc>, limit: i64) -> sqlx::
     )
     .execute(db)
     .await?;
-    let leases = sqlx::query!("DELETE FROM leases WHERE lane NOT IN (SELECT id FROM lanes)").execute(db).await?;
+    let leases =
+        sqlx::query!("DELETE FROM leases WHERE lane NOT IN (SELECT id FROM lanes)").execute(db).await?;
     Ok(keys.rows_affected() + ready.rows_affected() + later.rows_affected() + leases.rows_affected())
 }
