@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod embedded;
+mod house;
 mod javascript;
 mod javascript_hostile;
 mod javascript_pool;

@@ -6,7 +6,7 @@ use super::push::Inbox;
 use super::{name, store};
 use crate::db::{self, Database};
 use crate::error::{Error, Result};
-use crate::worker::Stopper;
+use crate::worker::{Stopper, store as engine};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -54,11 +54,19 @@ impl Access {
     /// 404 when it is not there.
     pub async fn delete(&self, queue: &Queue, id: Uuid) -> Result<()> {
         let queue = queue.id;
-        let deleted = db::transaction::<_, Error, _>(&self.db.api, move |tx| {
-            Box::pin(async move { Ok(store::messages::delete(tx, queue, id).await?) })
+        let running = db::transaction::<_, Error, _>(&self.db.api, move |tx| {
+            Box::pin(async move {
+                // The lease first: an end on its way is then either deleted too, or finds no message.
+                let running = engine::lock_item(&mut *tx, id).await?;
+                if !store::messages::delete(&mut *tx, queue, id).await? {
+                    return Err(no_message());
+                }
+                engine::unschedule(tx, id).await?;
+                Ok(running)
+            })
         })
         .await?;
-        if deleted.ok_or_else(no_message)? {
+        if running {
             self.stopper.stop(id).await;
         }
         Ok(())

@@ -6,7 +6,6 @@ use super::runners::Runners;
 use super::store::ends::{self, Failure};
 use crate::db::Database;
 use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled};
-use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -7,6 +7,7 @@ use super::routes::Queues;
 use super::store::retention;
 use crate::db;
 use crate::error::Result;
+use crate::worker::store as engine;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -128,7 +129,14 @@ impl Upkeep {
             }
             tracing::info!(partition, "dropped: every queue's retention is over");
         }
-        while retention::sweep(&db.worker, keep_after, BATCH).await? >= BATCH.unsigned_abs() {}
+        while retention::forget_keys(&db.worker, keep_after, BATCH).await? >= BATCH.unsigned_abs() {}
+        loop {
+            let swept =
+                db::transaction::<_, sqlx::Error, _>(&db.worker, |tx| Box::pin(engine::sweep(tx, BATCH)));
+            if swept.await? < BATCH.unsigned_abs() {
+                break;
+            }
+        }
         Ok(())
     }
 }

@@ -437,3 +437,43 @@ pub async fn bury(tx: &mut PgConnection) -> sqlx::Result<()> {
     .await?;
     Ok(())
 }
+
+/// Deletes a bounded number of rows of lanes that are gone: nothing claims them any more. Gives how many.
+pub async fn sweep(tx: &mut PgConnection, limit: i64) -> sqlx::Result<u64> {
+    let ready = sqlx::query!(
+        r#"
+        DELETE FROM dispatch
+        WHERE (lane, rank, seq) IN (
+            SELECT lane, rank, seq FROM dispatch WHERE lane NOT IN (SELECT id FROM lanes) LIMIT $1
+        )
+        "#,
+        limit,
+    )
+    .execute(&mut *tx)
+    .await?;
+    let later = sqlx::query!(
+        r#"
+        DELETE FROM scheduled
+        WHERE (run_at, item) IN (
+            SELECT run_at, item FROM scheduled WHERE lane NOT IN (SELECT id FROM lanes) LIMIT $1
+        )
+        "#,
+        limit,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!("DELETE FROM leases WHERE lane NOT IN (SELECT id FROM lanes)").execute(tx).await?;
+    Ok(ready.rows_affected().max(later.rows_affected()))
+}
+
+/// Takes an item out of `scheduled`, if it waits there.
+pub async fn unschedule(tx: &mut PgConnection, item: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM scheduled WHERE item = $1", item).execute(tx).await?;
+    Ok(())
+}
+
+/// Locks the lease that holds an item, so that its end waits for this transaction; says whether there is one.
+pub async fn lock_item(tx: &mut PgConnection, item: Uuid) -> sqlx::Result<bool> {
+    let lease = sqlx::query_scalar!("SELECT id FROM leases WHERE $1 = ANY (items) FOR UPDATE", item);
+    Ok(lease.fetch_optional(tx).await?.is_some())
+}

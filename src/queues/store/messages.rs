@@ -180,21 +180,11 @@ pub async fn list(
     .await
 }
 
-/// Deletes a message and all that is known of it; says whether it was there, and whether it was running.
-///
-/// The lease is locked first, so that an end on its way is either deleted too or finds no message.
-pub async fn delete(tx: &mut PgConnection, queue_id: i32, id: Uuid) -> sqlx::Result<Option<bool>> {
-    let running = sqlx::query_scalar!("SELECT id FROM leases WHERE $1 = ANY (items) FOR UPDATE", id)
-        .fetch_optional(&mut *tx)
-        .await?
-        .is_some();
+/// Deletes a message and all that is known of it; says whether it was there.
+pub async fn delete(tx: &mut PgConnection, queue_id: i32, id: Uuid) -> sqlx::Result<bool> {
     let deleted = sqlx::query!(
         r#"
-        WITH waiting AS (
-            DELETE FROM scheduled AS s USING messages AS m
-            WHERE m.queue_id = $1 AND m.id = $2 AND s.item = m.id
-        ),
-        tried AS (
+        WITH tried AS (
             DELETE FROM attempts WHERE queue_id = $1 AND id = $2
         ),
         ended AS (
@@ -207,7 +197,7 @@ pub async fn delete(tx: &mut PgConnection, queue_id: i32, id: Uuid) -> sqlx::Res
     )
     .execute(tx)
     .await?;
-    Ok((deleted.rows_affected() > 0).then_some(running))
+    Ok(deleted.rows_affected() > 0)
 }
 
 /// Runs messages in ERROR again, oldest first, at most `limit`: one, or all that the filter fits. Their ends

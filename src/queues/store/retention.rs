@@ -98,9 +98,12 @@ pub async fn drop_week(tx: &mut PgConnection, messages: &str, upper: Uuid) -> sq
     Ok(true)
 }
 
-/// Deletes a bounded number of rows that nobody can reach any more: keys older than `keep_after`, and what
-/// deleted queues left in the engine's tables. Gives how many.
-pub async fn sweep(db: &PgPool, keep_after: DateTime<Utc>, limit: i64) -> sqlx::Result<u64> {
+/// Deletes a bounded number of keys older than `keep_after`; gives how many.
+pub async fn forget_keys(
+    db: impl PgExecutor<'_>,
+    keep_after: DateTime<Utc>,
+    limit: i64,
+) -> sqlx::Result<u64> {
     let keys = sqlx::query!(
         r#"
         DELETE FROM idempotency_keys
@@ -113,29 +116,5 @@ pub async fn sweep(db: &PgPool, keep_after: DateTime<Utc>, limit: i64) -> sqlx::
     )
     .execute(db)
     .await?;
-    let ready = sqlx::query!(
-        r#"
-        DELETE FROM dispatch
-        WHERE (lane, rank, seq) IN (
-            SELECT lane, rank, seq FROM dispatch WHERE lane NOT IN (SELECT id FROM lanes) LIMIT $1
-        )
-        "#,
-        limit,
-    )
-    .execute(db)
-    .await?;
-    let later = sqlx::query!(
-        r#"
-        DELETE FROM scheduled
-        WHERE (run_at, item) IN (
-            SELECT run_at, item FROM scheduled WHERE lane NOT IN (SELECT id FROM lanes) LIMIT $1
-        )
-        "#,
-        limit,
-    )
-    .execute(db)
-    .await?;
-    let leases =
-        sqlx::query!("DELETE FROM leases WHERE lane NOT IN (SELECT id FROM lanes)").execute(db).await?;
-    Ok(keys.rows_affected() + ready.rows_affected() + later.rows_affected() + leases.rows_affected())
+    Ok(keys.rows_affected())
 }

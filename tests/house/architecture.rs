@@ -1,0 +1,135 @@
+//! The tables of `lib.rs` that say who may import whom, and who writes which table, hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Who may import whom; `main`, `lib`, `app` and `cli` may import all below them.
+const IMPORTS: &[(&str, &[&str])] = &[
+    ("queues", &["worker", "auth", "http", "db", "error", "config"]),
+    ("reports", &["worker", "auth", "http", "db", "error", "config"]),
+    ("worker", &["db", "error", "config"]),
+    ("auth", &["db", "error", "config"]),
+    ("http", &["db", "error", "config"]),
+    ("db", &["error", "config"]),
+    ("error", &[]),
+    ("config", &[]),
+];
+
+/// Which part writes a table. Producers insert into `dispatch` and `scheduled` in the statement that stores
+/// the item, so that both commit together.
+const WRITERS: &[(&str, &str)] = &[
+    ("dispatch", "worker"),
+    ("scheduled", "worker"),
+    ("workers", "worker"),
+    ("leases", "worker"),
+    ("lanes", "queues"),
+    ("catalog", "queues"),
+    ("duties", "queues"),
+    ("queues", "queues"),
+    ("messages", "queues"),
+    ("outcomes", "queues"),
+    ("attempts", "queues"),
+    ("idempotency_keys", "queues"),
+];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(Path::new("src"), &mut found);
+    assert!(found.len() > 50, "the sources are where the tests run");
+    found
+}
+
+/// The part that a file belongs to: the first name below `src`.
+fn part(path: &Path) -> String {
+    let first = path.components().nth(1).unwrap().as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The names that follow `crate::` in code, one level deep.
+fn imports(text: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        for rest in line.split("crate::").skip(1) {
+            let inner = rest.strip_prefix('{').map_or(rest, |inner| inner.split('}').next().unwrap_or(inner));
+            let many = rest.starts_with('{');
+            for item in inner.split(',').take(if many { usize::MAX } else { 1 }) {
+                let name: String =
+                    item.trim().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                names.insert(name);
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn parts_import_only_what_lies_below_them() {
+    let table: BTreeMap<&str, &[&str]> = IMPORTS.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let part = part(&path);
+        let Some(allowed) = table.get(part.as_str()) else { continue };
+        for import in imports(&text) {
+            if table.contains_key(import.as_str()) && import != part && !allowed.contains(&import.as_str())
+                || ["app", "cli"].contains(&import.as_str())
+            {
+                wrong.push(format!("{} imports {import}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_table_is_written_by_one_part() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let part = part(&path);
+        if part == "cli" {
+            // The benchmark fills tables on a database of its own.
+            continue;
+        }
+        for (table, owner) in WRITERS {
+            let producer = *table == "dispatch" || *table == "scheduled";
+            for verb in ["INSERT INTO", "UPDATE", "DELETE FROM"] {
+                let written = text.match_indices(&format!("{verb} {table}")).any(|(at, found)| {
+                    let next = text[at + found.len()..].chars().next();
+                    next.is_none_or(|next| !next.is_ascii_alphanumeric() && next != '_')
+                });
+                if written && part != *owner && !(producer && verb == "INSERT INTO") {
+                    wrong.push(format!("{}: {verb} {table}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn files_are_small_enough_to_be_read_at_one_sitting() {
+    let mut large: Vec<String> = sources()
+        .into_iter()
+        .map(|(path, text)| (text.lines().count(), path))
+        .filter(|(lines, _)| *lines > 400)
+        .map(|(lines, path)| format!("{lines} lines: {}", path.display()))
+        .collect();
+    large.sort();
+    assert!(large.is_empty(), "which decision leaves? {large:#?}");
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let silent: Vec<_> =
+        sources().into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(path, _)| path).collect();
+    assert!(silent.is_empty(), "{silent:#?}");
+}

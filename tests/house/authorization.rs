@@ -1,0 +1,67 @@
+//! Every operation of the API's description needs a token, and a role.
+
+use crate::support::app::TestApp;
+use axum::http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+/// The operations that anybody may call, by their path.
+const OPEN: &[&str] = &["/healthz", "/readyz", "/metrics", "/openapi.json"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_refuses_no_token_and_no_role() {
+    let app = TestApp::start().await;
+    app.define("guarded", json!({ "handler": { "kind": "worker" } })).await;
+    let id = app.push("guarded", &json!({})).await;
+    let api: Value = app.anonymous(Method::GET, "/openapi.json").send().await.unwrap().json().await.unwrap();
+
+    let mut seen = 0;
+    for (path, operations) in api["paths"].as_object().unwrap() {
+        let concrete =
+            path.replace("{queue}", "guarded").replace("{id}", &id).replace("{name}", "queue_depth");
+        assert!(!concrete.contains('{'), "{path} has a parameter that this test does not know");
+        for (method, operation) in operations.as_object().unwrap() {
+            let Ok(method) = method.to_uppercase().parse::<Method>() else { continue };
+            let what = format!("{method} {path}");
+            let open = operation["security"].as_array().is_some_and(|ways| ways.contains(&json!({})));
+            assert_eq!(open, OPEN.contains(&path.as_str()), "{what}: is it open?");
+            let answer = app.anonymous(method.clone(), &concrete).send().await.unwrap().status();
+            if open {
+                assert_eq!(answer, StatusCode::OK, "{what} for anybody");
+                continue;
+            }
+            seen += 1;
+            assert_eq!(answer, StatusCode::UNAUTHORIZED, "{what} without a token");
+            let nobody =
+                app.request_as(&["nobody"], method.clone(), &concrete).body("{}").send().await.unwrap();
+            assert!(
+                matches!(nobody.status(), StatusCode::FORBIDDEN | StatusCode::NOT_FOUND),
+                "{what} without a role: {}",
+                nobody.status()
+            );
+            assert_eq!(nobody.headers()["content-type"], "application/problem+json", "{what}");
+            assert!(operation["responses"]["401"].is_object(), "{what} describes its 401");
+            assert!(operation["operationId"].is_string(), "{what} has an operation id");
+        }
+    }
+    assert!(seen >= 18, "only {seen} operations were tried");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_right_to_push_is_never_the_right_to_define() {
+    let app = TestApp::start().await;
+    app.define("guarded", json!({ "handler": { "kind": "worker" } })).await;
+    let definition = json!({ "handler": { "kind": "javascript", "source": "module.exports = () => 1;" } });
+    for role in ["system_writer", "queue_writer", "guarded_writer", "guarded_worker"] {
+        for (method, path, body) in [
+            (Method::PUT, "/queues/guarded", definition.clone()),
+            (Method::PUT, "/queues/another", definition.clone()),
+            (Method::PUT, "/queues/guarded/handler", definition["handler"].clone()),
+            (Method::DELETE, "/queues/guarded", json!(null)),
+        ] {
+            let answer = app.request_as(&[role], method.clone(), path).json(&body).send().await.unwrap();
+            assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{role}: {method} {path}");
+        }
+    }
+    app.stop().await;
+}

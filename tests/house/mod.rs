@@ -1,0 +1,6 @@
+//! What keeps the house in order: who imports whom, who writes which table, settings, migrations, access.
+
+mod architecture;
+mod authorization;
+mod configuration;
+mod migrations;
