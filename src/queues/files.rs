@@ -141,6 +141,7 @@ fn read(directory: &Path, name: &str) -> Result<Value> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use super::super::schema::CompiledSchema;
     use super::*;
 
     fn write(directory: &Path, file: &str, text: &str) {
@@ -228,5 +229,19 @@ mod tests {
         assert!(watcher.changed().is_err());
         fs::rename(&moved, &at).unwrap();
         assert!(watcher.changed().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn every_shipped_example_is_whole_and_its_schema_compiles() {
+        let mut watcher = Watcher::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples"));
+        let mut names = Vec::new();
+        for change in watcher.changed().unwrap() {
+            let Change::Defined { name, document } = change else { panic!("{change:?}") };
+            let definition = Definition::read(&name, &document).unwrap();
+            assert!(definition.handler.is_some(), "{name}");
+            CompiledSchema::compile(definition.schema.unwrap()).await.unwrap();
+            names.push(name);
+        }
+        assert_eq!(names, ["greet", "myQueue", "resize", "thumbnails"]);
     }
 }
