@@ -9,10 +9,10 @@
 //!
 //! | what | bound |
 //! | --- | --- |
-//! | references that multiply, endless ones | counted before anything runs: [`expansion`] |
-//! | recursion into a nested message, long lists | looks at the message are counted: [`meter`] |
+//! | references that multiply, endless ones | counted before anything runs: `expansion` |
+//! | recursion into a nested message, long lists | looks at the message are counted: `meter` |
 //! | regular expressions | a linear-time engine; look-around and back-references step back a limited number of times |
-//! | the async threads | what needs more than some 0.05 ms goes to a thread of its own: [`thread`] |
+//! | the async threads | what needs more than some 0.05 ms goes to a thread of its own: `thread` |
 
 mod compile;
 mod expansion;
