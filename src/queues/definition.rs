@@ -20,10 +20,11 @@ pub use handler::{Handler, redacted, with_handler};
 use super::name;
 use super::options::Options;
 use super::roles::Roles;
-use super::schema::MAX_VIOLATIONS;
+use super::schema::{CompiledSchema, MAX_VIOLATIONS};
 use crate::error::{Error, Result, Violation};
 use reader::Reader;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// What a definition says.
 #[derive(Debug, Clone)]
@@ -42,7 +43,7 @@ pub struct Definition {
 
 impl Definition {
     /// Reads the definition `document` of the queue `name`. The schema is taken as it is: see
-    /// [`super::schema::CompiledSchema::compile`].
+    /// [`Definition::compile_schema`].
     ///
     /// # Errors
     /// [`Error::Invalid`] with every violation, up to [`MAX_VIOLATIONS`]; they do not repeat what was put.
@@ -86,6 +87,23 @@ impl Definition {
         }
         violations.truncate(MAX_VIOLATIONS);
         Err(Error::Invalid("the definition breaks a rule".to_owned(), violations))
+    }
+
+    /// The schema, ready to be held against messages; `None` if any JSON value may be pushed.
+    ///
+    /// # Errors
+    /// As [`CompiledSchema::compile`], with pointers that count from the definition.
+    pub async fn compile_schema(&self) -> Result<Option<Arc<CompiledSchema>>> {
+        let Some(schema) = &self.schema else { return Ok(None) };
+        CompiledSchema::compile(schema.clone()).await.map(Some).map_err(|error| match error {
+            Error::Invalid(title, mut violations) => {
+                for violation in &mut violations {
+                    violation.pointer.insert_str(0, "/incoming/schema");
+                }
+                Error::Invalid(title, violations)
+            }
+            error => error,
+        })
     }
 }
 
@@ -196,6 +214,14 @@ mod tests {
         assert_eq!(violations(&json!({"handler": {"kind": "native"}}))[0].1, "required");
         assert_eq!(violations(&json!({"options": {"timeout": "500us"}}))[0].1, "duration");
         assert_eq!(violations(&json!({"options": {"timeout": 30}}))[0].1, "duration");
+    }
+
+    #[tokio::test]
+    async fn a_schema_that_does_not_compile_is_pointed_at_from_the_definition() {
+        let definition = Definition::read("q", &json!({"incoming": {"schema": {"type": 1}}})).unwrap();
+        let Err(Error::Invalid(_, found)) = definition.compile_schema().await else { panic!() };
+        assert_eq!(found[0].pointer, "/incoming/schema/type");
+        assert!(Definition::read("q", &json!({})).unwrap().compile_schema().await.unwrap().is_none());
     }
 
     #[test]

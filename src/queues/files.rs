@@ -229,4 +229,18 @@ mod tests {
         fs::rename(&moved, &at).unwrap();
         assert!(watcher.changed().unwrap().is_empty());
     }
+
+    #[tokio::test]
+    async fn every_shipped_example_is_whole_and_its_schema_compiles() {
+        let mut watcher = Watcher::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples"));
+        let mut names = Vec::new();
+        for change in watcher.changed().unwrap() {
+            let Change::Defined { name, document } = change else { panic!("{change:?}") };
+            let definition = Definition::read(&name, &document).unwrap();
+            assert!(definition.handler.is_some(), "{name}");
+            assert!(definition.compile_schema().await.unwrap().is_some(), "{name}");
+            names.push(name);
+        }
+        assert_eq!(names, ["greet", "myQueue", "resize", "thumbnails"]);
+    }
 }
