@@ -132,7 +132,7 @@ impl<C: Consumer> DeskOf<C> {
             match self.consumer.load(claims.to_vec()).await {
                 Ok(runs) => return runs,
                 Err(error) => {
-                    tracing::warn!(%error, items = claims.len(), "cannot load claimed items; trying again")
+                    tracing::warn!(%error, items = claims.len(), "cannot load claimed items; trying again");
                 }
             }
             tokio::time::sleep(pause).await;
