@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "what a command prints is its answer")]
 
 mod database;
+mod doctor;
 mod migrate;
 mod push;
 mod report;
@@ -41,6 +42,8 @@ enum Command {
     Tail(tail::Args),
     /// Answer a report about the queues; without a name, list them
     Report(report::Args),
+    /// Look at everything that must be in order, and say what to do about what is not
+    Doctor,
     #[command(name = GUARD_COMMAND, hide = true)]
     Guard(GuardArgs),
     #[command(name = "javascript-child", hide = true)]
@@ -86,6 +89,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Push(args) => push::run(Config::from_env()?, &args).await,
         Command::Tail(args) => tail::run(Config::from_env()?, &args).await,
         Command::Report(args) => report::run(Config::from_env()?, &args).await,
+        Command::Doctor => doctor::run(Config::from_env()).await,
         Command::JavaScriptChild => Ok(()),
     }
 }
