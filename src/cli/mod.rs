@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "what a command prints is its answer")]
 
 mod database;
+mod demo;
 mod doctor;
 mod migrate;
 mod push;
@@ -44,6 +45,8 @@ enum Command {
     Report(report::Args),
     /// Look at everything that must be in order, and say what to do about what is not
     Doctor,
+    /// Show what Postrider does, end to end, on a server of its own that leaves nothing behind
+    Demo,
     #[command(name = GUARD_COMMAND, hide = true)]
     Guard(GuardArgs),
     #[command(name = "javascript-child", hide = true)]
@@ -90,6 +93,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Tail(args) => tail::run(Config::from_env()?, &args).await,
         Command::Report(args) => report::run(Config::from_env()?, &args).await,
         Command::Doctor => doctor::run(Config::from_env()).await,
+        Command::Demo => demo::run().await,
         Command::JavaScriptChild => Ok(()),
     }
 }
