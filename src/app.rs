@@ -22,6 +22,7 @@ use crate::queues::routes::Queues;
 use crate::queues::runners::Runners;
 use crate::queues::store::retention;
 use crate::queues::upkeep::Upkeep;
+use crate::reports::{self, routes::Reports};
 use crate::worker::{Running, Worker};
 use anyhow::Context as _;
 use axum::http::{HeaderMap, Method};
@@ -135,7 +136,7 @@ impl App {
             settler,
             wake: worker.wake(),
             runners,
-            verifier,
+            verifier: Arc::clone(&verifier),
             lease: config.lease,
             limits: BodyLimits::new(config.max_body),
             stopping: stop.clone(),
@@ -153,7 +154,9 @@ impl App {
             readiness: readiness.clone(),
             in_flight: InFlight::new(IN_FLIGHT.0, IN_FLIGHT.1, &["/queues/{queue}/claim"]),
         };
-        let features = queues::routes::routes().with_state(queues);
+        let features = queues::routes::routes()
+            .with_state(queues)
+            .merge(reports::routes::routes().with_state(Reports::new(db.clone(), verifier)));
         let router = http::router(features, state);
         let mut address = None;
         if parts == Parts::Everything {

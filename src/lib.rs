@@ -96,4 +96,5 @@ pub mod db;
 pub mod error;
 pub mod http;
 pub mod queues;
+pub mod reports;
 pub mod worker;

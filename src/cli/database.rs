@@ -2,6 +2,7 @@
 
 use crate::auth;
 use crate::config::Config;
+use crate::db;
 use crate::db::embedded::{self, Options, Server};
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -32,6 +33,11 @@ impl Database {
         }
     }
 
+    /// The pools of the instance on it.
+    pub(super) fn pools(&self, config: &Config) -> db::Database {
+        db::Database::new(&self.options, &config.schema)
+    }
+
     /// Stops what was started.
     pub(super) async fn close(self) {
         if let Some(server) = self.embedded {
@@ -43,6 +49,18 @@ impl Database {
 fn parse(url: &SecretString) -> anyhow::Result<PgConnectOptions> {
     // The error must not repeat the URL: there is a password in it.
     url.expose_secret().parse().map_err(|_| anyhow::anyhow!("DATABASE_URL is not a PostgreSQL URL"))
+}
+
+/// Says what to do when the tables are not there.
+pub(super) fn unmigrated(error: sqlx::Error) -> anyhow::Error {
+    let missing =
+        matches!(&error, sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some("42P01"));
+    let error = anyhow::Error::from(error);
+    if missing {
+        error.context("the schema is not there or not of this version: run `postrider migrate`")
+    } else {
+        error
+    }
 }
 
 /// The secret that signs and verifies in development: none when a key is configured.

@@ -2,6 +2,7 @@
 
 pub mod definitions;
 pub mod ends;
+pub mod follow;
 pub mod messages;
 pub mod pushes;
 pub mod retention;
