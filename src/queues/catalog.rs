@@ -141,9 +141,6 @@ async fn compile(row: definitions::Row) -> Option<Queue> {
 async fn compiled(name: &str, document: &str) -> Result<(Definition, Option<Arc<CompiledSchema>>)> {
     let document = serde_json::from_str(document).map_err(Error::internal)?;
     let definition = Definition::read(name, &document)?;
-    let schema = match &definition.schema {
-        Some(schema) => Some(CompiledSchema::compile(schema.clone()).await?),
-        None => None,
-    };
+    let schema = definition.compile_schema().await?;
     Ok((definition, schema))
 }

@@ -1,8 +1,7 @@
 //! Puts definitions in place, from wherever they come: checks them whole, then stores them.
 
-use super::definition::Definition;
+use super::definition::{Definition, with_handler};
 use super::runners::Runners;
-use super::schema::CompiledSchema;
 use super::store::definitions;
 use crate::db::{self, Database};
 use crate::error::{Error, Result};
@@ -37,23 +36,46 @@ impl Source {
 /// 422 with what is wrong.
 pub async fn check(runners: &Runners, name: &str, document: &Value) -> Result<()> {
     let definition = Definition::read(name, document)?;
-    if let Some(schema) = definition.schema {
-        CompiledSchema::compile(schema).await?;
-    }
+    definition.compile_schema().await?;
     match &definition.handler {
         Some(handler) => runners.check(name, handler).await,
         None => Ok(()),
     }
 }
 
-/// Stores a checked definition; says whether the queue is new.
+/// Stores a checked definition; says whether the queue is new, and gives the definition as it is now in
+/// force. One without a handler keeps the handler that was put by itself.
 ///
 /// # Errors
 /// The database's.
-pub async fn store(db: &Database, name: &str, document: Box<RawValue>, source: Source) -> Result<bool> {
+pub async fn store(
+    db: &Database,
+    name: &str,
+    document: Box<RawValue>,
+    source: Source,
+) -> Result<(bool, Box<RawValue>)> {
     let name = name.to_owned();
     db::transaction::<_, Error, _>(&db.api, move |tx| {
-        Box::pin(async move { Ok(definitions::put(tx, &name, &document, source.as_str()).await?) })
+        Box::pin(async move {
+            let former = definitions::lock(&mut *tx, &name).await?;
+            let document = match former.and_then(|former| keep_handler(&document, &former)) {
+                Some(merged) => merged,
+                None => document,
+            };
+            let made = definitions::put(tx, &name, &document, source.as_str()).await?;
+            Ok((made, document))
+        })
     })
     .await
+}
+
+/// `document` with the handler of `former`, if it has none of its own.
+fn keep_handler(document: &RawValue, former: &RawValue) -> Option<Box<RawValue>> {
+    let document: Value = serde_json::from_str(document.get()).ok()?;
+    let mut former: Value = serde_json::from_str(former.get()).ok()?;
+    if document.get("handler").is_some() {
+        return None;
+    }
+    let handler = former.get_mut("handler")?.take();
+    serde_json::value::to_raw_value(&with_handler(document, handler)).ok()
 }

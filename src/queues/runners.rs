@@ -49,14 +49,18 @@ impl Runners {
         drop(self.messaging.set(messaging));
     }
 
-    /// Whether this process can run the queue's messages. Remote workers claim theirs themselves; a native
-    /// handler may be registered in another process.
-    pub fn can_run(&self, definition: &Definition) -> bool {
+    /// How many of the queue's messages this process can run at a time; `None` if it runs none. Remote
+    /// workers claim theirs themselves; a native handler may be registered in another process.
+    pub fn room(&self, definition: &Definition) -> Option<usize> {
+        let wanted = usize::from(definition.options.concurrency);
         match &definition.handler {
-            None | Some(Handler::Worker) => false,
-            Some(Handler::JavaScript { .. }) => self.javascript.is_some(),
-            Some(Handler::Http { .. }) => true,
-            Some(Handler::Native { name }) => self.native.contains_key(name),
+            None | Some(Handler::Worker) => None,
+            // One queue leaves half of the children to the others, whatever its handlers do.
+            Some(Handler::JavaScript { .. }) => {
+                self.javascript.as_ref().map(|pool| wanted.min(pool.max() / 2))
+            }
+            Some(Handler::Http { .. }) => Some(wanted),
+            Some(Handler::Native { name }) => self.native.contains_key(name).then_some(wanted),
         }
     }
 
@@ -96,49 +100,36 @@ impl Runners {
         message: Loaded,
     ) -> BoxFuture<'static, Outcome> {
         let attempt = claim.attempt.unsigned_abs();
-        match (&queue.definition.handler, message.validated, &queue.schema) {
-            // The short way, for a handler that may be as quick as a function call.
-            (Some(Handler::Native { name }), true, _) | (Some(Handler::Native { name }), false, None) => {
-                let handler = self.native.get(name).cloned();
-                let timeout = queue.definition.options.timeout;
-                Box::pin(async move {
-                    let Some(handler) = handler else { return unrunnable().into() };
-                    let message = Message { id: message.id, attempt, request: message.request.0 };
-                    match tokio::time::timeout(timeout, native::attempt(handler, message)).await {
-                        Ok(end) => end.into(),
-                        Err(_) => End::Reject(timed_out(timeout)).into(),
-                    }
-                })
+        Box::pin(async move {
+            if !message.validated
+                && let Some(schema) = &queue.schema
+                && let Err(error) = hold_against(schema, &message).await
+            {
+                return invalid(&error).into();
             }
-            _ => Box::pin(async move {
-                if !message.validated
-                    && let Some(schema) = &queue.schema
-                    && let Err(error) = hold_against(schema, &message).await
-                {
-                    return invalid(&error).into();
+            match &queue.definition.handler {
+                Some(Handler::Native { name }) => self.native(&queue, name, attempt, message).await.into(),
+                // Boxed, since a native attempt, which may be as quick as a function call, should not have to
+                // carry room for the others.
+                Some(Handler::JavaScript { .. }) => Box::pin(self.javascript(&queue, message)).await,
+                Some(Handler::Http { url, secret }) => {
+                    let posted =
+                        super::webhook::attempt(&self, &queue, url, secret.as_ref(), attempt, &message);
+                    Box::pin(posted).await.into()
                 }
-                self.run(&queue, attempt, message).await
-            }),
-        }
+                None | Some(Handler::Worker) => unrunnable().into(),
+            }
+        })
     }
 
-    async fn run(self: Arc<Self>, queue: &Arc<Queue>, attempt: u16, message: Loaded) -> Outcome {
+    async fn native(&self, queue: &Queue, name: &str, attempt: u16, message: Loaded) -> End {
+        let Some(handler) = self.native.get(name).cloned() else { return unrunnable() };
+        let message = Message { id: message.id, attempt, request: message.request.0 };
         let timeout = queue.definition.options.timeout;
-        match &queue.definition.handler {
-            Some(Handler::JavaScript { .. }) => self.javascript(queue, message).await,
-            Some(Handler::Http { url, secret }) => {
-                super::webhook::attempt(&self, queue, url, secret.as_ref(), attempt, &message).await.into()
-            }
-            Some(Handler::Native { name }) => {
-                let Some(handler) = self.native.get(name).cloned() else { return unrunnable().into() };
-                let message = Message { id: message.id, attempt, request: message.request.0 };
-                match tokio::time::timeout(timeout, native::attempt(handler, message)).await {
-                    Ok(end) => end.into(),
-                    Err(_) => End::Reject(timed_out(timeout)).into(),
-                }
-            }
-            None | Some(Handler::Worker) => unrunnable().into(),
-        }
+        tokio::time::timeout(timeout, native::attempt(handler, message)).await.unwrap_or_else(|_| {
+            let after = humantime::format_duration(timeout);
+            End::Reject(error("TimeoutError", &format!("the handler did not settle within {after}")))
+        })
     }
 
     async fn javascript(&self, queue: &Queue, message: Loaded) -> Outcome {
@@ -191,11 +182,6 @@ pub(super) fn invalid(error: &Error) -> End {
 }
 
 /// The definition changed between the claim and now, to one that this process cannot run: another may.
-fn unrunnable() -> End {
+pub(super) fn unrunnable() -> End {
     End::Retry(error("NotStarted", "this process cannot run the queue's handler"), None)
-}
-
-pub(super) fn timed_out(after: std::time::Duration) -> Box<serde_json::value::RawValue> {
-    let after = humantime::format_duration(after);
-    error("TimeoutError", &format!("the handler did not settle within {after}"))
 }

@@ -1,206 +1,29 @@
 //! The claim loop: takes due items for every lane that has room, and sleeps when there is nothing.
 
-use super::desk::{Desk, DeskOf, Floor};
+use super::Claim;
+use super::desk::{Desk, Floor};
 use super::lease::Registration;
 use super::marks::Marks;
 use super::reclaim::reclaim;
-use super::settle::Settler;
 use super::store::{self, Pulse, Wanted};
-use super::{Claim, Consumer, Wake, wake};
 use crate::db::Database;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 /// The most items of one lane in one claim.
 const LANE_BATCH: usize = 500;
 /// The most items that are promoted at once.
 const PROMOTE_BATCH: i64 = 1000;
+/// For how long the answer to a claim that failed may still turn into a lease: the statement timeout.
+const LOST_CLAIM: Duration = Duration::from_secs(40);
 /// The pause between two looks at the database grows from the first to the last while nothing is found.
 const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 const LONGEST_LOOK: Duration = Duration::from_millis(1400);
 
-/// The engine of one process, before it runs.
-pub struct Worker {
-    db: Database,
-    floor: Arc<Floor>,
-    registration: Arc<Registration>,
-    desks: Vec<Arc<dyn Desk>>,
-    loops: TaskTracker,
-    settled: Vec<Box<dyn Fn() -> bool + Send + Sync>>,
-}
-
-impl Worker {
-    /// An engine that runs at most `capacity` items at once; its workers row lives for `lease` after each
-    /// heartbeat.
-    pub fn new(db: Database, name: String, lease: Duration, capacity: usize) -> Self {
-        Self {
-            db,
-            floor: Arc::new(Floor::new(Arc::default())),
-            registration: Arc::new(Registration::new(name, lease, capacity)),
-            desks: Vec::new(),
-            loops: TaskTracker::new(),
-            settled: Vec::new(),
-        }
-    }
-
-    /// The bell to ring when there is work.
-    pub fn wake(&self) -> Arc<Wake> {
-        Arc::clone(&self.floor.wake)
-    }
-
-    /// What stops attempts whose end nobody wants any more.
-    pub fn stopper(&self) -> Stopper {
-        Stopper { floor: Arc::clone(&self.floor), db: self.db.clone() }
-    }
-
-    /// Adds a consumer; gives where its ends go, for claims made over HTTP.
-    pub fn add<C: Consumer>(&mut self, consumer: Arc<C>) -> Settler<C::Outcome> {
-        let (settler, run) =
-            Settler::new(Arc::clone(&consumer), self.db.worker.clone(), Arc::clone(&self.floor.wake));
-        self.loops.spawn(run);
-        let watched = settler.clone();
-        self.settled.push(Box::new(move || watched.is_idle()));
-        self.desks.push(Arc::new(DeskOf { consumer, settler: settler.clone() }));
-        settler
-    }
-
-    /// Starts the loops. `beat` is called after every round of the claim loop, so that a loop that hangs is
-    /// seen.
-    pub fn start(self, beat: impl Fn() + Send + Sync + 'static) -> Running {
-        let stop = CancellationToken::new();
-        let (db, floor, registration) = (self.db, self.floor, self.registration);
-        let tasks = TaskTracker::new();
-        let channel = wake::channel(&db.schema);
-        {
-            let (db, floor, registration, stop) =
-                (db.clone(), floor.clone(), registration.clone(), stop.clone());
-            tasks.spawn(async move { registration.keep(&db, &floor, &stop).await });
-        }
-        {
-            let (db, floor, stop, channel) = (db.clone(), floor.clone(), stop.clone(), channel.clone());
-            tasks.spawn(async move { floor.wake.notify_others(&db.worker, &channel, &stop).await });
-        }
-        {
-            let (db, floor, stop) = (db.clone(), floor.clone(), stop.clone());
-            let wake = floor.wake.clone();
-            tasks.spawn(async move {
-                wake.listen(&db.worker, &channel, |item| _ = floor.stop(item), &stop).await;
-            });
-        }
-        let running = Running {
-            stop: stop.clone(),
-            tasks: tasks.clone(),
-            loops: self.loops,
-            floor: floor.clone(),
-            registration: registration.clone(),
-            db: db.clone(),
-            desks: self.desks.clone(),
-            settled: self.settled,
-        };
-        let state = Claims {
-            db,
-            floor,
-            registration,
-            desks: self.desks,
-            marks: Marks::new(Instant::now()),
-            hungry: HashSet::new(),
-            unsure: HashSet::new(),
-            due: None,
-            next_look: Instant::now(),
-            pause: SHORTEST_LOOK,
-            revision: 0,
-        };
-        tasks.spawn(async move { state.run(&stop, &beat).await });
-        running
-    }
-}
-
-/// Stops attempts whose end nobody wants any more.
-#[derive(Clone)]
-pub struct Stopper {
-    floor: Arc<Floor>,
-    db: Database,
-}
-
-impl Stopper {
-    /// Stops the attempt of an item: here, and in the process that runs it if that is another.
-    pub async fn stop(&self, item: Uuid) {
-        if !self.floor.stop(item) {
-            let channel = wake::channel(&self.db.schema);
-            if let Err(error) = wake::notify(&self.db.worker, &channel, &item.to_string()).await {
-                tracing::debug!(%error, "cannot tell other processes to stop an item");
-            }
-        }
-    }
-}
-
-/// A running engine.
-pub struct Running {
-    stop: CancellationToken,
-    tasks: TaskTracker,
-    loops: TaskTracker,
-    floor: Arc<Floor>,
-    registration: Arc<Registration>,
-    db: Database,
-    desks: Vec<Arc<dyn Desk>>,
-    settled: Vec<Box<dyn Fn() -> bool + Send + Sync>>,
-}
-
-impl Running {
-    /// Waits until nothing is ready, running, overdue or unwritten. What is scheduled for later stays.
-    ///
-    /// # Errors
-    /// The database cannot be asked.
-    pub async fn idle(&self) -> sqlx::Result<()> {
-        loop {
-            let lanes: Vec<i32> =
-                self.desks.iter().flat_map(|desk| desk.lanes()).map(|lane| lane.id).collect();
-            let pulse = store::pulse(&self.db.worker, &lanes).await?;
-            let overdue = pulse.next_due.is_some_and(|seconds| seconds <= 0.0);
-            let quiet = pulse.ready.is_empty() && !overdue && !pulse.dead_leases;
-            if quiet && self.floor.busy().1 == 0 && self.settled.iter().all(|idle| idle()) {
-                return Ok(());
-            }
-            if !quiet {
-                self.floor.wake.look();
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    /// How many items are claimed here and not ended.
-    pub fn busy(&self) -> usize {
-        self.floor.busy().1
-    }
-
-    /// Stops claiming, lets what runs finish for at most `grace`, writes the ends, gives the rest back.
-    pub async fn stop(self, grace: Duration) {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-        self.floor.tracker.close();
-        if tokio::time::timeout(grace, self.floor.tracker.wait()).await.is_err() {
-            let stopped = self.floor.abandon();
-            tracing::warn!(handlers = stopped, "the grace period is over: what still runs is given back");
-        }
-        drop(self.desks);
-        let written = async {
-            while !self.settled.iter().all(|idle| idle()) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        drop(tokio::time::timeout(Duration::from_secs(5), written).await);
-        self.loops.close();
-        self.registration.leave(&self.db).await;
-    }
-}
-
 /// What the claim loop knows.
-struct Claims {
+pub(super) struct Claims {
     db: Database,
     floor: Arc<Floor>,
     registration: Arc<Registration>,
@@ -215,10 +38,35 @@ struct Claims {
     next_look: Instant,
     pause: Duration,
     revision: i64,
+    /// Until when there may be leases of ours that we do not know of, since the answer to a claim was lost.
+    suspicious_until: Option<Instant>,
 }
 
 impl Claims {
-    async fn run(mut self, stop: &CancellationToken, beat: &(impl Fn() + Send + Sync)) {
+    pub(super) fn new(
+        db: Database,
+        floor: Arc<Floor>,
+        registration: Arc<Registration>,
+        desks: Vec<Arc<dyn Desk>>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            db,
+            floor,
+            registration,
+            desks,
+            marks: Marks::new(now),
+            hungry: HashSet::new(),
+            unsure: HashSet::new(),
+            due: None,
+            next_look: now,
+            pause: SHORTEST_LOOK,
+            revision: 0,
+            suspicious_until: None,
+        }
+    }
+
+    pub(super) async fn run(mut self, stop: &CancellationToken, beat: &(impl Fn() + Send + Sync)) {
         let mut failures = 0u32;
         while !stop.is_cancelled() {
             match self.round().await {
@@ -258,7 +106,9 @@ impl Claims {
         if wanted.is_empty() {
             return Ok(false);
         }
-        let taken = store::claim(&self.db.worker, worker, &wanted).await?;
+        let taken = store::claim(&self.db.worker, worker, &wanted).await.inspect_err(|_| {
+            self.suspicious_until = Some(Instant::now() + LOST_CLAIM);
+        })?;
         if sweep {
             let done = Instant::now();
             self.marks.swept(done, done - now);
@@ -304,6 +154,8 @@ impl Claims {
 
     /// What to ask for: of every lane that may have something, as much as can start now.
     fn wanted(&self, sweep: bool) -> Vec<Wanted> {
+        // Said before the count: room that is made after it then rings the bell.
+        self.floor.wake.set_starving(true);
         let (busy, total) = self.floor.busy();
         let mut left = self.registration.capacity.saturating_sub(total);
         let mut starving = false;
@@ -359,6 +211,9 @@ impl Claims {
             self.next_look = Instant::now();
             return Ok(());
         }
+        if self.suspicious_until.is_some() {
+            self.give_back_unknown().await?;
+        }
         self.due =
             next_due.map(|seconds| Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default());
         self.unsure.extend(ready.iter().copied());
@@ -369,6 +224,26 @@ impl Claims {
         // A tenth of jitter, so that processes that started together do not look together.
         self.next_look = Instant::now() + self.pause.mul_f64(rand::random_range(0.9..=1.1));
         self.pause = self.pause.mul_f64(1.5).min(LONGEST_LOOK);
+        Ok(())
+    }
+
+    /// Gives back leases of ours that no attempt here belongs to: a claim was committed, its answer lost.
+    /// Claims are made by this loop alone, so none is on its way now.
+    async fn give_back_unknown(&mut self) -> sqlx::Result<()> {
+        if self.suspicious_until.is_some_and(|until| Instant::now() > until) {
+            self.suspicious_until = None;
+        }
+        let Some(worker) = self.registration.current() else { return Ok(()) };
+        let mut unknown = store::leases_of(&self.db.worker, worker).await?;
+        unknown.retain(|lease| !self.desks.iter().any(|desk| desk.knows(*lease)));
+        if !unknown.is_empty() {
+            tracing::warn!(
+                leases = unknown.len(),
+                "the answer to a claim was lost: giving back what it took"
+            );
+            store::expire(&self.db.worker, &unknown).await?;
+            reclaim(&self.db.worker, &self.desks, &self.floor.wake).await?;
+        }
         Ok(())
     }
 

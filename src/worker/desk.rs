@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
@@ -22,11 +23,19 @@ pub(super) struct Floor {
     busy: Mutex<HashMap<i32, usize>>,
     /// What runs; `None` once its attempt was stopped for good.
     running: Mutex<HashMap<Uuid, Option<AbortHandle>>>,
+    /// How often everything was abandoned.
+    abandoned: AtomicUsize,
 }
 
 impl Floor {
     pub(super) fn new(wake: Arc<Wake>) -> Self {
-        Self { tracker: TaskTracker::new(), wake, busy: Mutex::default(), running: Mutex::default() }
+        Self {
+            tracker: TaskTracker::new(),
+            wake,
+            busy: Mutex::default(),
+            running: Mutex::default(),
+            abandoned: AtomicUsize::new(0),
+        }
     }
 
     /// How many items of each lane are claimed and not ended, and how many of all.
@@ -64,6 +73,7 @@ impl Floor {
 
     /// Stops every attempt and writes no end: their leases are lost, or about to be.
     pub(super) fn abandon(&self) -> usize {
+        self.abandoned.fetch_add(1, Ordering::AcqRel);
         let running = self.running.lock();
         for handle in running.values().flatten() {
             handle.abort();
@@ -108,6 +118,8 @@ pub(super) trait Desk: Send + Sync {
     fn refresh(&self, revision: i64) -> BoxFuture<'_, sqlx::Result<()>>;
     fn lanes(&self) -> Vec<Lane>;
     fn owns(&self, lane: i32) -> bool;
+    /// Whether attempts of this lease run here, or their ends are not written yet.
+    fn knows(&self, lease: i64) -> bool;
     /// Starts what was claimed; room was reserved for it.
     fn start(self: Arc<Self>, floor: Arc<Floor>, claims: Vec<Claim>);
     fn reclaim<'a>(
@@ -124,15 +136,19 @@ pub(super) struct DeskOf<C: Consumer> {
 }
 
 impl<C: Consumer> DeskOf<C> {
-    /// Loads the items, however long the database is away: the claims stay ours as long as the lease lives,
-    /// and after that loading finds nothing to run, since their ends would not count.
-    async fn load(&self, claims: &[Claim]) -> Vec<Run<C::Outcome>> {
+    /// Loads the items, however long the database is away; `None` when everything was abandoned meanwhile.
+    async fn load(&self, floor: &Floor, claims: &[Claim]) -> Option<Vec<Run<C::Outcome>>> {
+        let abandoned = floor.abandoned.load(Ordering::Acquire);
         let mut pause = Duration::from_millis(50);
         loop {
-            match self.consumer.load(claims.to_vec()).await {
-                Ok(runs) => return runs,
+            let loaded = self.consumer.load(claims.to_vec()).await;
+            if floor.abandoned.load(Ordering::Acquire) != abandoned {
+                return None;
+            }
+            match loaded {
+                Ok(runs) => return Some(runs),
                 Err(error) => {
-                    tracing::warn!(%error, items = claims.len(), "cannot load claimed items; trying again")
+                    tracing::warn!(%error, items = claims.len(), "cannot load claimed items; trying again");
                 }
             }
             tokio::time::sleep(pause).await;
@@ -154,6 +170,10 @@ impl<C: Consumer> Desk for DeskOf<C> {
         self.consumer.owns(lane)
     }
 
+    fn knows(&self, lease: i64) -> bool {
+        self.settler.knows(lease)
+    }
+
     fn start(self: Arc<Self>, floor: Arc<Floor>, claims: Vec<Claim>) {
         self.settler.open(&claims);
         let tracker = floor.tracker.clone();
@@ -166,7 +186,9 @@ impl<C: Consumer> Desk for DeskOf<C> {
                     (item, Slot { floor, settler, claim: Some(claim.clone()), lane, item })
                 })
                 .collect();
-            for Run { claim, attempt } in self.load(&claims).await {
+            // Abandoned: the slots go without an end, and the leases stay for the reclaim to find.
+            let Some(runs) = self.load(&floor, &claims).await else { return };
+            for Run { claim, attempt } in runs {
                 let Some(slot) = waiting.remove(&claim.item) else { continue };
                 // The lock is held over the spawn, so that an attempt that ends at once finds itself listed.
                 let mut running = floor.running.lock();

@@ -22,20 +22,22 @@
 //! | `lease.rs` | registers, renews, registers anew |
 //! | `wake.rs` | tells the claim loop that there is work, here and in other processes |
 //! | `delay.rs` | how long until the next attempt |
-//! | `store.rs` | all SQL of `dispatch`, `scheduled`, `workers`, `leases` |
+//! | `engine.rs` | puts the loops together, starts and stops them |
+//! | `store/` | all SQL of `dispatch`, `scheduled`, `workers`, `leases` |
 
 pub mod delay;
 pub mod store;
 
 mod claim;
 mod desk;
+mod engine;
 mod lease;
 mod marks;
 mod reclaim;
 mod settle;
 mod wake;
 
-pub use claim::{Running, Stopper, Worker};
+pub use engine::{Running, Stopper, Worker};
 pub use settle::{Settler, Stopping};
 pub use wake::Wake;
 

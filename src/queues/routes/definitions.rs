@@ -27,16 +27,25 @@ pub(super) struct Described {
     paused: bool,
     /// Who wrote the definition: api, file or example.
     source: String,
-    /// The definition as it was put; signing secrets are replaced by stars.
-    definition: Value,
+    /// The definition as it was put; a signing secret is replaced by stars.
+    #[schema(value_type = serde_json::Value)]
+    definition: Box<RawValue>,
 }
 
 impl Described {
     fn of(queue: &Queue) -> Result<Self> {
-        let document = serde_json::from_str(queue.document.get()).map_err(Error::internal)?;
         let (name, source) = (queue.name.clone(), queue.source.clone());
-        Ok(Self { name, paused: queue.paused, source, definition: definition::redacted(document) })
+        Ok(Self { name, paused: queue.paused, source, definition: shown(&queue.document)? })
     }
+}
+
+/// A definition as it may be shown: as it was put, unless there is a secret in it.
+fn shown(document: &RawValue) -> Result<Box<RawValue>> {
+    let value: Value = serde_json::from_str(document.get()).map_err(Error::internal)?;
+    if value.pointer("/handler/secret").is_none() {
+        return Ok(document.to_owned());
+    }
+    serde_json::value::to_raw_value(&definition::redacted(value)).map_err(Error::internal)
 }
 
 /// Lists all queues.
@@ -71,14 +80,14 @@ pub(super) async fn put_queue(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<Value>)> {
+) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     roles::require_admin(&caller)?;
     let document = body::read_json(&headers, body, &queues.limits).await?;
     install::check(&queues.runners, &name, &document.value).await?;
-    let made = install::store(&queues.access.db, &name, document.raw, Source::Api).await?;
+    let (made, document) = install::store(&queues.access.db, &name, document.raw, Source::Api).await?;
     queues.changed().await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(definition::redacted(document.value))))
+    Ok((status, Json(shown(&document)?)))
 }
 
 /// Reads a definition as it was put.
@@ -91,10 +100,9 @@ pub(super) async fn get_queue(
     Authenticated(caller): Authenticated,
     State(queues): State<Queues>,
     Path(name): Path<String>,
-) -> Result<Json<Value>> {
+) -> Result<Json<Box<RawValue>>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
-    let document = serde_json::from_str(queue.document.get()).map_err(Error::internal)?;
-    Ok(Json(definition::redacted(document)))
+    Ok(Json(shown(&queue.document)?))
 }
 
 /// Deletes a queue. Its messages can no longer be asked for, and those that wait never run.
@@ -137,7 +145,7 @@ pub(super) async fn put_handler(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>> {
+) -> Result<Json<Box<RawValue>>> {
     queues.queue_for_admin(&name, &caller).await?;
     let handler = body::read_json(&headers, body, &queues.limits).await?.value;
     queues.runners.check(&name, &Handler::read(&handler)?).await?;
@@ -149,10 +157,10 @@ pub(super) async fn put_handler(
             let document = definition::with_handler(former, handler);
             let raw: Box<RawValue> = serde_json::value::to_raw_value(&document).map_err(Error::internal)?;
             store::definitions::put(tx, &name, &raw, Source::Api.as_str()).await?;
-            Ok(document)
+            Ok(raw)
         })
     })
     .await?;
     queues.changed().await?;
-    Ok(Json(definition::redacted(document)))
+    Ok(Json(shown(&document)?))
 }

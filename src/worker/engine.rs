@@ -1,0 +1,177 @@
+//! The engine of one process: puts the loops together, starts them, stops them.
+
+use super::claim::Claims;
+use super::desk::{Desk, DeskOf, Floor};
+use super::lease::Registration;
+use super::settle::Settler;
+use super::{Consumer, Wake, store, wake};
+use crate::db::Database;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+/// The engine of one process, before it runs.
+pub struct Worker {
+    db: Database,
+    floor: Arc<Floor>,
+    registration: Arc<Registration>,
+    desks: Vec<Arc<dyn Desk>>,
+    loops: TaskTracker,
+    settled: Vec<Box<dyn Fn() -> bool + Send + Sync>>,
+}
+
+impl Worker {
+    /// An engine that runs at most `capacity` items at once; its workers row lives for `lease` after each
+    /// heartbeat.
+    pub fn new(db: Database, name: String, lease: Duration, capacity: usize) -> Self {
+        Self {
+            db,
+            floor: Arc::new(Floor::new(Arc::default())),
+            registration: Arc::new(Registration::new(name, lease, capacity)),
+            desks: Vec::new(),
+            loops: TaskTracker::new(),
+            settled: Vec::new(),
+        }
+    }
+
+    /// The bell to ring when there is work.
+    pub fn wake(&self) -> Arc<Wake> {
+        Arc::clone(&self.floor.wake)
+    }
+
+    /// What stops attempts whose end nobody wants any more.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { floor: Arc::clone(&self.floor), db: self.db.clone() }
+    }
+
+    /// Adds a consumer; gives where its ends go, for claims made over HTTP.
+    pub fn add<C: Consumer>(&mut self, consumer: Arc<C>) -> Settler<C::Outcome> {
+        let (settler, run) =
+            Settler::new(Arc::clone(&consumer), self.db.worker.clone(), Arc::clone(&self.floor.wake));
+        self.loops.spawn(run);
+        let watched = settler.clone();
+        self.settled.push(Box::new(move || watched.is_idle()));
+        self.desks.push(Arc::new(DeskOf { consumer, settler: settler.clone() }));
+        settler
+    }
+
+    /// Starts the loops. `beat` is called after every round of the claim loop, so that a loop that hangs is
+    /// seen.
+    pub fn start(self, beat: impl Fn() + Send + Sync + 'static) -> Running {
+        let stop = CancellationToken::new();
+        let (db, floor, registration) = (self.db, self.floor, self.registration);
+        let tasks = TaskTracker::new();
+        let channel = wake::channel(&db.schema);
+        {
+            let (db, floor, registration, stop) =
+                (db.clone(), floor.clone(), registration.clone(), stop.clone());
+            tasks.spawn(async move { registration.keep(&db, &floor, &stop).await });
+        }
+        {
+            let (db, floor, stop, channel) = (db.clone(), floor.clone(), stop.clone(), channel.clone());
+            tasks.spawn(async move { floor.wake.notify_others(&db.worker, &channel, &stop).await });
+        }
+        {
+            let (db, floor, stop) = (db.clone(), floor.clone(), stop.clone());
+            let wake = floor.wake.clone();
+            tasks.spawn(async move {
+                wake.listen(&db.worker, &channel, |item| _ = floor.stop(item), &stop).await;
+            });
+        }
+        let running = Running {
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+            loops: self.loops,
+            floor: floor.clone(),
+            registration: registration.clone(),
+            db: db.clone(),
+            desks: self.desks.clone(),
+            settled: self.settled,
+        };
+        let claims = Claims::new(db, floor, registration, self.desks);
+        tasks.spawn(async move { claims.run(&stop, &beat).await });
+        running
+    }
+}
+
+/// Stops attempts whose end nobody wants any more.
+#[derive(Clone)]
+pub struct Stopper {
+    floor: Arc<Floor>,
+    db: Database,
+}
+
+impl Stopper {
+    /// Stops the attempt of an item: here, and in the process that runs it if that is another.
+    pub async fn stop(&self, item: Uuid) {
+        if !self.floor.stop(item) {
+            let channel = wake::channel(&self.db.schema);
+            if let Err(error) = wake::notify(&self.db.worker, &channel, &item.to_string()).await {
+                tracing::debug!(%error, "cannot tell other processes to stop an item");
+            }
+        }
+    }
+}
+
+/// A running engine.
+pub struct Running {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    loops: TaskTracker,
+    floor: Arc<Floor>,
+    registration: Arc<Registration>,
+    db: Database,
+    desks: Vec<Arc<dyn Desk>>,
+    settled: Vec<Box<dyn Fn() -> bool + Send + Sync>>,
+}
+
+impl Running {
+    /// Waits until nothing is ready, running, overdue or unwritten. What is scheduled for later stays.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn idle(&self) -> sqlx::Result<()> {
+        loop {
+            let lanes: Vec<i32> =
+                self.desks.iter().flat_map(|desk| desk.lanes()).map(|lane| lane.id).collect();
+            let pulse = store::pulse(&self.db.worker, &lanes).await?;
+            let overdue = pulse.next_due.is_some_and(|seconds| seconds <= 0.0);
+            let quiet = pulse.ready.is_empty() && !overdue && !pulse.dead_leases;
+            if quiet && self.floor.busy().1 == 0 && self.settled.iter().all(|idle| idle()) {
+                return Ok(());
+            }
+            if !quiet {
+                self.floor.wake.look();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// How many items are claimed here and not ended.
+    pub fn busy(&self) -> usize {
+        self.floor.busy().1
+    }
+
+    /// Stops claiming, lets what runs finish for at most `grace`, writes the ends, gives the rest back.
+    pub async fn stop(self, grace: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.floor.tracker.close();
+        if tokio::time::timeout(grace, self.floor.tracker.wait()).await.is_err() {
+            let stopped = self.floor.abandon();
+            tracing::warn!(handlers = stopped, "the grace period is over: what still runs is given back");
+        }
+        drop(self.desks);
+        let written = async {
+            while !self.settled.iter().all(|idle| idle()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        drop(tokio::time::timeout(Duration::from_secs(5), written).await);
+        self.loops.close();
+        self.registration.leave(&self.db).await;
+    }
+}

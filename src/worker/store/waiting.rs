@@ -1,0 +1,104 @@
+//! The SQL of items that wait: put back, promoted, taken out, swept.
+
+use crate::worker::Again;
+use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
+use uuid::Uuid;
+
+/// Puts items back: at once into `dispatch`, or into `scheduled` until their time.
+pub async fn put_back(tx: &mut PgConnection, again: &[Again]) -> sqlx::Result<()> {
+    if again.is_empty() {
+        return Ok(());
+    }
+    let lanes: Vec<i32> = again.iter().map(|a| a.lane).collect();
+    let ranks: Vec<i16> = again.iter().map(|a| a.rank).collect();
+    let items: Vec<Uuid> = again.iter().map(|a| a.item).collect();
+    let attempts: Vec<i16> = again.iter().map(|a| a.attempt).collect();
+    let delays: Vec<f64> = again.iter().map(|a| a.after.as_secs_f64()).collect();
+    sqlx::query!(
+        r#"
+        WITH again AS (
+            SELECT lane, rank, item, attempt, delay
+            FROM unnest($1::int[], $2::smallint[], $3::uuid[], $4::smallint[], $5::float8[])
+                AS a (lane, rank, item, attempt, delay)
+        ),
+        ready AS (
+            INSERT INTO dispatch (lane, rank, item, attempt)
+            SELECT lane, rank, item, attempt FROM again WHERE delay <= 0
+        )
+        INSERT INTO scheduled (run_at, lane, rank, item, attempt)
+        SELECT now() + make_interval(secs => delay), lane, rank, item, attempt FROM again WHERE delay > 0
+        "#,
+        &lanes,
+        &ranks,
+        &items,
+        &attempts,
+        &delays,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Moves items whose time has come to `dispatch`, at most `limit`; gives the lane and rank of each.
+pub async fn promote(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<(i32, i16)>> {
+    let rows = sqlx::query!(
+        r#"
+        WITH due AS MATERIALIZED (
+            SELECT run_at, item
+            FROM scheduled
+            WHERE run_at <= now()
+            ORDER BY run_at
+            LIMIT $1
+            FOR UPDATE SKIP LOCKED
+        ),
+        moved AS (
+            DELETE FROM scheduled AS s
+            USING due
+            WHERE s.run_at = due.run_at AND s.item = due.item
+            RETURNING s.run_at, s.lane, s.rank, s.item, s.attempt
+        )
+        INSERT INTO dispatch (lane, rank, item, attempt)
+        SELECT lane, rank, item, attempt FROM moved ORDER BY run_at
+        RETURNING lane, rank
+        "#,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.lane, row.rank)).collect())
+}
+
+/// Takes an item out of `scheduled`, if it waits there.
+pub async fn unschedule(tx: &mut PgConnection, item: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM scheduled WHERE item = $1", item).execute(tx).await?;
+    Ok(())
+}
+
+/// Deletes a bounded number of rows of lanes that are gone: nothing claims them any more. Gives how many.
+pub async fn sweep(tx: &mut PgConnection, limit: i64) -> sqlx::Result<u64> {
+    let ready = sqlx::query!(
+        r#"
+        DELETE FROM dispatch
+        WHERE (lane, rank, seq) IN (
+            SELECT lane, rank, seq FROM dispatch WHERE lane NOT IN (SELECT id FROM lanes) LIMIT $1
+        )
+        "#,
+        limit,
+    )
+    .execute(&mut *tx)
+    .await?;
+    let later = sqlx::query!(
+        r#"
+        DELETE FROM scheduled
+        WHERE (run_at, item) IN (
+            SELECT run_at, item FROM scheduled WHERE lane NOT IN (SELECT id FROM lanes) LIMIT $1
+        )
+        "#,
+        limit,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!("DELETE FROM leases WHERE lane NOT IN (SELECT id FROM lanes)").execute(tx).await?;
+    Ok(ready.rows_affected().max(later.rows_affected()))
+}

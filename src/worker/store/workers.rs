@@ -1,0 +1,108 @@
+//! The SQL of workers, and of the look that finds out whether there is anything to do.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What a look at the database says.
+#[derive(Debug)]
+pub struct Pulse {
+    /// The lanes, of those asked for, that have something to claim.
+    pub ready: Vec<i32>,
+    /// How many seconds until the next scheduled item is due; negative when it is overdue.
+    pub next_due: Option<f64>,
+    /// Whether a lease has outlived its holder.
+    pub dead_leases: bool,
+    /// The catalog's revision.
+    pub revision: i64,
+}
+
+/// Looks whether there is anything to do, in one statement that writes nothing.
+pub async fn pulse(db: impl PgExecutor<'_>, lanes: &[i32]) -> sqlx::Result<Pulse> {
+    sqlx::query_as!(
+        Pulse,
+        r#"
+        SELECT
+            ARRAY(
+                SELECT wanted.lane
+                FROM unnest($1::int[]) AS wanted (lane)
+                WHERE EXISTS (SELECT FROM dispatch WHERE dispatch.lane = wanted.lane)
+            ) AS "ready!",
+            (SELECT extract(epoch FROM min(run_at) - now())::float8 FROM scheduled) AS "next_due",
+            EXISTS (
+                SELECT
+                FROM leases
+                LEFT JOIN workers ON workers.id = leases.worker
+                WHERE coalesce(leases.expires_at, workers.heartbeat + workers.lease, '-infinity') < now()
+            ) AS "dead_leases!",
+            (SELECT revision FROM catalog) AS "revision!"
+        "#,
+        lanes,
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Adds a worker.
+pub async fn register(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    name: &str,
+    lease: Duration,
+    capacity: i32,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        INSERT INTO workers (id, name, lease, capacity)
+        VALUES ($1, $2, make_interval(secs => $3), $4)
+        "#,
+        id,
+        name,
+        lease.as_secs_f64(),
+        capacity,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Says that the worker lives: the database's time and how many other workers live too; `None` when it was
+/// given up, or its time was over.
+pub async fn renew(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<(DateTime<Utc>, i64)>> {
+    let row = sqlx::query!(
+        r#"
+        UPDATE workers
+        SET heartbeat = now()
+        WHERE id = $1 AND heartbeat > now() - lease
+        RETURNING
+            now() AS "now!",
+            (SELECT count(*) FROM workers AS other WHERE other.id <> $1 AND other.heartbeat > now() - other.lease) AS "others!"
+        "#,
+        id,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| (row.now, row.others)))
+}
+
+/// Removes a worker. Leases that it still holds are dead from now on.
+pub async fn deregister(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM workers WHERE id = $1", id).execute(db).await?;
+    Ok(())
+}
+
+/// Removes workers that are dead and hold nothing any more.
+pub async fn bury(tx: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        DELETE FROM workers AS w
+        WHERE w.heartbeat < now() - w.lease
+            AND NOT EXISTS (SELECT FROM leases AS l WHERE l.worker = w.id)
+        "#
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
