@@ -1,6 +1,8 @@
 //! What tests share.
 
+pub(crate) mod answer;
 pub(crate) mod app;
+pub(crate) mod gate;
 pub(crate) mod process;
 pub(crate) mod server;
 

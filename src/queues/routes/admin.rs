@@ -52,9 +52,10 @@ pub(super) async fn list(
     Authenticated(caller): Authenticated,
     State(queues): State<Queues>,
     Path(name): Path<String>,
-    Query(listing): Query<Listing>,
+    query: Result<Query<Listing>>,
 ) -> Result<Json<Page>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
+    let Query(listing) = query?;
     if let Some(status) = listing.status.as_deref()
         && !["PENDING", "INPROGRESS", "COMPLETE", "ERROR"].contains(&status)
     {
@@ -198,9 +199,10 @@ pub(super) async fn retry_many(
     Authenticated(caller): Authenticated,
     State(queues): State<Queues>,
     Path(name): Path<String>,
-    Query(Again { created_after, created_before, limit }): Query<Again>,
+    query: Result<Query<Again>>,
 ) -> Result<Json<Retried>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
+    let Query(Again { created_after, created_before, limit }) = query?;
     let limit = limit.unwrap_or(1000);
     if !(1..=10_000).contains(&limit) {
         return Err(Error::BadRequest("`limit` must lie between 1 and 10000".to_owned()));

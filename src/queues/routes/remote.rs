@@ -67,9 +67,10 @@ pub(super) async fn claim(
     Authenticated(caller): Authenticated,
     State(queues): State<Queues>,
     Path(name): Path<String>,
-    Query(Claiming { wait, max }): Query<Claiming>,
+    query: Result<Query<Claiming>>,
 ) -> Result<Json<Vec<Claimed>>> {
     let queue = queues.queue_for_worker(&name, &caller).await?;
+    let Query(Claiming { wait, max }) = query?;
     let wait = wait.map_or(Ok(Duration::ZERO), |text| humantime::parse_duration(text.trim()));
     let wait = wait.map_err(|_| Error::BadRequest("`wait` must be a duration such as 20s".to_owned()))?;
     let max = max.unwrap_or(1);
