@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 #![expect(clippy::print_stdout, reason = "what a command prints is its answer")]
 
+mod bench;
 mod database;
 mod demo;
 mod doctor;
@@ -35,6 +36,8 @@ enum Command {
     Worker,
     /// Bring the database to this version, or take the newest migration back
     Migrate(migrate::Args),
+    /// Measure how fast this is, each figure beside what plain SQL reaches in the same run
+    Bench(bench::Args),
     /// Sign a token with the configured or the development secret
     Token(token::Args),
     /// Push a message and print its id
@@ -88,6 +91,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve => serve::serve(Config::from_env()?).await,
         Command::Worker => serve::worker(Config::from_env()?).await,
         Command::Migrate(args) => migrate::run(Config::from_env()?, &args).await,
+        Command::Bench(args) => bench::run(Config::from_env()?, &args).await,
         Command::Token(args) => token::run(&Config::from_env()?, &args),
         Command::Push(args) => push::run(Config::from_env()?, &args).await,
         Command::Tail(args) => tail::run(Config::from_env()?, &args).await,
