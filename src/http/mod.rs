@@ -10,6 +10,7 @@ mod edge;
 mod json_text;
 mod request_id;
 mod shape;
+mod unread;
 
 pub mod address;
 pub mod body;

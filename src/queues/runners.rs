@@ -164,9 +164,13 @@ impl Runners {
 }
 
 /// Holds a message that SQL enqueued against the queue's schema.
-async fn hold_against(schema: &Arc<CompiledSchema>, message: &Loaded) -> Result<()> {
+pub(super) async fn hold_against(schema: &Arc<CompiledSchema>, message: &Loaded) -> Result<()> {
     let value = serde_json::from_str(message.request.get()).map_err(|_| {
-        Error::invalid("", "json", "cannot be read: a lone surrogate, or a number out of range")
+        Error::invalid(
+            "",
+            "json",
+            "cannot be read: a lone surrogate, a number out of range, or nested too deep",
+        )
     })?;
     schema.validate(value).await
 }

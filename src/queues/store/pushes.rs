@@ -114,8 +114,10 @@ async fn push_plain(
         WITH input AS MATERIALIZED (
             SELECT i.queue_id, i.id, i.request::json AS request, i.rank, i.delay
             FROM unnest($1::int[], $2::uuid[], $3::text[], $4::smallint[], $5::float8[])
-                AS i (queue_id, id, request, rank, delay)
+                WITH ORDINALITY AS i (queue_id, id, request, rank, delay, place)
             JOIN queues AS q ON q.id = i.queue_id
+            -- The join keeps no order, and the order of insertion is the order of the queue.
+            ORDER BY i.place
         ),
         stored AS (
             INSERT INTO messages (queue_id, rank, validated, id, request)
