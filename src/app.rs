@@ -6,9 +6,10 @@ use crate::db::Database;
 use crate::http::body::BodyLimits;
 use crate::http::health::Readiness;
 use crate::http::limits::InFlight;
+use crate::http::metrics::{self, OnScrape};
 use crate::http::outbound::{Outbound, Request};
 use crate::http::server::{ServerLimits, serve};
-use crate::http::{self, HttpState, metrics};
+use crate::http::{self, HttpState};
 use crate::queues;
 use crate::queues::access::Access;
 use crate::queues::catalog::Catalog;
@@ -16,6 +17,7 @@ use crate::queues::consumer::Messages;
 use crate::queues::javascript::services::{Directory, HttpAnswer, Settings};
 use crate::queues::javascript::{Pool, PoolOptions};
 use crate::queues::messaging::OfQueue;
+use crate::queues::metrics::Depths;
 use crate::queues::native::Handler;
 use crate::queues::push::Inbox;
 use crate::queues::routes::Queues;
@@ -124,7 +126,7 @@ impl App {
         let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY);
         let messages = Messages::new(db.clone(), Arc::clone(&catalog), Arc::clone(&runners), name);
         let settler = worker.add(Arc::new(messages));
-        let (inbox, inbox_loop) = Inbox::new(db.api.clone(), worker.wake());
+        let (inbox, inbox_loop) = Inbox::new(db.api.clone(), worker.wake(), Arc::clone(&catalog));
         tasks.spawn(inbox_loop);
         let access = Access { db: db.clone(), catalog, inbox, stopper: worker.stopper() };
         {
@@ -150,9 +152,14 @@ impl App {
         tasks.spawn(upkeep.run(stop.clone()));
         tasks.spawn(metrics::upkeep(stop.clone()));
 
+        let depths = Arc::new(Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy()));
         let state = HttpState {
             readiness: readiness.clone(),
             in_flight: InFlight::new(IN_FLIGHT.0, IN_FLIGHT.1, &["/queues/{queue}/claim"]),
+            on_scrape: OnScrape::new(move || {
+                let depths = Arc::clone(&depths);
+                Box::pin(async move { depths.measure().await })
+            }),
         };
         let features = queues::routes::routes()
             .with_state(queues)

@@ -76,12 +76,19 @@ impl Consumer for Messages {
     async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Outcome>]) -> sqlx::Result<Settled> {
         let mut finished = Vec::new();
         let mut failed = Vec::new();
+        let now = self.db.ids.now();
         for end in ended {
             let Some(outcome) = &end.outcome else { continue };
             // Of a queue that was deleted since, or is out of service here, the defaults do.
             let queue = self.catalog.by_id(end.claim.lane);
-            let options = queue.map_or_else(Options::default, |queue| queue.definition.options.clone());
-            match outcome::next(&outcome.end, end.claim.attempt, &options) {
+            let options = queue.as_ref().map_or_else(Options::default, |queue| queue.definition.options.clone());
+            let next = outcome::next(&outcome.end, end.claim.attempt, &options);
+            if let Some(queue) = queue {
+                // Counted before the commit, so once more in the rare case that it fails and is repeated.
+                let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
+                queue.series.attempt(&outcome.end, &next, took);
+            }
+            match next {
                 Next::Complete(result) => finished.push((&end.claim, outcome, Ok(result))),
                 Next::Error(error) => finished.push((&end.claim, outcome, Err(error))),
                 Next::Again { error, after } => failed.push((&end.claim, outcome, error, after)),

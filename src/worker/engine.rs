@@ -149,9 +149,10 @@ impl Running {
         }
     }
 
-    /// How many items are claimed here and not ended.
-    pub fn busy(&self) -> usize {
-        self.floor.busy().1
+    /// What tells how many items are claimed here and not ended.
+    pub fn busy(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+        let floor = Arc::clone(&self.floor);
+        move || floor.busy().1
     }
 
     /// Stops claiming, lets what runs finish for at most `grace`, writes the ends, gives the rest back.

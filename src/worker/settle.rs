@@ -18,6 +18,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// The most ends in one transaction.
 const BATCH: usize = 1000;
+/// The metric that counts ends that came after their lease was over.
+pub const LOST_CLAIMS: &str = "postrider_lost_claims_total";
 
 struct End<O> {
     ended: Ended<O>,
@@ -191,7 +193,7 @@ impl<C: Consumer> Loop<C> {
     ) -> sqlx::Result<Vec<i64>> {
         let consumer = Arc::clone(&self.consumer);
         let wake = Arc::clone(&self.wake);
-        let (alive, settled) = db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {
+        let (alive, settled, lost) = db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {
             Box::pin(async move {
                 let alive = store::fence(tx, &finished, &open).await?;
                 let ours: Vec<&Ended<C::Outcome>> = ended
@@ -200,16 +202,17 @@ impl<C: Consumer> Loop<C> {
                     .filter(|end| end.outcome.is_some() && alive.contains(&end.claim.lease))
                     .collect();
                 let lost = ended.iter().filter(|end| !alive.contains(&end.claim.lease)).count();
-                if lost > 0 {
-                    tracing::warn!(items = lost, "lost claims: these ends came too late and change nothing");
-                }
                 let settled =
                     if ours.is_empty() { Settled::default() } else { consumer.settle(tx, &ours).await? };
                 store::put_back(tx, &settled.again).await?;
-                Ok((alive, settled))
+                Ok((alive, settled, lost))
             })
         })
         .await?;
+        if lost > 0 {
+            tracing::warn!(items = lost, "lost claims: these ends came too late and change nothing");
+            metrics::counter!(LOST_CLAIMS).increment(lost as u64);
+        }
         for again in settled.again {
             if again.after.is_zero() {
                 wake.ready(again.lane, again.rank);

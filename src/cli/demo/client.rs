@@ -42,6 +42,22 @@ impl<'a> Ask<'a> {
     pub(super) fn post(role: &'a str, path: &'a str, body: Value) -> Self {
         Self { method: Method::POST, path, role, key: None, body: Some(body) }
     }
+
+    /// The curl line that sends it.
+    fn curl(&self) -> String {
+        let mut words = vec![format!("$ curl -H \"Authorization: Bearer ${}\"", self.role.to_uppercase())];
+        // What curl does by itself need not be said.
+        let implied = if self.body.is_some() { Method::POST } else { Method::GET };
+        if self.method != implied {
+            words.push(format!("-X {}", self.method));
+        }
+        words.extend(self.key.map(|key| format!("-H 'Idempotency-Key: {key}'")));
+        words.extend(
+            self.body.as_ref().map(|body| format!("--json '{}'", body.to_string().replace('\'', r"'\''"))),
+        );
+        words.push(format!("\"$URL{}\"", self.path));
+        words.join(" ")
+    }
 }
 
 impl Client {
@@ -58,7 +74,7 @@ impl Client {
 
     /// Sends a request, prints it and the answer, and gives the answer; its status must be `expected`.
     pub(super) async fn show(&self, expected: u16, ask: Ask<'_>) -> anyhow::Result<Value> {
-        let line = self.curl(&ask);
+        let line = ask.curl();
         println!("{}", self.paint("36", &line));
         let (status, answer) = self.send(ask).await?;
         let code = if status < 400 { "32" } else { "33" };
@@ -95,21 +111,6 @@ impl Client {
         }
         let response = request.send().await.context("the demo's server does not answer")?;
         Ok((response.status().as_u16(), response.text().await?))
-    }
-
-    fn curl(&self, ask: &Ask<'_>) -> String {
-        let mut words = vec![format!("$ curl -H \"Authorization: Bearer ${}\"", ask.role.to_uppercase())];
-        // What curl does by itself need not be said.
-        let implied = if ask.body.is_some() { Method::POST } else { Method::GET };
-        if ask.method != implied {
-            words.push(format!("-X {}", ask.method));
-        }
-        words.extend(ask.key.map(|key| format!("-H 'Idempotency-Key: {key}'")));
-        words.extend(
-            ask.body.as_ref().map(|body| format!("--json '{}'", body.to_string().replace('\'', r"'\''"))),
-        );
-        words.push(format!("\"$URL{}\"", ask.path));
-        words.join(" ")
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
