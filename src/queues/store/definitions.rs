@@ -106,8 +106,9 @@ pub async fn put(
     Ok(true)
 }
 
-/// Locks a definition to change a part of it.
+/// Locks a definition to change a part of it; the catalog first, as every change does.
 pub async fn lock(tx: &mut PgConnection, name: &str) -> sqlx::Result<Option<Box<RawValue>>> {
+    sqlx::query!("SELECT revision FROM catalog FOR UPDATE").fetch_one(&mut *tx).await?;
     let row = sqlx::query_scalar!(
         r#"SELECT definition AS "definition: Json<Box<RawValue>>" FROM queues WHERE name = $1 FOR UPDATE"#,
         name
