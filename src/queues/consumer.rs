@@ -81,7 +81,8 @@ impl Consumer for Messages {
             let Some(outcome) = &end.outcome else { continue };
             // Of a queue that was deleted since, or is out of service here, the defaults do.
             let queue = self.catalog.by_id(end.claim.lane);
-            let options = queue.as_ref().map_or_else(Options::default, |queue| queue.definition.options.clone());
+            let options =
+                queue.as_ref().map_or_else(Options::default, |queue| queue.definition.options.clone());
             let next = outcome::next(&outcome.end, end.claim.attempt, &options);
             if let Some(queue) = queue {
                 // Counted before the commit, so once more in the rare case that it fails and is repeated.
