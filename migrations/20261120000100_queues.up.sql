@@ -49,7 +49,7 @@ CREATE TABLE outcomes (
     queue_id    integer        NOT NULL,
     attempt     smallint       NOT NULL,
     id          uuid           NOT NULL,
-    lease       bigint         NOT NULL,
+    lease       uuid           NOT NULL,
     started_at  timestamptz    NOT NULL,
     finished_at timestamptz    NOT NULL DEFAULT now(),
     status      message_status NOT NULL,
@@ -81,7 +81,7 @@ CREATE TABLE attempts (
     queue_id    integer     NOT NULL,
     attempt     smallint    NOT NULL,
     id          uuid        NOT NULL,
-    lease       bigint      NOT NULL,
+    lease       uuid        NOT NULL,
     started_at  timestamptz NOT NULL,
     finished_at timestamptz NOT NULL DEFAULT now(),
     worker      text,
@@ -169,6 +169,9 @@ BEGIN
     END IF;
     IF priority IS NULL OR priority NOT BETWEEN -100 AND 100 THEN
         RAISE invalid_parameter_value USING MESSAGE = 'priority must lie between -100 and 100';
+    END IF;
+    IF NOT isfinite(due) THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'run_at must be a moment, and not infinity';
     END IF;
     SELECT q.id INTO lane_id FROM queues AS q WHERE q.name = queue;
     IF NOT FOUND THEN

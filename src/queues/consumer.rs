@@ -144,7 +144,7 @@ impl Consumer for Messages {
     }
 
     async fn lost(&self, tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Outcome>>> {
-        let unfinished: HashSet<(Uuid, i64)> = ends::unfinished(tx, &claims).await?.into_iter().collect();
+        let unfinished: HashSet<(Uuid, Uuid)> = ends::unfinished(tx, &claims).await?.into_iter().collect();
         Ok(claims
             .into_iter()
             .filter(|claim| unfinished.contains(&(claim.item, claim.lease)))

@@ -119,7 +119,7 @@ pub(super) trait Desk: Send + Sync {
     fn lanes(&self) -> Vec<Lane>;
     fn owns(&self, lane: i32) -> bool;
     /// Whether attempts of this lease run here, or their ends are not written yet.
-    fn knows(&self, lease: i64) -> bool;
+    fn knows(&self, lease: Uuid) -> bool;
     /// Starts what was claimed; room was reserved for it.
     fn start(self: Arc<Self>, floor: Arc<Floor>, claims: Vec<Claim>);
     fn reclaim<'a>(
@@ -170,7 +170,7 @@ impl<C: Consumer> Desk for DeskOf<C> {
         self.consumer.owns(lane)
     }
 
-    fn knows(&self, lease: i64) -> bool {
+    fn knows(&self, lease: Uuid) -> bool {
         self.settler.knows(lease)
     }
 

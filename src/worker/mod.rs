@@ -52,7 +52,7 @@ use uuid::Uuid;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The fence: an end counts only while this lease exists.
-    pub lease: i64,
+    pub lease: Uuid,
     /// The item's lane.
     pub lane: i32,
     /// The item's negated priority.

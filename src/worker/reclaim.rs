@@ -8,6 +8,7 @@ use crate::worker::wake::Wake;
 use sqlx::postgres::PgPool;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// The most leases in one transaction.
 const BATCH: i64 = 50;
@@ -24,8 +25,8 @@ pub(super) async fn reclaim(pool: &PgPool, desks: &[Arc<dyn Desk>], wake: &Wake)
         let (leases, written, again) = db::transaction::<_, sqlx::Error, _>(pool, move |tx| {
             Box::pin(async move {
                 let dead = store::lock_dead(tx, BATCH).await?;
-                let found = dead.iter().map(|dead| dead.claim.lease).collect::<HashSet<i64>>().len();
-                let mut ended: HashSet<i64> = HashSet::new();
+                let found = dead.iter().map(|dead| dead.claim.lease).collect::<HashSet<Uuid>>().len();
+                let mut ended: HashSet<Uuid> = HashSet::new();
                 let mut by_lane: HashMap<i32, Vec<Claim>> = HashMap::new();
                 for Dead { claim, lane_exists } in dead {
                     let ours = desks.iter().any(|desk| desk.owns(claim.lane));
@@ -46,7 +47,7 @@ pub(super) async fn reclaim(pool: &PgPool, desks: &[Arc<dyn Desk>], wake: &Wake)
                     again.extend(settled.again);
                 }
                 store::put_back(tx, &again).await?;
-                store::fence(tx, &ended.into_iter().collect::<Vec<i64>>(), &[]).await?;
+                store::fence(tx, &ended.into_iter().collect::<Vec<Uuid>>(), &[]).await?;
                 store::bury(tx).await?;
                 Ok((found, written, again))
             })

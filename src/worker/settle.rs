@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 /// The most ends in one transaction.
 const BATCH: usize = 1000;
@@ -27,7 +28,7 @@ struct End<O> {
 }
 
 /// Of each open lease, how many items' ends are not written yet.
-type Open = Arc<Mutex<HashMap<i64, usize>>>;
+type Open = Arc<Mutex<HashMap<Uuid, usize>>>;
 
 /// Where the ends of one consumer's attempts go.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl<O: Send + Sync + 'static> Settler<O> {
     }
 
     /// Whether the lease was opened here and has items whose ends are not written.
-    pub(super) fn knows(&self, lease: i64) -> bool {
+    pub(super) fn knows(&self, lease: Uuid) -> bool {
         self.open.lock().contains_key(&lease)
     }
 
@@ -130,12 +131,12 @@ impl<C: Consumer> Loop<C> {
     }
 
     /// Writes the ends, however long the database is away: until they are written, or their leases are gone.
-    async fn write(&self, mut ended: Vec<Arc<Ended<C::Outcome>>>) -> Vec<i64> {
-        let mut counts: HashMap<i64, usize> = HashMap::new();
+    async fn write(&self, mut ended: Vec<Arc<Ended<C::Outcome>>>) -> Vec<Uuid> {
+        let mut counts: HashMap<Uuid, usize> = HashMap::new();
         for end in &ended {
             *counts.entry(end.claim.lease).or_insert(0) += 1;
         }
-        let (finished, open): (Vec<i64>, Vec<i64>) = {
+        let (finished, open): (Vec<Uuid>, Vec<Uuid>) = {
             let open = self.open.lock();
             // A lease that was never opened here holds one item, claimed over HTTP.
             counts.keys().partition(|lease| open.get(lease).is_none_or(|left| *left <= counts[lease]))
@@ -188,9 +189,9 @@ impl<C: Consumer> Loop<C> {
     async fn flush(
         &self,
         ended: Vec<Arc<Ended<C::Outcome>>>,
-        finished: Vec<i64>,
-        open: Vec<i64>,
-    ) -> sqlx::Result<Vec<i64>> {
+        finished: Vec<Uuid>,
+        open: Vec<Uuid>,
+    ) -> sqlx::Result<Vec<Uuid>> {
         let consumer = Arc::clone(&self.consumer);
         let wake = Arc::clone(&self.wake);
         let (alive, settled, lost) = db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {

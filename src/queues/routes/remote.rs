@@ -285,7 +285,7 @@ pub(super) async fn fail(
 
 async fn settle(queues: &Queues, queue: &Queue, id: &str, lease: &str, end: End) -> Result<StatusCode> {
     let id = existing(queues, queue, id).await?;
-    let lease: i64 = lease.parse().map_err(|_| stale())?;
+    let lease: Uuid = lease.parse().map_err(|_| stale())?;
     let (claim, worker) =
         engine::outside(&queues.access.db.api, queue.id, id, lease).await?.ok_or_else(stale)?;
     let outcome = Some(Outcome { end, logs: None, worker });

@@ -120,13 +120,13 @@ pub async fn attempts(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx:
             attempt AS "attempt!", started_at AS "started_at!", finished_at AS "finished_at!", worker,
             error AS "error: Json<Box<RawValue>>", logs AS "logs: Json<Box<RawValue>>"
         FROM (
-            SELECT attempt, started_at, finished_at, worker, error, logs, lease
+            SELECT attempt, started_at, finished_at, worker, error, logs
             FROM attempts WHERE queue_id = $1 AND id = $2
             UNION ALL
-            SELECT attempt, started_at, finished_at, worker, error, logs, lease
+            SELECT attempt, started_at, finished_at, worker, error, logs
             FROM outcomes WHERE queue_id = $1 AND id = $2
         ) AS ended
-        ORDER BY lease
+        ORDER BY started_at, finished_at
         "#,
         queue_id,
         id,

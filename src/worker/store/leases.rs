@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 /// The fence. Ends the leases in `finished` and locks those in `open`; gives those that still existed.
-pub async fn fence(tx: &mut PgConnection, finished: &[i64], open: &[i64]) -> sqlx::Result<Vec<i64>> {
+pub async fn fence(tx: &mut PgConnection, finished: &[Uuid], open: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         r#"
         WITH finished AS (
@@ -76,12 +76,12 @@ pub async fn lock_dead(tx: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<De
 }
 
 /// The leases of a worker.
-pub async fn leases_of(db: impl PgExecutor<'_>, worker: Uuid) -> sqlx::Result<Vec<i64>> {
+pub async fn leases_of(db: impl PgExecutor<'_>, worker: Uuid) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!("SELECT id FROM leases WHERE worker = $1", worker).fetch_all(db).await
 }
 
 /// Ends these leases' time at once: the reclaim takes what is in them back.
-pub async fn expire(db: impl PgExecutor<'_>, leases: &[i64]) -> sqlx::Result<()> {
+pub async fn expire(db: impl PgExecutor<'_>, leases: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!(
         "UPDATE leases SET worker = NULL, expires_at = '-infinity', holder = NULL WHERE id = ANY ($1)",
         leases,
