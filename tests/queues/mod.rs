@@ -2,12 +2,18 @@
 
 mod batch;
 mod bodies;
+mod definitions;
 mod deletes;
+mod files;
 mod idempotency;
 mod listing;
 mod messages;
 mod order;
 mod remote;
+mod roles;
+mod schedule;
+mod schema;
+mod tokens;
 
 use crate::support::app::TestApp;
 use serde_json::json;
