@@ -2,7 +2,7 @@
 
 use super::Claim;
 use super::desk::{Desk, Floor};
-use super::lease::Registration;
+use super::lease::{Registered, Registration};
 use super::marks::Marks;
 use super::reclaim::reclaim;
 use super::store::{self, Pulse, Wanted};
@@ -31,6 +31,8 @@ pub(super) struct Claims {
     hungry: HashSet<i32>,
     /// Lanes whose last claim found less than it asked for, but did not look below the mark.
     unsure: HashSet<i32>,
+    /// Whether one of these only waits for the next sweep: it could run more at once.
+    awaits_sweep: bool,
     /// When the next scheduled item is due, as far as known.
     due: Option<Instant>,
     next_look: Instant,
@@ -54,6 +56,7 @@ impl Claims {
             marks: Marks::new(now),
             hungry: HashSet::new(),
             unsure: HashSet::new(),
+            awaits_sweep: false,
             due: None,
             next_look: now,
             pause: SHORTEST_LOOK,
@@ -88,7 +91,7 @@ impl Claims {
     /// One round: does what there is to do, and says whether there may be more.
     async fn round(&mut self) -> sqlx::Result<bool> {
         self.hear();
-        let Some(worker) = self.registration.current() else { return Ok(false) };
+        let Some(Registered { id, over }) = self.registration.current() else { return Ok(false) };
         let now = Instant::now();
         if now >= self.next_look {
             self.look().await?;
@@ -101,7 +104,7 @@ impl Claims {
         if wanted.is_empty() {
             return Ok(false);
         }
-        let taken = store::claim(&self.db.worker, worker, &wanted).await?;
+        let taken = store::claim(&self.db.worker, id, &wanted).await?;
         if sweep {
             let done = Instant::now();
             self.marks.swept(done, done - now);
@@ -124,7 +127,7 @@ impl Claims {
                 };
             }
         }
-        self.start(claims);
+        self.start(claims, &over);
         if !counts.is_empty() {
             self.pause = SHORTEST_LOOK;
         }
@@ -146,20 +149,27 @@ impl Claims {
     }
 
     /// What to ask for: of every lane that may have something, as much as can start now.
-    fn wanted(&self, sweep: bool) -> Vec<Wanted> {
+    fn wanted(&mut self, sweep: bool) -> Vec<Wanted> {
+        // Said before the room is counted: what comes free from here on rings the bell.
+        self.floor.wake.set_starving(true);
+        self.awaits_sweep = false;
         let (busy, total) = self.floor.busy();
         let mut left = self.registration.capacity.saturating_sub(total);
         let mut starving = false;
         let mut wanted = Vec::new();
         for lane in self.desks.iter().flat_map(|desk| desk.lanes()) {
-            let unsure = sweep && self.unsure.contains(&lane.id);
-            if !unsure && !self.hungry.contains(&lane.id) {
+            let hungry = self.hungry.contains(&lane.id);
+            if !hungry && !self.unsure.contains(&lane.id) {
                 continue;
             }
             let free = lane.concurrency.saturating_sub(busy.get(&lane.id).copied().unwrap_or(0));
             let room = free.min(LANE_BATCH).min(left);
             if room == 0 {
                 starving = true;
+                continue;
+            }
+            if !hungry && !sweep {
+                self.awaits_sweep = true;
                 continue;
             }
             left -= room;
@@ -170,7 +180,7 @@ impl Claims {
         wanted
     }
 
-    fn start(&self, claims: HashMap<i32, Vec<Claim>>) {
+    fn start(&self, claims: HashMap<i32, Vec<Claim>>, over: &CancellationToken) {
         let mut by_desk: Vec<Vec<Claim>> = self.desks.iter().map(|_| Vec::new()).collect();
         for (lane, claims) in claims {
             self.floor.reserve(&claims);
@@ -182,7 +192,7 @@ impl Claims {
         }
         for (desk, claims) in self.desks.iter().zip(by_desk) {
             if !claims.is_empty() {
-                Arc::clone(desk).start(Arc::clone(&self.floor), claims);
+                Arc::clone(desk).start(Arc::clone(&self.floor), over.clone(), claims);
             }
         }
     }
@@ -234,8 +244,12 @@ impl Claims {
         if let Some(due) = self.due {
             until = until.min(due);
         }
-        if !self.unsure.is_empty() {
+        if self.awaits_sweep {
             until = until.min(self.marks.next_sweep());
+        }
+        if self.registration.current().is_none() {
+            // The bell rings when there is a registration to claim under.
+            until = Instant::now() + LONGEST_LOOK;
         }
         drop(tokio::time::timeout_at(until.into(), self.floor.wake.rung()).await);
     }

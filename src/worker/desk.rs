@@ -11,6 +11,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -20,8 +21,16 @@ pub(super) struct Floor {
     pub(super) tracker: TaskTracker,
     pub(super) wake: Arc<Wake>,
     busy: Mutex<HashMap<i32, usize>>,
-    /// What runs; `None` once its attempt was stopped for good.
-    running: Mutex<HashMap<Uuid, Option<AbortHandle>>>,
+    running: Mutex<HashMap<Uuid, Attempt>>,
+}
+
+/// The newest attempt of an item in this process. An older one may still be on its way out: it was stopped
+/// when its lease was lost, but nothing stops a handler between two awaits.
+#[derive(Debug)]
+struct Attempt {
+    lease: i64,
+    /// `None` once it was stopped for good.
+    handle: Option<AbortHandle>,
 }
 
 impl Floor {
@@ -55,7 +64,7 @@ impl Floor {
 
     /// Stops the attempt of an item whose end nobody wants any more; says whether it ran here.
     pub(super) fn stop(&self, item: Uuid) -> bool {
-        let handle = self.running.lock().get_mut(&item).and_then(Option::take);
+        let handle = self.running.lock().get_mut(&item).and_then(|attempt| attempt.handle.take());
         if let Some(handle) = &handle {
             handle.abort();
         }
@@ -65,10 +74,18 @@ impl Floor {
     /// Stops every attempt and writes no end: their leases are lost, or about to be.
     pub(super) fn abandon(&self) -> usize {
         let running = self.running.lock();
-        for handle in running.values().flatten() {
+        for handle in running.values().filter_map(|attempt| attempt.handle.as_ref()) {
             handle.abort();
         }
         running.len()
+    }
+
+    /// Forgets the attempt that this claim began, if it is the newest of its item.
+    fn forget(&self, claim: &Claim) -> Option<Attempt> {
+        match self.running.lock().entry(claim.item) {
+            Entry::Occupied(attempt) if attempt.get().lease == claim.lease => Some(attempt.remove()),
+            _ => None,
+        }
     }
 }
 
@@ -78,13 +95,12 @@ struct Slot<O: Send + Sync + 'static> {
     settler: Settler<O>,
     claim: Option<Claim>,
     lane: i32,
-    item: Uuid,
 }
 
 impl<O: Send + Sync + 'static> Slot<O> {
     fn end(mut self, outcome: Option<O>) {
         if let Some(claim) = self.claim.take() {
-            self.floor.running.lock().remove(&self.item);
+            self.floor.forget(&claim);
             self.settler.end(Ended { claim, outcome });
         }
     }
@@ -95,7 +111,7 @@ impl<O: Send + Sync + 'static> Drop for Slot<O> {
         // Still there: the attempt was aborted. One that `stop` marked has ended, without an outcome. Any
         // other was abandoned: its lease stays for the reclaim to find.
         if let Some(claim) = self.claim.take()
-            && matches!(self.floor.running.lock().remove(&self.item), Some(None))
+            && matches!(self.floor.forget(&claim), Some(Attempt { handle: None, .. }))
         {
             self.settler.end(Ended { claim, outcome: None });
         }
@@ -108,8 +124,9 @@ pub(super) trait Desk: Send + Sync {
     fn refresh(&self, revision: i64) -> BoxFuture<'_, sqlx::Result<()>>;
     fn lanes(&self) -> Vec<Lane>;
     fn owns(&self, lane: i32) -> bool;
-    /// Starts what was claimed; room was reserved for it.
-    fn start(self: Arc<Self>, floor: Arc<Floor>, claims: Vec<Claim>);
+    /// Starts what was claimed; room was reserved for it. Once the registration that claimed it is `over`,
+    /// nothing more of it starts.
+    fn start(self: Arc<Self>, floor: Arc<Floor>, over: CancellationToken, claims: Vec<Claim>);
     fn reclaim<'a>(
         &'a self,
         tx: &'a mut PgConnection,
@@ -124,8 +141,7 @@ pub(super) struct DeskOf<C: Consumer> {
 }
 
 impl<C: Consumer> DeskOf<C> {
-    /// Loads the items, however long the database is away: the claims stay ours as long as the lease lives,
-    /// and after that loading finds nothing to run, since their ends would not count.
+    /// Loads the items, however long the database is away: the claims stay ours as long as the lease lives.
     async fn load(&self, claims: &[Claim]) -> Vec<Run<C::Outcome>> {
         let mut pause = Duration::from_millis(50);
         loop {
@@ -154,7 +170,7 @@ impl<C: Consumer> Desk for DeskOf<C> {
         self.consumer.owns(lane)
     }
 
-    fn start(self: Arc<Self>, floor: Arc<Floor>, claims: Vec<Claim>) {
+    fn start(self: Arc<Self>, floor: Arc<Floor>, over: CancellationToken, claims: Vec<Claim>) {
         self.settler.open(&claims);
         let tracker = floor.tracker.clone();
         tracker.spawn(async move {
@@ -162,19 +178,25 @@ impl<C: Consumer> Desk for DeskOf<C> {
                 .iter()
                 .map(|claim| {
                     let (floor, settler) = (Arc::clone(&floor), self.settler.clone());
-                    let (lane, item) = (claim.lane, claim.item);
-                    (item, Slot { floor, settler, claim: Some(claim.clone()), lane, item })
+                    (claim.item, Slot { floor, settler, claim: Some(claim.clone()), lane: claim.lane })
                 })
                 .collect();
-            for Run { claim, attempt } in self.load(&claims).await {
+            let Some(runs) = over.run_until_cancelled(self.load(&claims)).await else { return };
+            for Run { claim, attempt } in runs {
                 let Some(slot) = waiting.remove(&claim.item) else { continue };
-                // The lock is held over the spawn, so that an attempt that ends at once finds itself listed.
+                // The lock is held over the spawn, so that an attempt that ends at once finds itself listed,
+                // and that none slips past whoever stops them all.
                 let mut running = floor.running.lock();
+                if over.is_cancelled() {
+                    drop(running);
+                    return;
+                }
                 let handle = floor.tracker.spawn(async move {
                     let outcome = attempt.await;
                     slot.end(Some(outcome));
                 });
-                running.insert(claim.item, Some(handle.abort_handle()));
+                let (lease, handle) = (claim.lease, Some(handle.abort_handle()));
+                running.insert(claim.item, Attempt { lease, handle });
             }
             // What is left was deleted before it could run.
             for slot in waiting.into_values() {

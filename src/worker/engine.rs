@@ -64,10 +64,11 @@ impl Worker {
         let (db, floor, registration) = (self.db, self.floor, self.registration);
         let tasks = TaskTracker::new();
         let channel = wake::channel(&db.schema);
+        let (heart, leave) = (TaskTracker::new(), CancellationToken::new());
         {
-            let (db, floor, registration, stop) =
-                (db.clone(), floor.clone(), registration.clone(), stop.clone());
-            tasks.spawn(async move { registration.keep(&db, &floor, &stop).await });
+            let (db, floor, registration, leave) =
+                (db.clone(), floor.clone(), registration.clone(), leave.clone());
+            heart.spawn(async move { registration.keep(&db, &floor, &leave).await });
         }
         {
             let (db, floor, stop, channel) = (db.clone(), floor.clone(), stop.clone(), channel.clone());
@@ -83,6 +84,8 @@ impl Worker {
         let running = Running {
             stop: stop.clone(),
             tasks: tasks.clone(),
+            leave,
+            heart,
             loops: self.loops,
             floor: floor.clone(),
             registration: registration.clone(),
@@ -119,6 +122,9 @@ impl Stopper {
 pub struct Running {
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Ends the heartbeat, which outlives the other loops: what runs must stay ours until its end is written.
+    leave: CancellationToken,
+    heart: TaskTracker,
     loops: TaskTracker,
     floor: Arc<Floor>,
     registration: Arc<Registration>,
@@ -172,6 +178,9 @@ impl Running {
         };
         drop(tokio::time::timeout(Duration::from_secs(5), written).await);
         self.loops.close();
+        self.leave.cancel();
+        self.heart.close();
+        self.heart.wait().await;
         self.registration.leave(&self.db).await;
     }
 }
