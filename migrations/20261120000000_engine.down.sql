@@ -5,6 +5,7 @@ DROP FUNCTION uuid_v7(timestamptz);
 DROP TABLE catalog;
 DROP TABLE duties;
 DROP TABLE leases;
+DROP SEQUENCE lease_numbers;
 DROP TABLE workers;
 DROP TABLE scheduled;
 DROP TABLE dispatch;

@@ -67,8 +67,16 @@ COMMENT ON COLUMN workers.heartbeat IS 'When it last said that it lives.';
 COMMENT ON COLUMN workers.lease IS 'How long after a heartbeat it still counts as alive.';
 COMMENT ON COLUMN workers.capacity IS 'How many items it runs at once, over all lanes.';
 
+CREATE SEQUENCE lease_numbers;
+COMMENT ON SEQUENCE lease_numbers IS 'Tells leases of one millisecond apart.';
+
 CREATE TABLE leases (
-    id         bigint GENERATED ALWAYS AS IDENTITY,
+    -- A claim does not wait for the disk, so a crash of the server may set the sequence back: the number
+    -- alone would come back, and the end of an attempt from before the crash would count for another. The
+    -- milliseconds since 2020 before it make sure that it does not.
+    id         bigint      NOT NULL
+        DEFAULT ((date_part('epoch', clock_timestamp()) * 1000)::bigint - 1577836800000) << 22
+            | (nextval('lease_numbers') & 4194303),
     worker     uuid,
     expires_at timestamptz,
     claimed_at timestamptz NOT NULL DEFAULT now(),
@@ -86,7 +94,7 @@ CREATE TABLE leases (
     )
 );
 COMMENT ON TABLE leases IS 'One row a claimed batch of one lane. It is the fence: an outcome counts only while the lease that ran it still exists.';
-COMMENT ON COLUMN leases.id IS 'Never comes back, so a late outcome can never meet a newer claim.';
+COMMENT ON COLUMN leases.id IS 'Never comes back, not even after a crash, so a late outcome can never meet a newer claim. Grows with time.';
 COMMENT ON COLUMN leases.worker IS 'The process that runs the batch; the lease lives while its heartbeat does.';
 COMMENT ON COLUMN leases.expires_at IS 'For a claim over HTTP instead: lives until then, moved on by the remote worker''s heartbeats.';
 COMMENT ON COLUMN leases.claimed_at IS 'When the attempt began.';
