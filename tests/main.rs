@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod embedded;
+mod engine;
+mod faults;
+mod first_minute;
 mod house;
 mod javascript;
 mod javascript_hostile;
