@@ -1,4 +1,93 @@
-//! Postrider.
+//! Postrider: queues, job channels and a delivery hub on nothing but PostgreSQL.
+//!
+//! This page is the architecture: read it once, and every file has a place. What is here today are the engine
+//! and the queues; job channels and the hub are consumers of the same engine.
+//!
+//! # Bird's-eye view
+//!
+//! ```text
+//!   HTTP ──▶ queues::routes ──▶ queues::push ──┐ one statement, many messages
+//!                                              ▼
+//!            SQL: enqueue() ─────────▶  messages + dispatch | scheduled        (PostgreSQL)
+//!                                              │ claim: DELETE … RETURNING, one lease a batch
+//!   worker::claim ◀────────────────────────────┘
+//!        │ load, run: JavaScript child · HTTP · native Rust      (remote workers claim over HTTP)
+//!        ▼
+//!   worker::settle ──▶ outcomes | attempts + dispatch | scheduled, fenced by the lease
+//! ```
+//!
+//! Axum handlers write rows; a worker loop claims them, runs handlers and settles them. Messages and outcomes
+//! are only ever inserted: a message's status is what the view `queue_messages` says of it. The tables that
+//! change, `dispatch` and `leases`, hold only what is due and what runs, and stay small.
+//!
+//! # Code map
+//!
+//! | module | is |
+//! | --- | --- |
+//! | [`app`] | the composition root: the only file that knows every feature |
+//! | [`cli`] | one file a subcommand |
+//! | [`queues`] | push a message, have it handled, ask for its result |
+//! | [`reports`] | the rows of `sql/reports/*.sql` |
+//! | [`worker`] | claim, run, settle, reclaim: the engine; knows items only as claimable |
+//! | [`auth`] | token → caller → may this caller do that |
+//! | [`http`] | bodies, limits, health, OpenAPI, the guarded client; knows no feature |
+//! | [`db`] | pools, transactions, ids, migrations, the embedded server |
+//! | [`error`], [`config`] | problem documents; every setting |
+//!
+//! Who may import whom, held by `tests/house/architecture.rs`:
+//! `cli → app → {queues, reports} → {worker, auth, http} → {db, error, config}`. Features never import each
+//! other. From a route to its SQL it is two hops: `routes/` → `store/`.
+//!
+//! # The journey of a message
+//!
+//! 1. `POST /queues/{queue}/messages` ([`queues::routes`]): token, queue, role, body, schema, in this order.
+//! 2. [`queues::push`] stores it with those that came at the same time, in one statement; the answer follows
+//!    the commit. The claim loop's bell rings.
+//! 3. The claim loop takes due items of every lane that has room, in the order of priority and push: dispatch
+//!    rows go, one lease row comes.
+//! 4. The consumer ([`queues::consumer`]) loads the messages and makes each ready to run
+//!    ([`queues::runners`]). No transaction and no connection is held while handlers run.
+//! 5. Ends queue up at the settler, which writes many in one transaction, fenced by their leases. The last end
+//!    of a lease removes it.
+//! 6. A worker that dies leaves its lease behind. Once its heartbeat is older than its lease, any process puts
+//!    what had not ended back.
+//!
+//! # Invariants, and the tests that hold them
+//!
+//! 1. The schema refuses an impossible state: a result only if COMPLETE, an error only if ERROR, at most one
+//!    outcome a message (`tests/engine`).
+//! 2. Every end is fenced by the claim that made it; a lost claim is normal, logged, and changes nothing
+//!    (`tests/engine`, `tests/faults`).
+//! 3. No transaction and no connection is held while a handler runs ([`worker`]).
+//! 4. Time is the database's; ids carry it ([`db::Ids`]). Clippy bans `Utc::now`.
+//! 5. What is accepted is committed; what one step causes commits with it (`tests/faults`).
+//! 6. A handler's failure is data ([`queues::outcome`]), never an `Err`.
+//! 7. Secrets are `SecretString`, never in logs, errors or metrics (`tests/house/configuration.rs`).
+//! 8. Nothing holds state in a database session: a transaction-mode pooler can stand in between.
+//! 9. Every operation of the API needs a token and a role (`tests/house/authorization.rs`).
+//!
+//! # As a library
+//!
+//! ```no_run
+//! use postrider::app::{App, Parts};
+//! use postrider::config::Config;
+//! use postrider::queues::native::{Failure, Message};
+//!
+//! async fn resize(message: Message) -> Result<serde_json::Value, Failure> {
+//!     let width: u32 = message.json()?;
+//!     Ok(serde_json::json!({ "width": width / 2 }))
+//! }
+//!
+//! # async fn run() -> anyhow::Result<()> {
+//! let config = Config::from_env()?;
+//! let database = "postgres://localhost/app".parse()?;
+//! postrider::db::migrate::migrate(&database, &config.schema).await?;
+//! let server = App::new(config).handler("resize", resize).start(&database, Parts::Everything).await?;
+//! # server.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+
 pub mod app;
 pub mod auth;
 pub mod cli;
@@ -7,4 +96,5 @@ pub mod db;
 pub mod error;
 pub mod http;
 pub mod queues;
+pub mod reports;
 pub mod worker;

@@ -1,6 +1,7 @@
 //! Everything that users rely on, one file a capability. `cargo test` needs no server: it starts its own.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod commands;
 mod embedded;
 mod engine;
 mod faults;
@@ -11,4 +12,5 @@ mod javascript_hostile;
 mod javascript_pool;
 mod javascript_services;
 mod queues;
+mod reports;
 mod support;

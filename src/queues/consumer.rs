@@ -1,8 +1,9 @@
 //! The queues as the engine sees them: which lanes to claim, how a message runs, how its end is written.
 
 use super::catalog::{Catalog, Queue};
+use super::options::Options;
 use super::outcome::{self, End, Next, Outcome};
-use super::runners::Runners;
+use super::runners::{Runners, unrunnable};
 use super::store::ends::{self, Failure};
 use crate::db::Database;
 use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled};
@@ -37,8 +38,10 @@ impl Consumer for Messages {
     fn lanes(&self) -> Vec<Lane> {
         let mut lanes = Vec::new();
         self.catalog.each(|queue| {
-            if !queue.paused && self.runners.can_run(&queue.definition) {
-                lanes.push(Lane { id: queue.id, concurrency: queue.definition.options.concurrency.into() });
+            if !queue.paused
+                && let Some(concurrency) = self.runners.room(&queue.definition)
+            {
+                lanes.push(Lane { id: queue.id, concurrency });
             }
         });
         lanes
@@ -60,8 +63,11 @@ impl Consumer for Messages {
         for message in loaded {
             let Some(claim) = claims.remove(&message.id) else { continue };
             let queue = queues.entry(claim.lane).or_insert_with(|| self.catalog.by_id(claim.lane));
-            let Some(queue) = queue.clone() else { continue };
-            let attempt = Arc::clone(&self.runners).attempt(queue, &claim, message);
+            let attempt = match queue {
+                Some(queue) => Arc::clone(&self.runners).attempt(Arc::clone(queue), &claim, message),
+                // Deleted, or out of service here: the end is written like any other, so that nothing is lost.
+                None => Box::pin(async { unrunnable().into() }),
+            };
             runs.push(Run { claim, attempt });
         }
         Ok(runs)
@@ -70,11 +76,20 @@ impl Consumer for Messages {
     async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Outcome>]) -> sqlx::Result<Settled> {
         let mut finished = Vec::new();
         let mut failed = Vec::new();
+        let now = self.db.ids.now();
         for end in ended {
             let Some(outcome) = &end.outcome else { continue };
-            // A queue deleted since then: nobody can ask for the end any more.
-            let Some(queue) = self.catalog.by_id(end.claim.lane) else { continue };
-            match outcome::next(&outcome.end, end.claim.attempt, &queue.definition.options) {
+            // Of a queue that was deleted since, or is out of service here, the defaults do.
+            let queue = self.catalog.by_id(end.claim.lane);
+            let options =
+                queue.as_ref().map_or_else(Options::default, |queue| queue.definition.options.clone());
+            let next = outcome::next(&outcome.end, end.claim.attempt, &options);
+            if let Some(queue) = queue {
+                // Counted before the commit, so once more in the rare case that it fails and is repeated.
+                let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
+                queue.series.attempt(&outcome.end, &next, took);
+            }
+            match next {
                 Next::Complete(result) => finished.push((&end.claim, outcome, Ok(result))),
                 Next::Error(error) => finished.push((&end.claim, outcome, Err(error))),
                 Next::Again { error, after } => failed.push((&end.claim, outcome, error, after)),

@@ -1,4 +1,16 @@
 //! Push a message, have it handled, ask for its result.
+//!
+//! ```text
+//!                         ┌───────────── retry, reclaim, retry by hand ─────────────┐
+//!                         ▼                                                          │
+//!   push ──▶ PENDING (dispatch) ──claim──▶ INPROGRESS (a lease) ──settle──▶ COMPLETE | ERROR (an outcome)
+//!               ▲ promote                                              └──▶ PENDING (scheduled, an attempt)
+//!   push with a delay ──▶ PENDING (scheduled)
+//! ```
+//!
+//! A *queue* is a lane of the engine with a [`definition`]: who may use it ([`roles`]), what may be pushed
+//! ([`schema`]), what runs it ([`runners`]) and how ([`options`]). A *message* is a row that never changes; an
+//! *attempt* is one run of it; its *outcome* is the end of the last one ([`outcome`] decides).
 
 pub mod access;
 pub mod catalog;
@@ -8,6 +20,7 @@ pub mod files;
 pub mod install;
 pub mod javascript;
 pub mod messaging;
+pub mod metrics;
 pub mod name;
 pub mod native;
 pub mod options;

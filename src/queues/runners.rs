@@ -49,14 +49,18 @@ impl Runners {
         drop(self.messaging.set(messaging));
     }
 
-    /// Whether this process can run the queue's messages. Remote workers claim theirs themselves; a native
-    /// handler may be registered in another process.
-    pub fn can_run(&self, definition: &Definition) -> bool {
+    /// How many of the queue's messages this process can run at a time; `None` if it runs none. Remote
+    /// workers claim theirs themselves; a native handler may be registered in another process.
+    pub fn room(&self, definition: &Definition) -> Option<usize> {
+        let wanted = usize::from(definition.options.concurrency);
         match &definition.handler {
-            None | Some(Handler::Worker) => false,
-            Some(Handler::JavaScript { .. }) => self.javascript.is_some(),
-            Some(Handler::Http { .. }) => true,
-            Some(Handler::Native { name }) => self.native.contains_key(name),
+            None | Some(Handler::Worker) => None,
+            // One queue leaves half of the children to the others, whatever its handlers do.
+            Some(Handler::JavaScript { .. }) => {
+                self.javascript.as_ref().map(|pool| wanted.min(pool.max() / 2))
+            }
+            Some(Handler::Http { .. }) => Some(wanted),
+            Some(Handler::Native { name }) => self.native.contains_key(name).then_some(wanted),
         }
     }
 
@@ -160,9 +164,13 @@ impl Runners {
 }
 
 /// Holds a message that SQL enqueued against the queue's schema.
-async fn hold_against(schema: &Arc<CompiledSchema>, message: &Loaded) -> Result<()> {
+pub(super) async fn hold_against(schema: &Arc<CompiledSchema>, message: &Loaded) -> Result<()> {
     let value = serde_json::from_str(message.request.get()).map_err(|_| {
-        Error::invalid("", "json", "cannot be read: a lone surrogate, or a number out of range")
+        Error::invalid(
+            "",
+            "json",
+            "cannot be read: a lone surrogate, a number out of range, or nested too deep",
+        )
     })?;
     schema.validate(value).await
 }
@@ -178,6 +186,6 @@ pub(super) fn invalid(error: &Error) -> End {
 }
 
 /// The definition changed between the claim and now, to one that this process cannot run: another may.
-fn unrunnable() -> End {
+pub(super) fn unrunnable() -> End {
     End::Retry(error("NotStarted", "this process cannot run the queue's handler"), None)
 }

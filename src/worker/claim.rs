@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 const LANE_BATCH: usize = 500;
 /// The most items that are promoted at once.
 const PROMOTE_BATCH: i64 = 1000;
+/// For how long the answer to a claim that failed may still turn into a lease: the statement timeout.
+const LOST_CLAIM: Duration = Duration::from_secs(40);
 /// The pause between two looks at the database grows from the first to the last while nothing is found.
 const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 const LONGEST_LOOK: Duration = Duration::from_millis(1400);
@@ -38,6 +40,8 @@ pub(super) struct Claims {
     next_look: Instant,
     pause: Duration,
     revision: i64,
+    /// Until when there may be leases of ours that we do not know of, since the answer to a claim was lost.
+    suspicious_until: Option<Instant>,
 }
 
 impl Claims {
@@ -61,6 +65,7 @@ impl Claims {
             next_look: now,
             pause: SHORTEST_LOOK,
             revision: 0,
+            suspicious_until: None,
         }
     }
 
@@ -104,7 +109,9 @@ impl Claims {
         if wanted.is_empty() {
             return Ok(false);
         }
-        let taken = store::claim(&self.db.worker, id, &wanted).await?;
+        let taken = store::claim(&self.db.worker, id, &wanted).await.inspect_err(|_| {
+            self.suspicious_until = Some(Instant::now() + LOST_CLAIM);
+        })?;
         if sweep {
             let done = Instant::now();
             self.marks.swept(done, done - now);
@@ -212,6 +219,9 @@ impl Claims {
             self.next_look = Instant::now();
             return Ok(());
         }
+        if self.suspicious_until.is_some() {
+            self.give_back_unknown().await?;
+        }
         self.due =
             next_due.map(|seconds| Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default());
         self.unsure.extend(ready.iter().copied());
@@ -222,6 +232,26 @@ impl Claims {
         // A tenth of jitter, so that processes that started together do not look together.
         self.next_look = Instant::now() + self.pause.mul_f64(rand::random_range(0.9..=1.1));
         self.pause = self.pause.mul_f64(1.5).min(LONGEST_LOOK);
+        Ok(())
+    }
+
+    /// Gives back leases of ours that no attempt here belongs to: a claim was committed, its answer lost.
+    /// Claims are made by this loop alone, so none is on its way now.
+    async fn give_back_unknown(&mut self) -> sqlx::Result<()> {
+        if self.suspicious_until.is_some_and(|until| Instant::now() > until) {
+            self.suspicious_until = None;
+        }
+        let Some(worker) = self.registration.current() else { return Ok(()) };
+        let mut unknown = store::leases_of(&self.db.worker, worker.id).await?;
+        unknown.retain(|lease| !self.desks.iter().any(|desk| desk.knows(*lease)));
+        if !unknown.is_empty() {
+            tracing::warn!(
+                leases = unknown.len(),
+                "the answer to a claim was lost: giving back what it took"
+            );
+            store::expire(&self.db.worker, &unknown).await?;
+            reclaim(&self.db.worker, &self.desks, &self.floor.wake).await?;
+        }
         Ok(())
     }
 

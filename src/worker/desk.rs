@@ -124,6 +124,8 @@ pub(super) trait Desk: Send + Sync {
     fn refresh(&self, revision: i64) -> BoxFuture<'_, sqlx::Result<()>>;
     fn lanes(&self) -> Vec<Lane>;
     fn owns(&self, lane: i32) -> bool;
+    /// Whether attempts of this lease run here, or their ends are not written yet.
+    fn knows(&self, lease: i64) -> bool;
     /// Starts what was claimed; room was reserved for it. Once the registration that claimed it is `over`,
     /// nothing more of it starts.
     fn start(self: Arc<Self>, floor: Arc<Floor>, over: CancellationToken, claims: Vec<Claim>);
@@ -170,6 +172,10 @@ impl<C: Consumer> Desk for DeskOf<C> {
         self.consumer.owns(lane)
     }
 
+    fn knows(&self, lease: i64) -> bool {
+        self.settler.knows(lease)
+    }
+
     fn start(self: Arc<Self>, floor: Arc<Floor>, over: CancellationToken, claims: Vec<Claim>) {
         self.settler.open(&claims);
         let tracker = floor.tracker.clone();
@@ -181,6 +187,7 @@ impl<C: Consumer> Desk for DeskOf<C> {
                     (claim.item, Slot { floor, settler, claim: Some(claim.clone()), lane: claim.lane })
                 })
                 .collect();
+            // Over: the slots go without an end, and the leases stay for the reclaim to find.
             let Some(runs) = over.run_until_cancelled(self.load(&claims)).await else { return };
             for Run { claim, attempt } in runs {
                 let Some(slot) = waiting.remove(&claim.item) else { continue };

@@ -155,9 +155,10 @@ impl Running {
         }
     }
 
-    /// How many items are claimed here and not ended.
-    pub fn busy(&self) -> usize {
-        self.floor.busy().1
+    /// What tells how many items are claimed here and not ended.
+    pub fn busy(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+        let floor = Arc::clone(&self.floor);
+        move || floor.busy().1
     }
 
     /// Stops claiming, lets what runs finish for at most `grace`, writes the ends, gives the rest back.
@@ -167,6 +168,9 @@ impl Running {
         self.tasks.wait().await;
         self.floor.tracker.close();
         if tokio::time::timeout(grace, self.floor.tracker.wait()).await.is_err() {
+            if let Some(registered) = self.registration.current() {
+                registered.over.cancel();
+            }
             let stopped = self.floor.abandon();
             tracing::warn!(handlers = stopped, "the grace period is over: what still runs is given back");
         }

@@ -38,7 +38,7 @@ mod settle;
 mod wake;
 
 pub use engine::{Running, Stopper, Worker};
-pub use settle::{Settler, Stopping};
+pub use settle::{LOST_CLAIMS, Settler, Stopping};
 pub use wake::Wake;
 
 use chrono::{DateTime, Utc};

@@ -7,8 +7,10 @@ use super::wake::Wake;
 use super::{Claim, Consumer, Ended, Settled, store};
 use crate::db;
 use crate::error::is_transient;
+use parking_lot::Mutex;
 use sqlx::postgres::PgPool;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,23 +18,28 @@ use tokio::sync::{mpsc, oneshot};
 
 /// The most ends in one transaction.
 const BATCH: usize = 1000;
+/// The metric that counts ends that came after their lease was over.
+pub const LOST_CLAIMS: &str = "postrider_lost_claims_total";
 
-enum Event<O> {
-    /// A lease was taken with this many items.
-    Opened(i64, usize),
-    Ended(Ended<O>, Option<oneshot::Sender<bool>>),
+struct End<O> {
+    ended: Ended<O>,
+    reply: Option<oneshot::Sender<bool>>,
 }
+
+/// Of each open lease, how many items' ends are not written yet.
+type Open = Arc<Mutex<HashMap<i64, usize>>>;
 
 /// Where the ends of one consumer's attempts go.
 #[derive(Debug)]
 pub struct Settler<O> {
-    events: mpsc::UnboundedSender<Event<O>>,
+    ends: mpsc::UnboundedSender<End<O>>,
+    open: Open,
     pending: Arc<AtomicUsize>,
 }
 
 impl<O> Clone for Settler<O> {
     fn clone(&self) -> Self {
-        Self { events: self.events.clone(), pending: Arc::clone(&self.pending) }
+        Self { ends: self.ends.clone(), open: Arc::clone(&self.open), pending: Arc::clone(&self.pending) }
     }
 }
 
@@ -43,26 +50,28 @@ impl<O: Send + Sync + 'static> Settler<O> {
         pool: PgPool,
         wake: Arc<Wake>,
     ) -> (Self, impl Future<Output = ()> + Send) {
-        let (events, received) = mpsc::unbounded_channel();
-        let pending = Arc::new(AtomicUsize::new(0));
-        let settler = Self { events, pending: Arc::clone(&pending) };
-        (settler, Loop { consumer, pool, wake, open: HashMap::new(), pending }.run(received))
+        let (ends, received) = mpsc::unbounded_channel();
+        let (open, pending) = (Open::default(), Arc::new(AtomicUsize::new(0)));
+        let settler = Self { ends, open: Arc::clone(&open), pending: Arc::clone(&pending) };
+        (settler, Loop { consumer, pool, wake, open, pending }.run(received))
     }
 
     /// Notes how many items each lease holds, so that the last one's end can close it.
     pub(super) fn open(&self, claims: &[Claim]) {
-        let mut leases: HashMap<i64, usize> = HashMap::new();
+        let mut open = self.open.lock();
         for claim in claims {
-            *leases.entry(claim.lease).or_insert(0) += 1;
+            *open.entry(claim.lease).or_insert(0) += 1;
         }
-        for (lease, items) in leases {
-            self.send(Event::Opened(lease, items));
-        }
+    }
+
+    /// Whether the lease was opened here and has items whose ends are not written.
+    pub(super) fn knows(&self, lease: i64) -> bool {
+        self.open.lock().contains_key(&lease)
     }
 
     /// Writes an end, some time soon.
     pub(super) fn end(&self, ended: Ended<O>) {
-        self.send(Event::Ended(ended, None));
+        self.send(End { ended, reply: None });
     }
 
     /// Writes an end of a lease that holds one item, and says whether it counted: `false` when the lease did
@@ -72,7 +81,7 @@ impl<O: Send + Sync + 'static> Settler<O> {
     /// The server is stopping.
     pub async fn end_now(&self, ended: Ended<O>) -> Result<bool, Stopping> {
         let (reply, answer) = oneshot::channel();
-        self.send(Event::Ended(ended, Some(reply)));
+        self.send(End { ended, reply: Some(reply) });
         answer.await.map_err(|_| Stopping)
     }
 
@@ -81,12 +90,10 @@ impl<O: Send + Sync + 'static> Settler<O> {
         self.pending.load(Ordering::Acquire) == 0
     }
 
-    fn send(&self, event: Event<O>) {
-        if matches!(event, Event::Ended(..)) {
-            self.pending.fetch_add(1, Ordering::AcqRel);
-        }
+    fn send(&self, end: End<O>) {
+        self.pending.fetch_add(1, Ordering::AcqRel);
         // Nobody receives only once the loop was dropped, at the end of the process: the lease is reclaimed.
-        drop(self.events.send(event));
+        _ = self.ends.send(end);
     }
 }
 
@@ -99,49 +106,40 @@ struct Loop<C: Consumer> {
     consumer: Arc<C>,
     pool: PgPool,
     wake: Arc<Wake>,
-    /// Items of each open lease whose end is not written yet.
-    open: HashMap<i64, usize>,
+    open: Open,
     pending: Arc<AtomicUsize>,
 }
 
 impl<C: Consumer> Loop<C> {
-    async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event<C::Outcome>>) {
+    async fn run(self, mut ends: mpsc::UnboundedReceiver<End<C::Outcome>>) {
         let mut received = Vec::with_capacity(BATCH);
-        while events.recv_many(&mut received, BATCH).await > 0 {
-            let mut ended = Vec::with_capacity(received.len());
+        while ends.recv_many(&mut received, BATCH).await > 0 {
+            let count = received.len();
             let mut replies = Vec::new();
-            for event in received.drain(..) {
-                match event {
-                    Event::Opened(lease, items) => {
-                        self.open.insert(lease, items);
-                    }
-                    Event::Ended(end, reply) => {
-                        replies.extend(reply.map(|reply| (end.claim.lease, reply)));
-                        ended.push(Arc::new(end));
-                    }
-                }
+            let mut ended = Vec::with_capacity(count);
+            for End { ended: end, reply } in received.drain(..) {
+                replies.extend(reply.map(|reply| (end.claim.lease, reply)));
+                ended.push(Arc::new(end));
             }
-            let count = ended.len();
-            if count > 0 {
-                let alive = self.write(ended).await;
-                for (lease, reply) in replies {
-                    _ = reply.send(alive.contains(&lease));
-                }
-                self.pending.fetch_sub(count, Ordering::AcqRel);
+            let alive = self.write(ended).await;
+            for (lease, reply) in replies {
+                _ = reply.send(alive.contains(&lease));
             }
+            self.pending.fetch_sub(count, Ordering::AcqRel);
         }
     }
 
     /// Writes the ends, however long the database is away: until they are written, or their leases are gone.
-    async fn write(&mut self, mut ended: Vec<Arc<Ended<C::Outcome>>>) -> Vec<i64> {
+    async fn write(&self, mut ended: Vec<Arc<Ended<C::Outcome>>>) -> Vec<i64> {
         let mut counts: HashMap<i64, usize> = HashMap::new();
         for end in &ended {
             *counts.entry(end.claim.lease).or_insert(0) += 1;
         }
-        let (finished, open): (Vec<i64>, Vec<i64>) = counts.keys().partition(|lease| {
+        let (finished, open): (Vec<i64>, Vec<i64>) = {
+            let open = self.open.lock();
             // A lease that was never opened here holds one item, claimed over HTTP.
-            self.open.get(lease).is_none_or(|left| *left <= counts[lease])
-        });
+            counts.keys().partition(|lease| open.get(lease).is_none_or(|left| *left <= counts[lease]))
+        };
         let mut pause = Duration::from_millis(20);
         let alive = loop {
             match self.flush(ended.clone(), finished.clone(), open.clone()).await {
@@ -159,14 +157,16 @@ impl<C: Consumer> Loop<C> {
                 }
             }
         };
-        for (lease, count) in &counts {
-            if let Some(left) = self.open.get_mut(lease) {
-                *left -= (*count).min(*left);
-                if *left == 0 || !alive.contains(lease) {
-                    self.open.remove(lease);
+        let mut open = self.open.lock();
+        for (lease, count) in counts {
+            if let Entry::Occupied(mut left) = open.entry(lease) {
+                *left.get_mut() -= count.min(*left.get());
+                if *left.get() == 0 || !alive.contains(&lease) {
+                    left.remove();
                 }
             }
         }
+        drop(open);
         alive
     }
 
@@ -193,7 +193,7 @@ impl<C: Consumer> Loop<C> {
     ) -> sqlx::Result<Vec<i64>> {
         let consumer = Arc::clone(&self.consumer);
         let wake = Arc::clone(&self.wake);
-        let (alive, settled) = db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {
+        let (alive, settled, lost) = db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {
             Box::pin(async move {
                 let alive = store::fence(tx, &finished, &open).await?;
                 let ours: Vec<&Ended<C::Outcome>> = ended
@@ -202,16 +202,17 @@ impl<C: Consumer> Loop<C> {
                     .filter(|end| end.outcome.is_some() && alive.contains(&end.claim.lease))
                     .collect();
                 let lost = ended.iter().filter(|end| !alive.contains(&end.claim.lease)).count();
-                if lost > 0 {
-                    tracing::warn!(items = lost, "lost claims: these ends came too late and change nothing");
-                }
                 let settled =
                     if ours.is_empty() { Settled::default() } else { consumer.settle(tx, &ours).await? };
                 store::put_back(tx, &settled.again).await?;
-                Ok((alive, settled))
+                Ok((alive, settled, lost))
             })
         })
         .await?;
+        if lost > 0 {
+            tracing::warn!(items = lost, "lost claims: these ends came too late and change nothing");
+            metrics::counter!(LOST_CLAIMS).increment(lost as u64);
+        }
         for again in settled.again {
             if again.after.is_zero() {
                 wake.ready(again.lane, again.rank);

@@ -35,14 +35,14 @@ pub struct PoolOptions {
 }
 
 impl PoolOptions {
-    /// `program javascript-child`, two warm children, at most four a core and at least eight.
+    /// `program javascript-child`, two warm children, at most sixteen a core.
     pub fn new(program: impl Into<PathBuf>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             program: program.into(),
             args: vec!["javascript-child".into()],
             warm: 2,
-            max: (4 * cores).max(8),
+            max: (16 * cores).max(16),
         }
     }
 }
@@ -86,6 +86,11 @@ impl Pool {
         let mut keeper = JoinSet::new();
         keeper.spawn(keep(Arc::clone(&shared)));
         Self { shared, _keeper: keeper }
+    }
+
+    /// Children at most.
+    pub fn max(&self) -> usize {
+        self.shared.options.max
     }
 
     /// Runs one message. Returns at the latest 100 ms after its timeout, counted from the moment a child is

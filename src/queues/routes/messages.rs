@@ -113,9 +113,10 @@ pub(super) async fn get(
     Authenticated(caller): Authenticated,
     State(queues): State<Queues>,
     Path((name, id)): Path<(String, String)>,
-    Query(View { view }): Query<View>,
+    query: Result<Query<View>>,
 ) -> Result<Response> {
     let queue = queues.queue_for(&name, &caller).await?;
+    let Query(View { view }) = query?;
     let full = match view.as_deref() {
         None | Some("") => false,
         Some("full") => true,

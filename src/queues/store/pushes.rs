@@ -116,6 +116,8 @@ async fn push_plain(
             FROM unnest($1::int[], $2::uuid[], $3::text[], $4::smallint[], $5::float8[])
                 WITH ORDINALITY AS i (queue_id, id, request, rank, delay, place)
             JOIN queues AS q ON q.id = i.queue_id
+            -- The join keeps no order, and the order of insertion is the order of the queue.
+            ORDER BY i.place
         ),
         stored AS (
             INSERT INTO messages (queue_id, rank, validated, id, request)

@@ -1,6 +1,7 @@
 //! The SQL of the fence: leases that still exist, leases that outlived their holders.
 
 use crate::worker::Claim;
+use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
@@ -72,6 +73,22 @@ pub async fn lock_dead(tx: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<De
             lane_exists: row.lane_exists,
         })
         .collect())
+}
+
+/// The leases of a worker.
+pub async fn leases_of(db: impl PgExecutor<'_>, worker: Uuid) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar!("SELECT id FROM leases WHERE worker = $1", worker).fetch_all(db).await
+}
+
+/// Ends these leases' time at once: the reclaim takes what is in them back.
+pub async fn expire(db: impl PgExecutor<'_>, leases: &[i64]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE leases SET worker = NULL, expires_at = '-infinity', holder = NULL WHERE id = ANY ($1)",
+        leases,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Locks the lease that holds an item, so that its end waits for this transaction; says whether there is one.

@@ -1,4 +1,13 @@
-//! The document's own example, end to end.
+//! The queues over HTTP, one file a capability.
+
+mod batch;
+mod bodies;
+mod deletes;
+mod idempotency;
+mod listing;
+mod messages;
+mod order;
+mod remote;
 
 use crate::support::app::TestApp;
 use serde_json::json;

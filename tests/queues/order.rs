@@ -1,0 +1,131 @@
+//! The order of the checks: 401 before the body is looked at, then 404, 403, 413, 415, 400, 422.
+
+use crate::support::answer::refusal;
+use crate::support::app::TestApp;
+use axum::http::Method;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What is wrong with a request; each is caught by the check of its status.
+struct Wrong {
+    token: bool,
+    queue: bool,
+    role: bool,
+    large: bool,
+    kind: bool,
+    text: bool,
+    option: bool,
+    schema: bool,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_mistakes_the_first_in_the_order_is_told() {
+    let app = TestApp::with(&[("POSTRIDER_MAX_BODY", "1KiB")], |app| app).await;
+    app.define("q", json!({ "incoming": { "schema": { "type": "integer" } } })).await;
+    let expected = [401, 404, 403, 413, 415, 400, 400, 422, 201];
+    for (mended, status) in expected.into_iter().enumerate() {
+        // The first mistakes are mended one by one; all those behind stay.
+        let wrong = |place: usize| place >= mended;
+        let wrong = Wrong {
+            token: wrong(0),
+            queue: wrong(1),
+            role: wrong(2),
+            large: wrong(3),
+            kind: wrong(4),
+            text: wrong(5),
+            option: wrong(6),
+            schema: wrong(7),
+        };
+        for batch in [false, true] {
+            let response = send(&app, &wrong, batch).await;
+            match status {
+                201 => assert_eq!(response.status(), 201),
+                // In a batch the schema's verdict is per message, unless all or none are to be stored.
+                _ => drop(refusal(response, status).await),
+            }
+        }
+    }
+    app.stop().await;
+}
+
+async fn send(app: &TestApp, wrong: &Wrong, batch: bool) -> reqwest::Response {
+    let queue = if wrong.queue { "nowhere" } else { "q" };
+    let path = if batch { "messages:batch?atomic=true&" } else { "messages?" };
+    let option = if wrong.option { "delay=soon" } else { "" };
+    let path = format!("/queues/{queue}/{path}{option}");
+    let request = match (wrong.token, wrong.role) {
+        (true, _) => app.anonymous(Method::POST, &path).bearer_auth("no.token.here"),
+        (false, true) => app.request_as(&["other_writer"], Method::POST, &path),
+        (false, false) => app.request_as(&["q_writer"], Method::POST, &path),
+    };
+    let request = request.header("content-type", if wrong.kind { "text/plain" } else { "application/json" });
+    let message = if wrong.schema { "\"five\"" } else { "5" };
+    let text = if batch { format!("[{message}]") } else { message.to_owned() };
+    let text = if wrong.text { format!("{{{text}") } else { text };
+    let text = if wrong.large { text + &" ".repeat(2000) } else { text };
+    request.body(text).send().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_asks_for_the_token_then_the_queue_then_the_role() {
+    let app = TestApp::start().await;
+    app.define("q", json!({ "handler": { "kind": "worker" } })).await;
+    let id = app.push("q", &json!(1)).await;
+    let routes = [
+        (Method::POST, "/messages".to_owned()),
+        (Method::GET, "/messages?limit=none".to_owned()),
+        (Method::POST, "/messages:batch".to_owned()),
+        (Method::POST, "/messages:retry?limit=none".to_owned()),
+        (Method::GET, format!("/messages/{id}?view=other")),
+        (Method::GET, "/messages/malformed".to_owned()),
+        (Method::DELETE, format!("/messages/{id}")),
+        (Method::GET, String::new()),
+        (Method::DELETE, String::new()),
+        (Method::PUT, "/handler".to_owned()),
+        (Method::POST, "/pause".to_owned()),
+        (Method::POST, "/resume".to_owned()),
+        (Method::POST, format!("/messages/{id}/retry")),
+        (Method::POST, "/claim?max=none".to_owned()),
+        (Method::POST, format!("/messages/{id}/heartbeat")),
+        (Method::POST, format!("/messages/{id}/complete")),
+        (Method::POST, format!("/messages/{id}/fail")),
+    ];
+    for (method, rest) in routes {
+        let here = format!("/queues/q{rest}");
+        let nowhere = format!("/queues/nowhere{rest}");
+        for path in [&here, &nowhere] {
+            refusal(app.anonymous(method.clone(), path).body("{").send().await.unwrap(), 401).await;
+        }
+        let stranger = |path| app.request_as(&["stranger"], method.clone(), path).body("{").send();
+        refusal(stranger(&nowhere).await.unwrap(), 404).await;
+        refusal(stranger(&here).await.unwrap(), 403).await;
+    }
+    // A definition is put where nothing is yet, so that only the token and the role come before the body.
+    refusal(app.anonymous(Method::PUT, "/queues/new").body("{").send().await.unwrap(), 401).await;
+    let stranger = app.request_as(&["queue_writer"], Method::PUT, "/queues/new").body("{");
+    refusal(stranger.send().await.unwrap(), 403).await;
+    refusal(app.request(Method::PUT, "/queues/new").body("{").send().await.unwrap(), 415).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_body_of_a_request_that_may_not_be_made_is_not_waited_for() {
+    let app = TestApp::start().await;
+    app.define("q", json!({})).await;
+    let stranger = app.token(&["stranger"]);
+    for (queue, token, status) in
+        [("q", "none", "401"), ("nowhere", &*stranger, "404"), ("q", &*stranger, "403")]
+    {
+        let mut stream = TcpStream::connect(app.server.address().unwrap()).await.unwrap();
+        let head = format!(
+            "POST /queues/{queue}/messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+             authorization: Bearer {token}\r\ncontent-length: 1000\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"));
+    }
+    app.stop().await;
+}
