@@ -26,8 +26,8 @@ use uuid::Uuid;
 pub(crate) type Handled = BoxFuture<'static, Result<Value, Failure>>;
 
 /// The definition of a queue whose handler is the native one called `work`.
-pub(crate) fn work(options: Value) -> Value {
-    json!({ "handler": { "kind": "native", "name": "work" }, "options": options })
+pub(crate) fn work(options: impl Into<Value>) -> Value {
+    json!({ "handler": { "kind": "native", "name": "work" }, "options": options.into() })
 }
 
 /// One attempt that a handler has begun.

@@ -37,7 +37,7 @@ async fn a_database_that_goes_and_comes_back_costs_nothing_that_was_acknowledged
     });
     app.define("q", definition).await;
     let sample = app.push("q", &json!("sample")).await;
-    let load = Load::start(app.request(Method::POST, "/queues/q/messages"));
+    let load = Load::start(&app.request(Method::POST, "/queues/q/messages"));
     for how in [Stop::Immediate, Stop::Fast] {
         let before = load.acknowledged();
         eventually("pushes go on", async || load.acknowledged() > before + 200).await;

@@ -17,7 +17,7 @@ const LEASE: (&str, &str) = ("POSTRIDER_LEASE", "2s");
 /// Puts a server under load until messages run that cannot end, and kills it; gives what was acknowledged.
 async fn killed_under_load(serve: Serve, endpoint: &Endpoint) -> Vec<String> {
     serve.define("q", &posts_to(&endpoint.url)).await;
-    let load = Load::start(serve.request(Method::POST, "/queues/q/messages"));
+    let load = Load::start(&serve.request(Method::POST, "/queues/q/messages"));
     eventually("many were pushed and run", async || load.acknowledged() > 500 && endpoint.runs().len() > 200)
         .await;
     endpoint.hold();

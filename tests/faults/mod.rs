@@ -70,7 +70,7 @@ struct Pushed {
 
 impl Load {
     /// Pushes with `request` from eight clients.
-    fn start(request: reqwest::RequestBuilder) -> Self {
+    fn start(request: &reqwest::RequestBuilder) -> Self {
         let (inside, stop) = (Arc::<Pushed>::default(), CancellationToken::new());
         let mut clients = JoinSet::new();
         for _ in 0..8 {

@@ -55,7 +55,7 @@ impl Serve {
             assert!(ended.is_none(), "{ended:?}: {:#?}", serve.log());
             let said = serve.said();
             let url = said.iter().find_map(|line| line.strip_prefix("Postrider serves ")?.split(' ').next());
-            serve.url = url.unwrap_or_default().to_owned();
+            url.unwrap_or_default().clone_into(&mut serve.url);
             url.is_some()
         })
         .await;
