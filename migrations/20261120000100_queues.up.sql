@@ -160,7 +160,6 @@ CREATE FUNCTION enqueue(
     idempotency_key text        DEFAULT NULL
 ) RETURNS uuid
 LANGUAGE plpgsql
-SET search_path FROM CURRENT
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -176,8 +175,12 @@ BEGIN
     IF priority IS NULL OR priority NOT BETWEEN -100 AND 100 THEN
         RAISE invalid_parameter_value USING MESSAGE = 'priority must lie between -100 and 100';
     END IF;
-    IF NOT isfinite(due) THEN
-        RAISE invalid_parameter_value USING MESSAGE = 'run_at must be a moment, and not infinity';
+    IF delay IS NOT NULL AND run_at IS NOT NULL THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'give delay or run_at, not both';
+    END IF;
+    -- As over HTTP. The engine reckons with these times, and there is no reckoning with infinity.
+    IF NOT isfinite(due) OR due > now() + interval '3660 days' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'a message can wait for ten years at most';
     END IF;
     SELECT q.id INTO lane_id FROM queues AS q WHERE q.name = queue;
     IF NOT FOUND THEN
@@ -203,5 +206,13 @@ BEGIN
         INSERT INTO scheduled (run_at, lane, rank, item) VALUES (due, lane_id, -priority, message);
     END IF;
     RETURN message;
+END $$;
+-- Whatever the caller's search path is. Without pg_temp at its end a temporary table named messages would be
+-- found first.
+DO $$
+BEGIN
+    EXECUTE format(
+        'ALTER FUNCTION enqueue(text, json, interval, timestamptz, integer, text) SET search_path = %I, pg_temp',
+        current_schema());
 END $$;
 COMMENT ON FUNCTION enqueue(text, json, interval, timestamptz, integer, text) IS 'Pushes a message in the caller''s own transaction: it exists when, and only when, that commits. The queue''s schema is held against it before it runs.';

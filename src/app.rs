@@ -111,7 +111,9 @@ impl App {
         let config = self.config;
         let db = Database::new(database, &config.schema);
         db.check().await?;
-        retention::make_ahead(&db.worker).await.context("cannot make partitions")?;
+        if let Err(error) = retention::make_ahead(&db.worker).await {
+            tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
+        }
 
         let outbound = Outbound::new(config.allow_networks.clone())?;
         let verifier =

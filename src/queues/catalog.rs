@@ -39,6 +39,8 @@ pub struct Queue {
 #[derive(Debug, Default)]
 struct Snapshot {
     revision: i64,
+    /// Whether a definition could not be used.
+    incomplete: bool,
     by_name: HashMap<String, Arc<Queue>>,
     by_id: HashMap<i32, Arc<Queue>>,
 }
@@ -71,6 +73,11 @@ impl Catalog {
         self.current.load().revision
     }
 
+    /// Whether every definition there is could be used.
+    pub fn is_complete(&self) -> bool {
+        !self.current.load().incomplete
+    }
+
     /// All queues, by name.
     pub fn all(&self) -> Vec<Arc<Queue>> {
         let mut all: Vec<_> = self.current.load().by_name.values().cloned().collect();
@@ -92,7 +99,7 @@ impl Catalog {
         // One at a time: the others find it done.
         let _one = self.refreshing.lock().await;
         let former = self.current.load_full();
-        if former.revision >= revision {
+        if former.revision >= revision && !former.incomplete {
             return Ok(());
         }
         let (revision, rows) = definitions::all(db).await?;
@@ -101,10 +108,20 @@ impl Catalog {
             let kept = former.by_id.get(&row.id).filter(|queue| queue.version == row.version).cloned();
             let queue = match kept {
                 Some(queue) => queue,
-                None => match compile(row).await {
-                    Some(queue) => Arc::new(queue),
-                    None => continue,
-                },
+                None => {
+                    let (id, paused) = (row.id, row.paused);
+                    match compile(row).await {
+                        Some(queue) => Arc::new(queue),
+                        None => {
+                            next.incomplete = true;
+                            // Better the former definition than no queue.
+                            match former.by_id.get(&id).filter(|queue| queue.paused == paused) {
+                                Some(queue) => Arc::clone(queue),
+                                None => continue,
+                            }
+                        }
+                    }
+                }
             };
             next.by_name.insert(queue.name.clone(), Arc::clone(&queue));
             next.by_id.insert(queue.id, queue);

@@ -5,7 +5,7 @@ use super::options::Options;
 use super::outcome::{self, End, Next, Outcome};
 use super::runners::{Runners, unrunnable};
 use super::store::ends::{self, Failure};
-use crate::db::Database;
+use crate::db::{Database, bounded};
 use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled};
 use sqlx::postgres::PgConnection;
 use std::collections::{HashMap, HashSet};
@@ -51,8 +51,14 @@ impl Consumer for Messages {
         self.catalog.has(lane)
     }
 
+    fn all(&self) -> Vec<i32> {
+        let mut all = Vec::new();
+        self.catalog.each(|queue| all.push(queue.id));
+        all
+    }
+
     async fn load(&self, claims: Vec<Claim>) -> sqlx::Result<Vec<Run<Outcome>>> {
-        let (revision, loaded) = ends::load(&self.db.worker, &claims).await?;
+        let (revision, loaded) = bounded(ends::load(&self.db.worker, &claims)).await?;
         // A message claimed after a change runs under what the change says.
         if revision > self.catalog.revision() {
             self.catalog.refresh(&self.db.worker, revision).await?;
@@ -123,11 +129,11 @@ impl Consumer for Messages {
             settled.again = failed
                 .iter()
                 .filter(|(claim, ..)| noted.contains(&claim.item))
-                .map(|(claim, _, _, after)| Again {
+                .map(|(claim, outcome, _, after)| Again {
                     lane: claim.lane,
                     rank: claim.rank,
                     item: claim.item,
-                    attempt: claim.attempt,
+                    attempt: claim.attempt - i16::from(matches!(outcome.end, End::NotStarted(_))),
                     after: *after,
                 })
                 .collect();
@@ -141,6 +147,10 @@ impl Consumer for Messages {
             _ => "it cannot be written".to_owned(),
         };
         End::Fail(outcome::error("UnstorableResult", &format!("the database refuses this end: {why}"))).into()
+    }
+
+    fn panicked(&self, message: &str) -> Outcome {
+        End::Reject(outcome::error("Panic", message)).into()
     }
 
     async fn lost(&self, tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Outcome>>> {

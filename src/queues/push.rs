@@ -5,6 +5,7 @@
 
 use super::catalog::Catalog;
 use super::store::pushes::{self, Push, Stored};
+use crate::db::bounded;
 use crate::error::{Error, Result, is_transient};
 use crate::worker::Wake;
 use sqlx::postgres::PgPool;
@@ -29,17 +30,23 @@ struct Request {
 #[derive(Debug, Clone)]
 pub struct Inbox {
     requests: mpsc::Sender<Request>,
+    /// Pushes with idempotency keys go apart: one may have to wait for a foreign transaction that holds its key.
+    keyed: mpsc::Sender<Request>,
 }
 
 impl Inbox {
-    /// An inbox and the loop behind it, which ends when the last clone is gone.
+    /// An inbox and the loops behind it, which end when the last clone is gone.
     pub fn new(
         pool: PgPool,
         wake: Arc<Wake>,
         catalog: Arc<Catalog>,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (requests, received) = mpsc::channel(WAITING);
-        (Self { requests }, Loop { pool, wake, catalog }.run(received))
+        let (keyed, received_keyed) = mpsc::channel(WAITING);
+        let plain = Loop { pool: pool.clone(), wake: Arc::clone(&wake), catalog: Arc::clone(&catalog) };
+        let loops =
+            futures::future::join(plain.run(received), Loop { pool, wake, catalog }.run(received_keyed));
+        (Self { requests, keyed }, async move { _ = loops.await })
     }
 
     /// Stores messages in one transaction and gives the ids of those that were stored: all but those whose
@@ -52,7 +59,8 @@ impl Inbox {
         let (reply, answer) = oneshot::channel();
         let busy =
             || Error::Unavailable("too many messages are on their way in".to_owned(), Duration::from_secs(1));
-        self.requests.try_send(Request { pushes, reply }).map_err(|_| busy())?;
+        let inbox = if pushes.iter().any(|push| push.key.is_some()) { &self.keyed } else { &self.requests };
+        inbox.try_send(Request { pushes, reply }).map_err(|_| busy())?;
         answer
             .await
             .map_err(|_| Error::Unavailable("the server is stopping".to_owned(), Duration::from_secs(1)))?
@@ -151,7 +159,7 @@ struct News {
 async fn write(pool: &PgPool, pushes: &[&Push]) -> sqlx::Result<Stored> {
     let mut tries = 0;
     loop {
-        match pushes::push(pool, pushes).await {
+        match bounded(pushes::push(pool, pushes)).await {
             Err(sqlx::Error::Database(error))
                 if tries < 3 && matches!(error.code().as_deref(), Some("40001" | "40P01")) =>
             {

@@ -3,11 +3,13 @@
 use super::settle::Settler;
 use super::wake::Wake;
 use super::{Claim, Consumer, Ended, Lane, Run, Settled};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt as _};
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnection;
+use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -113,13 +115,22 @@ impl<O: Send + Sync + 'static> Drop for Slot<O> {
     }
 }
 
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it panicked")
+}
+
 /// One consumer as the engine sees it, whatever its outcome is.
 pub(super) trait Desk: Send + Sync {
     fn refresh(&self, revision: i64) -> BoxFuture<'_, sqlx::Result<()>>;
     fn lanes(&self) -> Vec<Lane>;
     fn owns(&self, lane: i32) -> bool;
+    fn all(&self) -> Vec<i32>;
     /// Whether attempts of this lease run here, or their ends are not written yet.
     fn knows(&self, lease: Uuid) -> bool;
+    /// How many ends are not written yet.
+    fn unwritten(&self) -> usize;
     /// Starts what was claimed; room was reserved for it.
     fn start(self: Arc<Self>, floor: Arc<Floor>, claims: Vec<Claim>);
     fn reclaim<'a>(
@@ -170,8 +181,16 @@ impl<C: Consumer> Desk for DeskOf<C> {
         self.consumer.owns(lane)
     }
 
+    fn all(&self) -> Vec<i32> {
+        self.consumer.all()
+    }
+
     fn knows(&self, lease: Uuid) -> bool {
         self.settler.knows(lease)
+    }
+
+    fn unwritten(&self) -> usize {
+        self.settler.unwritten()
     }
 
     fn start(self: Arc<Self>, floor: Arc<Floor>, claims: Vec<Claim>) {
@@ -192,9 +211,10 @@ impl<C: Consumer> Desk for DeskOf<C> {
                 let Some(slot) = waiting.remove(&claim.item) else { continue };
                 // The lock is held over the spawn, so that an attempt that ends at once finds itself listed.
                 let mut running = floor.running.lock();
+                let consumer = Arc::clone(&self.consumer);
                 let handle = floor.tracker.spawn(async move {
-                    let outcome = attempt.await;
-                    slot.end(Some(outcome));
+                    let ended = AssertUnwindSafe(attempt).catch_unwind().await;
+                    slot.end(Some(ended.unwrap_or_else(|panic| consumer.panicked(words(&*panic)))));
                 });
                 running.insert(claim.item, Some(handle.abort_handle()));
             }

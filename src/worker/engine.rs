@@ -3,6 +3,7 @@
 use super::claim::Claims;
 use super::desk::{Desk, DeskOf, Floor};
 use super::lease::Registration;
+use super::marks::START;
 use super::settle::Settler;
 use super::{Consumer, Wake, store, wake};
 use crate::db::Database;
@@ -60,14 +61,15 @@ impl Worker {
     /// Starts the loops. `beat` is called after every round of the claim loop, so that a loop that hangs is
     /// seen.
     pub fn start(self, beat: impl Fn() + Send + Sync + 'static) -> Running {
-        let stop = CancellationToken::new();
+        let (stop, silent) = (CancellationToken::new(), CancellationToken::new());
         let (db, floor, registration) = (self.db, self.floor, self.registration);
         let tasks = TaskTracker::new();
         let channel = wake::channel(&db.schema);
         {
-            let (db, floor, registration, stop) =
-                (db.clone(), floor.clone(), registration.clone(), stop.clone());
-            tasks.spawn(async move { registration.keep(&db, &floor, &stop).await });
+            // Not among the tasks that stop first: while attempts finish, this process still lives.
+            let (db, floor, registration, silent) =
+                (db.clone(), floor.clone(), registration.clone(), silent.clone());
+            self.loops.spawn(async move { registration.keep(&db, &floor, &silent).await });
         }
         {
             let (db, floor, stop, channel) = (db.clone(), floor.clone(), stop.clone(), channel.clone());
@@ -82,6 +84,7 @@ impl Worker {
         }
         let running = Running {
             stop: stop.clone(),
+            silent,
             tasks: tasks.clone(),
             loops: self.loops,
             floor: floor.clone(),
@@ -118,6 +121,8 @@ impl Stopper {
 /// A running engine.
 pub struct Running {
     stop: CancellationToken,
+    /// Ends the heartbeat.
+    silent: CancellationToken,
     tasks: TaskTracker,
     loops: TaskTracker,
     floor: Arc<Floor>,
@@ -134,8 +139,8 @@ impl Running {
     /// The database cannot be asked.
     pub async fn idle(&self) -> sqlx::Result<()> {
         loop {
-            let lanes: Vec<i32> =
-                self.desks.iter().flat_map(|desk| desk.lanes()).map(|lane| lane.id).collect();
+            let lanes: Vec<_> =
+                self.desks.iter().flat_map(|desk| desk.lanes()).map(|lane| (lane.id, START)).collect();
             let pulse = store::pulse(&self.db.worker, &lanes).await?;
             let overdue = pulse.next_due.is_some_and(|seconds| seconds <= 0.0);
             let quiet = pulse.ready.is_empty() && !overdue && !pulse.dead_leases;
@@ -159,7 +164,7 @@ impl Running {
     pub async fn stop(self, grace: Duration) {
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        drop(tokio::time::timeout(grace, self.tasks.wait()).await);
         self.floor.tracker.close();
         if tokio::time::timeout(grace, self.floor.tracker.wait()).await.is_err() {
             let stopped = self.floor.abandon();
@@ -172,6 +177,7 @@ impl Running {
             }
         };
         drop(tokio::time::timeout(Duration::from_secs(5), written).await);
+        self.silent.cancel();
         self.loops.close();
         self.registration.leave(&self.db).await;
     }

@@ -9,8 +9,8 @@ use crate::db;
 use crate::error::is_transient;
 use parking_lot::Mutex;
 use sqlx::postgres::PgPool;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -88,7 +88,12 @@ impl<O: Send + Sync + 'static> Settler<O> {
 
     /// Whether every end so far is written.
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.load(Ordering::Acquire) == 0
+        self.unwritten() == 0
+    }
+
+    /// How many ends are not written yet.
+    pub(super) fn unwritten(&self) -> usize {
+        self.pending.load(Ordering::Acquire)
     }
 
     fn send(&self, end: End<O>) {
@@ -131,7 +136,7 @@ impl<C: Consumer> Loop<C> {
     }
 
     /// Writes the ends, however long the database is away: until they are written, or their leases are gone.
-    async fn write(&self, mut ended: Vec<Arc<Ended<C::Outcome>>>) -> Vec<Uuid> {
+    async fn write(&self, mut ended: Vec<Arc<Ended<C::Outcome>>>) -> HashSet<Uuid> {
         let mut counts: HashMap<Uuid, usize> = HashMap::new();
         for end in &ended {
             *counts.entry(end.claim.lease).or_insert(0) += 1;
@@ -191,20 +196,28 @@ impl<C: Consumer> Loop<C> {
         ended: Vec<Arc<Ended<C::Outcome>>>,
         finished: Vec<Uuid>,
         open: Vec<Uuid>,
-    ) -> sqlx::Result<Vec<Uuid>> {
+    ) -> sqlx::Result<HashSet<Uuid>> {
         let consumer = Arc::clone(&self.consumer);
         let wake = Arc::clone(&self.wake);
         let (alive, settled, lost) = db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {
             Box::pin(async move {
-                let alive = store::fence(tx, &finished, &open).await?;
-                let ours: Vec<&Ended<C::Outcome>> = ended
-                    .iter()
-                    .map(Arc::as_ref)
-                    .filter(|end| end.outcome.is_some() && alive.contains(&end.claim.lease))
-                    .collect();
+                let alive = store::fence(&mut *tx, &finished, &open).await?;
+                let alive: HashSet<Uuid> = alive.into_iter().collect();
+                let ours = || ended.iter().map(Arc::as_ref).filter(|end| alive.contains(&end.claim.lease));
+                // An attempt that ends without an outcome was stopped since its item is gone. Where the item is
+                // there all the same, it was lost, and goes back.
+                let stopped: Vec<Claim> =
+                    ours().filter(|end| end.outcome.is_none()).map(|end| end.claim.clone()).collect();
+                let back =
+                    if stopped.is_empty() { Vec::new() } else { consumer.lost(&mut *tx, stopped).await? };
+                let ours: Vec<&Ended<C::Outcome>> =
+                    ours().filter(|end| end.outcome.is_some()).chain(&back).collect();
                 let lost = ended.iter().filter(|end| !alive.contains(&end.claim.lease)).count();
-                let settled =
-                    if ours.is_empty() { Settled::default() } else { consumer.settle(tx, &ours).await? };
+                let settled = if ours.is_empty() {
+                    Settled::default()
+                } else {
+                    consumer.settle(&mut *tx, &ours).await?
+                };
                 store::put_back(tx, &settled.again).await?;
                 Ok((alive, settled, lost))
             })

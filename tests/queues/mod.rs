@@ -2,12 +2,22 @@
 
 mod batch;
 mod bodies;
+mod definitions;
 mod deletes;
+mod files;
 mod idempotency;
+mod javascript;
 mod listing;
 mod messages;
+mod native;
 mod order;
 mod remote;
+mod roles;
+mod schedule;
+mod schema;
+mod sql;
+mod tokens;
+mod webhook;
 
 use crate::support::app::TestApp;
 use serde_json::json;

@@ -11,7 +11,7 @@ use crate::http::openapi::{BodyProblems, Problems};
 use crate::queues::access::{check, no_message};
 use crate::queues::catalog::Queue;
 use crate::queues::when::{When, WhenQuery};
-use crate::queues::{roles, store};
+use crate::queues::store;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -115,15 +115,16 @@ pub(super) async fn get(
     Path((name, id)): Path<(String, String)>,
     query: Result<Query<View>>,
 ) -> Result<Response> {
-    let queue = queues.queue_for(&name, &caller).await?;
-    let Query(View { view }) = query?;
-    let full = match view.as_deref() {
-        None | Some("") => false,
-        Some("full") => true,
-        Some(_) => return Err(Error::BadRequest("`view` can only be `full`".to_owned())),
+    // Who may administer sees every message there is in the listing, so here too.
+    let full = matches!(&query, Ok(Query(View { view: Some(view) })) if view == "full");
+    let queue = if full {
+        queues.queue_for_admin(&name, &caller).await?
+    } else {
+        queues.queue_for(&name, &caller).await?
     };
-    if full {
-        roles::require_admin(&caller)?;
+    let Query(View { view }) = query?;
+    if !full && view.is_some_and(|view| !view.is_empty()) {
+        return Err(Error::BadRequest("`view` can only be `full`".to_owned()));
     }
     let id = message_id(&id)?;
     if full {

@@ -85,6 +85,11 @@ pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Resul
         ) AS e (queue_id, attempt, id, lease, started_at, result, error, logs, worker)
         JOIN messages AS m ON m.queue_id = e.queue_id AND m.id = e.id
         WHERE m.id BETWEEN $10 AND $11
+            -- An end that is sent again after the message was run again by hand is history.
+            AND NOT EXISTS (
+                SELECT FROM attempts AS a
+                WHERE a.queue_id = m.queue_id AND a.id = m.id AND a.lease = e.lease AND a.id BETWEEN $10 AND $11
+            )
         ON CONFLICT (queue_id, id) DO NOTHING
         "#,
         &queues,
@@ -149,6 +154,21 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
         &workers as _,
     )
     .fetch_all(tx)
+    .await
+}
+
+/// Whether this lease has ended its attempt of the message already.
+pub async fn has_ended(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid, lease: Uuid) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        SELECT EXISTS (SELECT FROM outcomes WHERE queue_id = $1 AND id = $2 AND lease = $3)
+            OR EXISTS (SELECT FROM attempts WHERE queue_id = $1 AND id = $2 AND lease = $3) AS "ended!"
+        "#,
+        queue_id,
+        id,
+        lease,
+    )
+    .fetch_one(db)
     .await
 }
 
