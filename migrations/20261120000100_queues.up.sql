@@ -127,7 +127,13 @@ SELECT
     q.name AS queue,
     CASE
         WHEN o.id IS NOT NULL THEN o.status
-        WHEN EXISTS (SELECT FROM leases AS l WHERE m.id = ANY (l.items)) THEN 'INPROGRESS'
+        WHEN EXISTS (
+            -- A lease of many stays until the last has ended: one that waits for another attempt is PENDING.
+            SELECT FROM leases AS l
+            WHERE m.id = ANY (l.items) AND NOT EXISTS (
+                SELECT FROM attempts AS a WHERE a.queue_id = m.queue_id AND a.id = m.id AND a.lease = l.id
+            )
+        ) THEN 'INPROGRESS'
         ELSE 'PENDING'
     END::message_status AS status,
     m.request,
