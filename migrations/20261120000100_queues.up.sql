@@ -156,7 +156,7 @@ CREATE FUNCTION enqueue(
     payload         json,
     delay           interval    DEFAULT NULL,
     run_at          timestamptz DEFAULT NULL,
-    priority        integer     DEFAULT 0,
+    priority        integer     DEFAULT NULL,
     idempotency_key text        DEFAULT NULL
 ) RETURNS uuid
 LANGUAGE plpgsql
@@ -172,7 +172,7 @@ BEGIN
     IF payload IS NULL THEN
         RAISE null_value_not_allowed USING MESSAGE = 'payload must not be null';
     END IF;
-    IF priority IS NULL OR priority NOT BETWEEN -100 AND 100 THEN
+    IF priority NOT BETWEEN -100 AND 100 THEN
         RAISE invalid_parameter_value USING MESSAGE = 'priority must lie between -100 and 100';
     END IF;
     IF delay IS NOT NULL AND run_at IS NOT NULL THEN
@@ -182,7 +182,8 @@ BEGIN
     IF NOT isfinite(due) OR due > now() + interval '3660 days' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'a message can wait for ten years at most';
     END IF;
-    SELECT q.id INTO lane_id FROM queues AS q WHERE q.name = queue;
+    SELECT q.id, coalesce(priority, (q.definition #>> '{options,priority}')::integer, 0) INTO lane_id, priority
+    FROM queues AS q WHERE q.name = queue;
     IF NOT FOUND THEN
         RAISE no_data_found USING MESSAGE = format('there is no queue %L', queue);
     END IF;
