@@ -100,8 +100,8 @@ async fn past_week(app: &TestApp, suffix: &str, monday: &str) -> Uuid {
             SELECT id, uuid_v7(timestamptz '{monday}' + interval '1 day'), '1' FROM queues
             RETURNING queue_id, id
         ), outcome AS (
-            INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, result)
-            SELECT queue_id, 1, id, -1, now(), 'COMPLETE', '2' FROM message
+            INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, finished_at, status, result)
+            SELECT queue_id, 1, id, gen_random_uuid(), '{monday}', '{monday}', 'COMPLETE', '2' FROM message
         ) SELECT id FROM message"
     );
     sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_one(&mut db).await.unwrap()
@@ -141,6 +141,8 @@ async fn weeks_go_when_every_retention_is_over_and_nothing_in_them_lives() {
     app.server.run_until_idle().await.unwrap();
     first.stop().await;
 
+    // It ended just now, and is kept for as long as its queue says.
+    act(&mut db, "UPDATE outcomes_2021_10 SET finished_at = finished_at - interval '2 hours'").await;
     let second = tidier(&app).await;
     eventually("the other week goes", async || ask::<i64>(&mut db, weeks).await == 0).await;
     assert_eq!(app.get(&format!("/queues/q/messages/{living}")).await.status(), 404);

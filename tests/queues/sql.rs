@@ -136,7 +136,6 @@ async fn what_cannot_be_enqueued_is_an_error_of_the_callers_statement() {
         ("'q', ''", "22P02"),
         ("'q', '1', priority => 101", "22023"),
         ("'q', '1', priority => -101", "22023"),
-        ("'q', '1', priority => NULL", "22023"),
         ("'q', '1', run_at => 'infinity'", "22023"),
         ("'q', '1', run_at => '9999-12-31'", "22023"),
         ("'q', '1', delay => '11 years'", "22023"),
