@@ -136,7 +136,7 @@ END $$;
 COMMENT ON FUNCTION uuid_v7(timestamptz) IS 'A UUID of version 7 for this moment, as PostgreSQL 18 has it built in.';
 
 CREATE FUNCTION uuid_v7_floor(at timestamptz) RETURNS uuid
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 BEGIN
     -- 48 bits: nothing before 1970, nothing after 10889.
     RETURN (lpad(to_hex(least(greatest((extract(epoch FROM at) * 1000)::bigint, 0), 281474976710655)), 12, '0') || '00000000000000000000')::uuid;

@@ -127,7 +127,13 @@ SELECT
     q.name AS queue,
     CASE
         WHEN o.id IS NOT NULL THEN o.status
-        WHEN EXISTS (SELECT FROM leases AS l WHERE m.id = ANY (l.items)) THEN 'INPROGRESS'
+        WHEN EXISTS (
+            -- A lease of many stays until the last has ended: one that waits for another attempt is PENDING.
+            SELECT FROM leases AS l
+            WHERE m.id = ANY (l.items) AND NOT EXISTS (
+                SELECT FROM attempts AS a WHERE a.queue_id = m.queue_id AND a.id = m.id AND a.lease = l.id
+            )
+        ) THEN 'INPROGRESS'
         ELSE 'PENDING'
     END::message_status AS status,
     m.request,
@@ -150,7 +156,7 @@ CREATE FUNCTION enqueue(
     payload         json,
     delay           interval    DEFAULT NULL,
     run_at          timestamptz DEFAULT NULL,
-    priority        integer     DEFAULT 0,
+    priority        integer     DEFAULT NULL,
     idempotency_key text        DEFAULT NULL
 ) RETURNS uuid
 LANGUAGE plpgsql
@@ -166,7 +172,7 @@ BEGIN
     IF payload IS NULL THEN
         RAISE null_value_not_allowed USING MESSAGE = 'payload must not be null';
     END IF;
-    IF priority IS NULL OR priority NOT BETWEEN -100 AND 100 THEN
+    IF priority NOT BETWEEN -100 AND 100 THEN
         RAISE invalid_parameter_value USING MESSAGE = 'priority must lie between -100 and 100';
     END IF;
     IF delay IS NOT NULL AND run_at IS NOT NULL THEN
@@ -176,7 +182,8 @@ BEGIN
     IF NOT isfinite(due) OR due > now() + interval '3660 days' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'a message can wait for ten years at most';
     END IF;
-    SELECT q.id INTO lane_id FROM queues AS q WHERE q.name = queue;
+    SELECT q.id, coalesce(priority, (q.definition #>> '{options,priority}')::integer, 0) INTO lane_id, priority
+    FROM queues AS q WHERE q.name = queue;
     IF NOT FOUND THEN
         RAISE no_data_found USING MESSAGE = format('there is no queue %L', queue);
     END IF;

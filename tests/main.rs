@@ -3,6 +3,9 @@
 
 mod commands;
 mod embedded;
+mod engine;
+mod faults;
+mod first_minute;
 mod house;
 mod javascript;
 mod javascript_hostile;

@@ -122,7 +122,7 @@ async fn latency_is_told_apart_into_waiting_and_running() {
             RETURNING queue_id, id, request::text::integer AS n
         )
         INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, finished_at, status, result)
-        SELECT queue_id, 1, id, n, uuid_v7_time(id) + n * interval '1 ms', uuid_v7_time(id) + 3 * n * interval '1 ms', 'COMPLETE', 'null'
+        SELECT queue_id, 1, id, gen_random_uuid(), uuid_v7_time(id) + n * interval '1 ms', uuid_v7_time(id) + 3 * n * interval '1 ms', 'COMPLETE', 'null'
         FROM made",
     )
     .await
@@ -188,6 +188,44 @@ async fn what_waits_and_what_runs_is_counted_and_explained() {
         .collect();
     assert_eq!(lost, [("lost", first.as_str()), ("lost", second.as_str())]);
     assert_eq!(of_queue(&app, "queue_depth", "halted").await[0]["running"], 0);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_waits_for_its_next_attempt_is_pending_while_its_neighbour_runs() {
+    let app = TestApp::start().await;
+    let source =
+        "module.exports = (m) => m.fail ? Promise.reject('no') : new Promise((r) => setTimeout(r, 60000));";
+    app.define(
+        "pair",
+        json!({
+            "handler": { "kind": "javascript", "source": source },
+            "options": { "concurrency": 2, "max_attempts": 2, "retry": { "base": "1h", "cap": "1h" }, "timeout": "2m" }
+        }),
+    )
+    .await;
+    app.post("/queues/pair/pause", &json!(null)).await;
+    let waits = app.push("pair", &json!({ "fail": true })).await;
+    let runs = app.push("pair", &json!({})).await;
+    app.post("/queues/pair/resume", &json!(null)).await;
+    eventually("the first attempt has failed", async || {
+        !app.whole_message("pair", &waits).await["history"].as_array().unwrap().is_empty()
+    })
+    .await;
+    let mut db = app.connect().await;
+    let claimed: i32 =
+        sqlx::query_scalar("SELECT cardinality(items) FROM leases").fetch_one(&mut db).await.unwrap();
+    assert_eq!(claimed, 2, "one lease holds both");
+    let message = app.whole_message("pair", &waits).await;
+    assert_eq!(json!([message["status"], message["attempts"]]), json!(["PENDING", 1]));
+    assert!(message["run_at"].is_string());
+    assert_eq!(app.message("pair", &runs).await["status"], "INPROGRESS");
+    let depth = rows(&app, "queue_depth").await;
+    assert_eq!(
+        depth[0],
+        json!({ "queue": "pair", "paused": false, "ready": 0, "scheduled": 1, "running": 1 })
+    );
+    assert_eq!(app.delete(&format!("/queues/pair/messages/{runs}")).await.status(), StatusCode::NO_CONTENT);
     app.stop().await;
 }
 

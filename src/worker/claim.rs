@@ -1,7 +1,7 @@
 //! The claim loop: takes due items for every lane that has room, and sleeps when there is nothing.
 
 use super::desk::{Desk, Floor};
-use super::lease::Registration;
+use super::lease::{Registered, Registration};
 use super::marks::{Marks, Place, START};
 use super::reclaim::reclaim;
 use super::store::{self, Pulse, Wanted};
@@ -33,6 +33,8 @@ pub(super) struct Claims {
     hungry: HashSet<i32>,
     /// Lanes whose last claim found less than it asked for, but did not look below the mark.
     unsure: HashSet<i32>,
+    /// Whether one of these only waits for the next sweep: it could run more at once.
+    awaits_sweep: bool,
     /// When the next scheduled item is due, as far as known.
     due: Option<Instant>,
     next_look: Instant,
@@ -40,8 +42,6 @@ pub(super) struct Claims {
     revision: i64,
     /// Until when there may be leases of ours that we do not know of, since the answer to a claim was lost.
     suspicious_until: Option<Instant>,
-    /// Nothing can be claimed until something rings or it is time to look.
-    blocked: bool,
 }
 
 impl Claims {
@@ -60,12 +60,12 @@ impl Claims {
             marks: Marks::new(now),
             hungry: HashSet::new(),
             unsure: HashSet::new(),
+            awaits_sweep: false,
             due: None,
             next_look: now,
             pause: SHORTEST_LOOK,
             revision: 0,
             suspicious_until: None,
-            blocked: false,
         }
     }
 
@@ -96,12 +96,7 @@ impl Claims {
     /// One round: does what there is to do, and says whether there may be more.
     async fn round(&mut self) -> sqlx::Result<bool> {
         self.hear();
-        let Some(worker) = self.registration.current() else {
-            // Registering rings the bell; until then there is nothing to do.
-            self.next_look = Instant::now() + LONGEST_LOOK;
-            (self.due, self.blocked) = (None, true);
-            return Ok(false);
-        };
+        let Some(Registered { id, over }) = self.registration.current() else { return Ok(false) };
         let now = Instant::now();
         if now >= self.next_look {
             self.look().await?;
@@ -111,12 +106,10 @@ impl Claims {
         }
         let sweep = self.marks.sweep_is_due(now);
         let wanted = self.wanted(sweep);
-        // Nothing that may have work has room, and only room, or a look, can change that.
-        self.blocked = wanted.is_empty() && sweep;
         if wanted.is_empty() {
             return Ok(false);
         }
-        let taken = bounded(store::claim(&self.db.worker, worker, &wanted)).await.inspect_err(|_| {
+        let taken = bounded(store::claim(&self.db.worker, id, &wanted)).await.inspect_err(|_| {
             self.suspicious_until = Some(Instant::now() + LOST_CLAIM);
         })?;
         if sweep {
@@ -141,7 +134,7 @@ impl Claims {
                 };
             }
         }
-        self.start(claims);
+        self.start(claims, &over);
         if !counts.is_empty() {
             self.pause = SHORTEST_LOOK;
         }
@@ -163,9 +156,10 @@ impl Claims {
     }
 
     /// What to ask for: of every lane that may have something, as much as can start now.
-    fn wanted(&self, sweep: bool) -> Vec<Wanted> {
-        // Said before the count: room that is made after it then rings the bell.
+    fn wanted(&mut self, sweep: bool) -> Vec<Wanted> {
+        // Said before the room is counted: what comes free from here on rings the bell.
         self.floor.wake.set_starving(true);
+        self.awaits_sweep = false;
         let (busy, total) = self.floor.busy();
         let busy = |lane: &Lane| busy.get(&lane.id).copied().unwrap_or(0);
         let mut left = self.registration.capacity.saturating_sub(total);
@@ -176,14 +170,21 @@ impl Claims {
         let mut starving = false;
         let mut wanted = Vec::new();
         let mut lanes: Vec<Lane> = self.desks.iter().flat_map(|desk| desk.lanes()).collect();
-        lanes.retain(|lane| self.hungry.contains(&lane.id) || sweep && self.unsure.contains(&lane.id));
         // The least busy first, so that no lane keeps the others from what is left.
         lanes.sort_by_key(busy);
         for lane in lanes {
+            let hungry = self.hungry.contains(&lane.id);
+            if !hungry && !self.unsure.contains(&lane.id) {
+                continue;
+            }
             let free = lane.concurrency.saturating_sub(busy(&lane));
             let room = free.min(LANE_BATCH).min(left);
             if room == 0 {
                 starving = true;
+                continue;
+            }
+            if !hungry && !sweep {
+                self.awaits_sweep = true;
                 continue;
             }
             left -= room;
@@ -194,7 +195,7 @@ impl Claims {
         wanted
     }
 
-    fn start(&mut self, claims: HashMap<i32, Vec<Claim>>) {
+    fn start(&mut self, claims: HashMap<i32, Vec<Claim>>, over: &CancellationToken) {
         let mut by_desk: Vec<Vec<Claim>> = self.desks.iter().map(|_| Vec::new()).collect();
         for (lane, claims) in claims {
             self.floor.reserve(&claims);
@@ -209,7 +210,7 @@ impl Claims {
         }
         for (desk, claims) in self.desks.iter().zip(by_desk) {
             if !claims.is_empty() {
-                Arc::clone(desk).start(Arc::clone(&self.floor), claims);
+                Arc::clone(desk).start(Arc::clone(&self.floor), over.clone(), claims);
             }
         }
     }
@@ -267,7 +268,7 @@ impl Claims {
             self.suspicious_until = None;
         }
         let Some(worker) = self.registration.current() else { return Ok(()) };
-        let mut unknown = bounded(store::leases_of(&self.db.worker, worker)).await?;
+        let mut unknown = bounded(store::leases_of(&self.db.worker, worker.id)).await?;
         unknown.retain(|lease| !self.desks.iter().any(|desk| desk.knows(*lease)));
         if !unknown.is_empty() {
             tracing::warn!(
@@ -299,8 +300,12 @@ impl Claims {
         if let Some(due) = self.due {
             until = until.min(due);
         }
-        if !self.unsure.is_empty() && !self.blocked {
+        if self.awaits_sweep {
             until = until.min(self.marks.next_sweep());
+        }
+        if self.registration.current().is_none() {
+            // The bell rings when there is a registration to claim under.
+            until = Instant::now() + LONGEST_LOOK;
         }
         drop(tokio::time::timeout_at(until.into(), self.floor.wake.rung()).await);
     }

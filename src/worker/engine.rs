@@ -61,15 +61,15 @@ impl Worker {
     /// Starts the loops. `beat` is called after every round of the claim loop, so that a loop that hangs is
     /// seen.
     pub fn start(self, beat: impl Fn() + Send + Sync + 'static) -> Running {
-        let (stop, silent) = (CancellationToken::new(), CancellationToken::new());
+        let stop = CancellationToken::new();
         let (db, floor, registration) = (self.db, self.floor, self.registration);
         let tasks = TaskTracker::new();
         let channel = wake::channel(&db.schema);
+        let (heart, leave) = (TaskTracker::new(), CancellationToken::new());
         {
-            // Not among the tasks that stop first: while attempts finish, this process still lives.
-            let (db, floor, registration, silent) =
-                (db.clone(), floor.clone(), registration.clone(), silent.clone());
-            self.loops.spawn(async move { registration.keep(&db, &floor, &silent).await });
+            let (db, floor, registration, leave) =
+                (db.clone(), floor.clone(), registration.clone(), leave.clone());
+            heart.spawn(async move { registration.keep(&db, &floor, &leave).await });
         }
         {
             let (db, floor, stop, channel) = (db.clone(), floor.clone(), stop.clone(), channel.clone());
@@ -84,8 +84,9 @@ impl Worker {
         }
         let running = Running {
             stop: stop.clone(),
-            silent,
             tasks: tasks.clone(),
+            leave,
+            heart,
             loops: self.loops,
             floor: floor.clone(),
             registration: registration.clone(),
@@ -121,9 +122,10 @@ impl Stopper {
 /// A running engine.
 pub struct Running {
     stop: CancellationToken,
-    /// Ends the heartbeat.
-    silent: CancellationToken,
     tasks: TaskTracker,
+    /// Ends the heartbeat, which outlives the other loops: what runs must stay ours until its end is written.
+    leave: CancellationToken,
+    heart: TaskTracker,
     loops: TaskTracker,
     floor: Arc<Floor>,
     registration: Arc<Registration>,
@@ -167,6 +169,9 @@ impl Running {
         drop(tokio::time::timeout(grace, self.tasks.wait()).await);
         self.floor.tracker.close();
         if tokio::time::timeout(grace, self.floor.tracker.wait()).await.is_err() {
+            if let Some(registered) = self.registration.current() {
+                registered.over.cancel();
+            }
             let stopped = self.floor.abandon();
             tracing::warn!(handlers = stopped, "the grace period is over: what still runs is given back");
         }
@@ -177,8 +182,10 @@ impl Running {
             }
         };
         drop(tokio::time::timeout(Duration::from_secs(5), written).await);
-        self.silent.cancel();
         self.loops.close();
+        self.leave.cancel();
+        self.heart.close();
+        self.heart.wait().await;
         self.registration.leave(&self.db).await;
     }
 }

@@ -2,8 +2,10 @@
 
 pub(crate) mod answer;
 pub(crate) mod app;
+pub(crate) mod endpoint;
 pub(crate) mod gate;
 pub(crate) mod process;
+pub(crate) mod serve;
 pub(crate) mod server;
 
 use std::time::Duration;

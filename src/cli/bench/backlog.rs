@@ -11,8 +11,8 @@ pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
     let (count, waiting) = lab.sizes.backlog;
     let clean = run(lab, count, 0).await?;
     let rate = run(lab, count, waiting).await?;
-    let what = format!("{count} while {waiting} wait");
-    Ok(vec![Measure::new(what, Unit::PerSecond, rate).beside("while none wait", clean)])
+    let what = format!("{count} handled, {waiting} behind them");
+    Ok(vec![Measure::new(what, Unit::PerSecond, rate).beside("with none behind", clean)])
 }
 
 /// How many messages are handled in a second, counted over the first `count`.

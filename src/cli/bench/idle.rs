@@ -21,8 +21,8 @@ pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
     let instance = Instance::start(lab, |app| app.handler("noop", Handled::default().handler())).await?;
     instance.define("idle", json!({ "kind": "native", "name": "noop" }), json!({})).await?;
     let (settle, watch) = lab.sizes.idle;
-    // A backend reports what it did when it becomes idle, at most once a second: that this one has
-    // connected is reported by the time that counts.
+    // A backend reports what it did when it becomes idle, but at most once a second, and the rest with its
+    // next statement or after ten seconds: what the start of the instance did has to be over that long.
     let mut observer = lab.connect("public").await?;
     transactions(&mut observer).await?;
     tokio::time::sleep(settle).await;

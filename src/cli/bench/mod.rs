@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `push.rs` … `backlog.rs` | one workload each: measures once, on an instance of its own |
 //! | `flow.rs` | producers and workers at once, for `sustained` and `held` |
-//! | `raw.rs` | what the same work costs in plain SQL: the ceilings |
+//! | `raw.rs`, `wire.rs` | what the same work costs in plain SQL: the ceilings |
 //! | `lab.rs` | the server, and instances on schemas of their own that are dropped again |
 //! | `client.rs`, `handled.rs`, `processes.rs` | load over HTTP; how much was handled; CPU and memory |
 //! | `measure.rs`, `times.rs`, `table.rs` | figures, their medians, how they are shown |
@@ -29,6 +29,7 @@ mod sizes;
 mod sustained;
 mod table;
 mod times;
+mod wire;
 
 use crate::config::Config;
 use crate::http::trace::init_logging;

@@ -18,7 +18,7 @@ pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
     let mut measures = Vec::new();
     for clients in [1, 16, 64] {
         let (rate, times) = push(&instance, clients, lab.sizes.push).await?;
-        let mut measure = Measure::new(format!("{clients} connections over HTTP"), Unit::PerSecond, rate)
+        let mut measure = Measure::new(format!("over HTTP, connections: {clients}"), Unit::PerSecond, rate)
             .beside("single INSERTs", raw.inserts(clients, lab.sizes.push).await?);
         for (name, percent) in PERCENTILES {
             measure = measure.with(name, Unit::Milliseconds, times.at(percent));

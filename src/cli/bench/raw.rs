@@ -6,6 +6,7 @@
 
 use super::lab::{BODY, Lab};
 use super::times::Times;
+use super::wire::Wire;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _, PgExecutor};
 use std::time::{Duration, Instant};
@@ -105,22 +106,31 @@ impl<'a> Raw<'a> {
     /// What `clients` connections insert in a second, one row a commit.
     pub(super) async fn inserts(&self, clients: usize, time: Duration) -> anyhow::Result<f64> {
         const SINGLE: &str = "INSERT INTO inserts (payload) VALUES ($1::json)";
-        let mut connections = Vec::new();
+        let mut wires = Vec::new();
         for _ in 0..clients {
-            let mut connection = self.connect().await?;
-            sqlx::query(SINGLE).bind(BODY).execute(&mut connection).await?;
-            connections.push(connection);
+            wires.extend(Wire::prepare(&self.lab.options(&self.schema), &self.schema, SINGLE, BODY).await?);
         }
-        let until = Instant::now() + time;
-        let insert = move |mut connection: PgConnection| async move {
+        let start = Instant::now();
+        if wires.len() == clients {
+            let insert = |mut wire: Wire| async move {
+                let mut count = 0;
+                while start.elapsed() < time {
+                    wire.execute().await?;
+                    count += 1;
+                }
+                Ok(count)
+            };
+            return at_once(wires, insert).await;
+        }
+        let insert = |mut connection: PgConnection| async move {
             let mut count = 0;
-            while Instant::now() < until {
+            while start.elapsed() < time {
                 sqlx::query(SINGLE).bind(BODY).execute(&mut connection).await?;
                 count += 1;
             }
             Ok(count)
         };
-        at_once(connections, insert).await
+        at_once(self.connections(clients).await?, insert).await
     }
 
     /// What as many connections claim and end in a second, of messages that wait already.
@@ -187,7 +197,7 @@ impl<'a> Raw<'a> {
 
 /// Works on all connections at once; gives how much was done in a second, from the first start to the last
 /// end.
-async fn at_once<F>(connections: Vec<PgConnection>, work: impl Fn(PgConnection) -> F) -> anyhow::Result<f64>
+async fn at_once<C, F>(connections: Vec<C>, work: impl Fn(C) -> F) -> anyhow::Result<f64>
 where
     F: Future<Output = anyhow::Result<usize>> + Send + 'static,
 {

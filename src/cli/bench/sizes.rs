@@ -35,7 +35,7 @@ impl Sizes {
             raw: seconds(4),
             latency: seconds(5),
             javascript: 5_000,
-            idle: (seconds(3), seconds(10)),
+            idle: (seconds(12), seconds(10)),
             held: seconds(20),
             backlog: (50_000, 300_000),
         };
@@ -47,7 +47,7 @@ impl Sizes {
                 raw: seconds(1),
                 latency: seconds(2),
                 javascript: 1_000,
-                idle: (seconds(2), seconds(5)),
+                idle: (seconds(12), seconds(5)),
                 held: seconds(5),
                 backlog: (20_000, 100_000),
             }

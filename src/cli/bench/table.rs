@@ -25,7 +25,7 @@ pub(super) fn head(setting: &Setting) {
         setting.version
     );
     println!(
-        "{repeats} repeats; held for {held_seconds} s, backlog of {} (60 s and 2,000,000 with --full)\n",
+        "Median of {repeats}; held for {held_seconds} s, backlog of {} (60 s and 2,000,000 with --full)\n",
         grouped(*backlog_waiting as f64)
     );
     println!(
