@@ -225,7 +225,7 @@ async fn a_queue_made_again_has_none_of_the_former_ones_messages() {
     refusal(app.get(&format!("/queues/q/messages/{old}")).await, 404).await;
     let late = json!({ "lease": claimed[0]["lease"], "result": 1 });
     refusal(app.post(&format!("/queues/q/messages/{old}/complete"), &late).await, 404).await;
-    app.elapse(std::time::Duration::from_secs(7200)).await;
+    app.elapse(std::time::Duration::from_hours(2)).await;
     app.server.run_until_idle().await.unwrap();
     assert_eq!(json(app.post("/queues/q/claim?max=100", &json!(null)).await, 200).await, json!([]));
     let keyed = app.request(Method::POST, "/queues/q/messages").header("idempotency-key", "k").json(&2);
@@ -245,7 +245,7 @@ async fn many_changes_of_one_definition_at_once_all_succeed() {
         _ => app.put("/queues/new", &json!({})).await.status(),
     });
     let statuses = join_all(changes).await;
-    assert!(statuses.iter().all(|status| status.is_success()), "{statuses:?}");
+    assert!(statuses.iter().all(reqwest::StatusCode::is_success), "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1);
     app.stop().await;
 }

@@ -99,7 +99,7 @@ async fn the_late_end_of_a_remote_worker_is_dropped_when_its_message_is_deleted(
     assert_eq!(claimed.as_array().unwrap().len(), 1);
     assert_eq!(claimed[0]["id"], *next);
     // Nor does the dead lease bring it back.
-    app.elapse(std::time::Duration::from_secs(60)).await;
+    app.elapse(std::time::Duration::from_mins(1)).await;
     eventually("the leases are over", async || {
         let mut db = app.connect().await;
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM leases").fetch_one(&mut db).await.unwrap();

@@ -7,63 +7,64 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What is wrong with a request; each is caught by the check of its status.
-struct Wrong {
-    token: bool,
-    queue: bool,
-    role: bool,
-    large: bool,
-    kind: bool,
-    text: bool,
-    option: bool,
-    schema: bool,
+/// What can be wrong with a push.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mistake {
+    Token,
+    Queue,
+    Role,
+    Size,
+    Kind,
+    Text,
+    Option,
+    Schema,
 }
+
+/// Every mistake with the status of the check that finds it, in the order of the checks.
+const ORDER: [(Mistake, u16); 8] = [
+    (Mistake::Token, 401),
+    (Mistake::Queue, 404),
+    (Mistake::Role, 403),
+    (Mistake::Size, 413),
+    (Mistake::Kind, 415),
+    (Mistake::Text, 400),
+    (Mistake::Option, 400),
+    (Mistake::Schema, 422),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_several_mistakes_the_first_in_the_order_is_told() {
     let app = TestApp::with(&[("POSTRIDER_MAX_BODY", "1KiB")], |app| app).await;
     app.define("q", json!({ "incoming": { "schema": { "type": "integer" } } })).await;
-    let expected = [401, 404, 403, 413, 415, 400, 400, 422, 201];
-    for (mended, status) in expected.into_iter().enumerate() {
+    for mended in 0..=ORDER.len() {
         // The first mistakes are mended one by one; all those behind stay.
-        let wrong = |place: usize| place >= mended;
-        let wrong = Wrong {
-            token: wrong(0),
-            queue: wrong(1),
-            role: wrong(2),
-            large: wrong(3),
-            kind: wrong(4),
-            text: wrong(5),
-            option: wrong(6),
-            schema: wrong(7),
-        };
+        let left: Vec<Mistake> = ORDER[mended..].iter().map(|(mistake, _)| *mistake).collect();
         for batch in [false, true] {
-            let response = send(&app, &wrong, batch).await;
-            match status {
-                201 => assert_eq!(response.status(), 201),
-                // In a batch the schema's verdict is per message, unless all or none are to be stored.
-                _ => drop(refusal(response, status).await),
+            let response = push(&app, &left, batch).await;
+            match ORDER.get(mended) {
+                Some((_, status)) => drop(refusal(response, *status).await),
+                None => assert_eq!(response.status(), 201),
             }
         }
     }
     app.stop().await;
 }
 
-async fn send(app: &TestApp, wrong: &Wrong, batch: bool) -> reqwest::Response {
-    let queue = if wrong.queue { "nowhere" } else { "q" };
+/// A push with these mistakes, of one message or of a batch of one.
+async fn push(app: &TestApp, mistakes: &[Mistake], batch: bool) -> reqwest::Response {
+    let wrong = |mistake| mistakes.contains(&mistake);
+    let queue = if wrong(Mistake::Queue) { "nowhere" } else { "q" };
     let path = if batch { "messages:batch?atomic=true&" } else { "messages?" };
-    let option = if wrong.option { "delay=soon" } else { "" };
+    let option = if wrong(Mistake::Option) { "delay=soon" } else { "" };
     let path = format!("/queues/{queue}/{path}{option}");
-    let request = match (wrong.token, wrong.role) {
-        (true, _) => app.anonymous(Method::POST, &path).bearer_auth("no.token.here"),
-        (false, true) => app.request_as(&["other_writer"], Method::POST, &path),
-        (false, false) => app.request_as(&["q_writer"], Method::POST, &path),
-    };
-    let request = request.header("content-type", if wrong.kind { "text/plain" } else { "application/json" });
-    let message = if wrong.schema { "\"five\"" } else { "5" };
+    let role = if wrong(Mistake::Role) { "other_writer" } else { "q_writer" };
+    let token = if wrong(Mistake::Token) { "no.token.here".to_owned() } else { app.token(&[role]) };
+    let kind = if wrong(Mistake::Kind) { "text/plain" } else { "application/json" };
+    let message = if wrong(Mistake::Schema) { "\"five\"" } else { "5" };
     let text = if batch { format!("[{message}]") } else { message.to_owned() };
-    let text = if wrong.text { format!("{{{text}") } else { text };
-    let text = if wrong.large { text + &" ".repeat(2000) } else { text };
+    let text = if wrong(Mistake::Text) { format!("{{{text}") } else { text };
+    let text = if wrong(Mistake::Size) { text + &" ".repeat(2000) } else { text };
+    let request = app.anonymous(Method::POST, &path).bearer_auth(token).header("content-type", kind);
     request.body(text).send().await.unwrap()
 }
 

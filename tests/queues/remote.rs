@@ -29,7 +29,7 @@ async fn call(app: &TestApp, claimed: &Value, what: &str, body: Value) -> reqwes
 
 /// Lets a minute pass, in which no remote worker gives a sign of life, and waits for the reclaim.
 async fn a_silent_minute(app: &TestApp) {
-    app.elapse(Duration::from_secs(60)).await;
+    app.elapse(Duration::from_mins(1)).await;
     eventually("the leases are over", async || {
         let mut db = app.connect().await;
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM leases").fetch_one(&mut db).await.unwrap();

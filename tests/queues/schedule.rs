@@ -27,6 +27,9 @@ async fn start() -> (TestApp, Seen) {
     (app, seen)
 }
 
+/// Headers of a push.
+type Headers = &'static [(&'static str, &'static str)];
+
 /// Pushes with a query and headers; gives the id.
 async fn push(app: &TestApp, query: &str, headers: &[(&str, &str)], message: &Value) -> String {
     let mut request = app.request(Method::POST, &format!("/queues/q/messages{query}")).json(message);
@@ -47,7 +50,7 @@ async fn a_delayed_message_waits_with_its_time_and_then_runs() {
         let mut db = app.connect().await;
         sqlx::query_scalar::<_, DateTime<Utc>>("SELECT now()").fetch_one(&mut db).await.unwrap()
     };
-    let in_an_hour = (database_now().await + Duration::from_secs(3600)).to_rfc3339();
+    let in_an_hour = (database_now().await + Duration::from_hours(1)).to_rfc3339();
     let in_an_hour = in_an_hour.replace('+', "%2B");
     let header_moment = in_an_hour.replace("%2B", "+");
     let pushes: [(String, Vec<(&str, &str)>); 6] = [
@@ -68,7 +71,7 @@ async fn a_delayed_message_waits_with_its_time_and_then_runs() {
         assert!((wait.num_seconds() - 3600).abs() < 60, "{query} {headers:?}: {wait}");
     }
     assert_eq!(seen.lock().unwrap().len(), 0);
-    app.elapse(Duration::from_secs(3000)).await;
+    app.elapse(Duration::from_mins(50)).await;
     app.server.run_until_idle().await.unwrap();
     assert_eq!(seen.lock().unwrap().len(), 0);
     app.elapse(Duration::from_secs(700)).await;
@@ -136,7 +139,7 @@ async fn a_delay_or_priority_that_cannot_be_is_a_400() {
 async fn messages_run_by_priority_and_then_in_the_order_of_their_pushes() {
     let (app, seen) = start().await;
     app.post("/queues/q/pause", &json!(null)).await;
-    let pushes: [(&str, &[(&str, &str)], &str); 9] = [
+    let pushes: [(&str, Headers, &str); 9] = [
         ("", &[], "0 first"),
         ("?priority=-100", &[], "-100"),
         ("?priority=5", &[], "5 first"),

@@ -137,6 +137,7 @@ async fn what_cannot_be_enqueued_is_an_error_of_the_callers_statement() {
         ("'q', '1', priority => 101", "22023"),
         ("'q', '1', priority => -101", "22023"),
         ("'q', '1', run_at => 'infinity'", "22023"),
+        ("'q', '1', run_at => '-infinity'", "22023"),
         ("'q', '1', run_at => '9999-12-31'", "22023"),
         ("'q', '1', delay => '11 years'", "22023"),
         ("'q', '1', delay => '1s', run_at => now()", "22023"),
@@ -148,7 +149,7 @@ async fn what_cannot_be_enqueued_is_an_error_of_the_callers_statement() {
     }
     assert_eq!(count(&app, "q").await, 0);
     // The engine goes on.
-    let id = enqueue(&mut db, "'q', '1', run_at => '-infinity'").await.unwrap();
+    let id = enqueue(&mut db, "'q', '1', run_at => '0001-01-01'").await.unwrap();
     assert_eq!(app.ended("q", &id).await["status"], "COMPLETE");
     app.stop().await;
 }
