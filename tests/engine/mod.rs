@@ -153,7 +153,10 @@ impl Stuck {
         self.0.1.notify_all();
     }
 
-    fn handler(&self, result: &'static str) -> impl Fn(Message) -> Handled + Send + Sync + 'static {
+    fn handler(
+        &self,
+        end: fn() -> Result<Value, Failure>,
+    ) -> impl Fn(Message) -> Handled + Send + Sync + 'static {
         let inside = Arc::clone(&self.0);
         move |_| {
             let inside = Arc::clone(&inside);
@@ -164,7 +167,7 @@ impl Stuck {
                     inside.1.wait_while(&mut state, |(_, released)| !*released);
                     state.0 -= 1;
                 });
-                Ok(json!(result))
+                end()
             })
         }
     }
