@@ -106,22 +106,16 @@ impl Catalog {
         let mut next = Snapshot { revision, ..Snapshot::default() };
         for row in rows {
             let kept = former.by_id.get(&row.id).filter(|queue| queue.version == row.version).cloned();
-            let queue = match kept {
-                Some(queue) => queue,
-                None => {
-                    let (id, paused) = (row.id, row.paused);
-                    match compile(row).await {
-                        Some(queue) => Arc::new(queue),
-                        None => {
-                            next.incomplete = true;
-                            // Better the former definition than no queue.
-                            match former.by_id.get(&id).filter(|queue| queue.paused == paused) {
-                                Some(queue) => Arc::clone(queue),
-                                None => continue,
-                            }
-                        }
-                    }
-                }
+            let queue = if let Some(queue) = kept {
+                queue
+            } else {
+                let (id, paused) = (row.id, row.paused);
+                let compiled = compile(row).await.map(Arc::new);
+                next.incomplete |= compiled.is_none();
+                // Better the former definition than no queue.
+                let former = || former.by_id.get(&id).filter(|queue| queue.paused == paused).cloned();
+                let Some(queue) = compiled.or_else(former) else { continue };
+                queue
             };
             next.by_name.insert(queue.name.clone(), Arc::clone(&queue));
             next.by_id.insert(queue.id, queue);

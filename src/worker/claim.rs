@@ -199,14 +199,15 @@ impl Claims {
         let mut by_desk: Vec<Vec<Claim>> = self.desks.iter().map(|_| Vec::new()).collect();
         for (lane, claims) in claims {
             self.floor.reserve(&claims);
-            match self.desks.iter().position(|desk| desk.owns(lane)) {
-                Some(desk) => by_desk[desk].extend(claims),
-                // Its queue went since we asked. The lease is ours and nobody knows it: give it back.
-                None => {
-                    claims.iter().for_each(|claim| self.floor.release(claim.lane));
-                    self.suspicious_until = Some(Instant::now() + LOST_CLAIM);
-                }
+            if let Some(desk) = self.desks.iter().position(|desk| desk.owns(lane)) {
+                by_desk[desk].extend(claims);
+                continue;
             }
+            // Its queue went since we asked. The lease is ours and nobody knows it: give it back.
+            for claim in claims {
+                self.floor.release(claim.lane);
+            }
+            self.suspicious_until = Some(Instant::now() + LOST_CLAIM);
         }
         for (desk, claims) in self.desks.iter().zip(by_desk) {
             if !claims.is_empty() {

@@ -136,6 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "the same sums in the same order")]
     fn repeats_come_to_medians_and_their_ratio() {
         let repeat = |value: f64, raw: f64, wal: f64| {
             vec![
@@ -155,6 +156,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "halves have no rounding")]
     fn the_median_of_an_even_number_lies_between_two() {
         assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
     }
