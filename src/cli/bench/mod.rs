@@ -39,6 +39,7 @@ use lab::Lab;
 use measure::{Measure, Row, Unit, summarize};
 use sizes::Sizes;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What to measure, and for how long.
 ///
@@ -107,16 +108,19 @@ impl Workload {
 }
 
 pub(super) async fn run(mut config: Config, args: &Args) -> anyhow::Result<()> {
-    // What an instance says at its start and end would stand between the rows.
+    // What an instance says at its start, and what sqlx says of statements that a full machine makes slow,
+    // would stand between the rows.
     if config.log == "info" {
-        "warn".clone_into(&mut config.log);
+        "warn,sqlx=error".clone_into(&mut config.log);
     }
     init_logging(&config)?;
     let lab = Lab::open(config, Sizes::new(args.quick, args.full)).await?;
     // However it ends, what was made is removed again.
+    let mut terminate = signal(SignalKind::terminate())?;
     let done = tokio::select! {
         done = measure_all(&lab, args) => done,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        _ = terminate.recv() => Err(anyhow::anyhow!("interrupted")),
     };
     lab.close().await?;
     done

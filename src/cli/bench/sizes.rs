@@ -34,7 +34,7 @@ impl Sizes {
             sustained: seconds(10),
             raw: seconds(4),
             latency: seconds(5),
-            javascript: 5_000,
+            javascript: 3_000,
             idle: (seconds(12), seconds(10)),
             held: seconds(20),
             backlog: (50_000, 300_000),
