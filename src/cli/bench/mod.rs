@@ -42,12 +42,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What to measure, and for how long.
-///
-/// Runs on a private PostgreSQL server made for the run, or in a schema of its own on the server that
-/// `DATABASE_URL` names; both are gone afterwards. Allow about eight minutes. `held` holds its snapshot for
-/// 20 s and `backlog` has 300,000 messages waiting; with `--full` 60 s and 2 million.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(super) struct Args {
     /// Only these workloads
     #[arg(long, value_delimiter = ',', value_name = "WORKLOAD,…")]
@@ -55,10 +50,10 @@ pub(super) struct Args {
     /// How often each workload is measured (3, with `--quick` 1)
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
     repeat: Option<u16>,
-    /// Small sizes, for a look
+    /// Small sizes, for a look: a minute and a half
     #[arg(long)]
     quick: bool,
-    /// The long sizes: all workloads take half an hour
+    /// The long sizes: `held` 60 s instead of 20 s, 2 million behind `backlog` instead of 300,000; half an hour
     #[arg(long, conflicts_with = "quick")]
     full: bool,
     /// One JSON document instead of the table
