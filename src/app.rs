@@ -135,7 +135,7 @@ impl App {
             let access = access.clone();
             runners.connect(Arc::new(move |queue| Arc::new(OfQueue::new(access.clone(), queue))));
         }
-        let queues = Queues {
+        let queues = Queues::new(queues::routes::Parts {
             access,
             settler,
             wake: worker.wake(),
@@ -144,7 +144,7 @@ impl App {
             lease: config.lease,
             limits: BodyLimits::new(config.max_body),
             stopping: stop.clone(),
-        };
+        });
         let mut upkeep = Upkeep::new(queues.clone(), config.queues_dir.clone(), self.examples);
         upkeep.load().await?;
 

@@ -53,7 +53,7 @@ impl Database {
             api: build(8)
                 .after_release(|connection, _| Box::pin(leave_clean(connection)))
                 .connect_lazy_with(named("api")),
-            worker: build(6).connect_lazy_with(named("worker")),
+            worker: build(6).connect_lazy_with(by_key(named("worker"))),
             heartbeat: build(1).connect_lazy_with(named("heartbeat")),
             schema: schema.into(),
             ids: Arc::default(),
@@ -107,6 +107,13 @@ pub(crate) fn session(options: PgConnectOptions, schema: &str) -> PgConnectOptio
         // No word about a ROLLBACK outside a transaction (see leave_clean).
         ("client_min_messages", "error"),
     ])
+}
+
+/// The engine's statements look up, by key, the hundreds of rows that they name, in tables that grow from
+/// nothing to millions between two ANALYZEs. Whatever the statistics of the moment say, the right plan is the
+/// same: an index lookup a row. A hash or a merge join would read the whole table.
+fn by_key(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("enable_seqscan", "off")])
 }
 
 /// sqlx 0.9.0 forgets a transaction whose `begin` was cancelled; the next user of the connection would

@@ -19,6 +19,10 @@ const PROMOTE_BATCH: i64 = 1000;
 /// For how long the answer to a claim that failed may still turn into a lease: the statement timeout.
 const LOST_CLAIM: Duration = Duration::from_secs(40);
 /// The pause between two looks at the database grows from the first to the last while nothing is found.
+/// While claims find something, a look has little to tell.
+const BUSY_LOOK: Duration = Duration::from_millis(250);
+/// A lane that is more than half full is claimed from this often at most, so that a claim takes several items.
+const GATHER: Duration = Duration::from_millis(2);
 const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 const LONGEST_LOOK: Duration = Duration::from_millis(1400);
 
@@ -42,6 +46,10 @@ pub(super) struct Claims {
     revision: i64,
     /// Until when there may be leases of ours that we do not know of, since the answer to a claim was lost.
     suspicious_until: Option<Instant>,
+    /// When each lane was last claimed from.
+    claimed_at: HashMap<i32, Instant>,
+    /// When the first of the lanes that gather room may be claimed from again.
+    gathers_until: Option<Instant>,
 }
 
 impl Claims {
@@ -66,6 +74,8 @@ impl Claims {
             pause: SHORTEST_LOOK,
             revision: 0,
             suspicious_until: None,
+            claimed_at: HashMap::new(),
+            gathers_until: None,
         }
     }
 
@@ -124,7 +134,9 @@ impl Claims {
             self.marks.taken(claim.lane, (claim.rank, taken.seq));
             claims.entry(claim.lane).or_default().push(claim);
         }
+        let claimed_at = Instant::now();
         for Wanted { lane, room, .. } in &wanted {
+            self.claimed_at.insert(*lane, claimed_at);
             if counts.get(lane).copied().unwrap_or(0) < *room {
                 self.hungry.remove(lane);
                 if sweep {
@@ -136,7 +148,7 @@ impl Claims {
         }
         self.start(claims, &over);
         if !counts.is_empty() {
-            self.pause = SHORTEST_LOOK;
+            self.pause = self.pause.min(BUSY_LOOK);
         }
         Ok(true)
     }
@@ -159,7 +171,8 @@ impl Claims {
     fn wanted(&mut self, sweep: bool) -> Vec<Wanted> {
         // Said before the room is counted: what comes free from here on rings the bell.
         self.floor.wake.set_starving(true);
-        self.awaits_sweep = false;
+        (self.awaits_sweep, self.gathers_until) = (false, None);
+        let now = Instant::now();
         let (busy, total) = self.floor.busy();
         let busy = |lane: &Lane| busy.get(&lane.id).copied().unwrap_or(0);
         let mut left = self.registration.capacity.saturating_sub(total);
@@ -178,6 +191,15 @@ impl Claims {
                 continue;
             }
             let free = lane.concurrency.saturating_sub(busy(&lane));
+            let gathered = self.claimed_at.get(&lane.id).map(|at| *at + GATHER);
+            if let Some(until) = gathered
+                && free > 0
+                && free * 2 < lane.concurrency
+                && now < until
+            {
+                self.gathers_until = Some(self.gathers_until.map_or(until, |soonest| soonest.min(until)));
+                continue;
+            }
             let room = free.min(LANE_BATCH).min(left);
             if room == 0 {
                 starving = true;
@@ -240,6 +262,7 @@ impl Claims {
             self.marks.retain(owned);
             self.hungry.retain(|lane| owned(*lane));
             self.unsure.retain(|lane| owned(*lane));
+            self.claimed_at.retain(|lane, _| owned(*lane));
             self.revision = revision;
             // Lanes that are new to us were not looked at: look again.
             self.pause = SHORTEST_LOOK;
@@ -300,6 +323,9 @@ impl Claims {
         let mut until = self.next_look;
         if let Some(due) = self.due {
             until = until.min(due);
+        }
+        if let Some(gathered) = self.gathers_until {
+            until = until.min(gathered);
         }
         if self.awaits_sweep {
             until = until.min(self.marks.next_sweep());

@@ -22,6 +22,7 @@ use crate::error::Result;
 use crate::http::body::BodyLimits;
 use crate::worker::{Settler, Wake};
 use axum::extract::FromRef;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -29,9 +30,27 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-/// What the routes of the queues work with.
+/// What the routes of the queues work with; cheap to clone, as every request does.
 #[derive(Clone)]
-pub struct Queues {
+pub struct Queues(Arc<Parts>);
+
+impl Queues {
+    /// The state of the routes.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for Queues {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The parts of [`Queues`].
+pub struct Parts {
     /// The queues themselves.
     pub access: Access,
     /// Where the ends of remote attempts go.
