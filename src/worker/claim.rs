@@ -119,6 +119,8 @@ impl Claims {
         if wanted.is_empty() {
             return Ok(false);
         }
+        let floor = Arc::clone(&self.floor);
+        let claiming = floor.claiming.lock().await;
         let taken = bounded(store::claim(&self.db.worker, id, &wanted)).await.inspect_err(|_| {
             self.suspicious_until = Some(Instant::now() + LOST_CLAIM);
         })?;
@@ -147,6 +149,7 @@ impl Claims {
             }
         }
         self.start(claims, &over);
+        drop(claiming);
         if !counts.is_empty() {
             self.pause = self.pause.min(BUSY_LOOK);
         }

@@ -22,6 +22,8 @@ use uuid::Uuid;
 pub(super) struct Floor {
     pub(super) tracker: TaskTracker,
     pub(super) wake: Arc<Wake>,
+    /// Held from before a claim until its room is taken: in between, an item is neither ready nor busy.
+    pub(super) claiming: tokio::sync::Mutex<()>,
     busy: Mutex<HashMap<i32, usize>>,
     running: Mutex<HashMap<Uuid, Attempt>>,
 }
@@ -37,7 +39,8 @@ struct Attempt {
 
 impl Floor {
     pub(super) fn new(wake: Arc<Wake>) -> Self {
-        Self { tracker: TaskTracker::new(), wake, busy: Mutex::default(), running: Mutex::default() }
+        let (tracker, claiming) = (TaskTracker::new(), tokio::sync::Mutex::default());
+        Self { tracker, wake, claiming, busy: Mutex::default(), running: Mutex::default() }
     }
 
     /// How many items of each lane are claimed and not ended, and how many of all.

@@ -141,12 +141,16 @@ impl Running {
     /// The database cannot be asked.
     pub async fn idle(&self) -> sqlx::Result<()> {
         loop {
+            // While nothing can be claimed, and first what runs and what is unwritten: either may put items back.
+            let claiming = self.floor.claiming.lock().await;
+            let resting = self.floor.busy().1 == 0 && self.settled.iter().all(|idle| idle());
             let lanes: Vec<_> =
                 self.desks.iter().flat_map(|desk| desk.lanes()).map(|lane| (lane.id, START)).collect();
             let pulse = store::pulse(&self.db.worker, &lanes).await?;
+            drop(claiming);
             let overdue = pulse.next_due.is_some_and(|seconds| seconds <= 0.0);
             let quiet = pulse.ready.is_empty() && !overdue && !pulse.dead_leases;
-            if quiet && self.floor.busy().1 == 0 && self.settled.iter().all(|idle| idle()) {
+            if quiet && resting {
                 return Ok(());
             }
             if !quiet {

@@ -80,7 +80,16 @@ async fn an_enqueued_message_is_held_against_the_schema_before_it_runs() {
 async fn enqueue_knows_delay_moment_priority_and_key() {
     let app = TestApp::start().await;
     app.define("q", json!({ "handler": { "kind": "worker" } })).await;
+    app.define("urgent", json!({ "options": { "priority": 9 } })).await;
     let mut db = session(&app).await;
+    for (arguments, priority) in
+        [("'urgent', '1'", 9), ("'urgent', '1', priority => 0", 0), ("'q', '1', '1s'", 0)]
+    {
+        let id = enqueue(&mut db, arguments).await.unwrap();
+        let queue = if arguments.contains("urgent") { "urgent" } else { "q" };
+        assert_eq!(app.whole_message(queue, &id).await["priority"], priority, "{arguments}");
+        app.delete(&format!("/queues/{queue}/messages/{id}")).await;
+    }
     for arguments in [
         "'q', '1', delay => '1 hour'",
         "queue => 'q', payload => '1', run_at => now() + interval '1 hour'",
