@@ -136,7 +136,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::float_cmp, reason = "the same sums in the same order")]
     fn repeats_come_to_medians_and_their_ratio() {
         let repeat = |value: f64, raw: f64, wal: f64| {
             vec![
@@ -156,7 +155,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::float_cmp, reason = "halves have no rounding")]
     fn the_median_of_an_even_number_lies_between_two() {
         assert!((2.4..2.6).contains(&median(&[4.0, 1.0, 3.0, 2.0])));
     }
