@@ -111,7 +111,7 @@ impl Upkeep {
     async fn tidy(&self) -> Result<()> {
         let db = &self.queues.access.db;
         retention::make_ahead(&db.worker).await?;
-        if !retention::take_duty(&db.worker, "retention", self.holder, TIDY.as_secs_f64() * 2.0).await? {
+        if !engine::take_duty(&db.worker, "retention", self.holder, TIDY.as_secs_f64() * 2.0).await? {
             return Ok(());
         }
         let mut longest = Duration::from_hours(1);

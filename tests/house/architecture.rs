@@ -24,7 +24,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("leases", "worker"),
     ("lanes", "queues"),
     ("catalog", "queues"),
-    ("duties", "queues"),
+    ("duties", "worker"),
     ("queues", "queues"),
     ("messages", "queues"),
     ("outcomes", "queues"),
