@@ -9,6 +9,8 @@ use crate::http::limits::InFlight;
 use crate::http::outbound::{Outbound, Request};
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState, metrics};
+use crate::jobs::routes::{Jobs, LONG_POLLS};
+use crate::jobs::{self, Tails};
 use crate::queues;
 use crate::queues::access::Access;
 use crate::queues::catalog::Catalog;
@@ -22,6 +24,7 @@ use crate::queues::routes::Queues;
 use crate::queues::runners::Runners;
 use crate::queues::store::retention;
 use crate::queues::upkeep::Upkeep;
+use crate::seal::Sealer;
 use crate::worker::{Running, Worker};
 use anyhow::Context as _;
 use axum::http::{HeaderMap, Method};
@@ -41,6 +44,9 @@ use tokio_util::task::TaskTracker;
 const CAPACITY: usize = 4096;
 /// Requests that are worked on at a time, and long polls beside them.
 const IN_FLIGHT: (usize, usize) = (1024, 4096);
+/// The addresses that may wait.
+const LONG_WAITS: [&str; 5] =
+    ["/queues/{queue}/claim", LONG_POLLS[0], LONG_POLLS[1], LONG_POLLS[2], LONG_POLLS[3]];
 /// How long what runs may go on after the signal to stop.
 const GRACE: Duration = Duration::from_secs(20);
 /// A claim loop that has not come round for so long is stuck.
@@ -61,13 +67,21 @@ pub struct App {
     handlers: HashMap<String, Arc<dyn Handler>>,
     program: Option<PathBuf>,
     secret: Option<SecretString>,
+    secret_key: Option<SecretString>,
     examples: Option<PathBuf>,
 }
 
 impl App {
     /// An application with these settings.
     pub fn new(config: Config) -> Self {
-        Self { config, handlers: HashMap::new(), program: None, secret: None, examples: None }
+        Self {
+            config,
+            handlers: HashMap::new(),
+            program: None,
+            secret: None,
+            secret_key: None,
+            examples: None,
+        }
     }
 
     /// Registers the handler of queues whose definition says `{"kind": "native", "name": name}`.
@@ -89,6 +103,13 @@ impl App {
     #[must_use]
     pub fn development_secret(mut self, secret: SecretString) -> Self {
         self.secret = Some(secret);
+        self
+    }
+
+    /// Encrypts at rest with this key when the settings name none.
+    #[must_use]
+    pub fn development_key(mut self, key: SecretString) -> Self {
+        self.secret_key = Some(key);
         self
     }
 
@@ -130,6 +151,30 @@ impl App {
             let access = access.clone();
             runners.connect(Arc::new(move |queue| Arc::new(OfQueue::new(access.clone(), queue))));
         }
+        let types = Arc::new(jobs::types::Types::default());
+        types
+            .load(&db.worker, config.queues_dir.as_deref())
+            .await
+            .context("cannot load the kinds of jobs")?;
+        worker.add(Arc::new(jobs::consumer::Jobs::new(db.worker.clone(), Arc::clone(&types))));
+        let sealer = config.secret_key.as_ref().or(self.secret_key.as_ref()).map(Sealer::new).transpose()?;
+        let tails = Arc::new(Tails::new(db.api.clone(), config.broadcast_retention));
+        tasks.spawn(Arc::clone(&tails).look(stop.clone()));
+        let jobs = Jobs {
+            db: db.clone(),
+            types,
+            tails,
+            sealer: sealer.map(Arc::new),
+            wake: worker.wake(),
+            verifier: Arc::clone(&verifier),
+            limits: BodyLimits::new(config.max_body),
+            job_timeout: config.job_timeout,
+            credential_timeout: config.credential_timeout,
+            retention: config.broadcast_retention,
+            deadlines: Arc::default(),
+            stopping: stop.clone(),
+        };
+        tasks.spawn(jobs::upkeep::run(jobs.clone(), stop.clone()));
         let queues = Queues {
             access,
             settler,
@@ -151,9 +196,9 @@ impl App {
 
         let state = HttpState {
             readiness: readiness.clone(),
-            in_flight: InFlight::new(IN_FLIGHT.0, IN_FLIGHT.1, &["/queues/{queue}/claim"]),
+            in_flight: InFlight::new(IN_FLIGHT.0, IN_FLIGHT.1, &LONG_WAITS),
         };
-        let features = queues::routes::routes().with_state(queues);
+        let features = queues::routes::routes().with_state(queues).merge(jobs::routes::router(jobs));
         let router = http::router(features, state);
         let mut address = None;
         if parts == Parts::Everything {

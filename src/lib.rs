@@ -95,5 +95,7 @@ pub mod config;
 pub mod db;
 pub mod error;
 pub mod http;
+pub mod jobs;
 pub mod queues;
+pub mod seal;
 pub mod worker;

@@ -7,5 +7,6 @@ mod javascript;
 mod javascript_hostile;
 mod javascript_pool;
 mod javascript_services;
+mod jobs;
 mod queues;
 mod support;
