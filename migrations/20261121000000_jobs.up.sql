@@ -115,7 +115,7 @@ CREATE TABLE registrations (
     cursor     bigint      NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT registrations_pkey PRIMARY KEY (id),
-    CONSTRAINT registrations_key_hash_key UNIQUE (key_hash),
+    CONSTRAINT registrations_key_hash_key UNIQUE (job_id, key_hash),
     CONSTRAINT registrations_job_fkey FOREIGN KEY (job_id) REFERENCES jobs (id) ON DELETE CASCADE,
     CONSTRAINT registrations_subject_is_somebody CHECK (subject <> ''),
     CONSTRAINT registrations_via_known CHECK (via IN ('key', 'job', 'cardholder')),
@@ -132,7 +132,6 @@ COMMENT ON COLUMN registrations.key_hash IS 'SHA-256 of the access key; the key 
 COMMENT ON COLUMN registrations.cursor IS 'The number of the last broadcast that was handed out.';
 COMMENT ON COLUMN registrations.created_at IS 'When it was made.';
 CREATE UNIQUE INDEX registrations_one_place_idx ON registrations (job_id, subject, via) WHERE via <> 'key';
-CREATE INDEX registrations_job_idx ON registrations (job_id);
 
 CREATE TABLE envelopes (
     id          uuid            NOT NULL DEFAULT gen_random_uuid(),

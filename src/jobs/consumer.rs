@@ -1,6 +1,7 @@
 //! Jobs as the engine sees them: no process claims them itself, but what lost workers held is taken back.
 
-use super::store::{jobs, work};
+use super::store::jobs;
+use super::store::work::{self, Running};
 use super::types::Types;
 use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled};
 use serde_json::json;
@@ -47,12 +48,15 @@ impl Consumer for Jobs {
 
     async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Lost>]) -> sqlx::Result<Settled> {
         let claims: Vec<Claim> = ended.iter().map(|end| end.claim.clone()).collect();
-        let running: HashMap<i64, i64> = work::unfinished(&mut *tx, &claims).await?.into_iter().collect();
+        let running = running(&mut *tx, &claims).await?;
         let mut settled = Settled::default();
         for claim in claims {
-            let Some(id) = running.get(&claim.lease) else { continue };
+            let Some(Running { id, cancelled, .. }) = running.get(&claim.lease) else { continue };
             let attempts = self.types.by_id(claim.lane).map_or(1, |job_type| job_type.rules.attempts);
-            if claim.attempt < attempts {
+            if *cancelled {
+                let end = json!({ "status": "CANCELED", "termination_type": "USER_DATA_FAILURE" });
+                jobs::broadcast(&mut *tx, *id, &end).await?;
+            } else if claim.attempt < attempts {
                 work::reopen(&mut *tx, *id).await?;
                 jobs::broadcast(&mut *tx, *id, &json!({ "status": "REQUESTED", "percent_complete": 0 }))
                     .await?;
@@ -72,8 +76,14 @@ impl Consumer for Jobs {
     }
 
     async fn lost(&self, tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Lost>>> {
-        let running: HashMap<i64, i64> = work::unfinished(tx, &claims).await?.into_iter().collect();
+        let running = running(tx, &claims).await?;
         let lost = claims.into_iter().filter(|claim| running.contains_key(&claim.lease));
         Ok(lost.map(|claim| Ended { claim, outcome: Some(Lost) }).collect())
     }
+}
+
+/// The jobs that still run under these claims, by lease.
+async fn running(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<HashMap<i64, Running>> {
+    let running = work::unfinished(tx, claims).await?;
+    Ok(running.into_iter().map(|running| (running.lease, running)).collect())
 }

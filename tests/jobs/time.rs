@@ -156,6 +156,15 @@ async fn a_job_runs_again_when_its_type_allows_and_the_lost_worker_is_fenced() {
     app.elapse(Duration::from_secs(61)).await;
     eventually("the second loss ends it", async || ok(ann.get(&path).await).await["status"] == "VBS_ERROR")
         .await;
+
+    // One that was to be cancelled does not run again.
+    let job = ok(ann.post("/import_jobs", &json!({ "cardholder_id": 7 })).await).await;
+    let path = format!("/import_jobs/{}", job["id"]);
+    ok(worker.post("/import_jobs/claim?wait=30s", &json!({})).await).await;
+    ok(ann.put(&path, &json!({ "status": "CANCEL_REQUESTED" })).await).await;
+    app.elapse(Duration::from_secs(61)).await;
+    eventually("the cancelled job ends", async || ok(ann.get(&path).await).await["status"] == "CANCELED")
+        .await;
     app.stop().await;
 }
 

@@ -57,13 +57,25 @@ pub async fn start(tx: &mut PgConnection, id: i64) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Of these claims, those whose job still runs under them, by place, with the job's number.
-pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<(i64, i64)>> {
+/// A job that runs under a claim.
+#[derive(Debug, Clone, Copy)]
+pub struct Running {
+    /// The claim.
+    pub lease: i64,
+    /// The job.
+    pub id: i64,
+    /// Whether its cancellation was requested.
+    pub cancelled: bool,
+}
+
+/// Of these claims, those whose job still runs under them. The jobs are locked.
+pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<Running>> {
     let leases: Vec<i64> = claims.iter().map(|claim| claim.lease).collect();
     let items: Vec<Uuid> = claims.iter().map(|claim| claim.item).collect();
-    let rows = sqlx::query!(
+    sqlx::query_as!(
+        Running,
         r#"
-        SELECT j.id, c.lease AS "lease!"
+        SELECT c.lease AS "lease!", j.id, j.cancel_by IS NOT NULL AS "cancelled!"
         FROM unnest($1::uuid[], $2::bigint[]) AS c (item, lease)
         JOIN jobs AS j ON j.item = c.item AND j.lease = c.lease
         ORDER BY j.id
@@ -73,8 +85,7 @@ pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result
         &leases,
     )
     .fetch_all(tx)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.lease, row.id)).collect())
+    .await
 }
 
 /// Makes a job as if nobody had taken it: what its lost worker asked is withdrawn.
