@@ -39,7 +39,8 @@ CREATE TABLE scheduled (
     item    uuid        NOT NULL,
     attempt smallint    NOT NULL DEFAULT 0,
     CONSTRAINT scheduled_pkey PRIMARY KEY (run_at, item),
-    CONSTRAINT scheduled_attempt_not_negative CHECK (attempt >= 0)
+    CONSTRAINT scheduled_attempt_not_negative CHECK (attempt >= 0),
+    CONSTRAINT scheduled_run_at_finite CHECK (isfinite(run_at))
 );
 CREATE INDEX scheduled_item_idx ON scheduled (item);
 COMMENT ON TABLE scheduled IS 'Items that wait for their time (delay, backoff). Promoted to dispatch in batches, so that a million of them cost the claim nothing.';
@@ -68,7 +69,7 @@ COMMENT ON COLUMN workers.lease IS 'How long after a heartbeat it still counts a
 COMMENT ON COLUMN workers.capacity IS 'How many items it runs at once, over all lanes.';
 
 CREATE TABLE leases (
-    id         bigint GENERATED ALWAYS AS IDENTITY,
+    id         uuid        NOT NULL DEFAULT gen_random_uuid(),
     worker     uuid,
     expires_at timestamptz,
     claimed_at timestamptz NOT NULL DEFAULT now(),
@@ -86,7 +87,7 @@ CREATE TABLE leases (
     )
 );
 COMMENT ON TABLE leases IS 'One row a claimed batch of one lane. It is the fence: an outcome counts only while the lease that ran it still exists.';
-COMMENT ON COLUMN leases.id IS 'Never comes back, so a late outcome can never meet a newer claim.';
+COMMENT ON COLUMN leases.id IS 'Random, so it never comes back, not even after a crash undid the claim (a sequence would): a late outcome can never meet a newer claim.';
 COMMENT ON COLUMN leases.worker IS 'The process that runs the batch; the lease lives while its heartbeat does.';
 COMMENT ON COLUMN leases.expires_at IS 'For a claim over HTTP instead: lives until then, moved on by the remote worker''s heartbeats.';
 COMMENT ON COLUMN leases.claimed_at IS 'When the attempt began.';
@@ -135,9 +136,10 @@ END $$;
 COMMENT ON FUNCTION uuid_v7(timestamptz) IS 'A UUID of version 7 for this moment, as PostgreSQL 18 has it built in.';
 
 CREATE FUNCTION uuid_v7_floor(at timestamptz) RETURNS uuid
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 BEGIN
-    RETURN (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid;
+    -- 48 bits: nothing before 1970, nothing after 10889.
+    RETURN (lpad(to_hex(least(greatest((extract(epoch FROM at) * 1000)::bigint, 0), 281474976710655)), 12, '0') || '00000000000000000000')::uuid;
 END $$;
 COMMENT ON FUNCTION uuid_v7_floor(timestamptz) IS 'The smallest UUID of this moment: the bound of a partition or of a listing.';
 

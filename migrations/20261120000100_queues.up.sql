@@ -49,7 +49,7 @@ CREATE TABLE outcomes (
     queue_id    integer        NOT NULL,
     attempt     smallint       NOT NULL,
     id          uuid           NOT NULL,
-    lease       bigint         NOT NULL,
+    lease       uuid           NOT NULL,
     started_at  timestamptz    NOT NULL,
     finished_at timestamptz    NOT NULL DEFAULT now(),
     status      message_status NOT NULL,
@@ -81,7 +81,7 @@ CREATE TABLE attempts (
     queue_id    integer     NOT NULL,
     attempt     smallint    NOT NULL,
     id          uuid        NOT NULL,
-    lease       bigint      NOT NULL,
+    lease       uuid        NOT NULL,
     started_at  timestamptz NOT NULL,
     finished_at timestamptz NOT NULL DEFAULT now(),
     worker      text,
@@ -127,7 +127,13 @@ SELECT
     q.name AS queue,
     CASE
         WHEN o.id IS NOT NULL THEN o.status
-        WHEN EXISTS (SELECT FROM leases AS l WHERE m.id = ANY (l.items)) THEN 'INPROGRESS'
+        WHEN EXISTS (
+            -- A lease of many stays until the last has ended: one that waits for another attempt is PENDING.
+            SELECT FROM leases AS l
+            WHERE m.id = ANY (l.items) AND NOT EXISTS (
+                SELECT FROM attempts AS a WHERE a.queue_id = m.queue_id AND a.id = m.id AND a.lease = l.id
+            )
+        ) THEN 'INPROGRESS'
         ELSE 'PENDING'
     END::message_status AS status,
     m.request,
@@ -150,11 +156,10 @@ CREATE FUNCTION enqueue(
     payload         json,
     delay           interval    DEFAULT NULL,
     run_at          timestamptz DEFAULT NULL,
-    priority        integer     DEFAULT 0,
+    priority        integer     DEFAULT NULL,
     idempotency_key text        DEFAULT NULL
 ) RETURNS uuid
 LANGUAGE plpgsql
-SET search_path FROM CURRENT
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -167,10 +172,18 @@ BEGIN
     IF payload IS NULL THEN
         RAISE null_value_not_allowed USING MESSAGE = 'payload must not be null';
     END IF;
-    IF priority IS NULL OR priority NOT BETWEEN -100 AND 100 THEN
+    IF priority NOT BETWEEN -100 AND 100 THEN
         RAISE invalid_parameter_value USING MESSAGE = 'priority must lie between -100 and 100';
     END IF;
-    SELECT q.id INTO lane_id FROM queues AS q WHERE q.name = queue;
+    IF delay IS NOT NULL AND run_at IS NOT NULL THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'give delay or run_at, not both';
+    END IF;
+    -- As over HTTP. The engine reckons with these times, and there is no reckoning with infinity.
+    IF NOT isfinite(due) OR due > now() + interval '3660 days' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'a message can wait for ten years at most';
+    END IF;
+    SELECT q.id, coalesce(priority, (q.definition #>> '{options,priority}')::integer, 0) INTO lane_id, priority
+    FROM queues AS q WHERE q.name = queue;
     IF NOT FOUND THEN
         RAISE no_data_found USING MESSAGE = format('there is no queue %L', queue);
     END IF;
@@ -194,5 +207,13 @@ BEGIN
         INSERT INTO scheduled (run_at, lane, rank, item) VALUES (due, lane_id, -priority, message);
     END IF;
     RETURN message;
+END $$;
+-- Whatever the caller's search path is. Without pg_temp at its end a temporary table named messages would be
+-- found first.
+DO $$
+BEGIN
+    EXECUTE format(
+        'ALTER FUNCTION enqueue(text, json, interval, timestamptz, integer, text) SET search_path = %I, pg_temp',
+        current_schema());
 END $$;
 COMMENT ON FUNCTION enqueue(text, json, interval, timestamptz, integer, text) IS 'Pushes a message in the caller''s own transaction: it exists when, and only when, that commits. The queue''s schema is held against it before it runs.';

@@ -47,7 +47,7 @@ CREATE TABLE jobs (
     due_at             timestamptz GENERATED ALWAYS AS (
         CASE WHEN completed_at IS NULL THEN least(deadline, answer_by, cancel_by) END
     ) STORED,
-    lease              bigint,
+    lease              uuid,
     seq                bigint      NOT NULL DEFAULT 0,
     CONSTRAINT jobs_pkey PRIMARY KEY (id),
     CONSTRAINT jobs_item_key UNIQUE (item),

@@ -6,9 +6,10 @@ use crate::db::Database;
 use crate::http::body::BodyLimits;
 use crate::http::health::Readiness;
 use crate::http::limits::InFlight;
+use crate::http::metrics::{self, OnScrape};
 use crate::http::outbound::{Outbound, Request};
 use crate::http::server::{ServerLimits, serve};
-use crate::http::{self, HttpState, metrics};
+use crate::http::{self, HttpState};
 use crate::jobs::routes::{Jobs, LONG_POLLS};
 use crate::jobs::{self, Tails};
 use crate::queues;
@@ -18,12 +19,14 @@ use crate::queues::consumer::Messages;
 use crate::queues::javascript::services::{Directory, HttpAnswer, Settings};
 use crate::queues::javascript::{Pool, PoolOptions};
 use crate::queues::messaging::OfQueue;
+use crate::queues::metrics::Depths;
 use crate::queues::native::Handler;
 use crate::queues::push::Inbox;
 use crate::queues::routes::Queues;
 use crate::queues::runners::Runners;
 use crate::queues::store::retention;
 use crate::queues::upkeep::Upkeep;
+use crate::reports::{self, routes::Reports};
 use crate::seal::Sealer;
 use crate::worker::{Running, Worker};
 use anyhow::Context as _;
@@ -129,7 +132,9 @@ impl App {
         let config = self.config;
         let db = Database::new(database, &config.schema);
         db.check().await?;
-        retention::make_ahead(&db.worker).await.context("cannot make partitions")?;
+        if let Err(error) = retention::make_ahead(&db.worker).await {
+            tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
+        }
 
         let outbound = Outbound::new(config.allow_networks.clone())?;
         let verifier =
@@ -144,7 +149,7 @@ impl App {
         let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY);
         let messages = Messages::new(db.clone(), Arc::clone(&catalog), Arc::clone(&runners), name);
         let settler = worker.add(Arc::new(messages));
-        let (inbox, inbox_loop) = Inbox::new(db.api.clone(), worker.wake());
+        let (inbox, inbox_loop) = Inbox::new(db.api.clone(), worker.wake(), Arc::clone(&catalog));
         tasks.spawn(inbox_loop);
         let access = Access { db: db.clone(), catalog, inbox, stopper: worker.stopper() };
         {
@@ -180,7 +185,7 @@ impl App {
             settler,
             wake: worker.wake(),
             runners,
-            verifier,
+            verifier: Arc::clone(&verifier),
             lease: config.lease,
             limits: BodyLimits::new(config.max_body),
             stopping: stop.clone(),
@@ -194,11 +199,19 @@ impl App {
         tasks.spawn(upkeep.run(stop.clone()));
         tasks.spawn(metrics::upkeep(stop.clone()));
 
+        let depths = Arc::new(Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy()));
         let state = HttpState {
             readiness: readiness.clone(),
             in_flight: InFlight::new(IN_FLIGHT.0, IN_FLIGHT.1, &LONG_WAITS),
+            on_scrape: OnScrape::new(move || {
+                let depths = Arc::clone(&depths);
+                Box::pin(async move { depths.measure().await })
+            }),
         };
-        let features = queues::routes::routes().with_state(queues).merge(jobs::routes::router(jobs));
+        let features = queues::routes::routes()
+            .with_state(queues)
+            .merge(jobs::routes::router(jobs))
+            .merge(reports::routes::routes().with_state(Reports::new(db.clone(), verifier)));
         let router = http::router(features, state);
         let mut address = None;
         if parts == Parts::Everything {

@@ -112,5 +112,6 @@ pub mod error;
 pub mod http;
 pub mod jobs;
 pub mod queues;
+pub mod reports;
 pub mod seal;
 pub mod worker;

@@ -1,7 +1,11 @@
 //! Everything that users rely on, one file a capability. `cargo test` needs no server: it starts its own.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod commands;
 mod embedded;
+mod engine;
+mod faults;
+mod first_minute;
 mod house;
 mod javascript;
 mod javascript_hostile;
@@ -9,4 +13,5 @@ mod javascript_pool;
 mod javascript_services;
 mod jobs;
 mod queues;
+mod reports;
 mod support;

@@ -1,9 +1,15 @@
 //! The command line: one file a subcommand.
 #![expect(clippy::print_stdout, reason = "what a command prints is its answer")]
 
+mod bench;
 mod database;
+mod demo;
+mod doctor;
 mod migrate;
+mod push;
+mod report;
 mod serve;
+mod tail;
 mod token;
 
 use crate::config::Config;
@@ -30,8 +36,24 @@ enum Command {
     Worker,
     /// Bring the database to this version, or take the newest migration back
     Migrate(migrate::Args),
+    /// Measure how fast this is, each figure beside what plain SQL reaches in the same run
+    ///
+    /// Runs on a private PostgreSQL server made for the run, or in schemas of its own on the server that
+    /// `DATABASE_URL` names; both are gone afterwards. Allow eight minutes on a machine that has nothing else
+    /// to do.
+    Bench(bench::Args),
     /// Sign a token with the configured or the development secret
     Token(token::Args),
+    /// Push a message and print its id
+    Push(push::Args),
+    /// Follow a queue's messages as they are pushed and as they end, until Ctrl-C
+    Tail(tail::Args),
+    /// Answer a report about the queues; without a name, list them
+    Report(report::Args),
+    /// Look at everything that must be in order, and say what to do about what is not
+    Doctor,
+    /// Show what Postrider does, end to end, on a server of its own that leaves nothing behind
+    Demo,
     #[command(name = GUARD_COMMAND, hide = true)]
     Guard(GuardArgs),
     #[command(name = "javascript-child", hide = true)]
@@ -53,8 +75,15 @@ pub fn main() -> ExitCode {
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has read enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {
@@ -66,7 +95,13 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve => serve::serve(Config::from_env()?).await,
         Command::Worker => serve::worker(Config::from_env()?).await,
         Command::Migrate(args) => migrate::run(Config::from_env()?, &args).await,
+        Command::Bench(args) => bench::run(Config::from_env()?, &args).await,
         Command::Token(args) => token::run(&Config::from_env()?, &args),
+        Command::Push(args) => push::run(Config::from_env()?, &args).await,
+        Command::Tail(args) => tail::run(Config::from_env()?, &args).await,
+        Command::Report(args) => report::run(Config::from_env()?, &args).await,
+        Command::Doctor => doctor::run(Config::from_env()).await,
+        Command::Demo => demo::run().await,
         Command::JavaScriptChild => Ok(()),
     }
 }

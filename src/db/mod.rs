@@ -6,7 +6,7 @@ pub mod migrate;
 pub mod transaction;
 
 pub use ids::Ids;
-pub use transaction::transaction;
+pub use transaction::{bounded, transaction};
 
 use anyhow::Context as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};

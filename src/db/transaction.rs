@@ -2,6 +2,7 @@
 
 use futures::future::BoxFuture;
 use sqlx::postgres::{PgConnection, PgPool};
+use std::time::Duration;
 
 /// Runs `work` in a transaction of its own task, and commits when it gives `Ok`.
 ///
@@ -25,10 +26,13 @@ where
         reason = "this is the one place that begins, and its task outlives its caller on purpose"
     )]
     let task = tokio::spawn(async move {
-        let mut tx = pool.begin().await?;
-        let value = work(&mut tx).await?;
-        tx.commit().await?;
-        Ok(value)
+        bounded(async {
+            let mut tx = pool.begin().await?;
+            let value = work(&mut tx).await?;
+            tx.commit().await?;
+            Ok(value)
+        })
+        .await
     });
     match task.await {
         Ok(result) => result,
@@ -37,4 +41,18 @@ where
             Err(_) => Err(sqlx::Error::WorkerCrashed.into()),
         },
     }
+}
+
+/// A little more than the server's own `statement_timeout`.
+const ANSWER: Duration = Duration::from_secs(35);
+
+/// Waits for the database no longer than it could take: a server that is gone without a word (a lost route, a
+/// failover) never answers, and nothing may wait for it for ever.
+///
+/// # Errors
+/// What `work` gives, or a time-out, which is a passing thing.
+pub async fn bounded<T, E: From<sqlx::Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let silent =
+        || sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database is silent"));
+    tokio::time::timeout(ANSWER, work).await.unwrap_or_else(|_| Err(silent().into()))
 }

@@ -1,15 +1,18 @@
 //! Counts and durations for Prometheus, at `/metrics`.
 //!
-//! Any part of Postrider records with the macros of the `metrics` crate; the names are listed here. `/metrics`
-//! asks for no token, as scrapers expect: it tells route templates and counts, never ids, names or payloads.
+//! Any part of Postrider records with the macros of the `metrics` crate, and describes its series where it
+//! names them; those of HTTP are here. `/metrics` asks for no token, as scrapers expect: it tells route
+//! templates, names of queues and counts, never ids or payloads.
 
+use axum::extract::State;
 use axum::http::{Method, StatusCode, header};
 use axum::response::IntoResponse;
+use futures::future::BoxFuture;
 use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::RwLock;
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +61,29 @@ pub async fn upkeep(shutdown: CancellationToken) {
     shutdown.run_until_cancelled(rounds).await;
 }
 
+/// What is measured when somebody asks, and not before: an idle server sends no statements for it.
+#[derive(Clone)]
+pub struct OnScrape(Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>);
+
+impl OnScrape {
+    /// Awaits `measure` before each answer: it must be quick, whatever the database does.
+    pub fn new(measure: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(measure))
+    }
+}
+
+impl Default for OnScrape {
+    fn default() -> Self {
+        Self::new(|| Box::pin(std::future::ready(())))
+    }
+}
+
+impl std::fmt::Debug for OnScrape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnScrape")
+    }
+}
+
 /// What has been counted, in the text format of Prometheus.
 #[utoipa::path(
     get,
@@ -66,7 +92,8 @@ pub async fn upkeep(shutdown: CancellationToken) {
     security(()),
     responses((status = OK, description = "Metrics in the text format of Prometheus", body = String, content_type = "text/plain"))
 )]
-pub(super) async fn show() -> impl IntoResponse {
+pub(super) async fn show(State(OnScrape(measure)): State<OnScrape>) -> impl IntoResponse {
+    measure().await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], install().render())
 }
 

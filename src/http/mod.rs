@@ -10,6 +10,7 @@ mod edge;
 mod json_text;
 mod request_id;
 mod shape;
+mod unread;
 
 pub mod address;
 pub mod body;
@@ -36,6 +37,8 @@ pub struct HttpState {
     pub readiness: health::Readiness,
     /// How many requests are worked on at one time.
     pub in_flight: limits::InFlight,
+    /// What is measured for `/metrics` when it is asked.
+    pub on_scrape: metrics::OnScrape,
 }
 
 /// The whole HTTP interface: the routes of the features (with their state already in them), `/healthz`,
@@ -44,11 +47,12 @@ pub fn router(features: OpenApiRouter, state: HttpState) -> Router {
     metrics::install();
     let document = openapi::Document::default();
     let health = OpenApiRouter::new().routes(routes!(health::readyz)).with_state(state.readiness);
+    let metrics = OpenApiRouter::new().routes(routes!(metrics::show)).with_state(state.on_scrape);
     let description = OpenApiRouter::new().routes(routes!(openapi::document)).with_state(document.clone());
     let (router, api) = OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(health::healthz))
-        .routes(routes!(metrics::show))
         .merge(health)
+        .merge(metrics)
         .merge(description)
         .merge(features)
         .split_for_parts();

@@ -66,7 +66,7 @@ fn app() -> (Router, Arc<Notify>) {
         .connect_lazy_with(nowhere);
     let readiness = health::Readiness::new(pool);
     let in_flight = limits::InFlight::new(1, 1, &["/letters/wait"]);
-    (router(letters, HttpState { readiness, in_flight }), arrived)
+    (router(letters, HttpState { readiness, in_flight, on_scrape: metrics::OnScrape::default() }), arrived)
 }
 
 async fn send(app: &Router, method: &str, path: &str) -> Response<Body> {

@@ -1,16 +1,20 @@
 //! Accepts connections and serves them, within limits, until it is told to stop.
 
 use super::connection::{Connection, Progress};
+use super::unread::Watched;
 use axum::Router;
 use axum::body::Body;
+use axum::http::{HeaderValue, header};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -115,15 +119,20 @@ async fn serve_connection(
     let stream = Connection::new(stream, limits, Arc::clone(&progress));
     let service = service_fn(move |request: Request<Incoming>| {
         progress.begin();
-        let answer = router.clone().call(request.map(Body::new));
+        let (head, body) = request.into_parts();
+        let (body, unread) = Watched::new(body);
+        let answer = router.clone().call(Request::from_parts(head, Body::new(body)));
         let progress = Arc::clone(&progress);
         async move {
-            let answer = answer.await;
-            match &answer {
-                Ok(response) => progress.end(response.status()),
-                Err(never) => match *never {},
+            let Ok(mut answer) = answer.await;
+            progress.end(answer.status());
+            // hyper closes the connection then: a client that is not told might send its next request on it.
+            if unread.load(Relaxed)
+                && (answer.status().is_client_error() || answer.status().is_server_error())
+            {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            answer
+            Ok::<_, Infallible>(answer)
         }
     });
     let connection = http1::Builder::new()

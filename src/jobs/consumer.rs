@@ -9,6 +9,7 @@ use sqlx::postgres::{PgConnection, PgPool};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// The consumer of jobs.
 pub struct Jobs {
@@ -40,6 +41,10 @@ impl Consumer for Jobs {
 
     fn owns(&self, lane: i32) -> bool {
         self.types.by_id(lane).is_some()
+    }
+
+    fn all(&self) -> Vec<i32> {
+        self.types.ids()
     }
 
     async fn load(&self, _claims: Vec<Claim>) -> sqlx::Result<Vec<Run<Lost>>> {
@@ -75,6 +80,10 @@ impl Consumer for Jobs {
         Lost
     }
 
+    fn panicked(&self, _message: &str) -> Lost {
+        Lost
+    }
+
     async fn lost(&self, tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Lost>>> {
         let running = running(tx, &claims).await?;
         let lost = claims.into_iter().filter(|claim| running.contains_key(&claim.lease));
@@ -83,7 +92,7 @@ impl Consumer for Jobs {
 }
 
 /// The jobs that still run under these claims, by lease.
-async fn running(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<HashMap<i64, Running>> {
+async fn running(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<HashMap<Uuid, Running>> {
     let running = work::unfinished(tx, claims).await?;
     Ok(running.into_iter().map(|running| (running.lease, running)).collect())
 }

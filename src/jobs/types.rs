@@ -28,6 +28,11 @@ impl Types {
         self.current.load().iter().find(|found| found.id == id).cloned()
     }
 
+    /// The lanes of all types.
+    pub fn ids(&self) -> Vec<i32> {
+        self.current.load().iter().map(|found| found.id).collect()
+    }
+
     /// Stores the built-in type and those of the files in `directory`, and learns of all that are stored.
     ///
     /// # Errors

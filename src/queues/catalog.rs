@@ -1,6 +1,7 @@
 //! The queue definitions as this process knows them, compiled, one snapshot at a time.
 
 use super::definition::{Definition, Handler};
+use super::metrics::Series;
 use super::schema::CompiledSchema;
 use super::store::definitions;
 use crate::error::{Error, Result};
@@ -31,11 +32,15 @@ pub struct Queue {
     pub source: String,
     /// Whether nothing is claimed from it.
     pub paused: bool,
+    /// What is counted of it.
+    pub series: Series,
 }
 
 #[derive(Debug, Default)]
 struct Snapshot {
     revision: i64,
+    /// Whether a definition could not be used.
+    incomplete: bool,
     by_name: HashMap<String, Arc<Queue>>,
     by_id: HashMap<i32, Arc<Queue>>,
 }
@@ -68,6 +73,11 @@ impl Catalog {
         self.current.load().revision
     }
 
+    /// Whether every definition there is could be used.
+    pub fn is_complete(&self) -> bool {
+        !self.current.load().incomplete
+    }
+
     /// All queues, by name.
     pub fn all(&self) -> Vec<Arc<Queue>> {
         let mut all: Vec<_> = self.current.load().by_name.values().cloned().collect();
@@ -89,19 +99,23 @@ impl Catalog {
         // One at a time: the others find it done.
         let _one = self.refreshing.lock().await;
         let former = self.current.load_full();
-        if former.revision >= revision {
+        if former.revision >= revision && !former.incomplete {
             return Ok(());
         }
         let (revision, rows) = definitions::all(db).await?;
         let mut next = Snapshot { revision, ..Snapshot::default() };
         for row in rows {
             let kept = former.by_id.get(&row.id).filter(|queue| queue.version == row.version).cloned();
-            let queue = match kept {
-                Some(queue) => queue,
-                None => match compile(row).await {
-                    Some(queue) => Arc::new(queue),
-                    None => continue,
-                },
+            let queue = if let Some(queue) = kept {
+                queue
+            } else {
+                let (id, paused) = (row.id, row.paused);
+                let compiled = compile(row).await.map(Arc::new);
+                next.incomplete |= compiled.is_none();
+                // Better the former definition than no queue.
+                let former = || former.by_id.get(&id).filter(|queue| queue.paused == paused).cloned();
+                let Some(queue) = compiled.or_else(former) else { continue };
+                queue
             };
             next.by_name.insert(queue.name.clone(), Arc::clone(&queue));
             next.by_id.insert(queue.id, queue);
@@ -127,6 +141,7 @@ async fn compile(row: definitions::Row) -> Option<Queue> {
     };
     Some(Queue {
         id: row.id,
+        series: Series::of(&row.name),
         name: row.name,
         definition,
         document: row.definition.0,

@@ -5,7 +5,7 @@ use super::options::Options;
 use super::outcome::{self, End, Next, Outcome};
 use super::runners::{Runners, unrunnable};
 use super::store::ends::{self, Failure};
-use crate::db::Database;
+use crate::db::{Database, bounded};
 use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled};
 use sqlx::postgres::PgConnection;
 use std::collections::{HashMap, HashSet};
@@ -51,8 +51,14 @@ impl Consumer for Messages {
         self.catalog.has(lane)
     }
 
+    fn all(&self) -> Vec<i32> {
+        let mut all = Vec::new();
+        self.catalog.each(|queue| all.push(queue.id));
+        all
+    }
+
     async fn load(&self, claims: Vec<Claim>) -> sqlx::Result<Vec<Run<Outcome>>> {
-        let (revision, loaded) = ends::load(&self.db.worker, &claims).await?;
+        let (revision, loaded) = bounded(ends::load(&self.db.worker, &claims)).await?;
         // A message claimed after a change runs under what the change says.
         if revision > self.catalog.revision() {
             self.catalog.refresh(&self.db.worker, revision).await?;
@@ -76,12 +82,20 @@ impl Consumer for Messages {
     async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Outcome>]) -> sqlx::Result<Settled> {
         let mut finished = Vec::new();
         let mut failed = Vec::new();
+        let now = self.db.ids.now();
         for end in ended {
             let Some(outcome) = &end.outcome else { continue };
             // Of a queue that was deleted since, or is out of service here, the defaults do.
             let queue = self.catalog.by_id(end.claim.lane);
-            let options = queue.map_or_else(Options::default, |queue| queue.definition.options.clone());
-            match outcome::next(&outcome.end, end.claim.attempt, &options) {
+            let options =
+                queue.as_ref().map_or_else(Options::default, |queue| queue.definition.options.clone());
+            let next = outcome::next(&outcome.end, end.claim.attempt, &options);
+            if let Some(queue) = queue {
+                // Counted before the commit, so once more in the rare case that it fails and is repeated.
+                let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
+                queue.series.attempt(&outcome.end, &next, took);
+            }
+            match next {
                 Next::Complete(result) => finished.push((&end.claim, outcome, Ok(result))),
                 Next::Error(error) => finished.push((&end.claim, outcome, Err(error))),
                 Next::Again { error, after } => failed.push((&end.claim, outcome, error, after)),
@@ -115,11 +129,11 @@ impl Consumer for Messages {
             settled.again = failed
                 .iter()
                 .filter(|(claim, ..)| noted.contains(&claim.item))
-                .map(|(claim, _, _, after)| Again {
+                .map(|(claim, outcome, _, after)| Again {
                     lane: claim.lane,
                     rank: claim.rank,
                     item: claim.item,
-                    attempt: claim.attempt,
+                    attempt: claim.attempt - i16::from(matches!(outcome.end, End::NotStarted(_))),
                     after: *after,
                 })
                 .collect();
@@ -135,8 +149,12 @@ impl Consumer for Messages {
         End::Fail(outcome::error("UnstorableResult", &format!("the database refuses this end: {why}"))).into()
     }
 
+    fn panicked(&self, message: &str) -> Outcome {
+        End::Reject(outcome::error("Panic", message)).into()
+    }
+
     async fn lost(&self, tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Outcome>>> {
-        let unfinished: HashSet<(Uuid, i64)> = ends::unfinished(tx, &claims).await?.into_iter().collect();
+        let unfinished: HashSet<(Uuid, Uuid)> = ends::unfinished(tx, &claims).await?.into_iter().collect();
         Ok(claims
             .into_iter()
             .filter(|claim| unfinished.contains(&(claim.item, claim.lease)))

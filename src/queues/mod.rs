@@ -20,6 +20,7 @@ pub mod files;
 pub mod install;
 pub mod javascript;
 pub mod messaging;
+pub mod metrics;
 pub mod name;
 pub mod native;
 pub mod options;

@@ -1,11 +1,9 @@
 //! Handlers written in Rust, registered by a program that uses the crate as a library.
 
 use super::outcome::{End, raw};
-use futures::future::{BoxFuture, FutureExt as _};
+use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -60,17 +58,11 @@ where
     }
 }
 
-/// One attempt; a panic rejects the message and hurts nothing else.
-pub(super) async fn attempt(handler: Arc<dyn Handler>, message: Message) -> End {
-    let ended = AssertUnwindSafe(async { handler.handle(message).await }).catch_unwind().await;
-    match ended {
-        Ok(Ok(result)) => End::Complete(raw(&result)),
-        Ok(Err(Failure::Reject(error))) => End::Reject(raw(&error)),
-        Ok(Err(Failure::Retry(error, after))) => End::Retry(raw(&error), after),
-        Err(panic) => {
-            let said = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-            let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
-            End::Reject(super::outcome::error("Panic", said.as_deref().unwrap_or("the handler panicked")))
-        }
+/// One attempt.
+pub(super) async fn attempt(handler: &dyn Handler, message: Message) -> End {
+    match handler.handle(message).await {
+        Ok(result) => End::Complete(raw(&result)),
+        Err(Failure::Reject(error)) => End::Reject(raw(&error)),
+        Err(Failure::Retry(error, after)) => End::Retry(raw(&error), after),
     }
 }

@@ -27,6 +27,8 @@ pub enum End {
     Fail(Box<RawValue>),
     /// It failed in passing: again after this time, or by the definition's backoff.
     Retry(Box<RawValue>, Option<Duration>),
+    /// It never began: again by the definition's backoff, and the attempt does not count.
+    NotStarted(Box<RawValue>),
     /// Its worker died or went silent.
     Lost,
 }
@@ -67,6 +69,7 @@ pub fn next<'a>(end: &'a End, attempt: i16, options: &Options) -> Next<'a> {
         End::Retry(error, after) if again(Failure::Transient) => {
             Next::Again { error: Borrowed(error), after: after.unwrap_or_else(backoff) }
         }
+        End::NotStarted(error) => Next::Again { error: Borrowed(error), after: backoff() },
         // Nothing is wrong with the message, as far as anyone knows: no backoff.
         End::Lost if again(Failure::WorkerLost) => {
             Next::Again { error: Owned(worker_lost()), after: Duration::ZERO }

@@ -3,7 +3,9 @@
 //! A group commit without a timer: while one statement is under way the next pushes queue up, and go
 //! together when it is done. Under a light load a push waits for nobody.
 
+use super::catalog::Catalog;
 use super::store::pushes::{self, Push, Stored};
+use crate::db::bounded;
 use crate::error::{Error, Result, is_transient};
 use crate::worker::Wake;
 use sqlx::postgres::PgPool;
@@ -28,13 +30,23 @@ struct Request {
 #[derive(Debug, Clone)]
 pub struct Inbox {
     requests: mpsc::Sender<Request>,
+    /// Pushes with idempotency keys go apart: one may have to wait for a foreign transaction that holds its key.
+    keyed: mpsc::Sender<Request>,
 }
 
 impl Inbox {
-    /// An inbox and the loop behind it, which ends when the last clone is gone.
-    pub fn new(pool: PgPool, wake: Arc<Wake>) -> (Self, impl Future<Output = ()> + Send) {
+    /// An inbox and the loops behind it, which end when the last clone is gone.
+    pub fn new(
+        pool: PgPool,
+        wake: Arc<Wake>,
+        catalog: Arc<Catalog>,
+    ) -> (Self, impl Future<Output = ()> + Send) {
         let (requests, received) = mpsc::channel(WAITING);
-        (Self { requests }, run(pool, wake, received))
+        let (keyed, received_keyed) = mpsc::channel(WAITING);
+        let plain = Loop { pool: pool.clone(), wake: Arc::clone(&wake), catalog: Arc::clone(&catalog) };
+        let loops =
+            futures::future::join(plain.run(received), Loop { pool, wake, catalog }.run(received_keyed));
+        (Self { requests, keyed }, async move { _ = loops.await })
     }
 
     /// Stores messages in one transaction and gives the ids of those that were stored: all but those whose
@@ -47,66 +59,107 @@ impl Inbox {
         let (reply, answer) = oneshot::channel();
         let busy =
             || Error::Unavailable("too many messages are on their way in".to_owned(), Duration::from_secs(1));
-        self.requests.try_send(Request { pushes, reply }).map_err(|_| busy())?;
+        let inbox = if pushes.iter().any(|push| push.key.is_some()) { &self.keyed } else { &self.requests };
+        inbox.try_send(Request { pushes, reply }).map_err(|_| busy())?;
         answer
             .await
             .map_err(|_| Error::Unavailable("the server is stopping".to_owned(), Duration::from_secs(1)))?
     }
 }
 
-async fn run(pool: PgPool, wake: Arc<Wake>, mut received: mpsc::Receiver<Request>) {
-    let mut requests = Vec::new();
-    while received.recv_many(&mut requests, BATCH).await > 0 {
-        let mut batch: Vec<Request> = Vec::new();
-        let mut messages = 0;
-        for request in requests.drain(..) {
-            // A request of many messages may not carry others over the bound with it.
-            if messages > 0 && messages + request.pushes.len() > BATCH {
-                store(&pool, &wake, std::mem::take(&mut batch)).await;
-                messages = 0;
-            }
-            messages += request.pushes.len();
-            batch.push(request);
-        }
-        store(&pool, &wake, batch).await;
-    }
+/// What stores the requests of one process.
+struct Loop {
+    pool: PgPool,
+    wake: Arc<Wake>,
+    catalog: Arc<Catalog>,
 }
 
-/// Stores the requests in one statement; if the database refuses it, each in its own, so that one bad
-/// message does not fail its neighbours.
-async fn store(pool: &PgPool, wake: &Wake, requests: Vec<Request>) {
-    let together: Vec<&Push> = requests.iter().flat_map(|request| &request.pushes).collect();
-    match write(pool, &together).await {
-        Ok(stored) => {
-            ring(wake, &together, &stored);
-            answer(requests, &stored);
+impl Loop {
+    async fn run(self, mut received: mpsc::Receiver<Request>) {
+        let mut requests = Vec::new();
+        while received.recv_many(&mut requests, BATCH).await > 0 {
+            let mut batch: Vec<Request> = Vec::new();
+            let mut messages = 0;
+            for request in requests.drain(..) {
+                // A request of many messages may not carry others over the bound with it.
+                if messages > 0 && messages + request.pushes.len() > BATCH {
+                    self.store(std::mem::take(&mut batch)).await;
+                    messages = 0;
+                }
+                messages += request.pushes.len();
+                batch.push(request);
+            }
+            self.store(batch).await;
         }
-        Err(error) if requests.len() > 1 && !is_transient(&error) => {
-            for request in requests {
-                let alone: Vec<&Push> = request.pushes.iter().collect();
-                match write(pool, &alone).await {
-                    Ok(stored) => {
-                        ring(wake, &alone, &stored);
-                        answer(vec![request], &stored);
+    }
+
+    /// Stores the requests in one statement; if the database refuses it, each in its own, so that one bad
+    /// message does not fail its neighbours.
+    async fn store(&self, requests: Vec<Request>) {
+        let together: Vec<&Push> = requests.iter().flat_map(|request| &request.pushes).collect();
+        match write(&self.pool, &together).await {
+            Ok(stored) => self.stored(requests, &stored),
+            Err(error) if requests.len() > 1 && !is_transient(&error) => {
+                for request in requests {
+                    let alone: Vec<&Push> = request.pushes.iter().collect();
+                    match write(&self.pool, &alone).await {
+                        Ok(stored) => self.stored(vec![request], &stored),
+                        Err(error) => drop(request.reply.send(Err(error.into()))),
                     }
-                    Err(error) => drop(request.reply.send(Err(error.into()))),
+                }
+            }
+            Err(error) => {
+                let shared = Arc::new(error);
+                for request in requests {
+                    drop(request.reply.send(Err(same(&shared))));
                 }
             }
         }
-        Err(error) => {
-            let shared = Arc::new(error);
-            for request in requests {
-                drop(request.reply.send(Err(same(&shared))));
+    }
+
+    /// Wakes the engine, counts, and answers the requests.
+    fn stored(&self, requests: Vec<Request>, stored: &Stored) {
+        let kept: HashSet<Uuid> = stored.stored.iter().copied().collect();
+        let mut queues: HashMap<i32, News> = HashMap::new();
+        let mut soonest: Option<Duration> = None;
+        for push in requests.iter().flat_map(|request| &request.pushes).filter(|push| kept.contains(&push.id))
+        {
+            let news = queues.entry(push.queue_id).or_default();
+            news.stored += 1;
+            if push.delay.is_zero() {
+                news.lowest = Some(news.lowest.map_or(push.rank, |lowest| lowest.min(push.rank)));
+            } else {
+                soonest = Some(soonest.map_or(push.delay, |delay| delay.min(push.delay)));
             }
         }
+        for (id, News { stored, lowest }) in queues {
+            if let Some(rank) = lowest {
+                self.wake.ready(id, rank);
+            }
+            if let Some(queue) = self.catalog.by_id(id) {
+                queue.series.pushed.increment(stored);
+            }
+        }
+        if let Some(delay) = soonest {
+            self.wake.due_after(delay);
+        }
+        answer(requests, &kept, &stored.missing);
     }
+}
+
+/// What one statement stored in a queue.
+#[derive(Default)]
+struct News {
+    stored: u64,
+    /// The lowest rank among what is ready at once.
+    lowest: Option<i16>,
 }
 
 /// Stores, again when the statement was certainly undone for the sake of another (40001, 40P01).
 async fn write(pool: &PgPool, pushes: &[&Push]) -> sqlx::Result<Stored> {
     let mut tries = 0;
     loop {
-        match pushes::push(pool, pushes).await {
+        match bounded(pushes::push(pool, pushes)).await {
             Err(sqlx::Error::Database(error))
                 if tries < 3 && matches!(error.code().as_deref(), Some("40001" | "40P01")) =>
             {
@@ -118,32 +171,9 @@ async fn write(pool: &PgPool, pushes: &[&Push]) -> sqlx::Result<Stored> {
     }
 }
 
-fn ring(wake: &Wake, pushes: &[&Push], stored: &Stored) {
-    if stored.stored.is_empty() {
-        return;
-    }
-    let mut lowest: HashMap<i32, i16> = HashMap::new();
-    let mut soonest: Option<Duration> = None;
-    for push in pushes {
-        if push.delay.is_zero() {
-            lowest.entry(push.queue_id).and_modify(|rank| *rank = push.rank.min(*rank)).or_insert(push.rank);
-        } else {
-            soonest = Some(soonest.map_or(push.delay, |delay| delay.min(push.delay)));
-        }
-    }
-    for (lane, rank) in lowest {
-        wake.ready(lane, rank);
-    }
-    if let Some(delay) = soonest {
-        wake.due_after(delay);
-    }
-}
-
-fn answer(requests: Vec<Request>, stored: &Stored) {
-    let kept: HashSet<Uuid> = stored.stored.iter().copied().collect();
+fn answer(requests: Vec<Request>, kept: &HashSet<Uuid>, missing: &[i32]) {
     for Request { pushes, reply } in requests {
-        let missing = pushes.iter().any(|push| stored.missing.contains(&push.queue_id));
-        let result = if missing {
+        let result = if pushes.iter().any(|push| missing.contains(&push.queue_id)) {
             Err(Error::NotFound("there is no such queue".to_owned()))
         } else {
             Ok(pushes.iter().map(|push| push.id).filter(|id| kept.contains(id)).collect())

@@ -126,7 +126,7 @@ impl Runners {
         let Some(handler) = self.native.get(name).cloned() else { return unrunnable() };
         let message = Message { id: message.id, attempt, request: message.request.0 };
         let timeout = queue.definition.options.timeout;
-        tokio::time::timeout(timeout, native::attempt(handler, message)).await.unwrap_or_else(|_| {
+        tokio::time::timeout(timeout, native::attempt(&*handler, message)).await.unwrap_or_else(|_| {
             let after = humantime::format_duration(timeout);
             End::Reject(error("TimeoutError", &format!("the handler did not settle within {after}")))
         })
@@ -150,7 +150,7 @@ impl Runners {
         let logs = (!ended.logs.is_empty()).then(|| raw(&serde_json::json!(ended.logs)));
         let end = match ended.outcome {
             // Nothing of the handler has run.
-            javascript::Outcome::NotStarted(reason) => End::Retry(error("NotStarted", &reason), None),
+            javascript::Outcome::NotStarted(reason) => End::NotStarted(error("NotStarted", &reason)),
             javascript::Outcome::Interrupted => {
                 End::Retry(error("Interrupted", "the handler's process was stopped from outside"), None)
             }
@@ -164,9 +164,13 @@ impl Runners {
 }
 
 /// Holds a message that SQL enqueued against the queue's schema.
-async fn hold_against(schema: &Arc<CompiledSchema>, message: &Loaded) -> Result<()> {
+pub(super) async fn hold_against(schema: &Arc<CompiledSchema>, message: &Loaded) -> Result<()> {
     let value = serde_json::from_str(message.request.get()).map_err(|_| {
-        Error::invalid("", "json", "cannot be read: a lone surrogate, or a number out of range")
+        Error::invalid(
+            "",
+            "json",
+            "cannot be read: a lone surrogate, a number out of range, or nested too deep",
+        )
     })?;
     schema.validate(value).await
 }
@@ -183,5 +187,5 @@ pub(super) fn invalid(error: &Error) -> End {
 
 /// The definition changed between the claim and now, to one that this process cannot run: another may.
 pub(super) fn unrunnable() -> End {
-    End::Retry(error("NotStarted", "this process cannot run the queue's handler"), None)
+    End::NotStarted(error("NotStarted", "this process cannot run the queue's handler"))
 }

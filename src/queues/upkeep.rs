@@ -9,6 +9,7 @@ use crate::db;
 use crate::error::Result;
 use crate::worker::store as engine;
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,8 @@ const BATCH: i64 = 2000;
 pub struct Upkeep {
     queues: Queues,
     files: Option<Watcher>,
+    /// What the files say and is not in place yet.
+    changes: VecDeque<Change>,
     examples: Option<PathBuf>,
     holder: Uuid,
 }
@@ -32,7 +35,13 @@ pub struct Upkeep {
 impl Upkeep {
     /// Upkeep that watches `files` and once loads `examples`.
     pub fn new(queues: Queues, files: Option<PathBuf>, examples: Option<PathBuf>) -> Self {
-        Self { queues, files: files.map(Watcher::new), examples, holder: Uuid::new_v4() }
+        Self {
+            queues,
+            files: files.map(Watcher::new),
+            changes: VecDeque::new(),
+            examples,
+            holder: Uuid::new_v4(),
+        }
     }
 
     /// Loads every definition there is, before the first request.
@@ -48,7 +57,7 @@ impl Upkeep {
                 {
                     continue;
                 }
-                self.apply(change, Source::Example).await?;
+                self.apply(&change, Source::Example).await?;
             }
         }
         self.look().await
@@ -62,9 +71,11 @@ impl Upkeep {
                 tracing::warn!(%error, "cannot look at the queues directory; trying again");
             }
             if tidied.is_none_or(|at| at.elapsed() >= TIDY) {
-                match self.tidy().await {
-                    Ok(()) => tidied = Some(std::time::Instant::now()),
-                    Err(error) => tracing::warn!(%error, "cannot tidy up; trying again"),
+                // Also after a failure: partitions are made two weeks ahead, and trying at once would only stand
+                // in the way of whatever was in ours.
+                tidied = Some(std::time::Instant::now());
+                if let Err(error) = self.tidy().await {
+                    tracing::warn!(%error, "cannot tidy up; trying again later");
                 }
             }
             stop.run_until_cancelled(tokio::time::sleep(LOOK)).await;
@@ -73,33 +84,36 @@ impl Upkeep {
 
     async fn look(&mut self) -> anyhow::Result<()> {
         let Some(files) = &mut self.files else { return Ok(()) };
-        for change in files.changed()? {
+        self.changes.extend(files.changed()?);
+        // A change that meets a database that is away stays the next one.
+        while let Some(change) = self.changes.front() {
             self.apply(change, Source::File).await?;
+            self.changes.pop_front();
         }
         Ok(())
     }
 
     /// Puts a definition from files in place, if it says anything new. A broken one changes nothing.
-    async fn apply(&self, change: Change, source: Source) -> Result<()> {
+    async fn apply(&self, change: &Change, source: Source) -> Result<()> {
         match change {
             Change::Defined { name, document } => {
-                let known = self.queues.access.catalog.by_name(&name);
-                if known.is_some_and(|queue| is_same(&queue, &document, source)) {
+                let known = self.queues.access.catalog.by_name(name);
+                if known.is_some_and(|queue| is_same(&queue, document, source)) {
                     return Ok(());
                 }
-                if let Err(error) = install::check(&self.queues.runners, &name, &document).await {
+                if let Err(error) = install::check(&self.queues.runners, name, document).await {
                     if error.status().is_server_error() {
                         return Err(error);
                     }
-                    broken(&name, &error);
+                    broken(name, &error);
                     return Ok(());
                 }
-                let raw = super::outcome::raw(&document);
-                install::store(&self.queues.access.db, &name, raw, source).await?;
+                let raw = super::outcome::raw(document);
+                install::store(&self.queues.access.db, name, raw, source).await?;
                 self.queues.changed().await?;
                 tracing::info!(queue = name, "loaded a definition from files");
             }
-            Change::Broken { name, error } => broken(&name, &error),
+            Change::Broken { name, error } => broken(name, error),
             Change::Removed { name } => {
                 tracing::warn!(queue = name, "the files of a definition are gone; the queue stays as it was");
             }
@@ -111,6 +125,12 @@ impl Upkeep {
     async fn tidy(&self) -> Result<()> {
         let db = &self.queues.access.db;
         retention::make_ahead(&db.worker).await?;
+        if !self.queues.access.catalog.is_complete() {
+            tracing::warn!(
+                "a definition cannot be used: nothing is dropped, since its retention is not known"
+            );
+            return Ok(());
+        }
         if !engine::take_duty(&db.worker, "retention", self.holder, TIDY.as_secs_f64() * 2.0).await? {
             return Ok(());
         }
@@ -120,7 +140,7 @@ impl Upkeep {
         for (partition, upper) in retention::expired(&db.worker, keep_after).await? {
             let name = partition.clone();
             let dropped = db::transaction::<_, sqlx::Error, _>(&db.worker, move |tx| {
-                Box::pin(async move { retention::drop_week(tx, &name, upper).await })
+                Box::pin(async move { retention::drop_week(tx, &name, upper, keep_after).await })
             })
             .await?;
             if !dropped {

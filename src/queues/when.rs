@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 /// The longest that a message may wait for its time.
-const LONGEST: Duration = Duration::from_hours(10 * 366 * 24);
+pub(super) const LONGEST_DELAY: Duration = Duration::from_hours(10 * 366 * 24);
 
 /// When a message is due and how urgent it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl When {
                 (at.with_timezone(&Utc) - now).to_std().unwrap_or_default()
             }
         };
-        if delay > LONGEST {
+        if delay > LONGEST_DELAY {
             return Err(Error::BadRequest("a message can wait for ten years at most".to_owned()));
         }
         // PostgreSQL counts microseconds; so that none is lost, whole milliseconds.

@@ -1,12 +1,12 @@
 //! The claim loop: takes due items for every lane that has room, and sleeps when there is nothing.
 
-use super::Claim;
 use super::desk::{Desk, Floor};
-use super::lease::Registration;
-use super::marks::Marks;
+use super::lease::{Registered, Registration};
+use super::marks::{Marks, Place, START};
 use super::reclaim::reclaim;
 use super::store::{self, Pulse, Wanted};
-use crate::db::Database;
+use super::{Claim, Lane};
+use crate::db::{Database, bounded};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +33,8 @@ pub(super) struct Claims {
     hungry: HashSet<i32>,
     /// Lanes whose last claim found less than it asked for, but did not look below the mark.
     unsure: HashSet<i32>,
+    /// Whether one of these only waits for the next sweep: it could run more at once.
+    awaits_sweep: bool,
     /// When the next scheduled item is due, as far as known.
     due: Option<Instant>,
     next_look: Instant,
@@ -58,6 +60,7 @@ impl Claims {
             marks: Marks::new(now),
             hungry: HashSet::new(),
             unsure: HashSet::new(),
+            awaits_sweep: false,
             due: None,
             next_look: now,
             pause: SHORTEST_LOOK,
@@ -93,7 +96,7 @@ impl Claims {
     /// One round: does what there is to do, and says whether there may be more.
     async fn round(&mut self) -> sqlx::Result<bool> {
         self.hear();
-        let Some(worker) = self.registration.current() else { return Ok(false) };
+        let Some(Registered { id, over }) = self.registration.current() else { return Ok(false) };
         let now = Instant::now();
         if now >= self.next_look {
             self.look().await?;
@@ -106,7 +109,7 @@ impl Claims {
         if wanted.is_empty() {
             return Ok(false);
         }
-        let taken = store::claim(&self.db.worker, worker, &wanted).await.inspect_err(|_| {
+        let taken = bounded(store::claim(&self.db.worker, id, &wanted)).await.inspect_err(|_| {
             self.suspicious_until = Some(Instant::now() + LOST_CLAIM);
         })?;
         if sweep {
@@ -131,7 +134,7 @@ impl Claims {
                 };
             }
         }
-        self.start(claims);
+        self.start(claims, &over);
         if !counts.is_empty() {
             self.pause = SHORTEST_LOOK;
         }
@@ -153,58 +156,90 @@ impl Claims {
     }
 
     /// What to ask for: of every lane that may have something, as much as can start now.
-    fn wanted(&self, sweep: bool) -> Vec<Wanted> {
-        // Said before the count: room that is made after it then rings the bell.
+    fn wanted(&mut self, sweep: bool) -> Vec<Wanted> {
+        // Said before the room is counted: what comes free from here on rings the bell.
         self.floor.wake.set_starving(true);
+        self.awaits_sweep = false;
         let (busy, total) = self.floor.busy();
+        let busy = |lane: &Lane| busy.get(&lane.id).copied().unwrap_or(0);
         let mut left = self.registration.capacity.saturating_sub(total);
+        // What cannot be written must not pile up: ends wait in memory.
+        if self.desks.iter().any(|desk| desk.unwritten() > 2 * self.registration.capacity) {
+            left = 0;
+        }
         let mut starving = false;
         let mut wanted = Vec::new();
-        for lane in self.desks.iter().flat_map(|desk| desk.lanes()) {
-            let unsure = sweep && self.unsure.contains(&lane.id);
-            if !unsure && !self.hungry.contains(&lane.id) {
+        let mut lanes: Vec<Lane> = self.desks.iter().flat_map(|desk| desk.lanes()).collect();
+        // The least busy first, so that no lane keeps the others from what is left.
+        lanes.sort_by_key(busy);
+        for lane in lanes {
+            let hungry = self.hungry.contains(&lane.id);
+            if !hungry && !self.unsure.contains(&lane.id) {
                 continue;
             }
-            let free = lane.concurrency.saturating_sub(busy.get(&lane.id).copied().unwrap_or(0));
+            let free = lane.concurrency.saturating_sub(busy(&lane));
             let room = free.min(LANE_BATCH).min(left);
             if room == 0 {
                 starving = true;
                 continue;
             }
+            if !hungry && !sweep {
+                self.awaits_sweep = true;
+                continue;
+            }
             left -= room;
-            let from = if sweep { (i16::MIN, 0) } else { self.marks.of(lane.id) };
+            let from = if sweep { START } else { self.marks.of(lane.id) };
             wanted.push(Wanted { lane: lane.id, room: i32::try_from(room).unwrap_or(i32::MAX), from });
         }
         self.floor.wake.set_starving(starving);
         wanted
     }
 
-    fn start(&self, claims: HashMap<i32, Vec<Claim>>) {
+    fn start(&mut self, claims: HashMap<i32, Vec<Claim>>, over: &CancellationToken) {
         let mut by_desk: Vec<Vec<Claim>> = self.desks.iter().map(|_| Vec::new()).collect();
         for (lane, claims) in claims {
             self.floor.reserve(&claims);
-            match self.desks.iter().position(|desk| desk.owns(lane)) {
-                Some(desk) => by_desk[desk].extend(claims),
-                // Its queue was deleted since we asked; the reclaim ends the lease.
-                None => claims.iter().for_each(|claim| self.floor.release(claim.lane)),
+            if let Some(desk) = self.desks.iter().position(|desk| desk.owns(lane)) {
+                by_desk[desk].extend(claims);
+                continue;
             }
+            // Its queue went since we asked. The lease is ours and nobody knows it: give it back.
+            for claim in claims {
+                self.floor.release(claim.lane);
+            }
+            self.suspicious_until = Some(Instant::now() + LOST_CLAIM);
         }
         for (desk, claims) in self.desks.iter().zip(by_desk) {
             if !claims.is_empty() {
-                Arc::clone(desk).start(Arc::clone(&self.floor), claims);
+                Arc::clone(desk).start(Arc::clone(&self.floor), over.clone(), claims);
             }
         }
     }
 
     /// Looks at the database: for work that nobody told of, for the dead, for changed definitions.
     async fn look(&mut self) -> sqlx::Result<()> {
-        let lanes: Vec<i32> = self.desks.iter().flat_map(|desk| desk.lanes()).map(|lane| lane.id).collect();
-        let Pulse { ready, next_due, dead_leases, revision } = store::pulse(&self.db.worker, &lanes).await?;
+        let now = Instant::now();
+        // As a claim does, a look starts at the marks, and looks below them when a sweep is due.
+        let sweep = self.marks.sweep_is_due(now);
+        let lanes: Vec<(i32, Place)> = self
+            .desks
+            .iter()
+            .flat_map(|desk| desk.lanes())
+            .map(|lane| (lane.id, if sweep { START } else { self.marks.of(lane.id) }))
+            .collect();
+        let Pulse { ready, next_due, dead_leases, revision } =
+            bounded(store::pulse(&self.db.worker, &lanes)).await?;
+        if sweep {
+            self.marks.swept(Instant::now(), now.elapsed());
+        }
         if revision != self.revision {
             for desk in &self.desks {
                 desk.refresh(revision).await?;
             }
-            self.marks.retain(|lane| self.desks.iter().any(|desk| desk.owns(lane)));
+            let owned = |lane: i32| self.desks.iter().any(|desk| desk.owns(lane));
+            self.marks.retain(owned);
+            self.hungry.retain(|lane| owned(*lane));
+            self.unsure.retain(|lane| owned(*lane));
             self.revision = revision;
             // Lanes that are new to us were not looked at: look again.
             self.pause = SHORTEST_LOOK;
@@ -218,8 +253,8 @@ impl Claims {
             next_due.map(|seconds| Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default());
         self.unsure.extend(ready.iter().copied());
         self.hungry.extend(ready);
-        if dead_leases {
-            reclaim(&self.db.worker, &self.desks, &self.floor.wake).await?;
+        if dead_leases && let Err(error) = reclaim(&self.db.worker, &self.desks, &self.floor.wake).await {
+            tracing::warn!(%error, "cannot take back what dead workers hold; trying again");
         }
         // A tenth of jitter, so that processes that started together do not look together.
         self.next_look = Instant::now() + self.pause.mul_f64(rand::random_range(0.9..=1.1));
@@ -234,21 +269,21 @@ impl Claims {
             self.suspicious_until = None;
         }
         let Some(worker) = self.registration.current() else { return Ok(()) };
-        let mut unknown = store::leases_of(&self.db.worker, worker).await?;
+        let mut unknown = bounded(store::leases_of(&self.db.worker, worker.id)).await?;
         unknown.retain(|lease| !self.desks.iter().any(|desk| desk.knows(*lease)));
         if !unknown.is_empty() {
             tracing::warn!(
                 leases = unknown.len(),
                 "the answer to a claim was lost: giving back what it took"
             );
-            store::expire(&self.db.worker, &unknown).await?;
+            bounded(store::expire(&self.db.worker, &unknown)).await?;
             reclaim(&self.db.worker, &self.desks, &self.floor.wake).await?;
         }
         Ok(())
     }
 
     async fn promote(&mut self) -> sqlx::Result<()> {
-        let moved = store::promote(&self.db.worker, PROMOTE_BATCH).await?;
+        let moved = bounded(store::promote(&self.db.worker, PROMOTE_BATCH)).await?;
         let more = i64::try_from(moved.len()).unwrap_or(i64::MAX) == PROMOTE_BATCH;
         for (lane, rank) in moved {
             self.floor.wake.ready(lane, rank);
@@ -266,8 +301,12 @@ impl Claims {
         if let Some(due) = self.due {
             until = until.min(due);
         }
-        if !self.unsure.is_empty() {
+        if self.awaits_sweep {
             until = until.min(self.marks.next_sweep());
+        }
+        if self.registration.current().is_none() {
+            // The bell rings when there is a registration to claim under.
+            until = Instant::now() + LONGEST_LOOK;
         }
         drop(tokio::time::timeout_at(until.into(), self.floor.wake.rung()).await);
     }

@@ -3,15 +3,17 @@
 use super::settle::Settler;
 use super::wake::Wake;
 use super::{Claim, Consumer, Ended, Lane, Run, Settled};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt as _};
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnection;
+use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -21,21 +23,21 @@ pub(super) struct Floor {
     pub(super) tracker: TaskTracker,
     pub(super) wake: Arc<Wake>,
     busy: Mutex<HashMap<i32, usize>>,
-    /// What runs; `None` once its attempt was stopped for good.
-    running: Mutex<HashMap<Uuid, Option<AbortHandle>>>,
-    /// How often everything was abandoned.
-    abandoned: AtomicUsize,
+    running: Mutex<HashMap<Uuid, Attempt>>,
+}
+
+/// The newest attempt of an item in this process. An older one may still be on its way out: it was stopped
+/// when its lease was lost, but nothing stops a handler between two awaits.
+#[derive(Debug)]
+struct Attempt {
+    lease: Uuid,
+    /// `None` once it was stopped for good.
+    handle: Option<AbortHandle>,
 }
 
 impl Floor {
     pub(super) fn new(wake: Arc<Wake>) -> Self {
-        Self {
-            tracker: TaskTracker::new(),
-            wake,
-            busy: Mutex::default(),
-            running: Mutex::default(),
-            abandoned: AtomicUsize::new(0),
-        }
+        Self { tracker: TaskTracker::new(), wake, busy: Mutex::default(), running: Mutex::default() }
     }
 
     /// How many items of each lane are claimed and not ended, and how many of all.
@@ -64,7 +66,7 @@ impl Floor {
 
     /// Stops the attempt of an item whose end nobody wants any more; says whether it ran here.
     pub(super) fn stop(&self, item: Uuid) -> bool {
-        let handle = self.running.lock().get_mut(&item).and_then(Option::take);
+        let handle = self.running.lock().get_mut(&item).and_then(|attempt| attempt.handle.take());
         if let Some(handle) = &handle {
             handle.abort();
         }
@@ -73,12 +75,19 @@ impl Floor {
 
     /// Stops every attempt and writes no end: their leases are lost, or about to be.
     pub(super) fn abandon(&self) -> usize {
-        self.abandoned.fetch_add(1, Ordering::AcqRel);
         let running = self.running.lock();
-        for handle in running.values().flatten() {
+        for handle in running.values().filter_map(|attempt| attempt.handle.as_ref()) {
             handle.abort();
         }
         running.len()
+    }
+
+    /// Forgets the attempt that this claim began, if it is the newest of its item.
+    fn forget(&self, claim: &Claim) -> Option<Attempt> {
+        match self.running.lock().entry(claim.item) {
+            Entry::Occupied(attempt) if attempt.get().lease == claim.lease => Some(attempt.remove()),
+            _ => None,
+        }
     }
 }
 
@@ -88,13 +97,12 @@ struct Slot<O: Send + Sync + 'static> {
     settler: Settler<O>,
     claim: Option<Claim>,
     lane: i32,
-    item: Uuid,
 }
 
 impl<O: Send + Sync + 'static> Slot<O> {
     fn end(mut self, outcome: Option<O>) {
         if let Some(claim) = self.claim.take() {
-            self.floor.running.lock().remove(&self.item);
+            self.floor.forget(&claim);
             self.settler.end(Ended { claim, outcome });
         }
     }
@@ -105,7 +113,7 @@ impl<O: Send + Sync + 'static> Drop for Slot<O> {
         // Still there: the attempt was aborted. One that `stop` marked has ended, without an outcome. Any
         // other was abandoned: its lease stays for the reclaim to find.
         if let Some(claim) = self.claim.take()
-            && matches!(self.floor.running.lock().remove(&self.item), Some(None))
+            && matches!(self.floor.forget(&claim), Some(Attempt { handle: None, .. }))
         {
             self.settler.end(Ended { claim, outcome: None });
         }
@@ -113,15 +121,25 @@ impl<O: Send + Sync + 'static> Drop for Slot<O> {
     }
 }
 
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it panicked")
+}
+
 /// One consumer as the engine sees it, whatever its outcome is.
 pub(super) trait Desk: Send + Sync {
     fn refresh(&self, revision: i64) -> BoxFuture<'_, sqlx::Result<()>>;
     fn lanes(&self) -> Vec<Lane>;
     fn owns(&self, lane: i32) -> bool;
+    fn all(&self) -> Vec<i32>;
     /// Whether attempts of this lease run here, or their ends are not written yet.
-    fn knows(&self, lease: i64) -> bool;
-    /// Starts what was claimed; room was reserved for it.
-    fn start(self: Arc<Self>, floor: Arc<Floor>, claims: Vec<Claim>);
+    fn knows(&self, lease: Uuid) -> bool;
+    /// How many ends are not written yet.
+    fn unwritten(&self) -> usize;
+    /// Starts what was claimed; room was reserved for it. Once the registration that claimed it is `over`,
+    /// nothing more of it starts.
+    fn start(self: Arc<Self>, floor: Arc<Floor>, over: CancellationToken, claims: Vec<Claim>);
     fn reclaim<'a>(
         &'a self,
         tx: &'a mut PgConnection,
@@ -136,17 +154,12 @@ pub(super) struct DeskOf<C: Consumer> {
 }
 
 impl<C: Consumer> DeskOf<C> {
-    /// Loads the items, however long the database is away; `None` when everything was abandoned meanwhile.
-    async fn load(&self, floor: &Floor, claims: &[Claim]) -> Option<Vec<Run<C::Outcome>>> {
-        let abandoned = floor.abandoned.load(Ordering::Acquire);
+    /// Loads the items, however long the database is away: the claims stay ours as long as the lease lives.
+    async fn load(&self, claims: &[Claim]) -> Vec<Run<C::Outcome>> {
         let mut pause = Duration::from_millis(50);
         loop {
-            let loaded = self.consumer.load(claims.to_vec()).await;
-            if floor.abandoned.load(Ordering::Acquire) != abandoned {
-                return None;
-            }
-            match loaded {
-                Ok(runs) => return Some(runs),
+            match self.consumer.load(claims.to_vec()).await {
+                Ok(runs) => return runs,
                 Err(error) => {
                     tracing::warn!(%error, items = claims.len(), "cannot load claimed items; trying again");
                 }
@@ -170,11 +183,19 @@ impl<C: Consumer> Desk for DeskOf<C> {
         self.consumer.owns(lane)
     }
 
-    fn knows(&self, lease: i64) -> bool {
+    fn all(&self) -> Vec<i32> {
+        self.consumer.all()
+    }
+
+    fn knows(&self, lease: Uuid) -> bool {
         self.settler.knows(lease)
     }
 
-    fn start(self: Arc<Self>, floor: Arc<Floor>, claims: Vec<Claim>) {
+    fn unwritten(&self) -> usize {
+        self.settler.unwritten()
+    }
+
+    fn start(self: Arc<Self>, floor: Arc<Floor>, over: CancellationToken, claims: Vec<Claim>) {
         self.settler.open(&claims);
         let tracker = floor.tracker.clone();
         tracker.spawn(async move {
@@ -182,21 +203,27 @@ impl<C: Consumer> Desk for DeskOf<C> {
                 .iter()
                 .map(|claim| {
                     let (floor, settler) = (Arc::clone(&floor), self.settler.clone());
-                    let (lane, item) = (claim.lane, claim.item);
-                    (item, Slot { floor, settler, claim: Some(claim.clone()), lane, item })
+                    (claim.item, Slot { floor, settler, claim: Some(claim.clone()), lane: claim.lane })
                 })
                 .collect();
-            // Abandoned: the slots go without an end, and the leases stay for the reclaim to find.
-            let Some(runs) = self.load(&floor, &claims).await else { return };
+            // Over: the slots go without an end, and the leases stay for the reclaim to find.
+            let Some(runs) = over.run_until_cancelled(self.load(&claims)).await else { return };
             for Run { claim, attempt } in runs {
                 let Some(slot) = waiting.remove(&claim.item) else { continue };
-                // The lock is held over the spawn, so that an attempt that ends at once finds itself listed.
+                // The lock is held over the spawn, so that an attempt that ends at once finds itself listed,
+                // and that none slips past whoever stops them all.
                 let mut running = floor.running.lock();
+                if over.is_cancelled() {
+                    drop(running);
+                    return;
+                }
+                let consumer = Arc::clone(&self.consumer);
                 let handle = floor.tracker.spawn(async move {
-                    let outcome = attempt.await;
-                    slot.end(Some(outcome));
+                    let ended = AssertUnwindSafe(attempt).catch_unwind().await;
+                    slot.end(Some(ended.unwrap_or_else(|panic| consumer.panicked(words(&*panic)))));
                 });
-                running.insert(claim.item, Some(handle.abort_handle()));
+                let (lease, handle) = (claim.lease, Some(handle.abort_handle()));
+                running.insert(claim.item, Attempt { lease, handle });
             }
             // What is left was deleted before it could run.
             for slot in waiting.into_values() {

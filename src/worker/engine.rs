@@ -3,6 +3,7 @@
 use super::claim::Claims;
 use super::desk::{Desk, DeskOf, Floor};
 use super::lease::Registration;
+use super::marks::START;
 use super::settle::Settler;
 use super::{Consumer, Wake, store, wake};
 use crate::db::Database;
@@ -64,10 +65,11 @@ impl Worker {
         let (db, floor, registration) = (self.db, self.floor, self.registration);
         let tasks = TaskTracker::new();
         let channel = wake::channel(&db.schema);
+        let (heart, leave) = (TaskTracker::new(), CancellationToken::new());
         {
-            let (db, floor, registration, stop) =
-                (db.clone(), floor.clone(), registration.clone(), stop.clone());
-            tasks.spawn(async move { registration.keep(&db, &floor, &stop).await });
+            let (db, floor, registration, leave) =
+                (db.clone(), floor.clone(), registration.clone(), leave.clone());
+            heart.spawn(async move { registration.keep(&db, &floor, &leave).await });
         }
         {
             let (db, floor, stop, channel) = (db.clone(), floor.clone(), stop.clone(), channel.clone());
@@ -83,6 +85,8 @@ impl Worker {
         let running = Running {
             stop: stop.clone(),
             tasks: tasks.clone(),
+            leave,
+            heart,
             loops: self.loops,
             floor: floor.clone(),
             registration: registration.clone(),
@@ -119,6 +123,9 @@ impl Stopper {
 pub struct Running {
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Ends the heartbeat, which outlives the other loops: what runs must stay ours until its end is written.
+    leave: CancellationToken,
+    heart: TaskTracker,
     loops: TaskTracker,
     floor: Arc<Floor>,
     registration: Arc<Registration>,
@@ -134,8 +141,8 @@ impl Running {
     /// The database cannot be asked.
     pub async fn idle(&self) -> sqlx::Result<()> {
         loop {
-            let lanes: Vec<i32> =
-                self.desks.iter().flat_map(|desk| desk.lanes()).map(|lane| lane.id).collect();
+            let lanes: Vec<_> =
+                self.desks.iter().flat_map(|desk| desk.lanes()).map(|lane| (lane.id, START)).collect();
             let pulse = store::pulse(&self.db.worker, &lanes).await?;
             let overdue = pulse.next_due.is_some_and(|seconds| seconds <= 0.0);
             let quiet = pulse.ready.is_empty() && !overdue && !pulse.dead_leases;
@@ -149,18 +156,22 @@ impl Running {
         }
     }
 
-    /// How many items are claimed here and not ended.
-    pub fn busy(&self) -> usize {
-        self.floor.busy().1
+    /// What tells how many items are claimed here and not ended.
+    pub fn busy(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+        let floor = Arc::clone(&self.floor);
+        move || floor.busy().1
     }
 
     /// Stops claiming, lets what runs finish for at most `grace`, writes the ends, gives the rest back.
     pub async fn stop(self, grace: Duration) {
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        drop(tokio::time::timeout(grace, self.tasks.wait()).await);
         self.floor.tracker.close();
         if tokio::time::timeout(grace, self.floor.tracker.wait()).await.is_err() {
+            if let Some(registered) = self.registration.current() {
+                registered.over.cancel();
+            }
             let stopped = self.floor.abandon();
             tracing::warn!(handlers = stopped, "the grace period is over: what still runs is given back");
         }
@@ -172,6 +183,9 @@ impl Running {
         };
         drop(tokio::time::timeout(Duration::from_secs(5), written).await);
         self.loops.close();
+        self.leave.cancel();
+        self.heart.close();
+        self.heart.wait().await;
         self.registration.leave(&self.db).await;
     }
 }

@@ -8,13 +8,21 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// A row in `workers`, for as long as it counts.
+#[derive(Debug, Clone)]
+pub(super) struct Registered {
+    pub(super) id: Uuid,
+    /// Cancelled once it was given up: what was claimed under it is someone else's.
+    pub(super) over: CancellationToken,
+}
+
 /// This process's place among the workers.
 #[derive(Debug)]
 pub(super) struct Registration {
     pub(super) name: String,
     pub(super) lease: Duration,
     pub(super) capacity: usize,
-    current: Mutex<Option<Uuid>>,
+    current: Mutex<Option<Registered>>,
 }
 
 impl Registration {
@@ -22,22 +30,24 @@ impl Registration {
         Self { name, lease, capacity, current: Mutex::new(None) }
     }
 
-    /// The id to claim under; `None` while the process does not count as alive.
-    pub(super) fn current(&self) -> Option<Uuid> {
-        *self.current.lock()
+    /// What to claim under; `None` while the process does not count as alive.
+    pub(super) fn current(&self) -> Option<Registered> {
+        self.current.lock().clone()
     }
 
-    /// Keeps the process registered until it stops, then takes its row away.
+    /// Keeps the process registered until `stop`.
     pub(super) async fn keep(&self, db: &Database, floor: &Floor, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             let Some(id) = stop.run_until_cancelled(self.register(db)).await else { return };
-            *self.current.lock() = Some(id);
+            let over = CancellationToken::new();
+            *self.current.lock() = Some(Registered { id, over: over.clone() });
             floor.wake.look();
             if stop.run_until_cancelled(self.renew(db, floor, id)).await.is_none() {
                 return;
             }
             // Given up. What runs here is already, or soon, someone else's: its end would not count.
             *self.current.lock() = None;
+            over.cancel();
             let stopped = floor.abandon();
             tracing::warn!(worker = %id, handlers = stopped, "this worker was given up: its handlers are stopped, it registers anew");
         }
@@ -45,10 +55,10 @@ impl Registration {
 
     /// Takes this process's row away, so that what it still holds is reclaimed at once.
     pub(super) async fn leave(&self, db: &Database) {
-        let id = self.current.lock().take();
-        if let Some(id) = id
-            && let Err(error) = store::deregister(&db.heartbeat, id).await
-        {
+        let registered = self.current.lock().take();
+        let Some(Registered { id, over }) = registered else { return };
+        over.cancel();
+        if let Err(error) = store::deregister(&db.heartbeat, id).await {
             tracing::warn!(%error, "cannot deregister; the lease will end by itself");
         }
     }

@@ -17,7 +17,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A place in the order of a lane.
 pub(super) type Place = (i16, i64);
 
-const START: Place = (i16::MIN, 0);
+/// The start of every lane.
+pub(super) const START: Place = (i16::MIN, 0);
 
 /// The marks of all lanes of this process.
 #[derive(Debug)]

@@ -38,7 +38,7 @@ mod settle;
 mod wake;
 
 pub use engine::{Running, Stopper, Worker};
-pub use settle::{Settler, Stopping};
+pub use settle::{LOST_CLAIMS, Settler, Stopping};
 pub use wake::Wake;
 
 use chrono::{DateTime, Utc};
@@ -52,7 +52,7 @@ use uuid::Uuid;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The fence: an end counts only while this lease exists.
-    pub lease: i64,
+    pub lease: Uuid,
     /// The item's lane.
     pub lane: i32,
     /// The item's negated priority.
@@ -129,6 +129,9 @@ pub trait Consumer: Send + Sync + 'static {
     /// Whether this lane is its own, paused or not.
     fn owns(&self, lane: i32) -> bool;
 
+    /// All its lanes, paused or not.
+    fn all(&self) -> Vec<i32>;
+
     /// Reads what the claimed items need and makes them ready to run. An item that is not there any more is
     /// left out.
     fn load(&self, claims: Vec<Claim>) -> impl Future<Output = sqlx::Result<Vec<Run<Self::Outcome>>>> + Send;
@@ -144,8 +147,11 @@ pub trait Consumer: Send + Sync + 'static {
     /// How an attempt ends whose end the database will not take (a result that it cannot parse, say).
     fn refused(&self, error: &sqlx::Error) -> Self::Outcome;
 
+    /// How an attempt ends that panicked.
+    fn panicked(&self, message: &str) -> Self::Outcome;
+
     /// Of the items of a dead lease, those whose attempt has not ended, each with the end that a lost worker
-    /// gives it. The lease is locked; this is a statement after that one.
+    /// gives it. An item that is gone is left out. The lease is locked; this is a statement after that one.
     fn lost(
         &self,
         tx: &mut PgConnection,

@@ -2,12 +2,13 @@
 
 use super::Claim;
 use super::desk::Desk;
-use super::store::{self, Dead};
+use super::store;
 use crate::db;
 use crate::worker::wake::Wake;
 use sqlx::postgres::PgPool;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// The most leases in one transaction.
 const BATCH: i64 = 50;
@@ -21,34 +22,29 @@ pub(super) async fn reclaim(pool: &PgPool, desks: &[Arc<dyn Desk>], wake: &Wake)
     let mut total = 0;
     loop {
         let desks = desks.to_vec();
+        let lanes: Vec<i32> = desks.iter().flat_map(|desk| desk.all()).collect();
         let (leases, written, again) = db::transaction::<_, sqlx::Error, _>(pool, move |tx| {
             Box::pin(async move {
-                let dead = store::lock_dead(tx, BATCH).await?;
-                let found = dead.iter().map(|dead| dead.claim.lease).collect::<HashSet<i64>>().len();
-                let mut ended: HashSet<i64> = HashSet::new();
+                let dead = store::lock_dead(&mut *tx, &lanes, BATCH).await?;
+                let mut leases: HashSet<Uuid> = HashSet::new();
                 let mut by_lane: HashMap<i32, Vec<Claim>> = HashMap::new();
-                for Dead { claim, lane_exists } in dead {
-                    let ours = desks.iter().any(|desk| desk.owns(claim.lane));
-                    // A lane that is gone was a deleted queue's: its leases just end. One that is there, but
-                    // nobody's here, waits for a process that knows it.
-                    if ours || !lane_exists {
-                        ended.insert(claim.lease);
-                    }
-                    if ours {
-                        by_lane.entry(claim.lane).or_default().push(claim);
-                    }
+                for claim in dead {
+                    leases.insert(claim.lease);
+                    by_lane.entry(claim.lane).or_default().push(claim);
                 }
                 let (mut written, mut again) = (0, Vec::new());
                 for (lane, claims) in by_lane {
+                    // A lane of nobody is gone, with the queue it was: its leases just end.
                     let Some(desk) = desks.iter().find(|desk| desk.owns(lane)) else { continue };
                     let settled = desk.reclaim(tx, claims).await?;
                     written += settled.written;
                     again.extend(settled.again);
                 }
                 store::put_back(tx, &again).await?;
-                store::fence(tx, &ended.into_iter().collect::<Vec<i64>>(), &[]).await?;
+                let leases: Vec<Uuid> = leases.into_iter().collect();
+                store::fence(&mut *tx, &leases, &[]).await?;
                 store::bury(tx).await?;
-                Ok((found, written, again))
+                Ok((leases.len(), written, again))
             })
         })
         .await?;

@@ -9,15 +9,18 @@ use crate::db;
 use crate::error::is_transient;
 use parking_lot::Mutex;
 use sqlx::postgres::PgPool;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 /// The most ends in one transaction.
 const BATCH: usize = 1000;
+/// The metric that counts ends that came after their lease was over.
+pub const LOST_CLAIMS: &str = "postrider_lost_claims_total";
 
 struct End<O> {
     ended: Ended<O>,
@@ -25,7 +28,7 @@ struct End<O> {
 }
 
 /// Of each open lease, how many items' ends are not written yet.
-type Open = Arc<Mutex<HashMap<i64, usize>>>;
+type Open = Arc<Mutex<HashMap<Uuid, usize>>>;
 
 /// Where the ends of one consumer's attempts go.
 #[derive(Debug)]
@@ -63,7 +66,7 @@ impl<O: Send + Sync + 'static> Settler<O> {
     }
 
     /// Whether the lease was opened here and has items whose ends are not written.
-    pub(super) fn knows(&self, lease: i64) -> bool {
+    pub(super) fn knows(&self, lease: Uuid) -> bool {
         self.open.lock().contains_key(&lease)
     }
 
@@ -85,7 +88,12 @@ impl<O: Send + Sync + 'static> Settler<O> {
 
     /// Whether every end so far is written.
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.load(Ordering::Acquire) == 0
+        self.unwritten() == 0
+    }
+
+    /// How many ends are not written yet.
+    pub(super) fn unwritten(&self) -> usize {
+        self.pending.load(Ordering::Acquire)
     }
 
     fn send(&self, end: End<O>) {
@@ -128,12 +136,12 @@ impl<C: Consumer> Loop<C> {
     }
 
     /// Writes the ends, however long the database is away: until they are written, or their leases are gone.
-    async fn write(&self, mut ended: Vec<Arc<Ended<C::Outcome>>>) -> Vec<i64> {
-        let mut counts: HashMap<i64, usize> = HashMap::new();
+    async fn write(&self, mut ended: Vec<Arc<Ended<C::Outcome>>>) -> HashSet<Uuid> {
+        let mut counts: HashMap<Uuid, usize> = HashMap::new();
         for end in &ended {
             *counts.entry(end.claim.lease).or_insert(0) += 1;
         }
-        let (finished, open): (Vec<i64>, Vec<i64>) = {
+        let (finished, open): (Vec<Uuid>, Vec<Uuid>) = {
             let open = self.open.lock();
             // A lease that was never opened here holds one item, claimed over HTTP.
             counts.keys().partition(|lease| open.get(lease).is_none_or(|left| *left <= counts[lease]))
@@ -186,30 +194,39 @@ impl<C: Consumer> Loop<C> {
     async fn flush(
         &self,
         ended: Vec<Arc<Ended<C::Outcome>>>,
-        finished: Vec<i64>,
-        open: Vec<i64>,
-    ) -> sqlx::Result<Vec<i64>> {
+        finished: Vec<Uuid>,
+        open: Vec<Uuid>,
+    ) -> sqlx::Result<HashSet<Uuid>> {
         let consumer = Arc::clone(&self.consumer);
         let wake = Arc::clone(&self.wake);
-        let (alive, settled) = db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {
+        let (alive, settled, lost) = db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {
             Box::pin(async move {
-                let alive = store::fence(tx, &finished, &open).await?;
-                let ours: Vec<&Ended<C::Outcome>> = ended
-                    .iter()
-                    .map(Arc::as_ref)
-                    .filter(|end| end.outcome.is_some() && alive.contains(&end.claim.lease))
-                    .collect();
+                let alive = store::fence(&mut *tx, &finished, &open).await?;
+                let alive: HashSet<Uuid> = alive.into_iter().collect();
+                let ours = || ended.iter().map(Arc::as_ref).filter(|end| alive.contains(&end.claim.lease));
+                // An attempt that ends without an outcome was stopped since its item is gone. Where the item is
+                // there all the same, it was lost, and goes back.
+                let stopped: Vec<Claim> =
+                    ours().filter(|end| end.outcome.is_none()).map(|end| end.claim.clone()).collect();
+                let back =
+                    if stopped.is_empty() { Vec::new() } else { consumer.lost(&mut *tx, stopped).await? };
+                let ours: Vec<&Ended<C::Outcome>> =
+                    ours().filter(|end| end.outcome.is_some()).chain(&back).collect();
                 let lost = ended.iter().filter(|end| !alive.contains(&end.claim.lease)).count();
-                if lost > 0 {
-                    tracing::warn!(items = lost, "lost claims: these ends came too late and change nothing");
-                }
-                let settled =
-                    if ours.is_empty() { Settled::default() } else { consumer.settle(tx, &ours).await? };
+                let settled = if ours.is_empty() {
+                    Settled::default()
+                } else {
+                    consumer.settle(&mut *tx, &ours).await?
+                };
                 store::put_back(tx, &settled.again).await?;
-                Ok((alive, settled))
+                Ok((alive, settled, lost))
             })
         })
         .await?;
+        if lost > 0 {
+            tracing::warn!(items = lost, "lost claims: these ends came too late and change nothing");
+            metrics::counter!(LOST_CLAIMS).increment(lost as u64);
+        }
         for again in settled.again {
             if again.after.is_zero() {
                 wake.ready(again.lane, again.rank);

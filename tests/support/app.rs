@@ -148,6 +148,28 @@ impl TestApp {
         body["id"].as_str().unwrap().to_owned()
     }
 
+    /// Pushes this text as it stands.
+    pub(crate) async fn push_text(&self, queue: &str, text: impl Into<reqwest::Body>) -> Response {
+        let request = self.request(Method::POST, &format!("/queues/{queue}/messages"));
+        request.header("content-type", "application/json").body(text).send().await.unwrap()
+    }
+
+    /// Waits until a message has ended, and reads it.
+    pub(crate) async fn ended(&self, queue: &str, id: &str) -> Value {
+        let mut message = Value::Null;
+        super::eventually("the message ends", async || {
+            message = self.message(queue, id).await;
+            message["status"] == "COMPLETE" || message["status"] == "ERROR"
+        })
+        .await;
+        message
+    }
+
+    /// Waits until a message has this status.
+    pub(crate) async fn until(&self, queue: &str, id: &str, status: &str) {
+        super::eventually(status, async || self.message(queue, id).await["status"] == status).await;
+    }
+
     /// Reads a message.
     pub(crate) async fn message(&self, queue: &str, id: &str) -> Value {
         self.get(&format!("/queues/{queue}/messages/{id}")).await.json().await.unwrap()

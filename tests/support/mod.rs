@@ -1,7 +1,11 @@
 //! What tests share.
 
+pub(crate) mod answer;
 pub(crate) mod app;
+pub(crate) mod endpoint;
+pub(crate) mod gate;
 pub(crate) mod process;
+pub(crate) mod serve;
 pub(crate) mod server;
 
 use std::time::Duration;

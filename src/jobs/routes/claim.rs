@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::time::Duration;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// The longest that a claim waits for jobs.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
@@ -97,7 +98,7 @@ async fn claim_now(jobs: &Jobs, job_type: &JobType, max: i32, holder: &str) -> R
             let taken = work::take(&mut *tx, &claims).await?;
             // Cancelled before it could run, or started without a claim: its lease ends here.
             let idle = claims.iter().map(|claim| claim.lease);
-            let idle: Vec<i64> =
+            let idle: Vec<Uuid> =
                 idle.filter(|lease| taken.iter().all(|taken| taken.lease != *lease)).collect();
             if !idle.is_empty() {
                 engine::fence(tx, &idle, &[]).await?;

@@ -11,13 +11,14 @@ use axum::http::HeaderMap;
 use serde_json::Value;
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// The lease that a worker's call carries, in `x-postrider-lease` or in the body. Clients that know of none
 /// send none.
 ///
 /// # Errors
 /// 409 when it is none of ours.
-pub(super) fn lease(headers: &HeaderMap, document: Option<&Value>) -> Result<Option<i64>> {
+pub(super) fn lease(headers: &HeaderMap, document: Option<&Value>) -> Result<Option<Uuid>> {
     let header = headers.get("x-postrider-lease").map(|value| value.to_str().unwrap_or_default().to_owned());
     let member = || match document?.get("lease")? {
         Value::Null => None,
@@ -35,7 +36,7 @@ pub(super) async fn enter(
     tx: &mut PgConnection,
     job_type: &JobType,
     id: i64,
-    lease: Option<i64>,
+    lease: Option<Uuid>,
 ) -> Result<Job> {
     beat(&mut *tx, job_type, id, lease).await?;
     let job = jobs::lock(&mut *tx, job_type.id, id).await?.ok_or_else(no_job)?;
@@ -61,7 +62,7 @@ pub(super) async fn beat(
     tx: &mut PgConnection,
     job_type: &JobType,
     id: i64,
-    lease: Option<i64>,
+    lease: Option<Uuid>,
 ) -> Result<Job> {
     let job = jobs::get(&mut *tx, job_type.id, id).await?.ok_or_else(no_job)?;
     if let Some(current) = lease.or(job.lease) {
@@ -86,7 +87,7 @@ impl Jobs {
         &self,
         job_type: &Arc<JobType>,
         id: i64,
-        lease: Option<i64>,
+        lease: Option<Uuid>,
         work: F,
     ) -> Result<T>
     where

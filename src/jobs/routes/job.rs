@@ -22,6 +22,7 @@ use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Reads a job. A worker's call moves its lease on.
 #[utoipa::path(
@@ -116,7 +117,7 @@ async fn update(
     jobs: &Jobs,
     job_type: &Arc<JobType>,
     id: i64,
-    lease: Option<i64>,
+    lease: Option<Uuid>,
     change: Change,
 ) -> Result<Changed> {
     if change.is_empty() {

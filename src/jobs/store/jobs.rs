@@ -41,7 +41,7 @@ pub struct Job {
     /// Whether its cancellation was requested.
     pub cancelled: bool,
     /// The claim that runs it.
-    pub lease: Option<i64>,
+    pub lease: Option<Uuid>,
 }
 
 /// A job to be created.

@@ -16,20 +16,20 @@ pub struct Taken {
     /// What the worker needs to know.
     pub data: Json<Box<RawValue>>,
     /// The claim.
-    pub lease: i64,
+    pub lease: Uuid,
 }
 
 /// Starts the jobs of these claims: their time runs from here. One that has ended, or that runs without a
 /// claim, is left out.
 pub async fn take(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<Taken>> {
     let items: Vec<Uuid> = claims.iter().map(|claim| claim.item).collect();
-    let leases: Vec<i64> = claims.iter().map(|claim| claim.lease).collect();
+    let leases: Vec<Uuid> = claims.iter().map(|claim| claim.lease).collect();
     let mut taken = sqlx::query_as!(
         Taken,
         r#"
         UPDATE jobs AS j
         SET started_at = now(), deadline = now() + j.job_timeout, lease = c.lease
-        FROM unnest($1::uuid[], $2::bigint[]) AS c (item, lease)
+        FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
         WHERE j.item = c.item AND j.started_at IS NULL AND j.completed_at IS NULL
         RETURNING j.id, j.cardholder_id, j.data AS "data: Json<Box<RawValue>>", c.lease AS "lease!"
         "#,
@@ -61,7 +61,7 @@ pub async fn start(tx: &mut PgConnection, id: i64) -> sqlx::Result<()> {
 #[derive(Debug, Clone, Copy)]
 pub struct Running {
     /// The claim.
-    pub lease: i64,
+    pub lease: Uuid,
     /// The job.
     pub id: i64,
     /// Whether its cancellation was requested.
@@ -70,13 +70,13 @@ pub struct Running {
 
 /// Of these claims, those whose job still runs under them. The jobs are locked.
 pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<Running>> {
-    let leases: Vec<i64> = claims.iter().map(|claim| claim.lease).collect();
+    let leases: Vec<Uuid> = claims.iter().map(|claim| claim.lease).collect();
     let items: Vec<Uuid> = claims.iter().map(|claim| claim.item).collect();
     sqlx::query_as!(
         Running,
         r#"
         SELECT c.lease AS "lease!", j.id, j.cancel_by IS NOT NULL AS "cancelled!"
-        FROM unnest($1::uuid[], $2::bigint[]) AS c (item, lease)
+        FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
         JOIN jobs AS j ON j.item = c.item AND j.lease = c.lease
         ORDER BY j.id
         FOR UPDATE OF j

@@ -52,9 +52,10 @@ pub(super) async fn list(
     Authenticated(caller): Authenticated,
     State(queues): State<Queues>,
     Path(name): Path<String>,
-    Query(listing): Query<Listing>,
+    query: Result<Query<Listing>>,
 ) -> Result<Json<Page>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
+    let Query(listing) = query?;
     if let Some(status) = listing.status.as_deref()
         && !["PENDING", "INPROGRESS", "COMPLETE", "ERROR"].contains(&status)
     {
@@ -72,8 +73,8 @@ pub(super) async fn list(
         .transpose()?;
     let filter = Filter {
         status: listing.status,
-        created_after: listing.created_after,
-        created_before: listing.created_before,
+        created_after: listing.created_after.map(within_ids),
+        created_before: listing.created_before.map(within_ids),
     };
     let mut rows = messages::list(&queues.access.db.api, queue.id, &filter, before, limit + 1).await?;
     let full = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -198,13 +199,15 @@ pub(super) async fn retry_many(
     Authenticated(caller): Authenticated,
     State(queues): State<Queues>,
     Path(name): Path<String>,
-    Query(Again { created_after, created_before, limit }): Query<Again>,
+    query: Result<Query<Again>>,
 ) -> Result<Json<Retried>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
+    let Query(Again { created_after, created_before, limit }) = query?;
     let limit = limit.unwrap_or(1000);
     if !(1..=10_000).contains(&limit) {
         return Err(Error::BadRequest("`limit` must lie between 1 and 10000".to_owned()));
     }
+    let (created_after, created_before) = (created_after.map(within_ids), created_before.map(within_ids));
     let filter = Filter { status: None, created_after, created_before };
     let again = messages::retry(&queues.access.db.api, queue.id, None, &filter, limit).await?;
     if let Some(rank) = again.iter().map(|(_, rank)| *rank).min() {
@@ -212,4 +215,10 @@ pub(super) async fn retry_many(
     }
     let more = i64::try_from(again.len()).unwrap_or(i64::MAX) == limit;
     Ok(Json(Retried { retried: again.len(), more }))
+}
+
+/// The moment, or the nearest that the time inside an id can be held against: 1970 to 9999.
+fn within_ids(at: DateTime<Utc>) -> DateTime<Utc> {
+    const LAST: i64 = 253_402_300_799;
+    at.clamp(DateTime::UNIX_EPOCH, DateTime::from_timestamp_secs(LAST).unwrap_or(DateTime::UNIX_EPOCH))
 }

@@ -10,8 +10,8 @@ use crate::http::extract::{Path, Query};
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::queues::access::{check, no_message};
 use crate::queues::catalog::Queue;
+use crate::queues::store;
 use crate::queues::when::{When, WhenQuery};
-use crate::queues::{roles, store};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -113,16 +113,18 @@ pub(super) async fn get(
     Authenticated(caller): Authenticated,
     State(queues): State<Queues>,
     Path((name, id)): Path<(String, String)>,
-    Query(View { view }): Query<View>,
+    query: Result<Query<View>>,
 ) -> Result<Response> {
-    let queue = queues.queue_for(&name, &caller).await?;
-    let full = match view.as_deref() {
-        None | Some("") => false,
-        Some("full") => true,
-        Some(_) => return Err(Error::BadRequest("`view` can only be `full`".to_owned())),
+    // Who may administer sees every message there is in the listing, so here too.
+    let full = matches!(&query, Ok(Query(View { view: Some(view) })) if view == "full");
+    let queue = if full {
+        queues.queue_for_admin(&name, &caller).await?
+    } else {
+        queues.queue_for(&name, &caller).await?
     };
-    if full {
-        roles::require_admin(&caller)?;
+    let Query(View { view }) = query?;
+    if !full && view.is_some_and(|view| !view.is_empty()) {
+        return Err(Error::BadRequest("`view` can only be `full`".to_owned()));
     }
     let id = message_id(&id)?;
     if full {

@@ -10,7 +10,9 @@ use crate::queues::access::no_message;
 use crate::queues::catalog::Queue;
 use crate::queues::definition::Handler;
 use crate::queues::outcome::{End, Outcome};
+use crate::queues::runners;
 use crate::queues::store::{ends, messages};
+use crate::queues::when::LONGEST_DELAY;
 use crate::worker::{Claim, Ended, store as engine};
 use axum::Json;
 use axum::body::Body;
@@ -67,9 +69,10 @@ pub(super) async fn claim(
     Authenticated(caller): Authenticated,
     State(queues): State<Queues>,
     Path(name): Path<String>,
-    Query(Claiming { wait, max }): Query<Claiming>,
+    query: Result<Query<Claiming>>,
 ) -> Result<Json<Vec<Claimed>>> {
     let queue = queues.queue_for_worker(&name, &caller).await?;
+    let Query(Claiming { wait, max }) = query?;
     let wait = wait.map_or(Ok(Duration::ZERO), |text| humantime::parse_duration(text.trim()));
     let wait = wait.map_err(|_| Error::BadRequest("`wait` must be a duration such as 20s".to_owned()))?;
     let max = max.unwrap_or(1);
@@ -122,13 +125,10 @@ async fn claim_now(queues: &Queues, queue: &Queue, max: i32, holder: &str) -> Re
             continue;
         };
         if !loaded.validated
-            && let Err(error) = crate::queues::access::check(
-                queue,
-                serde_json::from_str(loaded.request.get()).map_err(Error::internal)?,
-            )
-            .await
+            && let Some(schema) = &queue.schema
+            && let Err(error) = runners::hold_against(schema, &loaded).await
         {
-            let outcome = Some(crate::queues::runners::invalid(&error).into());
+            let outcome = Some(runners::invalid(&error).into());
             queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
             continue;
         }
@@ -269,9 +269,10 @@ pub(super) async fn fail(
         Retry::Flag(false) => End::Fail(error),
         Retry::Flag(true) => End::Retry(error, None),
         Retry::After(text) => {
-            let after = humantime::parse_duration(text.trim());
-            let after = after.map_err(|_| {
-                Error::invalid("/retry", "format", "must be a boolean or a duration such as 10s")
+            let after = humantime::parse_duration(text.trim()).ok().filter(|after| *after <= LONGEST_DELAY);
+            let after = after.ok_or_else(|| {
+                let words = "must be a boolean or a duration such as 10s, ten years at most";
+                Error::invalid("/retry", "format", words)
             })?;
             End::Retry(
                 error,
@@ -284,12 +285,16 @@ pub(super) async fn fail(
 
 async fn settle(queues: &Queues, queue: &Queue, id: &str, lease: &str, end: End) -> Result<StatusCode> {
     let id = existing(queues, queue, id).await?;
-    let lease: i64 = lease.parse().map_err(|_| stale())?;
+    let lease: Uuid = lease.parse().map_err(|_| stale())?;
     let (claim, worker) =
         engine::outside(&queues.access.db.api, queue.id, id, lease).await?.ok_or_else(stale)?;
     let outcome = Some(Outcome { end, logs: None, worker });
     let counted = queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
-    if counted { Ok(StatusCode::NO_CONTENT) } else { Err(stale()) }
+    // The lease was there a moment ago. It may be gone since this very end was written, and the word of it lost.
+    if counted || ends::has_ended(&queues.access.db.api, queue.id, id, lease).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(stale())
 }
 
 /// The id, if this queue has such a message.

@@ -106,8 +106,10 @@ pub async fn put(
     Ok(true)
 }
 
-/// Locks a definition to change a part of it.
+/// Locks a definition to change a part of it: the revision first, as every change does, or two changes could
+/// wait for each other.
 pub async fn lock(tx: &mut PgConnection, name: &str) -> sqlx::Result<Option<Box<RawValue>>> {
+    sqlx::query!("SELECT FROM catalog FOR UPDATE").execute(&mut *tx).await?;
     let row = sqlx::query_scalar!(
         r#"SELECT definition AS "definition: Json<Box<RawValue>>" FROM queues WHERE name = $1 FOR UPDATE"#,
         name

@@ -66,7 +66,7 @@ pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Resul
     let queues: Vec<i32> = outcomes.iter().map(|o| o.claim.lane).collect();
     let attempts: Vec<i16> = outcomes.iter().map(|o| o.claim.attempt).collect();
     let ids: Vec<Uuid> = outcomes.iter().map(|o| o.claim.item).collect();
-    let leases: Vec<i64> = outcomes.iter().map(|o| o.claim.lease).collect();
+    let leases: Vec<Uuid> = outcomes.iter().map(|o| o.claim.lease).collect();
     let workers: Vec<&str> = outcomes.iter().map(|o| o.worker).collect();
     let started: Vec<DateTime<Utc>> = outcomes.iter().map(|o| o.claim.claimed_at).collect();
     let results: Vec<Option<&str>> = outcomes.iter().map(|o| o.end.ok().map(RawValue::get)).collect();
@@ -80,11 +80,16 @@ pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Resul
             (CASE WHEN e.error IS NULL THEN 'COMPLETE' ELSE 'ERROR' END)::message_status,
             e.worker, e.result::json, e.error::json, e.logs::json
         FROM unnest(
-            $1::int[], $2::smallint[], $3::uuid[], $4::bigint[], $5::timestamptz[],
+            $1::int[], $2::smallint[], $3::uuid[], $4::uuid[], $5::timestamptz[],
             $6::text[], $7::text[], $8::text[], $9::text[]
         ) AS e (queue_id, attempt, id, lease, started_at, result, error, logs, worker)
         JOIN messages AS m ON m.queue_id = e.queue_id AND m.id = e.id
         WHERE m.id BETWEEN $10 AND $11
+            -- An end that is sent again after the message was run again by hand is history.
+            AND NOT EXISTS (
+                SELECT FROM attempts AS a
+                WHERE a.queue_id = m.queue_id AND a.id = m.id AND a.lease = e.lease AND a.id BETWEEN $10 AND $11
+            )
         ON CONFLICT (queue_id, id) DO NOTHING
         "#,
         &queues,
@@ -123,7 +128,7 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
     let queues: Vec<i32> = failures.iter().map(|f| f.claim.lane).collect();
     let attempts: Vec<i16> = failures.iter().map(|f| f.claim.attempt).collect();
     let ids: Vec<Uuid> = failures.iter().map(|f| f.claim.item).collect();
-    let leases: Vec<i64> = failures.iter().map(|f| f.claim.lease).collect();
+    let leases: Vec<Uuid> = failures.iter().map(|f| f.claim.lease).collect();
     let workers: Vec<&str> = failures.iter().map(|f| f.worker).collect();
     let started: Vec<DateTime<Utc>> = failures.iter().map(|f| f.claim.claimed_at).collect();
     let errors: Vec<&str> = failures.iter().map(|f| f.error.get()).collect();
@@ -133,7 +138,7 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
         INSERT INTO attempts (queue_id, attempt, id, lease, started_at, worker, error, logs)
         SELECT m.queue_id, f.attempt, m.id, f.lease, f.started_at, f.worker, f.error::json, f.logs::json
         FROM unnest(
-            $1::int[], $2::smallint[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::text[], $7::text[], $8::text[]
+            $1::int[], $2::smallint[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[], $8::text[]
         ) AS f (queue_id, attempt, id, lease, started_at, error, logs, worker)
         JOIN messages AS m ON m.queue_id = f.queue_id AND m.id = f.id
         ON CONFLICT (queue_id, id, lease) DO NOTHING
@@ -152,16 +157,31 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
     .await
 }
 
+/// Whether this lease has ended its attempt of the message already.
+pub async fn has_ended(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid, lease: Uuid) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        SELECT EXISTS (SELECT FROM outcomes WHERE queue_id = $1 AND id = $2 AND lease = $3)
+            OR EXISTS (SELECT FROM attempts WHERE queue_id = $1 AND id = $2 AND lease = $3) AS "ended!"
+        "#,
+        queue_id,
+        id,
+        lease,
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// Of these claims, the messages and leases whose attempt has not ended: neither an end nor a failed attempt of this
 /// lease is there, and the message was not deleted.
-pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<(Uuid, i64)>> {
+pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<(Uuid, Uuid)>> {
     let lanes: Vec<i32> = claims.iter().map(|c| c.lane).collect();
     let ids: Vec<Uuid> = claims.iter().map(|c| c.item).collect();
-    let leases: Vec<i64> = claims.iter().map(|c| c.lease).collect();
+    let leases: Vec<Uuid> = claims.iter().map(|c| c.lease).collect();
     let rows = sqlx::query!(
         r#"
         SELECT m.id, c.lease AS "lease!"
-        FROM unnest($1::int[], $2::uuid[], $3::bigint[]) AS c (lane, item, lease)
+        FROM unnest($1::int[], $2::uuid[], $3::uuid[]) AS c (lane, item, lease)
         JOIN messages AS m ON m.queue_id = c.lane AND m.id = c.item
         WHERE NOT EXISTS (SELECT FROM outcomes AS o WHERE o.queue_id = m.queue_id AND o.id = m.id)
             AND NOT EXISTS (

@@ -82,7 +82,9 @@ pub async fn details(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx::
             l.claimed_at AS "claimed_at?", coalesce(l.holder, w.name) AS "holder?"
         FROM messages AS m
         LEFT JOIN scheduled AS s ON s.item = m.id
-        LEFT JOIN leases AS l ON m.id = ANY (l.items)
+        LEFT JOIN leases AS l ON m.id = ANY (l.items) AND NOT EXISTS (
+            SELECT FROM attempts AS a WHERE a.queue_id = m.queue_id AND a.id = m.id AND a.lease = l.id
+        )
         LEFT JOIN workers AS w ON w.id = l.worker
         WHERE m.queue_id = $1 AND m.id = $2
         LIMIT 1
@@ -120,13 +122,13 @@ pub async fn attempts(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx:
             attempt AS "attempt!", started_at AS "started_at!", finished_at AS "finished_at!", worker,
             error AS "error: Json<Box<RawValue>>", logs AS "logs: Json<Box<RawValue>>"
         FROM (
-            SELECT attempt, started_at, finished_at, worker, error, logs, lease
+            SELECT attempt, started_at, finished_at, worker, error, logs
             FROM attempts WHERE queue_id = $1 AND id = $2
             UNION ALL
-            SELECT attempt, started_at, finished_at, worker, error, logs, lease
+            SELECT attempt, started_at, finished_at, worker, error, logs
             FROM outcomes WHERE queue_id = $1 AND id = $2
         ) AS ended
-        ORDER BY lease
+        ORDER BY started_at, finished_at
         "#,
         queue_id,
         id,

@@ -49,11 +49,11 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
     let row = sqlx::query!(
         r#"
         WITH input AS MATERIALIZED (
-            SELECT i.queue_id, i.id, i.request::json AS request, i.rank, i.delay, i.key, i.digest, q.id AS known
+            SELECT
+                i.queue_id, i.id, i.request::json AS request, i.rank, i.delay, i.key, i.digest, i.place, q.id AS known
             FROM unnest($1::int[], $2::uuid[], $3::text[], $4::smallint[], $5::float8[], $6::text[], $7::bytea[])
                 WITH ORDINALITY AS i (queue_id, id, request, rank, delay, key, digest, place)
             LEFT JOIN queues AS q ON q.id = i.queue_id
-            ORDER BY i.place
         ),
         claimed AS (
             -- In the order of the keys, so that two batches with the same keys cannot wait for each other.
@@ -77,7 +77,7 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
         ),
         ready AS (
             INSERT INTO dispatch (lane, rank, item)
-            SELECT queue_id, rank, id FROM fresh WHERE delay <= 0
+            SELECT queue_id, rank, id FROM fresh WHERE delay <= 0 ORDER BY place
         ),
         later AS (
             INSERT INTO scheduled (run_at, lane, rank, item)
@@ -112,10 +112,12 @@ async fn push_plain(
     let row = sqlx::query!(
         r#"
         WITH input AS MATERIALIZED (
-            SELECT i.queue_id, i.id, i.request::json AS request, i.rank, i.delay
+            SELECT i.queue_id, i.id, i.request::json AS request, i.rank, i.delay, i.place
             FROM unnest($1::int[], $2::uuid[], $3::text[], $4::smallint[], $5::float8[])
-                AS i (queue_id, id, request, rank, delay)
+                WITH ORDINALITY AS i (queue_id, id, request, rank, delay, place)
             JOIN queues AS q ON q.id = i.queue_id
+            -- The join keeps no order, and the order of insertion is the order of the queue.
+            ORDER BY i.place
         ),
         stored AS (
             INSERT INTO messages (queue_id, rank, validated, id, request)
@@ -123,7 +125,7 @@ async fn push_plain(
         ),
         ready AS (
             INSERT INTO dispatch (lane, rank, item)
-            SELECT queue_id, rank, id FROM input WHERE delay <= 0
+            SELECT queue_id, rank, id FROM input WHERE delay <= 0 ORDER BY place
         ),
         later AS (
             INSERT INTO scheduled (run_at, lane, rank, item)

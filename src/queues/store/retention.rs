@@ -1,5 +1,6 @@
 //! The SQL of upkeep: partitions made ahead and dropped behind, what deleted queues left.
 
+use crate::db;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{AssertSqlSafe, PgExecutor};
@@ -8,16 +9,28 @@ use uuid::Uuid;
 /// The tables that are partitioned by the time of their ids.
 const PARTITIONED: [&str; 3] = ["messages", "outcomes", "attempts"];
 
-/// Makes the partitions of the next two weeks; gives how many.
+/// Statements that lock a whole table give way at once: behind one that waits, every push would wait too.
+const GIVE_WAY: &str = "SET LOCAL lock_timeout = '200ms'";
+
+/// Makes the partitions of the next two weeks, where they are missing; gives how many. When something else has
+/// the tables (a dump, say) it gives way.
 pub async fn make_ahead(db: &PgPool) -> sqlx::Result<i64> {
-    let tables = PARTITIONED.map(str::to_owned);
-    let made = sqlx::query_scalar!(
-        r#"SELECT coalesce(sum(ensure_partitions(parent, now() + interval '14 days')), 0) AS "made!" FROM unnest($1::text[]) AS parent"#,
-        &tables,
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(made)
+    db::transaction(db, |tx| {
+        Box::pin(async move {
+            sqlx::query(GIVE_WAY).execute(&mut *tx).await?;
+            let tables = PARTITIONED.map(str::to_owned);
+            sqlx::query_scalar!(
+                r#"
+                SELECT coalesce(sum(ensure_partitions(parent, now() + interval '14 days')), 0) AS "made!"
+                FROM unnest($1::text[]) AS parent
+                "#,
+                &tables,
+            )
+            .fetch_one(tx)
+            .await
+        })
+    })
+    .await
 }
 
 /// The partitions of `messages` that end before `keep_after`, oldest first, with the bound where each ends.
@@ -58,17 +71,32 @@ async fn is_alive_before(db: impl PgExecutor<'_>, upper: Uuid) -> sqlx::Result<b
 }
 
 /// Drops the partition of a week, which ends at `upper`, from all three tables, unless a message in it may
-/// still run; says whether it did. The lock comes first, so that nobody runs one again in between.
-pub async fn drop_week(tx: &mut PgConnection, messages: &str, upper: Uuid) -> sqlx::Result<bool> {
+/// still run or ended after `keep_after`; says whether it did. What takes long is asked before the lock, and
+/// asked again under it, so that nobody runs one again in between.
+pub async fn drop_week(
+    tx: &mut PgConnection,
+    messages: &str,
+    upper: Uuid,
+    keep_after: DateTime<Utc>,
+) -> sqlx::Result<bool> {
     let week = messages.trim_start_matches("messages");
-    sqlx::query(AssertSqlSafe(format!("LOCK TABLE messages{week} IN ACCESS EXCLUSIVE MODE")))
-        .execute(&mut *tx)
-        .await?;
+    let late = format!("SELECT EXISTS (SELECT FROM outcomes{week} WHERE finished_at > $1)");
+    let ended_late: bool =
+        sqlx::query_scalar(AssertSqlSafe(late)).bind(keep_after).fetch_one(&mut *tx).await?;
+    if ended_late || is_alive_before(&mut *tx, upper).await? {
+        return Ok(false);
+    }
+    sqlx::query(GIVE_WAY).execute(&mut *tx).await?;
+    // The order in which a settlement locks them.
+    for table in ["outcomes", "attempts", "messages"] {
+        let lock = format!("LOCK TABLE {table}{week} IN ACCESS EXCLUSIVE MODE");
+        sqlx::query(AssertSqlSafe(lock)).execute(&mut *tx).await?;
+    }
     if is_alive_before(&mut *tx, upper).await? {
         return Ok(false);
     }
     for table in PARTITIONED {
-        sqlx::query(AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}{week}"))).execute(&mut *tx).await?;
+        sqlx::query(AssertSqlSafe(format!("DROP TABLE {table}{week}"))).execute(&mut *tx).await?;
     }
     Ok(true)
 }

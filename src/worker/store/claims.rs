@@ -158,7 +158,7 @@ pub async fn outside(
     db: impl PgExecutor<'_>,
     lane: i32,
     item: Uuid,
-    lease: i64,
+    lease: Uuid,
 ) -> sqlx::Result<Option<(Claim, Option<String>)>> {
     let row = sqlx::query!(
         r#"
@@ -183,7 +183,7 @@ pub async fn extend(
     db: impl PgExecutor<'_>,
     lane: i32,
     item: Uuid,
-    lease: i64,
+    lease: Uuid,
     by: Duration,
 ) -> sqlx::Result<Option<DateTime<Utc>>> {
     sqlx::query_scalar!(

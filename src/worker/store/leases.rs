@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 /// The fence. Ends the leases in `finished` and locks those in `open`; gives those that still existed.
-pub async fn fence(tx: &mut PgConnection, finished: &[i64], open: &[i64]) -> sqlx::Result<Vec<i64>> {
+pub async fn fence(tx: &mut PgConnection, finished: &[Uuid], open: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         r#"
         WITH finished AS (
@@ -26,17 +26,9 @@ pub async fn fence(tx: &mut PgConnection, finished: &[i64], open: &[i64]) -> sql
     .await
 }
 
-/// An item of a lease that outlived its holder.
-#[derive(Debug)]
-pub struct Dead {
-    /// The claim.
-    pub claim: Claim,
-    /// Whether its lane is still there.
-    pub lane_exists: bool,
-}
-
-/// Locks leases that outlived their holders, at most `limit`, and gives their items.
-pub async fn lock_dead(tx: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Dead>> {
+/// Locks leases that outlived their holders, at most `limit`, and gives their items: those of these lanes, and
+/// those of lanes that are gone.
+pub async fn lock_dead(tx: &mut PgConnection, lanes: &[i32], limit: i64) -> sqlx::Result<Vec<Claim>> {
     let rows = sqlx::query!(
         r#"
         WITH dead AS MATERIALIZED (
@@ -44,44 +36,42 @@ pub async fn lock_dead(tx: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<De
             FROM leases AS l
             LEFT JOIN workers AS w ON w.id = l.worker
             WHERE coalesce(l.expires_at, w.heartbeat + w.lease, '-infinity') < now()
+                AND (l.lane = ANY ($2) OR NOT EXISTS (SELECT FROM lanes WHERE lanes.id = l.lane))
             ORDER BY l.id
             LIMIT $1
             FOR UPDATE OF l SKIP LOCKED
         )
         SELECT
             dead.id AS "lease!", dead.lane AS "lane!", each.rank AS "rank!", each.item AS "item!",
-            each.attempt AS "attempt!", dead.claimed_at AS "claimed_at!",
-            EXISTS (SELECT FROM lanes WHERE lanes.id = dead.lane) AS "lane_exists!"
+            each.attempt AS "attempt!", dead.claimed_at AS "claimed_at!"
         FROM dead
         CROSS JOIN LATERAL unnest(dead.ranks, dead.items, dead.attempts) AS each (rank, item, attempt)
         "#,
         limit,
+        lanes,
     )
     .fetch_all(tx)
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| Dead {
-            claim: Claim {
-                lease: row.lease,
-                lane: row.lane,
-                rank: row.rank,
-                item: row.item,
-                attempt: row.attempt,
-                claimed_at: row.claimed_at,
-            },
-            lane_exists: row.lane_exists,
+        .map(|row| Claim {
+            lease: row.lease,
+            lane: row.lane,
+            rank: row.rank,
+            item: row.item,
+            attempt: row.attempt,
+            claimed_at: row.claimed_at,
         })
         .collect())
 }
 
 /// The leases of a worker.
-pub async fn leases_of(db: impl PgExecutor<'_>, worker: Uuid) -> sqlx::Result<Vec<i64>> {
+pub async fn leases_of(db: impl PgExecutor<'_>, worker: Uuid) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!("SELECT id FROM leases WHERE worker = $1", worker).fetch_all(db).await
 }
 
 /// Ends these leases' time at once: the reclaim takes what is in them back.
-pub async fn expire(db: impl PgExecutor<'_>, leases: &[i64]) -> sqlx::Result<()> {
+pub async fn expire(db: impl PgExecutor<'_>, leases: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!(
         "UPDATE leases SET worker = NULL, expires_at = '-infinity', holder = NULL WHERE id = ANY ($1)",
         leases,

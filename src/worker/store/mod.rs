@@ -8,6 +8,6 @@ mod workers;
 
 pub use claims::{Taken, Wanted, claim, claim_outside, extend, outside};
 pub use duties::take_duty;
-pub use leases::{Dead, expire, fence, leases_of, lock_dead, lock_item};
+pub use leases::{expire, fence, leases_of, lock_dead, lock_item};
 pub use waiting::{promote, put_back, sweep, unschedule};
 pub use workers::{Pulse, bury, deregister, pulse, register, renew};

@@ -59,7 +59,7 @@ pub async fn promote(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<(i
             RETURNING s.run_at, s.lane, s.rank, s.item, s.attempt
         )
         INSERT INTO dispatch (lane, rank, item, attempt)
-        SELECT lane, rank, item, attempt FROM moved ORDER BY run_at
+        SELECT lane, rank, item, attempt FROM moved ORDER BY run_at, item
         RETURNING lane, rank
         "#,
         limit,

@@ -19,16 +19,23 @@ pub struct Pulse {
     pub revision: i64,
 }
 
-/// Looks whether there is anything to do, in one statement that writes nothing.
-pub async fn pulse(db: impl PgExecutor<'_>, lanes: &[i32]) -> sqlx::Result<Pulse> {
+/// Looks whether there is anything to do, in one statement that writes nothing. In each lane nothing before
+/// the given (rank, seq) is looked at.
+pub async fn pulse(db: impl PgExecutor<'_>, from: &[(i32, (i16, i64))]) -> sqlx::Result<Pulse> {
+    let lanes: Vec<i32> = from.iter().map(|(lane, _)| *lane).collect();
+    let ranks: Vec<i16> = from.iter().map(|(_, (rank, _))| *rank).collect();
+    let seqs: Vec<i64> = from.iter().map(|(_, (_, seq))| *seq).collect();
     sqlx::query_as!(
         Pulse,
         r#"
         SELECT
             ARRAY(
                 SELECT wanted.lane
-                FROM unnest($1::int[]) AS wanted (lane)
-                WHERE EXISTS (SELECT FROM dispatch WHERE dispatch.lane = wanted.lane)
+                FROM unnest($1::int[], $2::smallint[], $3::bigint[]) AS wanted (lane, from_rank, from_seq)
+                WHERE EXISTS (
+                    SELECT FROM dispatch AS d
+                    WHERE d.lane = wanted.lane AND (d.rank, d.seq) >= (wanted.from_rank, wanted.from_seq)
+                )
             ) AS "ready!",
             (SELECT extract(epoch FROM min(run_at) - now())::float8 FROM scheduled) AS "next_due",
             EXISTS (
@@ -39,7 +46,9 @@ pub async fn pulse(db: impl PgExecutor<'_>, lanes: &[i32]) -> sqlx::Result<Pulse
             ) AS "dead_leases!",
             (SELECT revision FROM catalog) AS "revision!"
         "#,
-        lanes,
+        &lanes,
+        &ranks,
+        &seqs,
     )
     .fetch_one(db)
     .await

@@ -1,0 +1,119 @@
+-- Is there work that should have gone on, and did not?
+--
+-- lease is over: its worker is gone, and nobody took the work back. overdue: its time came, and nobody made it
+-- ready. long attempt: it has been running for longer than report.long. lost: a message without an end that
+-- nothing would ever run; there must never be one.
+--
+-- Parameters: report.long, how long an attempt may run (10 minutes); report.period, how far back lost messages
+-- are looked for (1 hour). In psql: SET report.long = '1 minute';
+--
+-- What to do: no row is the normal answer. The last column says what to do about one.
+WITH parameter AS (
+    SELECT
+        now() - long AS long_since,
+        uuid_v7_floor(now() - period) AS first_id
+    FROM coalesce(nullif(current_setting('report.long', true), '')::interval, '10 minutes') AS long
+    CROSS JOIN coalesce(nullif(current_setting('report.period', true), '')::interval, '1 hour') AS period
+),
+held AS (
+    SELECT
+        leases.id,
+        leases.lane,
+        leases.items,
+        leases.claimed_at,
+        coalesce(leases.holder, workers.name, 'a worker that is gone') AS holder,
+        coalesce(leases.expires_at, workers.heartbeat + workers.lease, leases.claimed_at) AS alive_until
+    FROM leases
+    LEFT JOIN workers ON workers.id = leases.worker
+),
+running AS (
+    SELECT held.id, held.lane, item.id AS item, held.claimed_at, held.holder, held.alive_until
+    FROM held
+    CROSS JOIN LATERAL unnest(held.items) AS item (id)
+    JOIN messages ON messages.queue_id = held.lane AND messages.id = item.id
+    WHERE NOT EXISTS (
+            SELECT
+            FROM outcomes
+            WHERE outcomes.queue_id = held.lane AND outcomes.id = item.id
+        )
+        AND NOT EXISTS (
+            SELECT
+            FROM attempts
+            WHERE attempts.queue_id = held.lane AND attempts.id = item.id AND attempts.lease = held.id
+        )
+),
+stuck AS (
+    SELECT
+        'lease is over' AS problem,
+        lane,
+        item,
+        alive_until AS since,
+        holder,
+        'start a worker: it takes the message back within seconds' AS what_to_do
+    FROM running
+    -- Workers look every second or two.
+    WHERE alive_until < now() - interval '10 seconds'
+    UNION ALL
+    SELECT
+        'long attempt',
+        lane,
+        item,
+        claimed_at,
+        holder,
+        'look at what the handler waits for; DELETE the message to stop it'
+    FROM running
+    WHERE alive_until >= now() - interval '10 seconds'
+        AND claimed_at < (SELECT long_since FROM parameter)
+    UNION ALL
+    SELECT
+        'overdue',
+        lane,
+        item,
+        run_at,
+        NULL,
+        'start a worker: any makes it ready'
+    FROM scheduled
+    WHERE run_at < now() - interval '10 seconds'
+    UNION ALL
+    SELECT
+        'lost',
+        messages.queue_id,
+        messages.id,
+        uuid_v7_time(messages.id),
+        NULL,
+        'push it again, and report this: Postrider never loses a message'
+    FROM messages
+    WHERE messages.id >= (SELECT first_id FROM parameter)
+        AND NOT EXISTS (
+            SELECT
+            FROM outcomes
+            WHERE outcomes.queue_id = messages.queue_id AND outcomes.id = messages.id
+        )
+        AND NOT EXISTS (
+            SELECT
+            FROM dispatch
+            WHERE dispatch.item = messages.id
+        )
+        AND NOT EXISTS (
+            SELECT
+            FROM scheduled
+            WHERE scheduled.item = messages.id
+        )
+        AND NOT EXISTS (
+            SELECT
+            FROM running
+            WHERE running.item = messages.id
+        )
+)
+SELECT
+    stuck.problem,
+    queues.name AS queue,
+    stuck.item AS message,
+    stuck.since,
+    round(extract(epoch FROM now() - stuck.since)::numeric, 1) AS seconds,
+    stuck.holder,
+    stuck.what_to_do
+FROM stuck
+JOIN queues ON queues.id = stuck.lane
+ORDER BY stuck.since, queue
+LIMIT 1000;

@@ -1,0 +1,59 @@
+//! A native handler that does nothing but count, and whoever waits for the count.
+
+use crate::queues::native::{Handler, Message};
+use anyhow::bail;
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// How long nothing may be handled before it counts as stuck.
+const STUCK: Duration = Duration::from_mins(1);
+
+/// How many messages were handled.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Handled(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    count: AtomicUsize,
+    awaited: AtomicUsize,
+    reached: Notify,
+}
+
+impl Handled {
+    /// The handler that counts. What it gives is what the document's handler gives.
+    pub(super) fn handler(&self) -> impl Handler + use<> {
+        let shared = Arc::clone(&self.0);
+        move |_: Message| {
+            let count = shared.count.fetch_add(1, Ordering::AcqRel) + 1;
+            if count == shared.awaited.load(Ordering::Acquire) {
+                shared.reached.notify_one();
+            }
+            std::future::ready(Ok(json!({ "result": "value" })))
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.count.load(Ordering::Acquire)
+    }
+
+    /// Waits until so many were handled; gives when that was.
+    ///
+    /// # Errors
+    /// Nothing was handled for a minute.
+    pub(super) async fn reaches(&self, count: usize) -> anyhow::Result<Instant> {
+        self.0.awaited.store(count, Ordering::Release);
+        loop {
+            let before = self.count();
+            if before >= count {
+                return Ok(Instant::now());
+            }
+            let waited = tokio::time::timeout(STUCK, self.0.reached.notified()).await;
+            if waited.is_err() && self.count() == before {
+                bail!("stuck: {before} of {count} messages are handled");
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! `postrider bench`: how fast this is, each figure beside what plain SQL reaches in the same run.
+//!
+//! | file | duty |
+//! | --- | --- |
+//! | `push.rs` … `backlog.rs` | one workload each: measures once, on an instance of its own |
+//! | `flow.rs` | producers and workers at once, for `sustained` and `held` |
+//! | `raw.rs`, `wire.rs` | what the same work costs in plain SQL: the ceilings |
+//! | `lab.rs` | the server, and instances on schemas of their own that are dropped again |
+//! | `client.rs`, `handled.rs`, `processes.rs` | load over HTTP; how much was handled; CPU and memory |
+//! | `measure.rs`, `times.rs`, `table.rs` | figures, their medians, how they are shown |
+
+#![expect(clippy::cast_precision_loss, reason = "figures are rounded when they are shown")]
+
+mod backlog;
+mod client;
+mod drain;
+mod flow;
+mod handled;
+mod held;
+mod idle;
+mod javascript;
+mod lab;
+mod latency;
+mod measure;
+mod processes;
+mod push;
+mod raw;
+mod sizes;
+mod sustained;
+mod table;
+mod times;
+mod wire;
+
+use crate::config::Config;
+use crate::http::trace::init_logging;
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+use lab::Lab;
+use measure::{Measure, Row, Unit, summarize};
+use sizes::Sizes;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What to measure, and for how long.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only these workloads
+    #[arg(long, value_delimiter = ',', value_name = "WORKLOAD,…")]
+    only: Vec<Workload>,
+    /// How often each workload is measured (3, with `--quick` 1)
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
+    repeat: Option<u16>,
+    /// Small sizes, for a look: a minute and a half
+    #[arg(long)]
+    quick: bool,
+    /// The long sizes: `held` 60 s instead of 20 s, 2 million behind `backlog` instead of 300,000; half an hour
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
+    /// One JSON document instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Workload {
+    /// Pushes over HTTP at 1, 16 and 64 connections, beside single INSERTs by as many clients
+    Push,
+    /// Messages that wait already, through a native handler, beside the raw batched life cycle
+    Drain,
+    /// Producers over HTTP and workers at once, end to end, beside the raw life cycle with its inserts
+    Sustained,
+    /// From the commit of a push to the start of its handler at 200/s, beside a raw claim after a commit
+    Latency,
+    /// Messages through the document's JavaScript handler, beside a native one of the same concurrency
+    Javascript,
+    /// Statements a second of a server that has nothing to do
+    Idle,
+    /// `sustained` while another session holds a snapshot, beside the same without
+    Held,
+    /// A drain while many more messages wait, beside the same without
+    Backlog,
+}
+
+impl Workload {
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Measures once.
+    async fn measure(self, lab: &Lab) -> anyhow::Result<Vec<Measure>> {
+        match self {
+            Self::Push => push::measure(lab).await,
+            Self::Drain => drain::measure(lab).await,
+            Self::Sustained => sustained::measure(lab).await,
+            Self::Latency => latency::measure(lab).await,
+            Self::Javascript => javascript::measure(lab).await,
+            Self::Idle => idle::measure(lab).await,
+            Self::Held => held::measure(lab).await,
+            Self::Backlog => backlog::measure(lab).await,
+        }
+    }
+}
+
+pub(super) async fn run(mut config: Config, args: &Args) -> anyhow::Result<()> {
+    // What an instance says at its start, and what sqlx says of statements that a full machine makes slow,
+    // would stand between the rows.
+    if config.log == "info" {
+        "warn,sqlx=error".clone_into(&mut config.log);
+    }
+    init_logging(&config)?;
+    let lab = Lab::open(config, Sizes::new(args.quick, args.full)).await?;
+    // However it ends, what was made is removed again.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let done = tokio::select! {
+        done = measure_all(&lab, args) => done,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        _ = terminate.recv() => Err(anyhow::anyhow!("interrupted")),
+    };
+    lab.close().await?;
+    done
+}
+
+async fn measure_all(lab: &Lab, args: &Args) -> anyhow::Result<()> {
+    let all = Workload::value_variants();
+    let workloads: Vec<Workload> =
+        all.iter().copied().filter(|workload| args.only.is_empty() || args.only.contains(workload)).collect();
+    let repeat = args.repeat.unwrap_or(if args.quick { 1 } else { 3 });
+    let setting = lab.setting(repeat).await?;
+    let bar = progress(workloads.len() * usize::from(repeat));
+    if !args.json {
+        bar.suspend(|| table::head(&setting));
+    }
+    let (mut rows, mut peaks) = (Vec::new(), Vec::new());
+    for workload in workloads {
+        let name = workload.name();
+        let mut samples = Vec::new();
+        processes::forget_peak();
+        for turn in 1..=repeat {
+            bar.set_message(format!("{name} {turn}/{repeat}"));
+            samples.push(workload.measure(lab).await?);
+            bar.inc(1);
+        }
+        peaks.extend(processes::peak_memory().map(|peak| (name.clone(), peak)));
+        let of_workload = summarize(&name, &samples);
+        if !args.json {
+            bar.suspend(|| of_workload.iter().for_each(table::row));
+        }
+        rows.extend(of_workload);
+    }
+    bar.finish_and_clear();
+    if let Some(memory) = memory(&peaks) {
+        if !args.json {
+            table::row(&memory);
+        }
+        rows.push(memory);
+    }
+    if args.json {
+        table::json(&setting, &rows)?;
+    }
+    Ok(())
+}
+
+/// The most memory that this process had, over all workloads and in each.
+fn memory(peaks: &[(String, f64)]) -> Option<Row> {
+    let highest = peaks.iter().map(|(_, peak)| *peak).reduce(f64::max)?;
+    let measure = Measure::new("peak of server and load generator", Unit::Mebibytes, highest);
+    let measure =
+        peaks.iter().fold(measure, |measure, (name, peak)| measure.with(name, Unit::Mebibytes, *peak));
+    summarize("memory", &[vec![measure]]).pop()
+}
+
+/// A bar on a terminal; nothing anywhere else.
+fn progress(steps: usize) -> ProgressBar {
+    let bar = ProgressBar::new(steps as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

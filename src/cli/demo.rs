@@ -1,0 +1,56 @@
+//! `postrider demo`: what Postrider does, shown end to end on a server of its own that leaves nothing behind.
+
+mod client;
+mod story;
+
+use crate::app::{App, Parts};
+use crate::config::Config;
+use crate::db::embedded::{self, Options};
+use crate::db::migrate::migrate;
+use anyhow::Context as _;
+use client::Client;
+use secrecy::SecretString;
+use uuid::Uuid;
+
+/// Plays the story on a new server and takes it away again, also when it breaks off.
+pub(super) async fn run() -> anyhow::Result<()> {
+    let secret = Uuid::new_v4().to_string();
+    // Nothing of the environment: the demo is the same everywhere.
+    let config = Config::from_lookup(|name| match name {
+        "POSTRIDER_LISTEN" => Some("127.0.0.1:0".to_owned()),
+        "POSTRIDER_JWT_SECRET" => Some(secret.clone()),
+        "POSTRIDER_EXAMPLES" => Some("false".to_owned()),
+        _ => None,
+    })?;
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let directory = std::env::temp_dir().join(format!("postrider-demo-{}", Uuid::new_v4().simple()));
+    let mut options = Options::new(directory, &program);
+    options.ephemeral = true;
+    println!("Starting a PostgreSQL server and Postrider, for this demo alone …");
+    let postgres = embedded::start(options).await?;
+    let played = tokio::select! {
+        played = play(&postgres, config, &secret, program) => played,
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into),
+    };
+    postgres.shutdown().await;
+    played?;
+    println!("\nThat was all, and nothing is left of it. `postrider serve` starts a server that stays.");
+    Ok(())
+}
+
+async fn play(
+    postgres: &embedded::Server,
+    config: Config,
+    secret: &str,
+    program: std::path::PathBuf,
+) -> anyhow::Result<()> {
+    let database = postgres.connect_options();
+    migrate(&database, &config.schema).await?;
+    let jwt = config.jwt.clone();
+    let server = App::new(config).javascript(program).start(&database, Parts::Everything).await?;
+    let address = server.address().context("the server listens nowhere")?;
+    println!("It serves URL=http://{address}; $ONE stands for a token with the role one, and so on.");
+    let told = story::tell(&Client::new(format!("http://{address}"), SecretString::from(secret), jwt)?).await;
+    server.stop().await;
+    told
+}

@@ -1,0 +1,104 @@
+//! `postrider doctor`: looks at everything that must be in order, and says what to do about what is not.
+
+mod schema;
+mod server;
+mod settings;
+mod work;
+
+use super::database::Database;
+use crate::config::Config;
+use sqlx::postgres::PgPool;
+use std::io::{IsTerminal as _, Write as _};
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Ok,
+    /// It works, and something wants a look.
+    Warn,
+    /// It does not work, or would lose messages.
+    Fail,
+}
+
+/// What a check found.
+#[derive(Debug)]
+struct Finding {
+    level: Level,
+    what: String,
+    /// What to do; empty when nothing is to be done.
+    advice: &'static str,
+}
+
+fn ok(what: impl Into<String>) -> Finding {
+    Finding { level: Level::Ok, what: what.into(), advice: "" }
+}
+
+fn warn(what: impl Into<String>, advice: &'static str) -> Finding {
+    Finding { level: Level::Warn, what: what.into(), advice }
+}
+
+fn fail(what: impl Into<String>, advice: &'static str) -> Finding {
+    Finding { level: Level::Fail, what: what.into(), advice }
+}
+
+/// Prints a line a check; an error when one of them failed.
+pub(super) async fn run(config: anyhow::Result<Config>) -> anyhow::Result<()> {
+    let findings = match config {
+        Ok(config) => examine(&config).await,
+        Err(error) => vec![fail(format!("{error:#}"), "correct this setting; .env.example lists them all")],
+    };
+    let mut out = std::io::stdout();
+    let colour = out.is_terminal();
+    for Finding { level, what, advice } in &findings {
+        let (word, code) = match level {
+            Level::Ok => ("ok  ", 32),
+            Level::Warn => ("warn", 33),
+            Level::Fail => ("FAIL", 31),
+        };
+        if colour {
+            writeln!(out, "\x1b[{code}m{word}\x1b[0m  {what}")?;
+        } else {
+            writeln!(out, "{word}  {what}")?;
+        }
+        if !advice.is_empty() {
+            writeln!(out, "      {advice}")?;
+        }
+    }
+    let failed = findings.iter().filter(|finding| finding.level == Level::Fail).count();
+    anyhow::ensure!(failed == 0, "{failed} of {} checks failed", findings.len());
+    Ok(())
+}
+
+/// Every check. Those that need what an earlier one found missing are left out.
+async fn examine(config: &Config) -> Vec<Finding> {
+    let mut findings = settings::check(config);
+    let database = match Database::join(config).await {
+        Ok(database) => database,
+        Err(error) => {
+            findings.push(fail(format!("{error:#}"), "nothing else can be looked at without PostgreSQL"));
+            return findings;
+        }
+    };
+    let db = database.pools(config);
+    if let Err(error) = look(&db.api, &mut findings).await {
+        findings.push(fail(
+            format!("the database does not answer: {error}"),
+            "is DATABASE_URL right, and does the server run?",
+        ));
+    }
+    db.close().await;
+    database.close().await;
+    findings
+}
+
+async fn look(pool: &PgPool, findings: &mut Vec<Finding>) -> sqlx::Result<()> {
+    findings.extend(server::check(pool).await?);
+    let schema = schema::version(pool).await?;
+    let current = schema.level != Level::Fail;
+    findings.push(schema);
+    if current {
+        findings.extend(schema::check(pool).await?);
+        findings.extend(work::check(pool).await?);
+    }
+    Ok(())
+}

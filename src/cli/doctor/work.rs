@@ -1,0 +1,94 @@
+//! The work: whether anybody does it, and what waits although it need not.
+
+use super::{Finding, fail, ok, warn};
+use sqlx::postgres::PgPool;
+
+pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
+    let mut findings = workers(pool).await?;
+    findings.extend(queues(pool).await?);
+    Ok(findings)
+}
+
+async fn workers(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
+    let row = sqlx::query!(
+        r#"
+        SELECT
+            (SELECT count(*) FROM workers WHERE heartbeat > now() - lease) AS "alive!",
+            (SELECT count(*) FROM workers WHERE heartbeat <= now() - lease) AS "dead!",
+            (
+                SELECT count(*)
+                FROM leases
+                LEFT JOIN workers ON workers.id = leases.worker
+                WHERE coalesce(leases.expires_at, workers.heartbeat + workers.lease, leases.claimed_at)
+                    < now() - interval '10 seconds'
+            ) AS "over!",
+            (SELECT count(*) FROM scheduled WHERE run_at < now() - interval '10 seconds') AS "overdue!",
+            (SELECT count(*) FROM dispatch) AS "ready!"
+        "#
+    )
+    .fetch_one(pool)
+    .await?;
+    let mut findings = Vec::new();
+    let start = "start `postrider serve` or `postrider worker`";
+    findings.push(match (row.alive, row.ready + row.overdue) {
+        (0, 0) => warn("no worker lives", start),
+        (0, waiting) => warn(format!("no worker lives, and {waiting} messages wait"), start),
+        (alive, _) => ok(format!("{alive} workers live")),
+    });
+    // Whoever lives takes such things back within seconds: if they stay, something is wrong with it.
+    let late = |count: i64, what: &str, advice: &'static str| {
+        let what = format!("{count} {what}");
+        match (count, row.alive) {
+            (0, _) => ok(what),
+            (_, 0) => warn(what, start),
+            _ => fail(what, advice),
+        }
+    };
+    findings.push(if row.dead == 0 {
+        ok("0 workers died")
+    } else {
+        warn(
+            format!("{} workers died and are not cleared away yet", row.dead),
+            "look at their logs and at the machine's memory",
+        )
+    });
+    findings.push(late(
+        row.over,
+        "leases are over and not taken back",
+        "see `postrider report stuck_work` and the workers' logs",
+    ));
+    findings.push(late(
+        row.overdue,
+        "messages are overdue",
+        "see `postrider report stuck_work` and the workers' logs",
+    ));
+    Ok(findings)
+}
+
+async fn queues(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
+    let row = sqlx::query!(
+        r#"
+        SELECT
+            count(*) AS "all!",
+            coalesce(string_agg(name, ', ' ORDER BY name) FILTER (WHERE definition -> 'handler' IS NULL), '') AS "idle!",
+            coalesce(string_agg(name, ', ' ORDER BY name) FILTER (WHERE paused_at IS NOT NULL), '') AS "paused!"
+        FROM queues
+        "#
+    )
+    .fetch_one(pool)
+    .await?;
+    let mut findings = vec![ok(format!("{} queues are defined", row.all))];
+    if !row.idle.is_empty() {
+        findings.push(warn(
+            format!("without a handler: {}", row.idle),
+            "their messages wait: PUT /queues/{queue}/handler",
+        ));
+    }
+    if !row.paused.is_empty() {
+        findings.push(warn(
+            format!("paused: {}", row.paused),
+            "their messages wait: POST /queues/{queue}/resume",
+        ));
+    }
+    Ok(findings)
+}

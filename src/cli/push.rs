@@ -1,0 +1,117 @@
+//! `postrider push`: a message from the command line, under the same rules as over HTTP.
+
+use super::database::Database;
+use crate::config::Config;
+use crate::error::Error;
+use crate::http::body;
+use crate::queues::access::check;
+use crate::queues::catalog::{Catalog, Queue};
+use crate::queues::store::definitions;
+use crate::queues::store::pushes::{self, Push};
+use anyhow::{Context as _, bail, ensure};
+use sha2::{Digest as _, Sha256};
+use sqlx::postgres::PgPool;
+use std::io::Read as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Which message to which queue.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The queue's name
+    queue: String,
+    /// The message: JSON, `@file`, or `-` for standard input
+    #[arg(value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    message: String,
+    /// How long it waits before it is due, such as 10s
+    #[arg(long, value_parser = humantime::parse_duration)]
+    delay: Option<Duration>,
+    /// -100 to 100, higher first; absent, as the queue's definition says
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i16).range(-100..=100))]
+    priority: Option<i16>,
+    /// The same key with the same message pushes once
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+}
+
+/// Stores the message and prints its id. A server that runs finds it within a second or two.
+pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
+    let message = read(&args.message)?;
+    ensure!(message.len() <= config.max_body, "the message is larger than POSTRIDER_MAX_BODY allows");
+    let message = body::parse(&message).context("cannot push this")?;
+    let key = args.idempotency_key.as_deref().map(|key| key_of(key, message.raw.get())).transpose()?;
+    let database = Database::join(&config).await?;
+    let db = database.pools(&config);
+    db.check().await?;
+    let queue = queue(&db.api, &args.queue).await?;
+    check(&queue, message.value).await.map_err(explained)?;
+    let push = Push {
+        queue_id: queue.id,
+        id: db.ids.next(),
+        request: message.raw,
+        rank: -args.priority.unwrap_or(queue.definition.options.priority),
+        delay: args.delay.unwrap_or_default(),
+        key,
+    };
+    let stored = pushes::push(&db.api, &[&push]).await?;
+    ensure!(stored.missing.is_empty(), "the queue {} was just deleted", args.queue);
+    let id = match &push.key {
+        Some((key, digest)) if stored.stored.is_empty() => {
+            let former = pushes::former(&db.api, queue.id, key)
+                .await?
+                .context("this key is just ending: try again")?;
+            ensure!(former.1 == digest, "this idempotency key was used with another message");
+            former.0
+        }
+        _ => push.id,
+    };
+    println!("{id}");
+    db.close().await;
+    database.close().await;
+    Ok(())
+}
+
+fn read(message: &str) -> anyhow::Result<Vec<u8>> {
+    if message == "-" {
+        let mut text = Vec::new();
+        std::io::stdin().read_to_end(&mut text).context("cannot read standard input")?;
+        return Ok(text);
+    }
+    match message.strip_prefix('@') {
+        Some(file) => std::fs::read(file).with_context(|| format!("cannot read {file}")),
+        None => Ok(message.as_bytes().to_vec()),
+    }
+}
+
+fn key_of(key: &str, message: &str) -> anyhow::Result<(String, [u8; 32])> {
+    let visible = !key.is_empty()
+        && key.len() <= 255
+        && key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    ensure!(visible, "an idempotency key is 1 to 255 visible ASCII characters");
+    Ok((key.to_owned(), Sha256::digest(message).into()))
+}
+
+/// The queue of this name, ready to hold a message against its schema.
+pub(super) async fn queue(pool: &PgPool, name: &str) -> anyhow::Result<Arc<Queue>> {
+    let catalog = Catalog::default();
+    let revision = definitions::revision(pool).await.map_err(super::database::unmigrated)?;
+    catalog.refresh(pool, revision).await?;
+    if let Some(queue) = catalog.by_name(name) {
+        return Ok(queue);
+    }
+    let names: Vec<String> = catalog.all().iter().map(|queue| queue.name.clone()).collect();
+    bail!(
+        "there is no queue {name}; there is: {}",
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    )
+}
+
+/// A refusal with every violation, as one would want to read it.
+fn explained(error: Error) -> anyhow::Error {
+    let Error::Invalid(what, violations) = &error else { return error.into() };
+    let each = violations.iter().map(|violation| {
+        let place = if violation.pointer.is_empty() { "the message" } else { &violation.pointer };
+        format!("\n  {place}: {}", violation.message)
+    });
+    anyhow::anyhow!("{what}{}", each.collect::<String>())
+}

@@ -1,0 +1,39 @@
+//! The queues over HTTP, one file a capability.
+
+mod batch;
+mod bodies;
+mod definitions;
+mod deletes;
+mod files;
+mod idempotency;
+mod javascript;
+mod listing;
+mod messages;
+mod native;
+mod order;
+mod remote;
+mod roles;
+mod schedule;
+mod schema;
+mod sql;
+mod tokens;
+mod webhook;
+
+use crate::support::app::TestApp;
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documents_message_is_validated_handled_and_kept() {
+    let app = TestApp::start().await;
+    app.define_javascript(
+        "myQueue",
+        "module.exports = function(message) { return new Promise((resolve) => { console.log(message); return resolve({ result: 'value' }); }); };",
+    )
+    .await;
+    let message = app.handled("myQueue", &json!({ "hello": "there", "world": "yes" })).await;
+    assert_eq!(message["status"], "COMPLETE");
+    assert_eq!(message["request"], json!({ "hello": "there", "world": "yes" }));
+    assert_eq!(message["result"], json!({ "result": "value" }));
+    assert_eq!(message["error"], json!(null));
+    app.stop().await;
+}
