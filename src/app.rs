@@ -10,6 +10,8 @@ use crate::http::metrics::{self, OnScrape};
 use crate::http::outbound::{Outbound, Request};
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState};
+use crate::jobs::routes::{Jobs, LONG_POLLS};
+use crate::jobs::{self, Tails};
 use crate::queues;
 use crate::queues::access::Access;
 use crate::queues::catalog::Catalog;
@@ -25,6 +27,7 @@ use crate::queues::runners::Runners;
 use crate::queues::store::retention;
 use crate::queues::upkeep::Upkeep;
 use crate::reports::{self, routes::Reports};
+use crate::seal::Sealer;
 use crate::worker::{Running, Worker};
 use anyhow::Context as _;
 use axum::http::{HeaderMap, Method};
@@ -44,6 +47,9 @@ use tokio_util::task::TaskTracker;
 const CAPACITY: usize = 4096;
 /// Requests that are worked on at a time, and long polls beside them.
 const IN_FLIGHT: (usize, usize) = (1024, 4096);
+/// The addresses that may wait.
+const LONG_WAITS: [&str; 5] =
+    ["/queues/{queue}/claim", LONG_POLLS[0], LONG_POLLS[1], LONG_POLLS[2], LONG_POLLS[3]];
 /// How long what runs may go on after the signal to stop.
 const GRACE: Duration = Duration::from_secs(20);
 /// A claim loop that has not come round for so long is stuck.
@@ -64,13 +70,21 @@ pub struct App {
     handlers: HashMap<String, Arc<dyn Handler>>,
     program: Option<PathBuf>,
     secret: Option<SecretString>,
+    secret_key: Option<SecretString>,
     examples: Option<PathBuf>,
 }
 
 impl App {
     /// An application with these settings.
     pub fn new(config: Config) -> Self {
-        Self { config, handlers: HashMap::new(), program: None, secret: None, examples: None }
+        Self {
+            config,
+            handlers: HashMap::new(),
+            program: None,
+            secret: None,
+            secret_key: None,
+            examples: None,
+        }
     }
 
     /// Registers the handler of queues whose definition says `{"kind": "native", "name": name}`.
@@ -92,6 +106,13 @@ impl App {
     #[must_use]
     pub fn development_secret(mut self, secret: SecretString) -> Self {
         self.secret = Some(secret);
+        self
+    }
+
+    /// Encrypts at rest with this key when the settings name none.
+    #[must_use]
+    pub fn development_key(mut self, key: SecretString) -> Self {
+        self.secret_key = Some(key);
         self
     }
 
@@ -135,6 +156,30 @@ impl App {
             let access = access.clone();
             runners.connect(Arc::new(move |queue| Arc::new(OfQueue::new(access.clone(), queue))));
         }
+        let types = Arc::new(jobs::types::Types::default());
+        types
+            .load(&db.worker, config.queues_dir.as_deref())
+            .await
+            .context("cannot load the kinds of jobs")?;
+        worker.add(Arc::new(jobs::consumer::Jobs::new(db.worker.clone(), Arc::clone(&types))));
+        let sealer = config.secret_key.as_ref().or(self.secret_key.as_ref()).map(Sealer::new).transpose()?;
+        let tails = Arc::new(Tails::new(db.api.clone(), config.broadcast_retention));
+        tasks.spawn(Arc::clone(&tails).look(stop.clone()));
+        let jobs = Jobs {
+            db: db.clone(),
+            types,
+            tails,
+            sealer: sealer.map(Arc::new),
+            wake: worker.wake(),
+            verifier: Arc::clone(&verifier),
+            limits: BodyLimits::new(config.max_body),
+            job_timeout: config.job_timeout,
+            credential_timeout: config.credential_timeout,
+            retention: config.broadcast_retention,
+            deadlines: Arc::default(),
+            stopping: stop.clone(),
+        };
+        tasks.spawn(jobs::upkeep::run(jobs.clone(), stop.clone()));
         let queues = Queues::new(queues::routes::Parts {
             access,
             settler,
@@ -157,7 +202,7 @@ impl App {
         let depths = Arc::new(Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy()));
         let state = HttpState {
             readiness: readiness.clone(),
-            in_flight: InFlight::new(IN_FLIGHT.0, IN_FLIGHT.1, &["/queues/{queue}/claim"]),
+            in_flight: InFlight::new(IN_FLIGHT.0, IN_FLIGHT.1, &LONG_WAITS),
             on_scrape: OnScrape::new(move || {
                 let depths = Arc::clone(&depths);
                 Box::pin(async move { depths.measure().await })
@@ -165,6 +210,7 @@ impl App {
         };
         let features = queues::routes::routes()
             .with_state(queues)
+            .merge(jobs::routes::router(jobs))
             .merge(reports::routes::routes().with_state(Reports::new(db.clone(), verifier)));
         let router = http::router(features, state);
         let mut address = None;

@@ -21,7 +21,7 @@ pub struct Config {
     pub schema: String,
     /// `POSTRIDER_JWT_*` and `POSTRIDER_JWKS_URL`: how tokens are verified.
     pub jwt: Jwt,
-    /// `POSTRIDER_SECRET_KEY`: encryption at rest.
+    /// `POSTRIDER_SECRET_KEY`: encryption at rest; several with commas, of which the first seals.
     pub secret_key: Option<SecretString>,
     /// `POSTRIDER_QUEUES_DIR`: definition file pairs, loaded at start and on change.
     pub queues_dir: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! Postrider: queues, job channels and a delivery hub on nothing but PostgreSQL.
 //!
-//! This page is the architecture: read it once, and every file has a place. What is here today are the engine
-//! and the queues; job channels and the hub are consumers of the same engine.
+//! This page is the architecture: read it once, and every file has a place. What is here today are the engine,
+//! the queues and the job channels; the hub is a consumer of the same engine.
 //!
 //! # Bird's-eye view
 //!
@@ -27,15 +27,17 @@
 //! | [`app`] | the composition root: the only file that knows every feature |
 //! | [`cli`] | one file a subcommand |
 //! | [`queues`] | push a message, have it handled, ask for its result |
+//! | [`jobs`] | follow a job, and answer what it asks |
 //! | [`reports`] | the rows of `sql/reports/*.sql` |
 //! | [`worker`] | claim, run, settle, reclaim: the engine; knows items only as claimable |
 //! | [`auth`] | token → caller → may this caller do that |
 //! | [`http`] | bodies, limits, health, OpenAPI, the guarded client; knows no feature |
 //! | [`db`] | pools, transactions, ids, migrations, the embedded server |
+//! | [`seal`] | encryption at rest |
 //! | [`error`], [`config`] | problem documents; every setting |
 //!
 //! Who may import whom, held by `tests/house/architecture.rs`:
-//! `cli → app → {queues, reports} → {worker, auth, http} → {db, error, config}`. Features never import each
+//! `cli → app → {queues, jobs, reports} → {worker, auth, http} → {db, seal, error, config}`. Features never import each
 //! other. From a route to its SQL it is two hops: `routes/` → `store/`.
 //!
 //! # The journey of a message
@@ -52,6 +54,18 @@
 //! 6. A worker that dies leaves its lease behind. Once its heartbeat is older than its lease, any process puts
 //!    what had not ended back.
 //!
+//! # The journey of a job
+//!
+//! 1. `POST /{job_type}` ([`jobs::routes`]) writes the job, its dispatch row and its creator's registration in
+//!    one transaction. A worker takes it over HTTP: a lease of the engine, and from there the job's time runs.
+//! 2. What is said about it goes through the SQL function `broadcast`: the job's row changes, its counter grows
+//!    under the row's lock, and the log gets the message. So messages become visible in their order, and a
+//!    cursor can neither skip one nor see one twice.
+//! 3. Who follows polls (one read when there is nothing), waits, reads again or streams ([`jobs::follow`]).
+//! 4. A question is an envelope: one a job, one answer, sealed ([`seal`]) until the worker reads it.
+//! 5. Time ends what nobody ends ([`jobs::upkeep`]); the engine takes back what lost workers held
+//!    ([`jobs::consumer`]).
+//!
 //! # Invariants, and the tests that hold them
 //!
 //! 1. The schema refuses an impossible state: a result only if COMPLETE, an error only if ERROR, at most one
@@ -65,6 +79,7 @@
 //! 7. Secrets are `SecretString`, never in logs, errors or metrics (`tests/house/configuration.rs`).
 //! 8. Nothing holds state in a database session: a transaction-mode pooler can stand in between.
 //! 9. Every operation of the API needs a token and a role (`tests/house/authorization.rs`).
+//! 10. A job's log has no hole and no message is handed out twice with one key (`tests/jobs/channels.rs`).
 //!
 //! # As a library
 //!
@@ -95,6 +110,8 @@ pub mod config;
 pub mod db;
 pub mod error;
 pub mod http;
+pub mod jobs;
 pub mod queues;
 pub mod reports;
+pub mod seal;
 pub mod worker;

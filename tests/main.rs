@@ -11,6 +11,7 @@ mod javascript;
 mod javascript_hostile;
 mod javascript_pool;
 mod javascript_services;
+mod jobs;
 mod queues;
 mod reports;
 mod support;

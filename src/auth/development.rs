@@ -1,4 +1,4 @@
-//! The secret of a development server: made once, kept in the data directory.
+//! The secrets of a development server: each made once, kept in the data directory.
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
@@ -12,13 +12,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use uuid::Uuid;
 
-/// The HS256 secret in `<data_dir>/jwt-secret`, readable by its owner alone. The first call makes it; of
-/// several at once, one wins and all return the same.
+/// The secret in `<data_dir>/<name>`, readable by its owner alone. The first call makes it; of several at
+/// once, one wins and all return the same.
 ///
 /// # Errors
 /// When the directory cannot be written, or the file cannot be read or is empty.
-pub fn development_secret(data_dir: &Path) -> Result<SecretString> {
-    let path = data_dir.join("jwt-secret");
+pub fn development_secret(data_dir: &Path, name: &str) -> Result<SecretString> {
+    let path = data_dir.join(name);
     let named = || path.display().to_string();
     if !path.try_exists().with_context(named)? {
         make(data_dir, &path).with_context(named)?;
@@ -32,7 +32,7 @@ fn make(data_dir: &Path, path: &Path) -> Result<()> {
     let mut secret = [0; 32];
     SysRng.try_fill_bytes(&mut secret)?;
     fs::create_dir_all(data_dir)?;
-    let draft = data_dir.join(format!(".jwt-secret-{}", Uuid::new_v4()));
+    let draft = data_dir.join(format!(".secret-{}", Uuid::new_v4()));
     let written = write(&draft, &STANDARD.encode(secret)).and_then(|()| match fs::hard_link(&draft, path) {
         // A link is made whole or not at all, and never over another's.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
@@ -62,13 +62,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("new/data");
         let secrets: HashSet<String> = std::thread::scope(|scope| {
-            let make = || development_secret(&data).unwrap().expose_secret().to_owned();
+            let make = || development_secret(&data, "jwt-secret").unwrap().expose_secret().to_owned();
             let threads: Vec<_> = (0..16).map(|_| scope.spawn(make)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert_eq!(secrets.len(), 1);
         assert_eq!(STANDARD.decode(secrets.iter().next().unwrap()).unwrap().len(), 32);
-        assert_eq!(development_secret(&data).unwrap().expose_secret(), secrets.iter().next().unwrap());
+        assert_eq!(
+            development_secret(&data, "jwt-secret").unwrap().expose_secret(),
+            secrets.iter().next().unwrap()
+        );
 
         let names: Vec<_> = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["jwt-secret"]);
@@ -80,7 +83,7 @@ mod tests {
     fn an_empty_file_is_refused_by_name() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("jwt-secret"), "\n").unwrap();
-        let refusal = development_secret(directory.path()).unwrap_err().to_string();
+        let refusal = development_secret(directory.path(), "jwt-secret").unwrap_err().to_string();
         assert!(refusal.contains("jwt-secret is empty"), "{refusal}");
     }
 }

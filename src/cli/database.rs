@@ -94,5 +94,16 @@ pub(super) fn development_secret(config: &Config) -> anyhow::Result<Option<Secre
         "no key to verify tokens with: set POSTRIDER_JWT_SECRET (at least 32 bytes), \
          POSTRIDER_JWT_PUBLIC_KEY_FILE or POSTRIDER_JWKS_URL"
     );
-    auth::development_secret(&config.data_dir).map(Some)
+    auth::development_secret(&config.data_dir, "jwt-secret").map(Some)
+}
+
+/// The key that encrypts at rest on the private server when none is configured.
+///
+/// # Errors
+/// The data directory cannot be written.
+pub(super) fn development_key(config: &Config) -> anyhow::Result<Option<SecretString>> {
+    if config.secret_key.is_some() || config.database_url.is_some() {
+        return Ok(None);
+    }
+    auth::development_secret(&config.data_dir, "secret-key").map(Some)
 }

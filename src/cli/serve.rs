@@ -1,6 +1,6 @@
 //! `postrider serve` and `postrider worker`: run until told to stop.
 
-use super::database::{Database, development_secret};
+use super::database::{Database, development_key, development_secret};
 use crate::app::{App, Parts, Server};
 use crate::auth;
 use crate::config::Config;
@@ -79,6 +79,9 @@ async fn start(
     let mut app = App::new(config.clone()).javascript(program);
     if let Some(secret) = secret {
         app = app.development_secret(secret);
+    }
+    if let Some(key) = development_key(config)? {
+        app = app.development_key(key);
     }
     if config.examples && parts == Parts::Everything && Path::new(EXAMPLES).is_dir() {
         app = app.examples(EXAMPLES);

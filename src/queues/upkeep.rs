@@ -131,7 +131,7 @@ impl Upkeep {
             );
             return Ok(());
         }
-        if !retention::take_duty(&db.worker, "retention", self.holder, TIDY.as_secs_f64() * 2.0).await? {
+        if !engine::take_duty(&db.worker, "retention", self.holder, TIDY.as_secs_f64() * 2.0).await? {
             return Ok(());
         }
         let mut longest = Duration::from_hours(1);

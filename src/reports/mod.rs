@@ -34,12 +34,15 @@ macro_rules! built_in {
 pub const REPORTS: &[Report] = built_in![
     "attempts_by_outcome",
     "error_rate",
+    "job_terminations",
     "latency_percentiles",
     "oldest_due",
     "queue_depth",
     "stuck_work",
+    "subscriber_lag",
     "table_health",
     "throughput_by_minute",
+    "time_to_answer",
 ];
 
 impl Report {

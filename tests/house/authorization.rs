@@ -18,6 +18,10 @@ async fn every_operation_refuses_no_token_and_no_role() {
     for (path, operations) in api["paths"].as_object().unwrap() {
         let concrete =
             path.replace("{queue}", "guarded").replace("{id}", &id).replace("{name}", "queue_depth");
+        let concrete = concrete
+            .replace("{job_type}", "place_card_on_single_site_jobs")
+            .replace("{job_id}", "1")
+            .replace("{cardholder_id}", "1");
         assert!(!concrete.contains('{'), "{path} has a parameter that this test does not know");
         for (method, operation) in operations.as_object().unwrap() {
             let Ok(method) = method.to_uppercase().parse::<Method>() else { continue };

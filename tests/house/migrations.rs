@@ -40,6 +40,12 @@ async fn they_go_down_on_rows() {
     .await;
     app.handled("q", &json!({})).await;
     app.handled("q", &json!({ "fail": true })).await;
+    let jobs = "/place_card_on_single_site_jobs";
+    app.post(jobs, &json!({ "cardholder_id": 1 })).await;
+    app.post(&format!("{jobs}/claim"), &json!({})).await;
+    let asked =
+        app.post(&format!("/messages{jobs}/1/credential_requests"), &json!({ "type": "tfa_request" })).await;
+    assert_eq!(asked.status(), 201);
     let options = app.database.clone();
     app.stop().await;
     for _ in MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration()) {

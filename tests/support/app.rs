@@ -45,6 +45,7 @@ pub(crate) fn config(change: &[(&str, &str)]) -> Config {
         ("POSTRIDER_JWT_SECRET", SECRET),
         ("POSTRIDER_EXAMPLES", "false"),
         ("POSTRIDER_ALLOW_NETWORKS", "127.0.0.0/8"),
+        ("POSTRIDER_SECRET_KEY", "a key of the tests of at least 32 characters"),
     ]);
     settings.extend(change.iter().copied());
     Config::from_lookup(|name| settings.get(name).map(|value| (*value).to_owned())).unwrap()
@@ -85,9 +86,14 @@ impl TestApp {
 
     /// A token with these roles.
     pub(crate) fn token(&self, roles: &[&str]) -> String {
+        self.token_of("tester", roles)
+    }
+
+    /// A token of this subject with these roles.
+    pub(crate) fn token_of(&self, subject: &str, roles: &[&str]) -> String {
         let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
         let hour = Duration::from_hours(1);
-        auth::sign(&SecretString::from(SECRET), &self.config.jwt, "tester", &roles, hour).unwrap()
+        auth::sign(&SecretString::from(SECRET), &self.config.jwt, subject, &roles, hour).unwrap()
     }
 
     /// A request as `system_admin`.
@@ -191,9 +197,18 @@ impl TestApp {
     pub(crate) async fn elapse(&self, time: Duration) {
         let seconds = time.as_secs_f64();
         let mut db = self.connect().await;
-        for (table, column) in
-            [("scheduled", "run_at"), ("workers", "heartbeat"), ("leases", "expires_at"), ("duties", "until")]
-        {
+        for (table, column) in [
+            ("scheduled", "run_at"),
+            ("workers", "heartbeat"),
+            ("leases", "expires_at"),
+            ("duties", "until"),
+            ("jobs", "deadline"),
+            ("jobs", "answer_by"),
+            ("jobs", "cancel_by"),
+            ("jobs", "completed_at"),
+            ("broadcasts", "created_at"),
+            ("envelopes", "deadline"),
+        ] {
             let statement =
                 format!("UPDATE {table} SET {column} = {column} - make_interval(secs => {seconds})");
             db.execute(AssertSqlSafe(statement)).await.unwrap();

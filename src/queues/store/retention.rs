@@ -9,31 +9,6 @@ use uuid::Uuid;
 /// The tables that are partitioned by the time of their ids.
 const PARTITIONED: [&str; 3] = ["messages", "outcomes", "attempts"];
 
-/// Takes or keeps the duty `name` for `holder`, for the next `seconds`; says whether it is theirs. A duty
-/// that was done less than `seconds` ago by someone alive is not given to another.
-pub async fn take_duty(
-    db: impl PgExecutor<'_>,
-    name: &str,
-    holder: Uuid,
-    seconds: f64,
-) -> sqlx::Result<bool> {
-    let taken = sqlx::query!(
-        r#"
-        INSERT INTO duties AS d (name, holder, until)
-        VALUES ($1, $2, now() + make_interval(secs => $3))
-        ON CONFLICT ON CONSTRAINT duties_pkey DO UPDATE
-        SET holder = excluded.holder, until = excluded.until, last_at = now()
-        WHERE d.holder = excluded.holder OR d.until < now()
-        "#,
-        name,
-        holder,
-        seconds,
-    )
-    .execute(db)
-    .await?;
-    Ok(taken.rows_affected() > 0)
-}
-
 /// Statements that lock a whole table give way at once: behind one that waits, every push would wait too.
 const GIVE_WAY: &str = "SET LOCAL lock_timeout = '200ms'";
 

@@ -1,0 +1,12 @@
+DROP FUNCTION broadcast(bigint, jsonb);
+DROP TABLE envelopes;
+DROP TABLE registrations;
+DROP TABLE broadcasts;
+DROP TABLE jobs;
+DROP TABLE job_types;
+DROP TYPE envelope_status;
+DROP TYPE termination_type;
+DELETE FROM dispatch WHERE lane IN (SELECT id FROM lanes WHERE kind = 'job');
+DELETE FROM scheduled WHERE lane IN (SELECT id FROM lanes WHERE kind = 'job');
+DELETE FROM leases WHERE lane IN (SELECT id FROM lanes WHERE kind = 'job');
+DELETE FROM lanes WHERE kind = 'job';

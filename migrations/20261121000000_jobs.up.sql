@@ -1,0 +1,229 @@
+-- Job channels: work done elsewhere, which its owner and others follow, and whose questions its owner answers.
+-- A job's messages are one log with a counter in the job's row; its questions are envelopes.
+
+COMMENT ON COLUMN lanes.kind IS 'The consumer that runs its items: queue or job.';
+COMMENT ON COLUMN duties.name IS 'The duty: retention, or jobs.';
+
+CREATE TYPE termination_type AS ENUM ('BILLABLE', 'USER_DATA_FAILURE', 'SITE_INTERACTION_FAILURE', 'PROCESS_FAILURE', 'NEVER_STARTED');
+COMMENT ON TYPE termination_type IS 'How a job ended.';
+CREATE TYPE envelope_status AS ENUM ('PENDING', 'ANSWERED', 'PICKED_UP', 'EXPIRED', 'WITHDRAWN');
+COMMENT ON TYPE envelope_status IS 'The words of a question: asked, answered, its answer read by the worker, never answered, not wanted any more.';
+
+CREATE TABLE job_types (
+    id         integer     NOT NULL,
+    name       text        NOT NULL,
+    definition json        NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT job_types_pkey PRIMARY KEY (id),
+    CONSTRAINT job_types_name_key UNIQUE (name),
+    CONSTRAINT job_types_lane_fkey FOREIGN KEY (id) REFERENCES lanes (id),
+    CONSTRAINT job_types_name_grammar CHECK (name ~ '^[a-z][a-z0-9_]{0,99}$')
+);
+COMMENT ON TABLE job_types IS 'The kinds of jobs. Each has routes of its name at the root of the API.';
+COMMENT ON COLUMN job_types.id IS 'The type''s lane.';
+COMMENT ON COLUMN job_types.name IS 'Its name in the API.';
+COMMENT ON COLUMN job_types.definition IS 'Its rules, as its file says them: timeouts, lease, what happens to the jobs of a lost worker.';
+COMMENT ON COLUMN job_types.created_at IS 'When it was first loaded.';
+
+CREATE TABLE jobs (
+    id                 bigint GENERATED ALWAYS AS IDENTITY,
+    type_id            integer     NOT NULL,
+    item               uuid        NOT NULL DEFAULT uuid_v7(),
+    owner              text        NOT NULL,
+    cardholder_id      bigint      NOT NULL,
+    data               json        NOT NULL,
+    status             text        NOT NULL DEFAULT 'REQUESTED',
+    percent_complete   smallint    NOT NULL DEFAULT 0,
+    status_message     text,
+    termination_type   termination_type,
+    job_timeout        interval    NOT NULL,
+    credential_timeout interval    NOT NULL,
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    started_at         timestamptz,
+    completed_at       timestamptz,
+    deadline           timestamptz,
+    answer_by          timestamptz,
+    cancel_by          timestamptz,
+    due_at             timestamptz GENERATED ALWAYS AS (
+        CASE WHEN completed_at IS NULL THEN least(deadline, answer_by, cancel_by) END
+    ) STORED,
+    lease              uuid,
+    seq                bigint      NOT NULL DEFAULT 0,
+    CONSTRAINT jobs_pkey PRIMARY KEY (id),
+    CONSTRAINT jobs_item_key UNIQUE (item),
+    CONSTRAINT jobs_type_fkey FOREIGN KEY (type_id) REFERENCES job_types (id),
+    CONSTRAINT jobs_owner_is_somebody CHECK (owner <> ''),
+    CONSTRAINT jobs_status_length CHECK (length(status) BETWEEN 1 AND 100),
+    CONSTRAINT jobs_percent_range CHECK (percent_complete BETWEEN 0 AND 100),
+    CONSTRAINT jobs_timeouts_positive CHECK (job_timeout > interval '0' AND credential_timeout > interval '0'),
+    CONSTRAINT jobs_finished_by_termination CHECK ((termination_type IS NULL) = (completed_at IS NULL)),
+    CONSTRAINT jobs_finished_is_whole CHECK (termination_type IS NULL OR percent_complete = 100),
+    CONSTRAINT jobs_never_started CHECK ((termination_type = 'NEVER_STARTED') IS NOT TRUE OR started_at IS NULL),
+    CONSTRAINT jobs_deadline_from_start CHECK ((started_at IS NULL) = (deadline IS NULL)),
+    CONSTRAINT jobs_lease_while_running CHECK (lease IS NULL OR (started_at IS NOT NULL AND completed_at IS NULL)),
+    CONSTRAINT jobs_asks_while_running CHECK (answer_by IS NULL OR (started_at IS NOT NULL AND completed_at IS NULL)),
+    CONSTRAINT jobs_cancels_while_running CHECK (cancel_by IS NULL OR (started_at IS NOT NULL AND completed_at IS NULL))
+) WITH (fillfactor = 70);
+COMMENT ON TABLE jobs IS 'Long work done elsewhere. A job is finished when and only when it has a termination type.';
+COMMENT ON COLUMN jobs.id IS 'The job''s number in the API.';
+COMMENT ON COLUMN jobs.type_id IS 'Its type, whose lane it waits in.';
+COMMENT ON COLUMN jobs.item IS 'Its name in dispatch and leases.';
+COMMENT ON COLUMN jobs.owner IS 'The subject of the token that created it. It alone sees and answers what the job asks.';
+COMMENT ON COLUMN jobs.cardholder_id IS 'The person that the job is for.';
+COMMENT ON COLUMN jobs.data IS 'What the worker needs to know, as it was sent.';
+COMMENT ON COLUMN jobs.status IS 'The newest status: an open set of words.';
+COMMENT ON COLUMN jobs.percent_complete IS 'About how much is done; 100 when finished.';
+COMMENT ON COLUMN jobs.status_message IS 'What the worker last said in words.';
+COMMENT ON COLUMN jobs.termination_type IS 'How it ended; null until then.';
+COMMENT ON COLUMN jobs.job_timeout IS 'How long it may take from the moment a worker takes it; each question adds credential_timeout.';
+COMMENT ON COLUMN jobs.credential_timeout IS 'How long a question waits for its answer.';
+COMMENT ON COLUMN jobs.created_at IS 'When it was created.';
+COMMENT ON COLUMN jobs.started_at IS 'When a worker took it; null again when its worker was lost and it is to run again.';
+COMMENT ON COLUMN jobs.completed_at IS 'When it ended.';
+COMMENT ON COLUMN jobs.deadline IS 'When it is ended if it still runs.';
+COMMENT ON COLUMN jobs.answer_by IS 'The deadline of its pending question, if there is one.';
+COMMENT ON COLUMN jobs.cancel_by IS 'When it is ended since its cancellation was requested, unless its worker ends it before.';
+COMMENT ON COLUMN jobs.due_at IS 'The first of the three deadlines, while it is not finished.';
+COMMENT ON COLUMN jobs.lease IS 'The claim that runs it; null while nobody does, and for a worker that did not claim it.';
+COMMENT ON COLUMN jobs.seq IS 'The number of its newest broadcast. Counted under the row''s lock, so broadcasts become visible in their order.';
+CREATE INDEX jobs_due_at_idx ON jobs (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX jobs_cardholder_idx ON jobs (cardholder_id, id);
+CREATE INDEX jobs_owner_idx ON jobs (owner, id);
+
+CREATE TABLE broadcasts (
+    job_id     bigint      NOT NULL,
+    seq        bigint      NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    message    json        NOT NULL,
+    CONSTRAINT broadcasts_pkey PRIMARY KEY (job_id, seq),
+    CONSTRAINT broadcasts_job_fkey FOREIGN KEY (job_id) REFERENCES jobs (id) ON DELETE CASCADE,
+    CONSTRAINT broadcasts_seq_from_one CHECK (seq > 0)
+);
+COMMENT ON TABLE broadcasts IS 'What was said about a job: an append-only log for each, without gaps until retention takes its head.';
+COMMENT ON COLUMN broadcasts.job_id IS 'The job.';
+COMMENT ON COLUMN broadcasts.seq IS 'Its place in the job''s log, from 1.';
+COMMENT ON COLUMN broadcasts.created_at IS 'When it was said.';
+COMMENT ON COLUMN broadcasts.message IS 'The status, as it is sent to those who follow.';
+CREATE INDEX broadcasts_created_at_idx ON broadcasts (created_at);
+
+CREATE TABLE registrations (
+    id         bigint GENERATED ALWAYS AS IDENTITY,
+    job_id     bigint      NOT NULL,
+    subject    text        NOT NULL,
+    via        text        NOT NULL DEFAULT 'key',
+    key_hash   bytea,
+    cursor     bigint      NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT registrations_pkey PRIMARY KEY (id),
+    CONSTRAINT registrations_key_hash_key UNIQUE (job_id, key_hash),
+    CONSTRAINT registrations_job_fkey FOREIGN KEY (job_id) REFERENCES jobs (id) ON DELETE CASCADE,
+    CONSTRAINT registrations_subject_is_somebody CHECK (subject <> ''),
+    CONSTRAINT registrations_via_known CHECK (via IN ('key', 'job', 'cardholder')),
+    CONSTRAINT registrations_key_hash_if_key CHECK ((via = 'key') = (key_hash IS NOT NULL)),
+    CONSTRAINT registrations_key_hash_is_sha256 CHECK (length(key_hash) = 32),
+    CONSTRAINT registrations_cursor_not_negative CHECK (cursor >= 0)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE registrations IS 'Who follows a job, and up to where each has read.';
+COMMENT ON COLUMN registrations.id IS 'The registration.';
+COMMENT ON COLUMN registrations.job_id IS 'The job it is good for.';
+COMMENT ON COLUMN registrations.subject IS 'The subject of the token it was made with: another''s request does not hold with this key.';
+COMMENT ON COLUMN registrations.via IS 'key: a registration with an access key. job, cardholder: the place of a subject in the routes that need none.';
+COMMENT ON COLUMN registrations.key_hash IS 'SHA-256 of the access key; the key itself is nowhere.';
+COMMENT ON COLUMN registrations.cursor IS 'The number of the last broadcast that was handed out.';
+COMMENT ON COLUMN registrations.created_at IS 'When it was made.';
+CREATE UNIQUE INDEX registrations_one_place_idx ON registrations (job_id, subject, via) WHERE via <> 'key';
+
+CREATE TABLE envelopes (
+    id          uuid            NOT NULL DEFAULT gen_random_uuid(),
+    job_id      bigint          NOT NULL,
+    type        text            NOT NULL,
+    content     json            NOT NULL,
+    status      envelope_status NOT NULL DEFAULT 'PENDING',
+    created_at  timestamptz     NOT NULL DEFAULT now(),
+    deadline    timestamptz     NOT NULL,
+    answered_at timestamptz,
+    answer      bytea,
+    key_id      text,
+    CONSTRAINT envelopes_pkey PRIMARY KEY (id),
+    CONSTRAINT envelopes_job_fkey FOREIGN KEY (job_id) REFERENCES jobs (id) ON DELETE CASCADE,
+    CONSTRAINT envelopes_type_length CHECK (length(type) BETWEEN 1 AND 100),
+    CONSTRAINT envelopes_answer_until_pick_up CHECK ((status = 'ANSWERED') = (answer IS NOT NULL)),
+    CONSTRAINT envelopes_answer_is_sealed CHECK ((answer IS NULL) = (key_id IS NULL)),
+    CONSTRAINT envelopes_answered_has_time CHECK (status NOT IN ('ANSWERED', 'PICKED_UP') OR answered_at IS NOT NULL),
+    CONSTRAINT envelopes_unanswered_has_none CHECK (status NOT IN ('PENDING', 'EXPIRED') OR answered_at IS NULL)
+);
+COMMENT ON TABLE envelopes IS 'What jobs asked their owners.';
+COMMENT ON COLUMN envelopes.id IS 'The guid that the answer must name.';
+COMMENT ON COLUMN envelopes.job_id IS 'The job that asks.';
+COMMENT ON COLUMN envelopes.type IS 'What it asks for: tfa_request, credential_request, or another word of its worker.';
+COMMENT ON COLUMN envelopes.content IS 'What the worker sent with it, such as message and account_link.';
+COMMENT ON COLUMN envelopes.status IS 'How far it is.';
+COMMENT ON COLUMN envelopes.created_at IS 'When it was asked.';
+COMMENT ON COLUMN envelopes.deadline IS 'When it expires.';
+COMMENT ON COLUMN envelopes.answered_at IS 'When it was answered.';
+COMMENT ON COLUMN envelopes.answer IS 'The answer, sealed (AES-256-GCM), from its arrival until the worker reads it or the job ends.';
+COMMENT ON COLUMN envelopes.key_id IS 'Which key it is sealed with.';
+CREATE UNIQUE INDEX envelopes_one_pending_a_job_idx ON envelopes (job_id) WHERE status = 'PENDING';
+CREATE INDEX envelopes_job_idx ON envelopes (job_id);
+
+CREATE FUNCTION broadcast(job bigint, status jsonb) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+AS $$
+#variable_conflict use_column
+DECLARE
+    change   jsonb := CASE jsonb_typeof($2) WHEN 'string' THEN jsonb_build_object('status', $2) ELSE $2 END;
+    finishes boolean;
+    was      jobs%ROWTYPE;
+    now_is   jobs%ROWTYPE;
+BEGIN
+    IF change IS NULL OR jsonb_typeof(change) <> 'object' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'status must be a string or an object';
+    END IF;
+    finishes := change ->> 'termination_type' IS NOT NULL;
+    IF finishes THEN
+        -- The lease before the job, as everybody locks them. Without it the worker's later calls do not count.
+        DELETE FROM leases WHERE id = (SELECT j.lease FROM jobs AS j WHERE j.id = $1);
+    END IF;
+    SELECT * INTO was FROM jobs AS j WHERE j.id = $1 FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE no_data_found USING MESSAGE = format('there is no job %s', $1);
+    END IF;
+    IF was.completed_at IS NOT NULL THEN
+        RAISE object_not_in_prerequisite_state USING MESSAGE = format('job %s is finished', $1);
+    END IF;
+    UPDATE jobs AS j
+    SET status = coalesce(change ->> 'status', j.status),
+        status_message = coalesce(change ->> 'status_message', j.status_message),
+        percent_complete = CASE WHEN finishes THEN 100
+            ELSE coalesce(round((change ->> 'percent_complete')::numeric)::smallint, j.percent_complete) END,
+        termination_type = (change ->> 'termination_type')::termination_type,
+        completed_at = CASE WHEN finishes THEN now() END,
+        lease = CASE WHEN NOT finishes THEN j.lease END,
+        answer_by = CASE WHEN NOT finishes THEN j.answer_by END,
+        cancel_by = CASE WHEN NOT finishes THEN j.cancel_by END,
+        seq = j.seq + 1
+    WHERE j.id = $1
+    RETURNING * INTO now_is;
+    IF finishes THEN
+        DELETE FROM leases WHERE id = was.lease;
+        UPDATE envelopes AS e
+        SET status = CASE WHEN e.status = 'PENDING' AND e.deadline <= now() THEN 'EXPIRED' ELSE 'WITHDRAWN' END::envelope_status,
+            answer = NULL,
+            key_id = NULL
+        WHERE e.job_id = $1 AND e.status IN ('PENDING', 'ANSWERED');
+    END IF;
+    INSERT INTO broadcasts (job_id, seq, message)
+    VALUES (
+        now_is.id,
+        now_is.seq,
+        (change - ARRAY['lease', 'id', 'job_id', 'type'] || jsonb_strip_nulls(jsonb_build_object(
+            'status', now_is.status,
+            'percent_complete', now_is.percent_complete,
+            'job_timeout', greatest(0, floor(extract(epoch FROM coalesce(now_is.deadline - now(), now_is.job_timeout))))::bigint,
+            'termination_type', now_is.termination_type
+        )))::json
+    );
+    RETURN now_is.seq;
+END $$;
+COMMENT ON FUNCTION broadcast(bigint, jsonb) IS 'Says something about a job, in the caller''s own transaction, and gives its number in the job''s log: a status as a string, or an object with status, percent_complete, status_message and what else is to be passed on; with termination_type it ends the job. It locks the job until the transaction ends: call it last.';

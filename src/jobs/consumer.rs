@@ -1,0 +1,98 @@
+//! Jobs as the engine sees them: no process claims them itself, but what lost workers held is taken back.
+
+use super::store::jobs;
+use super::store::work::{self, Running};
+use super::types::Types;
+use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled};
+use serde_json::json;
+use sqlx::postgres::{PgConnection, PgPool};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The consumer of jobs.
+pub struct Jobs {
+    pool: PgPool,
+    types: Arc<Types>,
+}
+
+/// How an attempt at a job ends by itself: its worker is lost. Any other end its worker writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost;
+
+impl Jobs {
+    /// A consumer of the jobs of these types.
+    pub fn new(pool: PgPool, types: Arc<Types>) -> Self {
+        Self { pool, types }
+    }
+}
+
+impl Consumer for Jobs {
+    type Outcome = Lost;
+
+    async fn refresh(&self, _revision: i64) -> sqlx::Result<()> {
+        self.types.refresh(&self.pool).await
+    }
+
+    fn lanes(&self) -> Vec<Lane> {
+        Vec::new()
+    }
+
+    fn owns(&self, lane: i32) -> bool {
+        self.types.by_id(lane).is_some()
+    }
+
+    fn all(&self) -> Vec<i32> {
+        self.types.ids()
+    }
+
+    async fn load(&self, _claims: Vec<Claim>) -> sqlx::Result<Vec<Run<Lost>>> {
+        Ok(Vec::new())
+    }
+
+    async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Lost>]) -> sqlx::Result<Settled> {
+        let claims: Vec<Claim> = ended.iter().map(|end| end.claim.clone()).collect();
+        let running = running(&mut *tx, &claims).await?;
+        let mut settled = Settled::default();
+        for claim in claims {
+            let Some(Running { id, cancelled, .. }) = running.get(&claim.lease) else { continue };
+            let attempts = self.types.by_id(claim.lane).map_or(1, |job_type| job_type.rules.attempts);
+            if *cancelled {
+                let end = json!({ "status": "CANCELED", "termination_type": "USER_DATA_FAILURE" });
+                jobs::broadcast(&mut *tx, *id, &end).await?;
+            } else if claim.attempt < attempts {
+                work::reopen(&mut *tx, *id).await?;
+                jobs::broadcast(&mut *tx, *id, &json!({ "status": "REQUESTED", "percent_complete": 0 }))
+                    .await?;
+                let Claim { lane, rank, item, attempt, .. } = claim;
+                settled.again.push(Again { lane, rank, item, attempt, after: Duration::ZERO });
+            } else {
+                let end = json!({ "status": "VBS_ERROR", "termination_type": "PROCESS_FAILURE" });
+                jobs::broadcast(&mut *tx, *id, &end).await?;
+            }
+            settled.written += 1;
+        }
+        Ok(settled)
+    }
+
+    fn refused(&self, _error: &sqlx::Error) -> Lost {
+        Lost
+    }
+
+    fn panicked(&self, _message: &str) -> Lost {
+        Lost
+    }
+
+    async fn lost(&self, tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Lost>>> {
+        let running = running(tx, &claims).await?;
+        let lost = claims.into_iter().filter(|claim| running.contains_key(&claim.lease));
+        Ok(lost.map(|claim| Ended { claim, outcome: Some(Lost) }).collect())
+    }
+}
+
+/// The jobs that still run under these claims, by lease.
+async fn running(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<HashMap<Uuid, Running>> {
+    let running = work::unfinished(tx, claims).await?;
+    Ok(running.into_iter().map(|running| (running.lease, running)).collect())
+}

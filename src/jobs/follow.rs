@@ -1,0 +1,142 @@
+//! Who waits for a job's next message is told of it: at once when it was said in this process, soon when it
+//! was said elsewhere.
+//!
+//! One look at the database, several times a second while anybody waits, finds what other processes and SQL
+//! said: it costs one statement, however many wait. What followers of one job read is read once and shared.
+
+use super::store::broadcasts::{self, Broadcast};
+use parking_lot::Mutex;
+use sqlx::postgres::PgPool;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+/// How often the logs that are waited for are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// How many messages of a job are shared among its followers.
+const RECENT: usize = 200;
+/// The most messages in one read.
+pub const BATCH: i64 = 1000;
+
+/// The logs that somebody in this process waits for.
+pub struct Tails {
+    pool: PgPool,
+    retention: Duration,
+    followed: Mutex<HashMap<i64, Weak<Tail>>>,
+    awaited: Notify,
+}
+
+/// The end of one job's log.
+pub struct Tail {
+    job_id: i64,
+    newest: watch::Sender<i64>,
+    recent: tokio::sync::Mutex<VecDeque<Arc<Broadcast>>>,
+}
+
+impl Tails {
+    /// Nobody waits yet.
+    pub fn new(pool: PgPool, retention: Duration) -> Self {
+        Self { pool, retention, followed: Mutex::default(), awaited: Notify::new() }
+    }
+
+    /// Something was said about a job, and is committed.
+    pub fn said(&self, job_id: i64, seq: i64) {
+        if let Some(tail) = self.followed.lock().get(&job_id).and_then(Weak::upgrade) {
+            tail.moved(seq);
+        }
+    }
+
+    /// The end of a job's log, for as long as somebody holds it.
+    pub fn follow(&self, job_id: i64) -> Arc<Tail> {
+        let mut tails = self.followed.lock();
+        if let Some(tail) = tails.get(&job_id).and_then(Weak::upgrade) {
+            return tail;
+        }
+        tails.retain(|_, tail| tail.strong_count() > 0);
+        let tail =
+            Arc::new(Tail { job_id, newest: watch::Sender::new(0), recent: tokio::sync::Mutex::default() });
+        tails.insert(job_id, Arc::downgrade(&tail));
+        drop(tails);
+        self.awaited.notify_one();
+        tail
+    }
+
+    /// What comes after `after` in the log of `tail`, at most [`BATCH`] at a time.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn read(&self, tail: &Tail, after: i64) -> sqlx::Result<Vec<Arc<Broadcast>>> {
+        let newest = *tail.newest.borrow();
+        let mut recent = tail.recent.lock().await;
+        let last = recent.back().map(|broadcast| broadcast.seq);
+        let covered = recent.front().is_some_and(|first| first.seq <= after + 1);
+        if let (Some(last), true) = (last, covered) {
+            if last < newest {
+                let more = broadcasts::after(&self.pool, tail.job_id, last, self.retention, BATCH).await?;
+                recent.extend(more.into_iter().map(Arc::new));
+            }
+            let found = recent.iter().filter(|broadcast| broadcast.seq > after).cloned().collect();
+            let surplus = recent.len().saturating_sub(RECENT);
+            recent.drain(..surplus);
+            return Ok(found);
+        }
+        // Too far behind for what is shared, or the first.
+        let found = broadcasts::after(&self.pool, tail.job_id, after, self.retention, BATCH).await?;
+        let found: Vec<Arc<Broadcast>> = found.into_iter().map(Arc::new).collect();
+        if last.is_none() {
+            let skip = found.len().saturating_sub(RECENT);
+            recent.extend(found.iter().skip(skip).cloned());
+        }
+        Ok(found)
+    }
+
+    /// Looks at the logs that are waited for, until `stop`.
+    pub async fn look(self: Arc<Self>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let awaited: Vec<Arc<Tail>> = {
+                let mut tails = self.followed.lock();
+                tails.retain(|_, tail| tail.strong_count() > 0);
+                tails.values().filter_map(Weak::upgrade).collect()
+            };
+            if awaited.is_empty() {
+                stop.run_until_cancelled(self.awaited.notified()).await;
+                continue;
+            }
+            let jobs: Vec<i64> = awaited.iter().map(|tail| tail.job_id).collect();
+            match broadcasts::heads(&self.pool, &jobs).await {
+                Ok(heads) => {
+                    let heads: HashMap<i64, i64> = heads.into_iter().collect();
+                    for tail in awaited {
+                        if let Some(seq) = heads.get(&tail.job_id) {
+                            tail.moved(*seq);
+                        }
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "cannot look for new broadcasts; trying again"),
+            }
+            stop.run_until_cancelled(tokio::time::sleep(LOOK)).await;
+        }
+    }
+}
+
+impl Tail {
+    /// The job.
+    pub fn job_id(&self) -> i64 {
+        self.job_id
+    }
+
+    /// Changes whenever the log has grown since.
+    pub fn news(&self) -> watch::Receiver<i64> {
+        self.newest.subscribe()
+    }
+
+    fn moved(&self, seq: i64) {
+        self.newest.send_if_modified(|newest| {
+            let grows = seq > *newest;
+            *newest = seq.max(*newest);
+            grows
+        });
+    }
+}

@@ -1,0 +1,91 @@
+//! What is new of one job, or of all jobs of a cardholder, without keys: questions first, then statuses.
+
+use super::{Jobs, no_job, view};
+use crate::auth::{Authenticated, Caller};
+use crate::error::{Error, Result};
+use crate::http::extract::Path;
+use crate::http::openapi::Problems;
+use crate::jobs::message::Message;
+use crate::jobs::roles;
+use crate::jobs::store::broadcasts::{self, Broadcast};
+use crate::jobs::store::envelopes;
+use crate::jobs::store::registrations::{self, Place};
+use axum::Json;
+use axum::extract::State;
+use serde_json::value::RawValue;
+use std::collections::HashMap;
+
+/// The most messages of each job in one answer.
+const EACH: i64 = 200;
+
+/// Reads the pending question of a job, and what was said about it since the last such call.
+#[utoipa::path(
+    get, path = "/messages/{job_type}/{job_id}", tag = "job channels", operation_id = "read_job_messages",
+    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number")),
+    responses((status = 200, description = "The question if there is one, then the unread statuses", body = Vec<Object>), Problems),
+)]
+pub(super) async fn of_job(
+    Authenticated(caller): Authenticated,
+    State(jobs): State<Jobs>,
+    Path((name, id)): Path<(String, i64)>,
+) -> Result<Json<Vec<Box<RawValue>>>> {
+    let job_type = jobs.job_type(&name)?;
+    roles::require_agent(&caller)?;
+    jobs.own(&job_type, id, &caller).await?;
+    let place = registrations::place_in_job(&jobs.db.api, id, &caller.subject).await?.ok_or_else(no_job)?;
+    unread(&jobs, &caller, "job", vec![place]).await
+}
+
+/// Reads the pending questions of a cardholder's jobs, and what was said about them since the last such call.
+/// A cardholder agent reads of the jobs it created.
+#[utoipa::path(
+    get, path = "/messages/cardholders/{cardholder_id}", tag = "job channels", operation_id = "read_cardholder_messages",
+    params(("cardholder_id" = i64, Path, description = "The cardholder")),
+    responses((status = 200, description = "Questions first, then the unread statuses", body = Vec<Object>), Problems),
+)]
+pub(super) async fn of_cardholder(
+    Authenticated(caller): Authenticated,
+    State(jobs): State<Jobs>,
+    Path(cardholder): Path<i64>,
+) -> Result<Json<Vec<Box<RawValue>>>> {
+    roles::require_agent(&caller)?;
+    let any = roles::follows_any(&caller);
+    if !any && !registrations::has_jobs_for(&jobs.db.api, cardholder, &caller.subject).await? {
+        return Err(Error::NotFound("there is no such cardholder".to_owned()));
+    }
+    let places =
+        registrations::places_of_cardholder(&jobs.db.api, cardholder, &caller.subject, jobs.retention);
+    let mut places = places.await?;
+    places.retain(|place| any || roles::owns(&caller, &place.owner));
+    unread(&jobs, &caller, "cardholder", places).await
+}
+
+/// What these places have not read. Each moves once, whoever polls at the same time; when another poll was
+/// first, that one has the messages.
+async fn unread(
+    jobs: &Jobs,
+    caller: &Caller,
+    via: &str,
+    places: Vec<Place>,
+) -> Result<Json<Vec<Box<RawValue>>>> {
+    let mine: Vec<i64> =
+        places.iter().filter(|place| roles::owns(caller, &place.owner)).map(|place| place.job_id).collect();
+    let pending = if mine.is_empty() { Vec::new() } else { envelopes::pending(&jobs.db.api, &mine).await? };
+    let behind: Vec<(i64, i64)> = places
+        .iter()
+        .filter(|place| place.cursor < place.newest)
+        .map(|place| (place.job_id, place.cursor))
+        .collect();
+    let mut found: Vec<Broadcast> = Vec::new();
+    if !behind.is_empty() {
+        found = broadcasts::after_each(&jobs.db.api, &behind, jobs.retention, EACH).await?;
+        let last: HashMap<i64, i64> =
+            found.iter().map(|broadcast| (broadcast.job_id, broadcast.seq)).collect();
+        let moves: Vec<(i64, i64, i64)> =
+            behind.iter().filter_map(|(job, from)| Some((*job, *from, *last.get(job)?))).collect();
+        let read = registrations::advance_places(&jobs.db.api, &caller.subject, via, &moves).await?;
+        found.retain(|broadcast| read.contains(&broadcast.job_id));
+    }
+    let messages: Vec<Message> = found.iter().map(|broadcast| Message::status(broadcast, false)).collect();
+    Ok(Json(view::together(&pending, &messages)))
+}

@@ -1,0 +1,172 @@
+//! Create jobs, and list them.
+
+use super::Jobs;
+use super::edge::member;
+use super::job::{hydrate, wants_requests};
+use super::view::View;
+use crate::auth::{Authenticated, Caller};
+use crate::db;
+use crate::error::{Error, Result};
+use crate::http::body;
+use crate::http::extract::{Path, Query};
+use crate::http::openapi::{BodyProblems, Problems};
+use crate::jobs::access_key;
+use crate::jobs::job_type::JobType;
+use crate::jobs::message::raw;
+use crate::jobs::roles;
+use crate::jobs::store::jobs::{self, Filter, New};
+use crate::jobs::store::registrations;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The most jobs in one request, and in one listing.
+const MOST: usize = 100;
+/// The longest time that a job or a question may be given, in seconds.
+const LONGEST: u64 = 30 * 86_400;
+
+/// Creates a job, or an array of jobs. Each answer has the access key of its creator's registration.
+#[utoipa::path(
+    post, path = "/{job_type}", tag = "jobs", operation_id = "create_job",
+    params(("job_type" = String, Path, description = "The kind of jobs")),
+    request_body(content = serde_json::Value, content_type = "application/json",
+        description = "`cardholder_id`, and what the worker needs to know; `job_timeout` and `credential_timeout` in seconds. One object, or an array of 1 to 100"),
+    responses((status = 201, description = "The job with its `access_key`; for an array, an array", body = View), Problems, BodyProblems),
+)]
+pub(super) async fn create(
+    Authenticated(caller): Authenticated,
+    State(jobs): State<Jobs>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    let job_type = jobs.job_type(&name)?;
+    roles::require_agent(&caller)?;
+    let document = body::read_json(&headers, body, &jobs.limits).await?.value;
+    let (many, documents) = match document {
+        Value::Array(documents) => (true, documents),
+        one => (false, vec![one]),
+    };
+    if documents.is_empty() || documents.len() > MOST {
+        return Err(Error::BadRequest(format!("an array has 1 to {MOST} jobs")));
+    }
+    let new = documents.into_iter().map(|one| read(one, &jobs, &job_type)).collect::<Result<Vec<New>>>()?;
+    let views = store(&jobs, &job_type, &caller, new).await?;
+    jobs.wake.ready(job_type.id, 0);
+    let body =
+        if many { Json(views).into_response() } else { Json(views.into_iter().next()).into_response() };
+    Ok((StatusCode::CREATED, body).into_response())
+}
+
+async fn store(jobs: &Jobs, job_type: &Arc<JobType>, caller: &Caller, new: Vec<New>) -> Result<Vec<View>> {
+    let (job_type, owner) = (job_type.id, caller.subject.clone());
+    db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
+        Box::pin(async move {
+            let mut views = Vec::with_capacity(new.len());
+            for new in new {
+                let id = jobs::create(&mut *tx, job_type, &owner, &new).await?;
+                let (key, hash) = access_key::make()?;
+                registrations::register(&mut *tx, id, &owner, &hash).await?;
+                let job = jobs::get(&mut *tx, job_type, id).await?.ok_or_else(super::no_job)?;
+                let mut view = View::from(job);
+                view.access_key = Some(key);
+                views.push(view);
+            }
+            Ok(views)
+        })
+    })
+    .await
+}
+
+/// Reads one job to be created. What is not ours is the worker's: the members of `data`, and every other.
+fn read(document: Value, jobs: &Jobs, job_type: &JobType) -> Result<New> {
+    let Value::Object(mut members) = document else {
+        return Err(Error::invalid("", "type", "a job is an object"));
+    };
+    let cardholder_id = match members.remove("cardholder_id") {
+        Some(Value::Number(number)) => number.as_i64(),
+        Some(Value::String(text)) => text.parse().ok(),
+        _ => None,
+    };
+    let cardholder_id = cardholder_id
+        .filter(|id| *id >= 0)
+        .ok_or_else(|| member("cardholder_id", "type", "must be a whole number"))?;
+    let rules = &job_type.rules;
+    let job_timeout = seconds(&mut members, "job_timeout", rules.job_timeout.unwrap_or(jobs.job_timeout))?;
+    let asking = rules.credential_timeout.unwrap_or(jobs.credential_timeout);
+    let credential_timeout = seconds(&mut members, "credential_timeout", asking)?;
+    if let Some(Value::Object(data)) = members.get_mut("data") {
+        let data = std::mem::take(data);
+        members.remove("data");
+        members.extend(data);
+    }
+    Ok(New { cardholder_id, data: raw(&Value::Object(members)), job_timeout, credential_timeout })
+}
+
+fn seconds(members: &mut Map<String, Value>, name: &str, default: Duration) -> Result<Duration> {
+    match members.remove(name) {
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => match value.as_u64() {
+            Some(seconds @ 1..=LONGEST) => Ok(Duration::from_secs(seconds)),
+            _ => {
+                Err(member(name, "range", &format!("must be a whole number of seconds from 1 to {LONGEST}")))
+            }
+        },
+    }
+}
+
+/// What a listing is narrowed to.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Listing {
+    /// Numbers of jobs, with commas.
+    ids: Option<String>,
+    /// Persons, with commas.
+    cardholder_ids: Option<String>,
+    /// The newest status.
+    status: Option<String>,
+}
+
+/// Lists jobs, newest first, at most 100: a cardholder agent's own, or any.
+#[utoipa::path(
+    get, path = "/{job_type}", tag = "jobs", operation_id = "list_jobs",
+    params(("job_type" = String, Path, description = "The kind of jobs"), Listing),
+    responses((status = 200, description = "The jobs", body = Vec<View>), Problems),
+)]
+pub(super) async fn list(
+    Authenticated(caller): Authenticated,
+    State(jobs): State<Jobs>,
+    Path(name): Path<String>,
+    Query(Listing { ids, cardholder_ids, status }): Query<Listing>,
+    headers: HeaderMap,
+) -> Result<Json<Vec<View>>> {
+    let job_type = jobs.job_type(&name)?;
+    roles::require_any(&caller)?;
+    if caller.subject.is_empty() && !roles::sees_any(&caller) {
+        return Ok(Json(Vec::new()));
+    }
+    let filter = Filter {
+        owner: (!roles::sees_any(&caller)).then(|| caller.subject.clone()),
+        ids: numbers("ids", ids.as_deref())?,
+        cardholder_ids: numbers("cardholder_ids", cardholder_ids.as_deref())?,
+        status,
+    };
+    let limit = i64::try_from(MOST).unwrap_or(i64::MAX);
+    let mut views = Vec::new();
+    for job in jobs::list(&jobs.db.api, job_type.id, &filter, limit).await? {
+        views.push(hydrate(&jobs, &caller, job, wants_requests(&headers)).await?);
+    }
+    Ok(Json(views))
+}
+
+fn numbers(name: &str, text: Option<&str>) -> Result<Option<Vec<i64>>> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let numbers = text.split(',').map(|number| number.trim().parse()).collect::<Result<_, _>>();
+    numbers.map(Some).map_err(|_| Error::BadRequest(format!("`{name}` must be numbers with commas")))
+}

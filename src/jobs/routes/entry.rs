@@ -1,0 +1,113 @@
+//! How a worker's call comes to its job: its lease is asked for and moved on, the job is locked, and started
+//! if nobody had.
+
+use super::{Jobs, finished, no_job};
+use crate::error::{Error, Result};
+use crate::jobs::job_type::JobType;
+use crate::jobs::store::jobs::{self, Job};
+use crate::jobs::store::work;
+use crate::worker::store as engine;
+use axum::http::HeaderMap;
+use serde_json::Value;
+use sqlx::postgres::PgConnection;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The lease that a worker's call carries, in `x-postrider-lease` or in the body. Clients that know of none
+/// send none.
+///
+/// # Errors
+/// 409 when it is none of ours.
+pub(super) fn lease(headers: &HeaderMap, document: Option<&Value>) -> Result<Option<Uuid>> {
+    let header = headers.get("x-postrider-lease").map(|value| value.to_str().unwrap_or_default().to_owned());
+    let member = || match document?.get("lease")? {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
+    header.or_else(member).map(|text| text.trim().parse().map_err(|_| stale())).transpose()
+}
+
+/// Comes to a job that is not finished, for its worker.
+///
+/// # Errors
+/// 404 when there is no such job; 409 when the lease is over or another's, or the job is finished.
+pub(super) async fn enter(
+    tx: &mut PgConnection,
+    job_type: &JobType,
+    id: i64,
+    lease: Option<Uuid>,
+) -> Result<Job> {
+    beat(&mut *tx, job_type, id, lease).await?;
+    let job = jobs::lock(&mut *tx, job_type.id, id).await?.ok_or_else(no_job)?;
+    if job.completed_at.is_some() {
+        return Err(finished());
+    }
+    if lease.is_some() && job.lease != lease {
+        return Err(stale());
+    }
+    if job.started_at.is_some() {
+        return Ok(job);
+    }
+    work::start(&mut *tx, id).await?;
+    jobs::get(tx, job_type.id, id).await?.ok_or_else(no_job)
+}
+
+/// Moves the lease on: any call of the worker is a heartbeat. It is locked before the job, as the reclaim
+/// does; one that the caller names must still exist.
+///
+/// # Errors
+/// As [`enter`].
+pub(super) async fn beat(
+    tx: &mut PgConnection,
+    job_type: &JobType,
+    id: i64,
+    lease: Option<Uuid>,
+) -> Result<Job> {
+    let job = jobs::get(&mut *tx, job_type.id, id).await?.ok_or_else(no_job)?;
+    if let Some(current) = lease.or(job.lease) {
+        let by = job_type.rules.lease;
+        let alive = engine::extend(tx, job_type.id, job.item, current, by).await?.is_some();
+        if lease.is_some() && !alive {
+            return Err(if job.completed_at.is_some() { finished() } else { stale() });
+        }
+    }
+    Ok(job)
+}
+
+impl Jobs {
+    /// Tells those who wait that something was said about a job, and that there may be a new deadline.
+    pub(super) fn said(&self, job_id: i64, seq: i64) {
+        self.tails.said(job_id, seq);
+        self.deadlines.notify_one();
+    }
+
+    /// The job as its worker's call leaves it, with its log's newest number.
+    pub(super) async fn as_worker<T, F>(
+        &self,
+        job_type: &Arc<JobType>,
+        id: i64,
+        lease: Option<Uuid>,
+        work: F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection, Job) -> futures::future::BoxFuture<'c, Result<T>>
+            + Send
+            + 'static,
+    {
+        let job_type = Arc::clone(job_type);
+        crate::db::transaction::<_, Error, _>(&self.db.api, move |tx| {
+            Box::pin(async move {
+                let job = enter(&mut *tx, &job_type, id, lease).await?;
+                work(tx, job).await
+            })
+        })
+        .await
+    }
+}
+
+/// 409: whoever holds this lease works on nothing any more.
+pub(super) fn stale() -> Error {
+    Error::Conflict("this lease is over: the job was taken back, or has ended".to_owned())
+}

@@ -1,0 +1,194 @@
+//! One job: read it, have it cancelled, say how far it is.
+
+use super::edge::member;
+use super::entry::{beat, lease};
+use super::status::Change;
+use super::view::{self, View};
+use super::{Jobs, finished, no_job};
+use crate::auth::{Authenticated, Caller};
+use crate::db;
+use crate::error::{Error, Problem, Result};
+use crate::http::body;
+use crate::http::extract::Path;
+use crate::http::openapi::{BodyProblems, Problems};
+use crate::jobs::job_type::JobType;
+use crate::jobs::roles;
+use crate::jobs::store::envelopes;
+use crate::jobs::store::jobs::{self, Job};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde_json::{Value, json};
+use sqlx::postgres::PgConnection;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Reads a job. A worker's call moves its lease on.
+#[utoipa::path(
+    get, path = "/{job_type}/{job_id}", tag = "jobs", operation_id = "get_job",
+    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
+        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator")),
+    responses((status = 200, description = "The job", body = View), Problems),
+)]
+pub(super) async fn get(
+    Authenticated(caller): Authenticated,
+    State(jobs): State<Jobs>,
+    Path((name, id)): Path<(String, i64)>,
+    headers: HeaderMap,
+) -> Result<Json<View>> {
+    let job_type = jobs.job_type(&name)?;
+    roles::require_any(&caller)?;
+    let job = jobs.visible(&job_type, id, &caller).await?;
+    if let Some(lease) = lease(&headers, None)?.filter(|_| roles::is_worker(&caller)) {
+        let job_type = Arc::clone(&job_type);
+        db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
+            Box::pin(async move { beat(tx, &job_type, id, Some(lease)).await })
+        })
+        .await?;
+    }
+    Ok(Json(hydrate(&jobs, &caller, job, wants_requests(&headers)).await?))
+}
+
+/// Whether the request asks for jobs with their questions.
+pub(super) fn wants_requests(headers: &HeaderMap) -> bool {
+    let wanted = headers.get("x-cardsavr-hydration").map(|value| serde_json::from_slice(value.as_bytes()));
+    matches!(wanted, Some(Ok(Value::Array(members))) if members.contains(&json!("credential_requests")))
+}
+
+/// A job as a caller sees it: what it asks, its creator alone.
+pub(super) async fn hydrate(jobs: &Jobs, caller: &Caller, job: Job, requests: bool) -> Result<View> {
+    let credential_requests = if !requests {
+        None
+    } else if job.asks && roles::owns(caller, &job.owner) {
+        let pending = envelopes::pending(&jobs.db.api, &[job.id]).await?;
+        Some(pending.iter().map(view::request).collect())
+    } else {
+        Some(Vec::new())
+    };
+    let mut view = View::from(job);
+    view.credential_requests = credential_requests;
+    Ok(view)
+}
+
+/// Has a job cancelled (`status`: `CANCEL_REQUESTED`), takes that back (`REQUESTED`), or, for a worker, says
+/// how far it is. With `termination_type` it ends.
+#[utoipa::path(
+    put, path = "/{job_type}/{job_id}", tag = "jobs", operation_id = "update_job",
+    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
+        ("x-postrider-lease" = Option<String>, Header, description = "A worker's lease; it may be the body's `lease` too")),
+    request_body(content = serde_json::Value, content_type = "application/json",
+        description = "`status`, `percent_complete`, `status_message`, `termination_type`; further members are passed on"),
+    responses(
+        (status = 200, description = "The job as it is now", body = View),
+        (status = 409, description = "It is finished, or the lease is over", body = Problem, content_type = "application/problem+json"),
+        Problems, BodyProblems,
+    ),
+)]
+pub(super) async fn put(
+    Authenticated(caller): Authenticated,
+    State(jobs): State<Jobs>,
+    Path((name, id)): Path<(String, i64)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<View>> {
+    let job_type = jobs.job_type(&name)?;
+    roles::require_any(&caller)?;
+    jobs.visible(&job_type, id, &caller).await?;
+    let document = body::read_json(&headers, body, &jobs.limits).await?.value;
+    let lease = lease(&headers, Some(&document))?;
+    let change = Change::read(document)?;
+    let (job, seq) = match change.status() {
+        Some("CANCEL_REQUESTED") => ask_to_cancel(&jobs, &job_type, id).await?,
+        _ if roles::is_worker(&caller) => update(&jobs, &job_type, id, lease, change).await?,
+        Some("REQUESTED") if change.members.len() == 1 => take_back(&jobs, &job_type, id).await?,
+        _ => return Err(Error::Forbidden("an agent may only put CANCEL_REQUESTED or REQUESTED".to_owned())),
+    };
+    if let Some(seq) = seq {
+        jobs.said(id, seq);
+    }
+    Ok(Json(View::from(job)))
+}
+
+/// What a change leaves: the job, and the number of its broadcast if there was one.
+type Changed = (Job, Option<i64>);
+
+async fn update(
+    jobs: &Jobs,
+    job_type: &Arc<JobType>,
+    id: i64,
+    lease: Option<Uuid>,
+    change: Change,
+) -> Result<Changed> {
+    if change.is_empty() {
+        return Err(member("status", "required", "must say something"));
+    }
+    jobs.as_worker(job_type, id, lease, move |tx, job| {
+        Box::pin(async move {
+            let seq = jobs::broadcast(&mut *tx, job.id, &Value::Object(change.members)).await?;
+            Ok((again(tx, &job).await?, Some(seq)))
+        })
+    })
+    .await
+}
+
+/// One that nobody has taken is cancelled at once; the worker of a running one has its time to end it.
+async fn ask_to_cancel(jobs: &Jobs, job_type: &JobType, id: i64) -> Result<Changed> {
+    let (type_id, grace) = (job_type.id, job_type.rules.grace);
+    unfinished(jobs, type_id, id, move |tx, job| {
+        Box::pin(async move {
+            let said = match (job.started_at, job.cancelled) {
+                (None, _) => json!({ "status": "CANCELED", "termination_type": "NEVER_STARTED" }),
+                (Some(_), true) => return Ok((job, None)),
+                (Some(_), false) => {
+                    jobs::cancel_within(&mut *tx, job.id, grace).await?;
+                    json!({ "status": "CANCEL_REQUESTED" })
+                }
+            };
+            let seq = jobs::broadcast(&mut *tx, job.id, &said).await?;
+            Ok((again(tx, &job).await?, Some(seq)))
+        })
+    })
+    .await
+}
+
+/// Withdraws a request to cancel. One that nobody has taken is REQUESTED anyway.
+async fn take_back(jobs: &Jobs, job_type: &JobType, id: i64) -> Result<Changed> {
+    unfinished(jobs, job_type.id, id, move |tx, job| {
+        Box::pin(async move {
+            if job.started_at.is_none() {
+                return Ok((job, None));
+            }
+            if !job.cancelled {
+                return Err(Error::Conflict("this job runs already".to_owned()));
+            }
+            jobs::do_not_cancel(&mut *tx, job.id).await?;
+            let seq = jobs::broadcast(&mut *tx, job.id, &json!({ "status": "REQUESTED" })).await?;
+            Ok((again(tx, &job).await?, Some(seq)))
+        })
+    })
+    .await
+}
+
+/// Does something with a job that is locked and not finished.
+async fn unfinished<F>(jobs: &Jobs, type_id: i32, id: i64, work: F) -> Result<Changed>
+where
+    F: for<'c> FnOnce(&'c mut PgConnection, Job) -> futures::future::BoxFuture<'c, Result<Changed>>
+        + Send
+        + 'static,
+{
+    db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
+        Box::pin(async move {
+            let job = jobs::lock(&mut *tx, type_id, id).await?.ok_or_else(no_job)?;
+            if job.completed_at.is_some() {
+                return Err(finished());
+            }
+            work(tx, job).await
+        })
+    })
+    .await
+}
+
+async fn again(tx: &mut PgConnection, job: &Job) -> Result<Job> {
+    jobs::get(tx, job.type_id, job.id).await?.ok_or_else(no_job)
+}

@@ -1,0 +1,135 @@
+//! The job channels over HTTP, at the root of the API.
+//!
+//! The order of checks: 404 type, 401 token, 403 role, 404 job (not there, or not the caller's), then the
+//! body, then what the job's state refuses (409, 410).
+
+mod broadcasts;
+mod cardholders;
+mod claim;
+mod create;
+mod edge;
+mod entry;
+mod job;
+mod registrations;
+mod requests;
+mod responses;
+mod status;
+mod view;
+
+use super::follow::Tails;
+use super::job_type::JobType;
+use super::roles;
+use super::store::jobs::{self, Job};
+use super::types::Types;
+use crate::auth::{Caller, Verifier};
+use crate::db::Database;
+use crate::error::{Error, Result};
+use crate::http::body::BodyLimits;
+use crate::seal::Sealer;
+use crate::worker::Wake;
+use axum::extract::FromRef;
+use axum::middleware::from_fn_with_state;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+use utoipa_axum::routes;
+
+/// The addresses that may wait, as the router has them: see [`crate::http::limits::InFlight`].
+pub const LONG_POLLS: [&str; 4] = [
+    "/{job_type}/claim",
+    "/{job_type}/claim/",
+    "/messages/{job_type}/{job_id}/broadcasts",
+    "/messages/{job_type}/{job_id}/broadcasts/",
+];
+
+/// What the routes of the job channels work with.
+#[derive(Clone)]
+pub struct Jobs {
+    /// The database.
+    pub db: Database,
+    /// The kinds of jobs.
+    pub types: Arc<Types>,
+    /// Who waits for what is said about jobs.
+    pub tails: Arc<Tails>,
+    /// Seals answers; absent when no key is configured.
+    pub sealer: Option<Arc<Sealer>>,
+    /// The bell of the engine.
+    pub wake: Arc<Wake>,
+    /// Verifies tokens.
+    pub verifier: Arc<Verifier>,
+    /// The limits of a body.
+    pub limits: BodyLimits,
+    /// How long a job may take, where neither it nor its type says.
+    pub job_timeout: Duration,
+    /// How long a question waits, where neither its job nor the type says.
+    pub credential_timeout: Duration,
+    /// How long a broadcast can be read.
+    pub retention: Duration,
+    /// Rings when a deadline was set.
+    pub deadlines: Arc<Notify>,
+    /// Cancelled when the server stops: long polls and streams end at once.
+    pub stopping: CancellationToken,
+}
+
+impl FromRef<Jobs> for Arc<Verifier> {
+    fn from_ref(jobs: &Jobs) -> Self {
+        Arc::clone(&jobs.verifier)
+    }
+}
+
+/// All routes of the job channels.
+pub fn router(jobs: Jobs) -> OpenApiRouter {
+    let all = [
+        routes!(create::create, create::list),
+        routes!(job::get, job::put),
+        routes!(claim::claim),
+        routes!(registrations::register, registrations::register_by_get),
+        routes!(broadcasts::read, broadcasts::say),
+        routes!(requests::ask, requests::read),
+        routes!(responses::answer, responses::pick_up),
+        routes!(cardholders::of_job),
+        routes!(cardholders::of_cardholder),
+    ];
+    all.into_iter()
+        .fold(OpenApiRouter::new(), with_slash)
+        .layer(from_fn_with_state(Arc::clone(&jobs.types), edge::around))
+        .with_state(jobs)
+}
+
+/// Adds routes under their address, and under the same with a slash at its end, which is not described.
+fn with_slash(api: OpenApiRouter<Jobs>, routes: UtoipaMethodRouter<Jobs>) -> OpenApiRouter<Jobs> {
+    let addresses: Vec<String> = routes.1.paths.keys().map(|path| format!("{path}/")).collect();
+    let methods = routes.2.clone();
+    addresses.into_iter().fold(api.routes(routes), |api, path| api.route(&path, methods.clone()))
+}
+
+impl Jobs {
+    /// The type of this name.
+    fn job_type(&self, name: &str) -> Result<Arc<JobType>> {
+        self.types.by_name(name).ok_or_else(|| Error::NotFound("there is no such kind of jobs".to_owned()))
+    }
+
+    /// The job, for a caller who may look at it: its owner, or who may look at any.
+    async fn visible(&self, job_type: &JobType, id: i64, caller: &Caller) -> Result<Job> {
+        let job = jobs::get(&self.db.api, job_type.id, id).await?.ok_or_else(no_job)?;
+        if roles::sees_any(caller) || roles::owns(caller, &job.owner) { Ok(job) } else { Err(no_job()) }
+    }
+
+    /// The job, for the one caller who created it.
+    async fn own(&self, job_type: &JobType, id: i64, caller: &Caller) -> Result<Job> {
+        let job = jobs::get(&self.db.api, job_type.id, id).await?.ok_or_else(no_job)?;
+        if roles::owns(caller, &job.owner) { Ok(job) } else { Err(no_job()) }
+    }
+}
+
+/// 404: not there, or not for this caller to see.
+fn no_job() -> Error {
+    Error::NotFound("there is no such job".to_owned())
+}
+
+/// 409: a finished job never changes again.
+fn finished() -> Error {
+    Error::Conflict("this job is finished".to_owned())
+}

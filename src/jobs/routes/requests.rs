@@ -1,0 +1,114 @@
+//! What a job asks: its worker asks, the client that created the job reads it.
+
+use super::Jobs;
+use super::edge::member;
+use super::entry::lease;
+use super::view;
+use crate::auth::Authenticated;
+use crate::error::{Error, Problem, Result, is_constraint};
+use crate::http::body;
+use crate::http::extract::Path;
+use crate::http::openapi::{BodyProblems, Problems};
+use crate::jobs::message::raw;
+use crate::jobs::store::{envelopes, jobs};
+use crate::jobs::{envelope, roles};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The statement that refuses a second question holds this name.
+const ONE_PENDING: &str = "envelopes_one_pending_a_job_idx";
+
+/// Asks the job's owner something: one thing at a time.
+#[utoipa::path(
+    post, path = "/messages/{job_type}/{job_id}/credential_requests", tag = "job workers", operation_id = "ask",
+    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
+        ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease; it may be the body's `lease` too")),
+    request_body(content = serde_json::Value, content_type = "application/json",
+        description = "`type` (tfa_request, credential_request or a word of yours); `message`, `account_link` and what else the owner is to see"),
+    responses(
+        (status = 201, description = "The question as the owner sees it, with its `envelope_id`", body = Object),
+        (status = 409, description = "One is pending, the job is finished or being cancelled, or the lease is over", body = Problem, content_type = "application/problem+json"),
+        Problems, BodyProblems,
+    ),
+)]
+pub(super) async fn ask(
+    Authenticated(caller): Authenticated,
+    State(jobs): State<Jobs>,
+    Path((name, id)): Path<(String, i64)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>)> {
+    let job_type = jobs.job_type(&name)?;
+    roles::require_worker(&caller)?;
+    jobs.visible(&job_type, id, &caller).await?;
+    let document = body::read_json(&headers, body, &jobs.limits).await?.value;
+    let lease = lease(&headers, Some(&document))?;
+    if jobs.sealer.is_none() {
+        let words = "this server cannot keep an answer: set POSTRIDER_SECRET_KEY";
+        return Err(Error::Unavailable(words.to_owned(), Duration::from_mins(1)));
+    }
+    let Value::Object(mut content) = document else {
+        return Err(Error::invalid("", "type", "must be an object"));
+    };
+    let kind = match content.remove("type") {
+        Some(Value::String(kind)) if (1..=100).contains(&kind.chars().count()) => kind,
+        _ => return Err(member("type", "required", "must be a text of 1 to 100 characters")),
+    };
+    for ours in ["lease", "job_id", "envelope_id"] {
+        content.remove(ours);
+    }
+    let content = Value::Object(content);
+    let (seq, asked) = jobs
+        .as_worker(&job_type, id, lease, move |tx, job| {
+            Box::pin(async move {
+                if job.asks {
+                    return Err(pending());
+                }
+                if job.cancelled {
+                    return Err(Error::Conflict("this job is being cancelled: end it".to_owned()));
+                }
+                let asked = envelopes::ask(&mut *tx, job.id, &kind, &raw(&content)).await;
+                let envelope = asked.map_err(|error| match error {
+                    error if is_constraint(&error, ONE_PENDING) => pending(),
+                    error => error.into(),
+                })?;
+                let status = json!({ "status": envelope::words(&kind).pending });
+                let seq = jobs::broadcast(tx, job.id, &status).await?;
+                let content = sqlx::types::Json(raw(&content));
+                Ok((seq, envelopes::Pending { id: envelope, job_id: job.id, kind, content }))
+            })
+        })
+        .await?;
+    jobs.said(id, seq);
+    Ok((StatusCode::CREATED, Json(view::request(&asked))))
+}
+
+fn pending() -> Error {
+    Error::Conflict("this job asks something already".to_owned())
+}
+
+/// Reads what the job asks, again and again until it is answered. Nothing: an empty body.
+#[utoipa::path(
+    get, path = "/messages/{job_type}/{job_id}/credential_requests", tag = "job channels", operation_id = "read_request",
+    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number")),
+    responses((status = 200, description = "`type`, `job_id`, `envelope_id` and what the worker sent with it; or an empty body", body = Object), Problems),
+)]
+pub(super) async fn read(
+    Authenticated(caller): Authenticated,
+    State(jobs): State<Jobs>,
+    Path((name, id)): Path<(String, i64)>,
+) -> Result<Response> {
+    let job_type = jobs.job_type(&name)?;
+    roles::require_agent(&caller)?;
+    let job = jobs.own(&job_type, id, &caller).await?;
+    let pending = if job.asks { envelopes::pending(&jobs.db.api, &[id]).await? } else { Vec::new() };
+    Ok(pending.first().map_or_else(
+        || StatusCode::OK.into_response(),
+        |pending| Json(view::request(pending)).into_response(),
+    ))
+}

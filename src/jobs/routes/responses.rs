@@ -1,0 +1,185 @@
+//! The answer to what a job asks: one, from the client that created the job, read once by its worker.
+
+use super::edge::member;
+use super::entry::{enter, lease};
+use super::{Jobs, finished, no_job};
+use crate::auth::Authenticated;
+use crate::db;
+use crate::error::{Error, Problem, Result};
+use crate::http::body;
+use crate::http::extract::Path;
+use crate::http::openapi::{BodyProblems, Problems};
+use crate::jobs::store::envelopes::{self, Standing};
+use crate::jobs::store::jobs;
+use crate::jobs::{envelope, roles};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The longest answer, in characters.
+const LONGEST: usize = 10_000;
+
+/// An answer.
+#[derive(Deserialize, utoipa::ToSchema)]
+pub(super) struct Answering {
+    /// The question's guid.
+    envelope_id: String,
+    /// `tfa_response`, `credential_response`, `tfa_request`, `credential_request`, or absent.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// The code, or that credentials were submitted.
+    message: String,
+}
+
+/// An answer that was taken. What it said is not repeated.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Submitted {
+    #[serde(rename = "type")]
+    #[schema(example = "credential_response")]
+    kind: &'static str,
+    /// The job.
+    job_id: i64,
+    /// The question's guid.
+    envelope_id: String,
+    #[schema(example = "submitted")]
+    message: &'static str,
+}
+
+/// Answers what the job asks. Of several answers to one question the first counts.
+#[utoipa::path(
+    post, path = "/messages/{job_type}/{job_id}/credential_responses", tag = "job channels", operation_id = "answer",
+    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number")),
+    request_body = Answering,
+    responses(
+        (status = 200, description = "It was taken", body = Submitted),
+        (status = 409, description = "The question was answered already", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "The question's time is over", body = Problem, content_type = "application/problem+json"),
+        Problems, BodyProblems,
+    ),
+)]
+pub(super) async fn answer(
+    Authenticated(caller): Authenticated,
+    State(jobs): State<Jobs>,
+    Path((name, id)): Path<(String, i64)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Submitted>> {
+    let job_type = jobs.job_type(&name)?;
+    roles::require_agent(&caller)?;
+    jobs.own(&job_type, id, &caller).await?;
+    let Answering { envelope_id, kind, message } = body::read_json_as(&headers, body, &jobs.limits).await?;
+    let message = SecretString::from(message);
+    if !(1..=LONGEST).contains(&message.expose_secret().chars().count()) {
+        return Err(member("message", "length", &format!("must be a text of 1 to {LONGEST} characters")));
+    }
+    let envelope = Uuid::try_parse(&envelope_id).map_err(|_| no_envelope())?;
+    let sealed =
+        sealer(&jobs)?.seal(message.expose_secret(), envelope.as_bytes()).map_err(Error::internal)?;
+    let type_id = job_type.id;
+    let seq = db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
+        Box::pin(async move {
+            let job = jobs::lock(&mut *tx, type_id, id).await?.ok_or_else(no_job)?;
+            let standing = envelopes::standing(&mut *tx, id, envelope).await?;
+            let (standing, asked) = standing.ok_or_else(no_envelope)?;
+            if kind.is_some_and(|kind| !envelope::may_answer(&asked, &kind)) {
+                return Err(member("type", "enum", "is not the type of an answer to this question"));
+            }
+            match standing {
+                Standing::Answered => return Err(answered()),
+                Standing::Over => return Err(Error::Gone("this question's time is over".to_owned())),
+                Standing::Open if job.completed_at.is_some() => return Err(finished()),
+                Standing::Open => {}
+            }
+            if !envelopes::answer(&mut *tx, envelope, &sealed).await? {
+                return Err(answered());
+            }
+            let status = json!({ "status": envelope::words(&asked).answered });
+            Ok(jobs::broadcast(tx, id, &status).await?)
+        })
+    })
+    .await?;
+    jobs.said(id, seq);
+    Ok(Json(Submitted { kind: "credential_response", job_id: id, envelope_id, message: "submitted" }))
+}
+
+/// An answer, for the worker.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct PickedUp {
+    /// `tfa_response`, `credential_response`, or the question's own word.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The job.
+    job_id: i64,
+    /// The question's guid.
+    envelope_id: Uuid,
+    /// What the owner said.
+    message: String,
+}
+
+/// Picks up the answer, once: it is deleted. Nothing: an empty body. `x-postrider-cancel: requested` says that
+/// the job is to be ended.
+#[utoipa::path(
+    get, path = "/messages/{job_type}/{job_id}/credential_responses", tag = "job workers", operation_id = "pick_up_response",
+    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
+        ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease")),
+    responses(
+        (status = 200, description = "The answer; or an empty body", body = PickedUp),
+        (status = 409, description = "The job is finished, or the lease is over", body = Problem, content_type = "application/problem+json"),
+        Problems,
+    ),
+)]
+pub(super) async fn pick_up(
+    Authenticated(caller): Authenticated,
+    State(jobs): State<Jobs>,
+    Path((name, id)): Path<(String, i64)>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let job_type = jobs.job_type(&name)?;
+    roles::require_worker(&caller)?;
+    let lease = lease(&headers, None)?;
+    let sealer = sealer(&jobs)?;
+    let (job, picked) = db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
+        Box::pin(async move {
+            let job = enter(&mut *tx, &job_type, id, lease).await?;
+            let Some(answer) = envelopes::pick_up(tx, id).await? else { return Ok((job, None)) };
+            // Opened before it is deleted for good: with the wrong key it stays.
+            let message = sealer.open(&answer.sealed, answer.id.as_bytes()).map_err(Error::internal)?;
+            Ok((job, Some((answer.id, answer.kind, message))))
+        })
+    })
+    .await?;
+    let mut response = match picked {
+        None => StatusCode::OK.into_response(),
+        Some((envelope_id, kind, message)) => {
+            let (kind, message) = (envelope::response_type(&kind), message.expose_secret().to_owned());
+            Json(PickedUp { kind, job_id: id, envelope_id, message }).into_response()
+        }
+    };
+    if job.cancelled {
+        response.headers_mut().insert("x-postrider-cancel", HeaderValue::from_static("requested"));
+    }
+    Ok(response)
+}
+
+fn sealer(jobs: &Jobs) -> Result<Arc<crate::seal::Sealer>> {
+    jobs.sealer.clone().ok_or_else(|| {
+        let words = "this server cannot keep an answer: set POSTRIDER_SECRET_KEY";
+        Error::Unavailable(words.to_owned(), Duration::from_mins(1))
+    })
+}
+
+fn no_envelope() -> Error {
+    Error::NotFound("this job asks nothing by this `envelope_id`".to_owned())
+}
+
+fn answered() -> Error {
+    Error::Conflict("this question was answered already".to_owned())
+}

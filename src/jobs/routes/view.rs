@@ -1,0 +1,82 @@
+//! A job and its question, as clients see them.
+
+use crate::jobs::message::{Message, raw};
+use crate::jobs::store::envelopes::Pending;
+use crate::jobs::store::jobs::Job;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// A job.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct View {
+    /// Its number.
+    id: i64,
+    /// The person it is for.
+    cardholder_id: i64,
+    /// The newest status: REQUESTED at first, then what the worker says.
+    status: String,
+    /// About how much is done.
+    percent_complete: i16,
+    /// What the worker last said in words.
+    status_message: Option<String>,
+    /// How it ended: `BILLABLE`, `USER_DATA_FAILURE`, `SITE_INTERACTION_FAILURE`, `PROCESS_FAILURE` or
+    /// `NEVER_STARTED`; null until then.
+    termination_type: Option<String>,
+    /// When it was created.
+    created_on: DateTime<Utc>,
+    /// When a worker took it.
+    started_on: Option<DateTime<Utc>>,
+    /// When it ended.
+    completed_on: Option<DateTime<Utc>>,
+    /// How long a question waits for its answer, in seconds.
+    credential_timeout: i64,
+    /// Whether its worker is to end it soon.
+    cancel_requested: bool,
+    /// The key to its broadcasts; only in the answer that creates it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) access_key: Option<String>,
+    /// What it asks its creator; only with `x-cardsavr-hydration: ["credential_requests"]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub(super) credential_requests: Option<Vec<Value>>,
+}
+
+impl From<Job> for View {
+    fn from(job: Job) -> Self {
+        Self {
+            id: job.id,
+            cardholder_id: job.cardholder_id,
+            status: job.status,
+            percent_complete: job.percent_complete,
+            status_message: job.status_message,
+            termination_type: job.termination_type,
+            created_on: job.created_at,
+            started_on: job.started_at,
+            completed_on: job.completed_at,
+            credential_timeout: job.credential_timeout,
+            cancel_requested: job.cancelled,
+            access_key: None,
+            credential_requests: None,
+        }
+    }
+}
+
+/// A question: its type, job and envelope, and what the worker sent with it.
+pub(super) fn request(pending: &Pending) -> Value {
+    let mut request: Value = serde_json::from_str(pending.content.get()).unwrap_or_default();
+    if let Some(members) = request.as_object_mut() {
+        members.insert("type".to_owned(), pending.kind.as_str().into());
+        members.insert("job_id".to_owned(), pending.job_id.into());
+        members.insert("envelope_id".to_owned(), pending.id.to_string().into());
+    }
+    request
+}
+
+/// Questions first, then statuses, as one array.
+pub(super) fn together(requests: &[Pending], messages: &[Message]) -> Vec<Box<RawValue>> {
+    let requests = requests.iter().map(|pending| raw(&request(pending)));
+    let statuses = messages.iter().filter_map(|message| serde_json::value::to_raw_value(message).ok());
+    requests.chain(statuses).collect()
+}

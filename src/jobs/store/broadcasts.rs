@@ -1,0 +1,109 @@
+//! The SQL of the logs: read on from a place, see how far each log is, forget what is old.
+
+use serde_json::value::RawValue;
+use sqlx::PgExecutor;
+use sqlx::types::Json;
+use std::time::Duration;
+
+/// One message of a job's log.
+#[derive(Debug, Clone)]
+pub struct Broadcast {
+    /// The job.
+    pub job_id: i64,
+    /// Its place in the log.
+    pub seq: i64,
+    /// What was said.
+    pub message: Json<Box<RawValue>>,
+    /// Whether it is the job's last.
+    pub is_final: bool,
+}
+
+/// What comes after `after` in a job's log and is not older than `retention`, oldest first, at most `limit`.
+pub async fn after(
+    db: impl PgExecutor<'_>,
+    job_id: i64,
+    after: i64,
+    retention: Duration,
+    limit: i64,
+) -> sqlx::Result<Vec<Broadcast>> {
+    sqlx::query_as!(
+        Broadcast,
+        r#"
+        SELECT
+            job_id, seq, message AS "message: Json<Box<RawValue>>",
+            message ->> 'termination_type' IS NOT NULL AS "is_final!"
+        FROM broadcasts
+        WHERE job_id = $1 AND seq > $2 AND created_at > now() - make_interval(secs => $3)
+        ORDER BY seq
+        LIMIT $4
+        "#,
+        job_id,
+        after,
+        retention.as_secs_f64(),
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// As [`after`], for many jobs, each from its own place; at most `limit` of each.
+pub async fn after_each(
+    db: impl PgExecutor<'_>,
+    places: &[(i64, i64)],
+    retention: Duration,
+    limit: i64,
+) -> sqlx::Result<Vec<Broadcast>> {
+    let (jobs, cursors): (Vec<i64>, Vec<i64>) = places.iter().copied().unzip();
+    sqlx::query_as!(
+        Broadcast,
+        r#"
+        SELECT
+            b.job_id, b.seq, b.message AS "message: Json<Box<RawValue>>",
+            b.message ->> 'termination_type' IS NOT NULL AS "is_final!"
+        FROM unnest($1::bigint[], $2::bigint[]) AS p (job_id, cursor)
+        CROSS JOIN LATERAL (
+            SELECT job_id, seq, message
+            FROM broadcasts
+            WHERE job_id = p.job_id AND seq > p.cursor AND created_at > now() - make_interval(secs => $3)
+            ORDER BY seq
+            LIMIT $4
+        ) AS b
+        ORDER BY b.job_id, b.seq
+        "#,
+        &jobs,
+        &cursors,
+        retention.as_secs_f64(),
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// How far the logs of these jobs are.
+pub async fn heads(db: impl PgExecutor<'_>, jobs: &[i64]) -> sqlx::Result<Vec<(i64, i64)>> {
+    let rows = sqlx::query!("SELECT id, seq FROM jobs WHERE id = ANY ($1)", jobs).fetch_all(db).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.seq)).collect())
+}
+
+/// Deletes a bounded number of messages older than `retention`; gives how many.
+pub async fn forget(db: impl PgExecutor<'_>, retention: Duration, limit: i64) -> sqlx::Result<u64> {
+    let gone = sqlx::query!(
+        r#"
+        WITH old AS MATERIALIZED (
+            SELECT job_id, seq
+            FROM broadcasts
+            WHERE created_at <= now() - make_interval(secs => $1)
+            ORDER BY created_at
+            LIMIT $2
+        )
+        DELETE FROM broadcasts AS b
+        USING old
+        WHERE b.job_id = old.job_id AND b.seq = old.seq
+        "#,
+        retention.as_secs_f64(),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(gone.rows_affected())
+}

@@ -1,0 +1,187 @@
+//! The SQL of jobs: create, read, say something about one, have one cancelled.
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A row of `jobs`.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its number.
+    pub id: i64,
+    /// Its type.
+    pub type_id: i32,
+    /// Its name in the engine.
+    pub item: Uuid,
+    /// The subject that created it.
+    pub owner: String,
+    /// The person it is for.
+    pub cardholder_id: i64,
+    /// The newest status.
+    pub status: String,
+    /// About how much is done.
+    pub percent_complete: i16,
+    /// What the worker last said in words.
+    pub status_message: Option<String>,
+    /// How it ended.
+    pub termination_type: Option<String>,
+    /// Seconds that a question waits.
+    pub credential_timeout: i64,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When a worker took it.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// Whether it asks something that is not answered yet.
+    pub asks: bool,
+    /// Whether its cancellation was requested.
+    pub cancelled: bool,
+    /// The claim that runs it.
+    pub lease: Option<Uuid>,
+}
+
+/// A job to be created.
+#[derive(Debug)]
+pub struct New {
+    /// The person it is for.
+    pub cardholder_id: i64,
+    /// What the worker needs to know.
+    pub data: Box<RawValue>,
+    /// How long it may take.
+    pub job_timeout: Duration,
+    /// How long a question waits.
+    pub credential_timeout: Duration,
+}
+
+/// Creates a job, ready to be claimed; gives its number.
+pub async fn create(tx: &mut PgConnection, type_id: i32, owner: &str, new: &New) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"
+        WITH made AS (
+            INSERT INTO jobs (type_id, owner, cardholder_id, data, job_timeout, credential_timeout)
+            VALUES ($1, $2, $3, $4::text::json, make_interval(secs => $5), make_interval(secs => $6))
+            RETURNING id, type_id, item
+        ),
+        ready AS (
+            INSERT INTO dispatch (lane, rank, item) SELECT type_id, 0, item FROM made
+        )
+        SELECT id AS "id!" FROM made
+        "#,
+        type_id,
+        owner,
+        new.cardholder_id,
+        new.data.get(),
+        new.job_timeout.as_secs_f64(),
+        new.credential_timeout.as_secs_f64(),
+    )
+    .fetch_one(tx)
+    .await
+}
+
+/// A job of this type.
+pub async fn get(db: impl PgExecutor<'_>, type_id: i32, id: i64) -> sqlx::Result<Option<Job>> {
+    sqlx::query_as!(
+        Job,
+        r#"
+        SELECT
+            id, type_id, item, owner, cardholder_id, status, percent_complete, status_message,
+            termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
+            created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
+            cancel_by IS NOT NULL AS "cancelled!", lease
+        FROM jobs
+        WHERE id = $1 AND type_id = $2
+        "#,
+        id,
+        type_id,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Locks a job until the transaction ends, and reads it as it then is.
+pub async fn lock(tx: &mut PgConnection, type_id: i32, id: i64) -> sqlx::Result<Option<Job>> {
+    let found =
+        sqlx::query_scalar!("SELECT id FROM jobs WHERE id = $1 AND type_id = $2 FOR UPDATE", id, type_id)
+            .fetch_optional(&mut *tx)
+            .await?;
+    match found {
+        Some(id) => get(tx, type_id, id).await,
+        None => Ok(None),
+    }
+}
+
+/// What a listing is narrowed to.
+#[derive(Debug, Default)]
+pub struct Filter {
+    /// The creator.
+    pub owner: Option<String>,
+    /// These jobs.
+    pub ids: Option<Vec<i64>>,
+    /// The jobs of these persons.
+    pub cardholder_ids: Option<Vec<i64>>,
+    /// The jobs in this status.
+    pub status: Option<String>,
+}
+
+/// Jobs of this type, newest first.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    type_id: i32,
+    filter: &Filter,
+    limit: i64,
+) -> sqlx::Result<Vec<Job>> {
+    sqlx::query_as!(
+        Job,
+        r#"
+        SELECT
+            id, type_id, item, owner, cardholder_id, status, percent_complete, status_message,
+            termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
+            created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
+            cancel_by IS NOT NULL AS "cancelled!", lease
+        FROM jobs
+        WHERE type_id = $1
+            AND ($2::text IS NULL OR owner = $2)
+            AND ($3::bigint[] IS NULL OR id = ANY ($3))
+            AND ($4::bigint[] IS NULL OR cardholder_id = ANY ($4))
+            AND ($5::text IS NULL OR status = $5)
+        ORDER BY id DESC
+        LIMIT $6
+        "#,
+        type_id,
+        filter.owner.as_deref(),
+        filter.ids.as_deref(),
+        filter.cardholder_ids.as_deref(),
+        filter.status.as_deref(),
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Says something about a job that is locked and not finished; gives its number in the job's log. With
+/// `termination_type` it ends the job.
+pub async fn broadcast(tx: &mut PgConnection, id: i64, status: &serde_json::Value) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"SELECT broadcast($1, $2) AS "seq!""#, id, status).fetch_one(tx).await
+}
+
+/// Gives the worker of a running job this long to end it; the first request for it counts.
+pub async fn cancel_within(tx: &mut PgConnection, id: i64, grace: Duration) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE jobs SET cancel_by = coalesce(cancel_by, now() + make_interval(secs => $2)) WHERE id = $1",
+        id,
+        grace.as_secs_f64(),
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Takes the request to cancel back.
+pub async fn do_not_cancel(tx: &mut PgConnection, id: i64) -> sqlx::Result<()> {
+    sqlx::query!("UPDATE jobs SET cancel_by = NULL WHERE id = $1", id).execute(tx).await?;
+    Ok(())
+}

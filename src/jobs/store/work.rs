@@ -1,0 +1,113 @@
+//! The SQL of workers: take jobs, start one, give back what a lost worker held.
+
+use crate::worker::Claim;
+use serde_json::value::RawValue;
+use sqlx::postgres::PgConnection;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+/// A job that a worker has taken.
+#[derive(Debug)]
+pub struct Taken {
+    /// Its number.
+    pub id: i64,
+    /// The person it is for.
+    pub cardholder_id: i64,
+    /// What the worker needs to know.
+    pub data: Json<Box<RawValue>>,
+    /// The claim.
+    pub lease: Uuid,
+}
+
+/// Starts the jobs of these claims: their time runs from here. One that has ended, or that runs without a
+/// claim, is left out.
+pub async fn take(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<Taken>> {
+    let items: Vec<Uuid> = claims.iter().map(|claim| claim.item).collect();
+    let leases: Vec<Uuid> = claims.iter().map(|claim| claim.lease).collect();
+    let mut taken = sqlx::query_as!(
+        Taken,
+        r#"
+        UPDATE jobs AS j
+        SET started_at = now(), deadline = now() + j.job_timeout, lease = c.lease
+        FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
+        WHERE j.item = c.item AND j.started_at IS NULL AND j.completed_at IS NULL
+        RETURNING j.id, j.cardholder_id, j.data AS "data: Json<Box<RawValue>>", c.lease AS "lease!"
+        "#,
+        &items,
+        &leases,
+    )
+    .fetch_all(tx)
+    .await?;
+    taken.sort_unstable_by_key(|taken| taken.id);
+    Ok(taken)
+}
+
+/// Starts a job for a worker that did not claim it.
+pub async fn start(tx: &mut PgConnection, id: i64) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        UPDATE jobs
+        SET started_at = now(), deadline = now() + job_timeout
+        WHERE id = $1 AND started_at IS NULL AND completed_at IS NULL
+        "#,
+        id,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// A job that runs under a claim.
+#[derive(Debug, Clone, Copy)]
+pub struct Running {
+    /// The claim.
+    pub lease: Uuid,
+    /// The job.
+    pub id: i64,
+    /// Whether its cancellation was requested.
+    pub cancelled: bool,
+}
+
+/// Of these claims, those whose job still runs under them. The jobs are locked.
+pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<Running>> {
+    let leases: Vec<Uuid> = claims.iter().map(|claim| claim.lease).collect();
+    let items: Vec<Uuid> = claims.iter().map(|claim| claim.item).collect();
+    sqlx::query_as!(
+        Running,
+        r#"
+        SELECT c.lease AS "lease!", j.id, j.cancel_by IS NOT NULL AS "cancelled!"
+        FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
+        JOIN jobs AS j ON j.item = c.item AND j.lease = c.lease
+        ORDER BY j.id
+        FOR UPDATE OF j
+        "#,
+        &items,
+        &leases,
+    )
+    .fetch_all(tx)
+    .await
+}
+
+/// Makes a job as if nobody had taken it: what its lost worker asked is withdrawn.
+pub async fn reopen(tx: &mut PgConnection, id: i64) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        UPDATE envelopes SET status = 'WITHDRAWN', answer = NULL, key_id = NULL
+        WHERE job_id = $1 AND status IN ('PENDING', 'ANSWERED')
+        "#,
+        id,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        r#"
+        UPDATE jobs
+        SET started_at = NULL, deadline = NULL, answer_by = NULL, cancel_by = NULL, lease = NULL
+        WHERE id = $1
+        "#,
+        id,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}

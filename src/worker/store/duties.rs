@@ -1,0 +1,29 @@
+//! The SQL of duties: work that one process does for all.
+
+use sqlx::PgExecutor;
+use uuid::Uuid;
+
+/// Takes or keeps the duty `name` for `holder`, for the next `seconds`; says whether it is theirs. A duty
+/// that was done less than `seconds` ago by someone alive is not given to another.
+pub async fn take_duty(
+    db: impl PgExecutor<'_>,
+    name: &str,
+    holder: Uuid,
+    seconds: f64,
+) -> sqlx::Result<bool> {
+    let taken = sqlx::query!(
+        r#"
+        INSERT INTO duties AS d (name, holder, until)
+        VALUES ($1, $2, now() + make_interval(secs => $3))
+        ON CONFLICT ON CONSTRAINT duties_pkey DO UPDATE
+        SET holder = excluded.holder, until = excluded.until, last_at = now()
+        WHERE d.holder = excluded.holder OR d.until < now()
+        "#,
+        name,
+        holder,
+        seconds,
+    )
+    .execute(db)
+    .await?;
+    Ok(taken.rows_affected() > 0)
+}
