@@ -63,6 +63,11 @@ async fn a_refusal_is_a_problem_document_with_errors_of_strings() {
         assert!(problem["message"].is_string());
     }
     assert_eq!(ann.get("/no_such_jobs/1").await.status(), StatusCode::NOT_FOUND);
+    let delete = |path: &str| ann.request(Method::DELETE, path).send();
+    let answer = delete(&format!("{JOBS}/1")).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(answer.headers()["allow"], "GET,HEAD,PUT");
+    assert_eq!(delete("/no_such_jobs/1").await.unwrap().status(), StatusCode::NOT_FOUND);
     assert_eq!(
         app.anonymous(Method::GET, "/favicon.ico").send().await.unwrap().status(),
         StatusCode::NOT_FOUND

@@ -98,11 +98,16 @@ pub fn router(jobs: Jobs) -> OpenApiRouter {
         .with_state(jobs)
 }
 
-/// Adds routes under their address, and under the same with a slash at its end, which is not described.
-fn with_slash(api: OpenApiRouter<Jobs>, routes: UtoipaMethodRouter<Jobs>) -> OpenApiRouter<Jobs> {
-    let addresses: Vec<String> = routes.1.paths.keys().map(|path| format!("{path}/")).collect();
-    let methods = routes.2.clone();
-    addresses.into_iter().fold(api.routes(routes), |api, path| api.route(&path, methods.clone()))
+/// Adds routes under their address, and under the same with a slash at its end, which is not described. A method
+/// they do not answer to is refused here, behind the middleware: where there is no such type, there is nothing.
+fn with_slash(
+    api: OpenApiRouter<Jobs>,
+    (schemas, paths, methods): UtoipaMethodRouter<Jobs>,
+) -> OpenApiRouter<Jobs> {
+    let addresses: Vec<String> = paths.paths.keys().map(|path| format!("{path}/")).collect();
+    let methods = methods.fallback(|| async { Error::MethodNotAllowed });
+    let api = api.routes((schemas, paths, methods.clone()));
+    addresses.into_iter().fold(api, |api, path| api.route(&path, methods.clone()))
 }
 
 impl Jobs {
