@@ -62,7 +62,9 @@ pub async fn set_role_default(options: &PgConnectOptions, schema: &str) -> anyho
 
 async fn connect(options: &PgConnectOptions, schema: &str) -> anyhow::Result<PgConnection> {
     // Not `db::session`: a migration may need longer than a request.
-    PgConnection::connect_with(&options.clone().options([("search_path", schema)]))
-        .await
-        .context("cannot reach the database")
+    PgConnection::connect_with(
+        &options.clone().options([("search_path", schema), ("client_min_messages", "warning")]),
+    )
+    .await
+    .context("cannot reach the database")
 }
