@@ -105,7 +105,7 @@ impl Upkeep {
                     if error.status().is_server_error() {
                         return Err(error);
                     }
-                    broken(name, &error);
+                    broken(name, &error, source);
                     return Ok(());
                 }
                 let raw = super::outcome::raw(document);
@@ -113,7 +113,7 @@ impl Upkeep {
                 self.queues.changed().await?;
                 tracing::info!(queue = name, "loaded a definition from files");
             }
-            Change::Broken { name, error } => broken(name, error),
+            Change::Broken { name, error } => broken(name, error, source),
             Change::Removed { name } => {
                 tracing::warn!(queue = name, "the files of a definition are gone; the queue stays as it was");
             }
@@ -166,7 +166,11 @@ fn is_same(queue: &Queue, document: &Value, source: Source) -> bool {
     stored.as_ref() == Some(document) && queue.source == source.as_str()
 }
 
-fn broken(name: &str, error: &crate::error::Error) {
+fn broken(name: &str, error: &crate::error::Error, source: Source) {
+    if source == Source::Example {
+        tracing::info!(queue = name, %error, "left out an example: it needs settings that are not the default");
+        return;
+    }
     let violations =
         if let crate::error::Error::Invalid(_, violations) = error { violations.as_slice() } else { &[] };
     tracing::error!(queue = name, %error, ?violations, "a definition in files cannot be used; the former one stays");
