@@ -28,7 +28,7 @@ async fn a_server_that_was_stopped_past_its_lease_changes_nothing_and_goes_on() 
 
     let second = Serve::on(&url, &[LEASE]).await;
     eventually("the second runs it", async || endpoint.held() == 2).await;
-    assert!(stopped.elapsed() < Duration::from_mins(1), "taken back after {:?}", stopped.elapsed());
+    assert!(stopped.elapsed() < Duration::from_secs(20), "taken back after {:?}", stopped.elapsed());
     // Both get their answer; the first cannot read it yet.
     endpoint.release();
     let message = second.complete("q", &id).await;
