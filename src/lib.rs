@@ -110,6 +110,7 @@ pub mod config;
 pub mod db;
 pub mod error;
 pub mod http;
+pub mod hub;
 pub mod jobs;
 pub mod queues;
 pub mod reports;

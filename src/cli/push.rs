@@ -6,7 +6,6 @@ use crate::error::Error;
 use crate::http::body;
 use crate::queues::access::check;
 use crate::queues::catalog::{Catalog, Queue};
-use crate::queues::store::definitions;
 use crate::queues::store::pushes::{self, Push};
 use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest as _, Sha256};
@@ -94,7 +93,7 @@ fn key_of(key: &str, message: &str) -> anyhow::Result<(String, [u8; 32])> {
 /// The queue of this name, ready to hold a message against its schema.
 pub(super) async fn queue(pool: &PgPool, name: &str) -> anyhow::Result<Arc<Queue>> {
     let catalog = Catalog::default();
-    let revision = definitions::revision(pool).await.map_err(super::database::unmigrated)?;
+    let revision = crate::worker::store::revision(pool).await.map_err(super::database::unmigrated)?;
     catalog.refresh(pool, revision).await?;
     if let Some(queue) = catalog.by_name(name) {
         return Ok(queue);

@@ -43,7 +43,7 @@ impl Access {
     /// # Errors
     /// The database's.
     pub async fn refresh(&self) -> Result<()> {
-        let revision = store::definitions::revision(&self.db.api).await?;
+        let revision = crate::worker::store::revision(&self.db.api).await?;
         self.catalog.refresh(&self.db.api, revision).await?;
         Ok(())
     }

@@ -1,5 +1,6 @@
-//! The SQL of `queues`, `lanes` and `catalog`: definitions and their revision.
+//! The SQL of `queues` and their `lanes`: definitions.
 
+use crate::worker;
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
@@ -54,16 +55,6 @@ pub async fn all(db: impl PgExecutor<'_>) -> sqlx::Result<(i64, Vec<Row>)> {
     Ok((revision, queues))
 }
 
-/// The catalog's revision.
-pub async fn revision(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
-    sqlx::query_scalar!("SELECT revision FROM catalog").fetch_one(db).await
-}
-
-/// Counts a change of a definition. Changes wait for each other here, so that a revision names one state.
-async fn bump(tx: &mut PgConnection) -> sqlx::Result<i64> {
-    sqlx::query_scalar!("UPDATE catalog SET revision = revision + 1 RETURNING revision").fetch_one(tx).await
-}
-
 /// Makes the queue or gives it a new definition; says whether it was made.
 pub async fn put(
     tx: &mut PgConnection,
@@ -71,7 +62,7 @@ pub async fn put(
     definition: &RawValue,
     source: &str,
 ) -> sqlx::Result<bool> {
-    let version = bump(&mut *tx).await?;
+    let version = worker::store::bump(&mut *tx).await?;
     let changed = sqlx::query!(
         r#"
         UPDATE queues
@@ -109,7 +100,7 @@ pub async fn put(
 /// Locks a definition to change a part of it: the revision first, as every change does, or two changes could
 /// wait for each other.
 pub async fn lock(tx: &mut PgConnection, name: &str) -> sqlx::Result<Option<Box<RawValue>>> {
-    sqlx::query!("SELECT FROM catalog FOR UPDATE").execute(&mut *tx).await?;
+    worker::store::lock_revision(&mut *tx).await?;
     let row = sqlx::query_scalar!(
         r#"SELECT definition AS "definition: Json<Box<RawValue>>" FROM queues WHERE name = $1 FOR UPDATE"#,
         name
@@ -121,7 +112,7 @@ pub async fn lock(tx: &mut PgConnection, name: &str) -> sqlx::Result<Option<Box<
 
 /// Pauses or resumes; says whether the queue is there.
 pub async fn set_paused(tx: &mut PgConnection, name: &str, paused: bool) -> sqlx::Result<bool> {
-    let version = bump(&mut *tx).await?;
+    let version = worker::store::bump(&mut *tx).await?;
     let done = sqlx::query!(
         r#"
         UPDATE queues
@@ -140,7 +131,7 @@ pub async fn set_paused(tx: &mut PgConnection, name: &str, paused: bool) -> sqlx
 /// Deletes a queue; says whether it was there. Its lane goes too, so nothing of it is ever claimed again;
 /// what lies in the engine's tables the maintenance sweeps out, its messages go with their partitions.
 pub async fn delete(tx: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
-    bump(&mut *tx).await?;
+    worker::store::bump(&mut *tx).await?;
     let lane = sqlx::query_scalar!("DELETE FROM queues WHERE name = $1 RETURNING id", name)
         .fetch_optional(&mut *tx)
         .await?;

@@ -1,11 +1,13 @@
-//! All SQL of `dispatch`, `scheduled`, `workers`, `leases` and `duties`.
+//! All SQL of `dispatch`, `scheduled`, `workers`, `leases`, `duties` and `catalog`.
 
+mod catalog;
 mod claims;
 mod duties;
 mod leases;
 mod waiting;
 mod workers;
 
+pub use catalog::{bump, lock_revision, revision};
 pub use claims::{Taken, Wanted, claim, claim_outside, extend, outside};
 pub use duties::take_duty;
 pub use leases::{expire, fence, leases_of, lock_dead, lock_item};

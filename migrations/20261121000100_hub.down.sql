@@ -1,0 +1,16 @@
+-- Takes the hub away, with everything it knows.
+DROP FUNCTION publish(text, text, json);
+DROP VIEW delivery_states;
+DROP TABLE poller_snapshots, poller_bookmarks, pollers, log_entries, line_waits, lines, held_deliveries,
+    delivered_identifiers, delivery_attempts, deliveries, hub_idempotency_keys, hub_messages, ticks,
+    learned_parameters, mappings, parameters, endpoints, stores;
+DELETE FROM dispatch WHERE lane IN (SELECT id FROM lanes WHERE kind IN ('endpoint', 'router', 'poller'));
+DELETE FROM scheduled WHERE lane IN (SELECT id FROM lanes WHERE kind IN ('endpoint', 'router', 'poller'));
+DELETE FROM leases WHERE lane IN (SELECT id FROM lanes WHERE kind IN ('endpoint', 'router', 'poller'));
+DELETE FROM lanes WHERE kind IN ('endpoint', 'router', 'poller');
+DROP TYPE log_level;
+DROP TYPE attempt_verdict;
+DROP TYPE delivery_status;
+DROP TYPE hub_message_state;
+COMMENT ON COLUMN duties.name IS 'The duty: retention, or jobs.';
+COMMENT ON COLUMN lanes.kind IS 'The consumer that runs its items: queue or job.';

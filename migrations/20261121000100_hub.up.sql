@@ -1,0 +1,471 @@
+-- The hub: messages of stores, routed by mappings to services of endpoints, delivered until it is done.
+
+COMMENT ON COLUMN lanes.kind IS 'The consumer that runs its items: queue, job, endpoint (deliveries), router (messages to be routed) or poller (runs of storefront pollers).';
+COMMENT ON COLUMN duties.name IS 'The duty: retention, jobs, or hub.';
+
+CREATE TYPE hub_message_state AS ENUM ('pending', 'routed', 'unrouted', 'parked');
+COMMENT ON TYPE hub_message_state IS 'Where a message of the hub stands: to be routed soon, sent to at least one mapping, wanted by none, or kept aside with a reason.';
+CREATE TYPE delivery_status AS ENUM ('PENDING', 'COMPLETE', 'ERROR', 'SKIPPED');
+COMMENT ON TYPE delivery_status IS 'The stored words of a delivery; INPROGRESS is a PENDING one whose lease is there. ERROR is parked: kept until somebody decides. SKIPPED is a duplicate.';
+CREATE TYPE attempt_verdict AS ENUM ('delivered', 'failed', 'deferred');
+COMMENT ON TYPE attempt_verdict IS 'What an attempt came to: taken by the endpoint, to be tried again by backoff, or put off by the endpoint itself.';
+CREATE TYPE log_level AS ENUM ('info', 'warn', 'error');
+COMMENT ON TYPE log_level IS 'The three levels of a notification.';
+
+CREATE TABLE stores (
+    id         integer GENERATED ALWAYS AS IDENTITY,
+    name       text        NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT stores_pkey PRIMARY KEY (id),
+    CONSTRAINT stores_name_key UNIQUE (name),
+    CONSTRAINT stores_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' AND name NOT IN ('system', 'queue', 'hub'))
+);
+COMMENT ON TABLE stores IS 'The tenants of the hub. A store is made by the first thing that is put or pushed into it.';
+COMMENT ON COLUMN stores.id IS 'The store.';
+COMMENT ON COLUMN stores.name IS 'Its name in the API. Names that would make a store''s roles global ones are refused.';
+COMMENT ON COLUMN stores.created_at IS 'When it was made.';
+
+CREATE TABLE endpoints (
+    id            integer     NOT NULL,
+    store_id      integer     NOT NULL,
+    name          text        NOT NULL,
+    definition    json        NOT NULL,
+    token         bytea,
+    secrets       bytea,
+    key_id        text,
+    catalogue     json,
+    version       bigint      NOT NULL,
+    failures      integer     NOT NULL DEFAULT 0,
+    open_until    timestamptz,
+    gone_at       timestamptz,
+    due_at        timestamptz,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    updated_at    timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT endpoints_pkey PRIMARY KEY (id),
+    CONSTRAINT endpoints_name_key UNIQUE (store_id, name),
+    CONSTRAINT endpoints_lane_fkey FOREIGN KEY (id) REFERENCES lanes (id),
+    CONSTRAINT endpoints_store_fkey FOREIGN KEY (store_id) REFERENCES stores (id),
+    CONSTRAINT endpoints_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
+    CONSTRAINT endpoints_sealed_with_a_key CHECK ((token IS NULL AND secrets IS NULL) = (key_id IS NULL)),
+    CONSTRAINT endpoints_failures_not_negative CHECK (failures >= 0)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE endpoints IS 'Servers that take messages.';
+COMMENT ON COLUMN endpoints.id IS 'The endpoint''s lane.';
+COMMENT ON COLUMN endpoints.store_id IS 'Its store.';
+COMMENT ON COLUMN endpoints.name IS 'Its name in the API.';
+COMMENT ON COLUMN endpoints.definition IS 'The definition as it was put, without token and signing secrets: url, concurrency, rate, timeout, breaker, enabled.';
+COMMENT ON COLUMN endpoints.token IS 'The token it is sent, sealed (AES-256-GCM).';
+COMMENT ON COLUMN endpoints.secrets IS 'Its signing secrets, a JSON array of strings, sealed.';
+COMMENT ON COLUMN endpoints.key_id IS 'Which key both are sealed with.';
+COMMENT ON COLUMN endpoints.catalogue IS 'What its endpoint.json said when it was imported.';
+COMMENT ON COLUMN endpoints.version IS 'The catalog''s revision at its last change.';
+COMMENT ON COLUMN endpoints.failures IS 'Failed attempts since the last that was not, over all processes.';
+COMMENT ON COLUMN endpoints.open_until IS 'The circuit is open until then: nothing is claimed for it; afterwards one delivery at a time tries whether it is back. Null: closed.';
+COMMENT ON COLUMN endpoints.gone_at IS 'When it first answered 410; null again when a delivery succeeds.';
+COMMENT ON COLUMN endpoints.due_at IS 'Under a rate limit: when the next request may leave (the theoretical arrival time of the generic cell rate algorithm).';
+COMMENT ON COLUMN endpoints.created_at IS 'When it was first put.';
+COMMENT ON COLUMN endpoints.updated_at IS 'When it was last put.';
+
+CREATE TABLE parameters (
+    store_id   integer     NOT NULL,
+    name       text        NOT NULL,
+    data_type  text        NOT NULL,
+    value      json,
+    sealed     bytea,
+    key_id     text,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT parameters_pkey PRIMARY KEY (store_id, name),
+    CONSTRAINT parameters_store_fkey FOREIGN KEY (store_id) REFERENCES stores (id),
+    CONSTRAINT parameters_name_length CHECK (length(name) BETWEEN 1 AND 255),
+    CONSTRAINT parameters_data_type_known CHECK (data_type IN ('string', 'integer', 'float', 'boolean', 'list', 'password')),
+    CONSTRAINT parameters_password_is_sealed CHECK ((data_type = 'password') = (sealed IS NOT NULL)),
+    CONSTRAINT parameters_one_value CHECK ((value IS NULL) = (sealed IS NOT NULL)),
+    CONSTRAINT parameters_sealed_with_a_key CHECK ((sealed IS NULL) = (key_id IS NULL))
+);
+COMMENT ON TABLE parameters IS 'What the services of a store''s mappings need to know: keys, settings, lookup tables, bookmarks.';
+COMMENT ON COLUMN parameters.store_id IS 'The store.';
+COMMENT ON COLUMN parameters.name IS 'Its name, as it is sent.';
+COMMENT ON COLUMN parameters.data_type IS 'string, integer, float, boolean, list, or password: sealed, and never shown again.';
+COMMENT ON COLUMN parameters.value IS 'Its value, as it was put; null for a password.';
+COMMENT ON COLUMN parameters.sealed IS 'A password''s value as JSON, sealed (AES-256-GCM).';
+COMMENT ON COLUMN parameters.key_id IS 'Which key it is sealed with.';
+COMMENT ON COLUMN parameters.updated_at IS 'When it was last put, by hand or by an answer.';
+
+CREATE TABLE mappings (
+    id          integer GENERATED ALWAYS AS IDENTITY,
+    store_id    integer     NOT NULL,
+    name        text        NOT NULL,
+    endpoint_id integer     NOT NULL,
+    definition  json        NOT NULL,
+    enabled     boolean     NOT NULL DEFAULT true,
+    version     bigint      NOT NULL,
+    next_tick   timestamptz,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    updated_at  timestamptz NOT NULL DEFAULT now(),
+    deleted_at  timestamptz,
+    CONSTRAINT mappings_pkey PRIMARY KEY (id),
+    CONSTRAINT mappings_store_fkey FOREIGN KEY (store_id) REFERENCES stores (id),
+    CONSTRAINT mappings_endpoint_fkey FOREIGN KEY (endpoint_id) REFERENCES endpoints (id),
+    CONSTRAINT mappings_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$')
+);
+CREATE UNIQUE INDEX mappings_name_idx ON mappings (store_id, name) WHERE deleted_at IS NULL;
+COMMENT ON TABLE mappings IS 'Which messages of a store go to which service of which endpoint, and how.';
+COMMENT ON COLUMN mappings.id IS 'The mapping. One that is deleted and made again has another.';
+COMMENT ON COLUMN mappings.store_id IS 'Its store.';
+COMMENT ON COLUMN mappings.name IS 'Its name in the API.';
+COMMENT ON COLUMN mappings.endpoint_id IS 'The endpoint of its service.';
+COMMENT ON COLUMN mappings.definition IS 'The definition as it was put: endpoint, service, messages, parameters, filters, identifiers, options, schedule, enabled.';
+COMMENT ON COLUMN mappings.enabled IS 'Whether its deliveries run; those of a mapping that is not are held.';
+COMMENT ON COLUMN mappings.version IS 'The catalog''s revision at its last change.';
+COMMENT ON COLUMN mappings.next_tick IS 'When its schedule fires next; null without one.';
+COMMENT ON COLUMN mappings.created_at IS 'When it was first put.';
+COMMENT ON COLUMN mappings.updated_at IS 'When it was last put.';
+COMMENT ON COLUMN mappings.deleted_at IS 'When it was deleted; its deliveries stay to be read.';
+
+CREATE TABLE learned_parameters (
+    mapping_id integer NOT NULL,
+    name       text    NOT NULL,
+    CONSTRAINT learned_parameters_pkey PRIMARY KEY (mapping_id, name),
+    CONSTRAINT learned_parameters_mapping_fkey FOREIGN KEY (mapping_id) REFERENCES mappings (id) ON DELETE CASCADE
+);
+COMMENT ON TABLE learned_parameters IS 'Parameters that a mapping is sent since its own answers set them (a poller''s bookmark), beside those its definition names.';
+COMMENT ON COLUMN learned_parameters.mapping_id IS 'The mapping.';
+COMMENT ON COLUMN learned_parameters.name IS 'The parameter of its store.';
+
+CREATE TABLE ticks (
+    mapping_id integer     NOT NULL,
+    at         timestamptz NOT NULL,
+    message_id uuid,
+    CONSTRAINT ticks_pkey PRIMARY KEY (mapping_id, at),
+    CONSTRAINT ticks_mapping_fkey FOREIGN KEY (mapping_id) REFERENCES mappings (id) ON DELETE CASCADE
+);
+CREATE INDEX ticks_at_idx ON ticks (at);
+COMMENT ON TABLE ticks IS 'Every time a schedule fired: one row, so that two servers cannot fire the same moment twice.';
+COMMENT ON COLUMN ticks.mapping_id IS 'The mapping whose schedule it is.';
+COMMENT ON COLUMN ticks.at IS 'The moment it was to fire.';
+COMMENT ON COLUMN ticks.message_id IS 'The poll message it made; null when the one before was not done yet.';
+
+CREATE TABLE hub_messages (
+    store_id  integer           NOT NULL,
+    hop       smallint          NOT NULL DEFAULT 0,
+    state     hub_message_state NOT NULL,
+    id        uuid              NOT NULL,
+    message   text              NOT NULL,
+    payload   json              NOT NULL,
+    parent_id uuid,
+    delivery  uuid,
+    reason    text,
+    CONSTRAINT hub_messages_pkey PRIMARY KEY (store_id, id),
+    CONSTRAINT hub_messages_message_length CHECK (length(message) BETWEEN 1 AND 255),
+    CONSTRAINT hub_messages_parked_has_reason CHECK ((state = 'parked') = (reason IS NOT NULL)),
+    CONSTRAINT hub_messages_hop_not_negative CHECK (hop >= 0),
+    CONSTRAINT hub_messages_delivery_of_parent CHECK (delivery IS NULL OR parent_id IS NOT NULL)
+) PARTITION BY RANGE (id);
+CREATE INDEX hub_messages_parent_idx ON hub_messages (parent_id) WHERE parent_id IS NOT NULL;
+COMMENT ON TABLE hub_messages IS 'Messages of the hub. Weekly partitions by the time inside the id.';
+COMMENT ON COLUMN hub_messages.store_id IS 'The store.';
+COMMENT ON COLUMN hub_messages.hop IS 'How many answers lie between it and a message that came from outside.';
+COMMENT ON COLUMN hub_messages.state IS 'pending until it is routed; then routed, unrouted or parked.';
+COMMENT ON COLUMN hub_messages.id IS 'UUIDv7: its time is when the message came in.';
+COMMENT ON COLUMN hub_messages.message IS 'Its key, such as order:new.';
+COMMENT ON COLUMN hub_messages.payload IS 'An object, as it was sent.';
+COMMENT ON COLUMN hub_messages.parent_id IS 'The message whose delivery was answered with this one.';
+COMMENT ON COLUMN hub_messages.delivery IS 'That delivery.';
+COMMENT ON COLUMN hub_messages.reason IS 'Why it is parked.';
+CREATE TABLE hub_messages_default PARTITION OF hub_messages DEFAULT;
+
+CREATE TABLE hub_idempotency_keys (
+    store_id   integer     NOT NULL,
+    key        text        NOT NULL,
+    digest     bytea       NOT NULL,
+    message_id uuid        NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT hub_idempotency_keys_pkey PRIMARY KEY (store_id, key)
+);
+CREATE INDEX hub_idempotency_keys_created_at_idx ON hub_idempotency_keys (created_at);
+COMMENT ON TABLE hub_idempotency_keys IS 'Idempotency-Key of pushes into a store.';
+COMMENT ON COLUMN hub_idempotency_keys.store_id IS 'The store.';
+COMMENT ON COLUMN hub_idempotency_keys.key IS 'The key.';
+COMMENT ON COLUMN hub_idempotency_keys.digest IS 'SHA-256 of the body it was sent with: with another body it is refused.';
+COMMENT ON COLUMN hub_idempotency_keys.message_id IS 'The message it made.';
+COMMENT ON COLUMN hub_idempotency_keys.created_at IS 'When it was used.';
+
+CREATE TABLE deliveries (
+    store_id        integer         NOT NULL,
+    mapping_id      integer         NOT NULL,
+    attempts        integer         NOT NULL DEFAULT 0,
+    status          delivery_status NOT NULL DEFAULT 'PENDING',
+    business_error  boolean         NOT NULL DEFAULT false,
+    id              uuid            NOT NULL,
+    message_id      uuid            NOT NULL,
+    next_attempt_at timestamptz,
+    finished_at     timestamptz,
+    archived_at     timestamptz,
+    retry_from      timestamptz     NOT NULL DEFAULT now(),
+    line            bytea,
+    continue_url    text,
+    last_error      text,
+    CONSTRAINT deliveries_pkey PRIMARY KEY (id),
+    CONSTRAINT deliveries_finished_has_time CHECK ((status = 'PENDING') = (finished_at IS NULL)),
+    CONSTRAINT deliveries_waits_while_pending CHECK (next_attempt_at IS NULL OR status = 'PENDING'),
+    CONSTRAINT deliveries_archived_is_parked CHECK (archived_at IS NULL OR status = 'ERROR'),
+    CONSTRAINT deliveries_error_has_reason CHECK (status <> 'ERROR' OR last_error IS NOT NULL),
+    CONSTRAINT deliveries_business_error_is_delivered CHECK (NOT business_error OR status = 'COMPLETE'),
+    CONSTRAINT deliveries_attempts_not_negative CHECK (attempts >= 0)
+) PARTITION BY RANGE (id);
+CREATE INDEX deliveries_message_idx ON deliveries (message_id);
+CREATE INDEX deliveries_unfinished_idx ON deliveries (mapping_id, id) WHERE status = 'PENDING';
+CREATE INDEX deliveries_parked_idx ON deliveries (store_id, id) WHERE status = 'ERROR';
+COMMENT ON TABLE deliveries IS 'One message for one mapping. Weekly partitions by the time inside the id.';
+COMMENT ON COLUMN deliveries.store_id IS 'The store.';
+COMMENT ON COLUMN deliveries.mapping_id IS 'The mapping.';
+COMMENT ON COLUMN deliveries.attempts IS 'How many attempts have ended, whatever they came to.';
+COMMENT ON COLUMN deliveries.status IS 'PENDING until it ends; a lease makes it INPROGRESS.';
+COMMENT ON COLUMN deliveries.business_error IS 'The endpoint took it and answered with notification:error: done, and never tried again.';
+COMMENT ON COLUMN deliveries.id IS 'UUIDv7, made in the transaction that stores or routes the message.';
+COMMENT ON COLUMN deliveries.message_id IS 'The message.';
+COMMENT ON COLUMN deliveries.next_attempt_at IS 'When it is tried again; null when it is due, runs, is held, waits in a line or has ended.';
+COMMENT ON COLUMN deliveries.finished_at IS 'When it ended.';
+COMMENT ON COLUMN deliveries.archived_at IS 'When somebody decided that it is not wanted any more.';
+COMMENT ON COLUMN deliveries.retry_from IS 'From when max_age counts: when it was made, or last run again by hand.';
+COMMENT ON COLUMN deliveries.line IS 'SHA-256 of the values that put it in a line, when its mapping is serial; only the head of a line runs.';
+COMMENT ON COLUMN deliveries.continue_url IS 'Where to ask on: the update_url of an asynchronous answer.';
+COMMENT ON COLUMN deliveries.last_error IS 'Why the last attempt failed, or why it is parked or skipped.';
+CREATE TABLE deliveries_default PARTITION OF deliveries DEFAULT;
+
+CREATE TABLE delivery_attempts (
+    number      integer         NOT NULL,
+    status_code smallint,
+    verdict     attempt_verdict NOT NULL,
+    id          uuid            NOT NULL,
+    lease       uuid            NOT NULL,
+    started_at  timestamptz     NOT NULL,
+    finished_at timestamptz     NOT NULL DEFAULT now(),
+    duration    interval        NOT NULL,
+    endpoint_id integer         NOT NULL,
+    error       text,
+    body        text,
+    CONSTRAINT delivery_attempts_pkey PRIMARY KEY (id, lease),
+    CONSTRAINT delivery_attempts_failed_has_error CHECK (verdict <> 'failed' OR error IS NOT NULL)
+) PARTITION BY RANGE (id);
+COMMENT ON TABLE delivery_attempts IS 'Each HTTP POST of a delivery. Partitioned as deliveries, and dropped with them.';
+COMMENT ON COLUMN delivery_attempts.number IS 'Counted from 1 over the delivery''s whole life.';
+COMMENT ON COLUMN delivery_attempts.status_code IS 'The HTTP status of the answer; null when there was none.';
+COMMENT ON COLUMN delivery_attempts.verdict IS 'What it came to.';
+COMMENT ON COLUMN delivery_attempts.id IS 'The delivery.';
+COMMENT ON COLUMN delivery_attempts.lease IS 'The claim that ran it; with the delivery it names the attempt for ever.';
+COMMENT ON COLUMN delivery_attempts.started_at IS 'When it was claimed.';
+COMMENT ON COLUMN delivery_attempts.finished_at IS 'When its end was written.';
+COMMENT ON COLUMN delivery_attempts.duration IS 'From the request to the end of the answer.';
+COMMENT ON COLUMN delivery_attempts.endpoint_id IS 'Who was asked.';
+COMMENT ON COLUMN delivery_attempts.error IS 'Why it failed, in coarse words.';
+COMMENT ON COLUMN delivery_attempts.body IS 'The beginning of the answer, with every parameter and token blotted out.';
+CREATE TABLE delivery_attempts_default PARTITION OF delivery_attempts DEFAULT;
+
+CREATE TABLE delivered_identifiers (
+    mapping_id  integer     NOT NULL,
+    digest      bytea       NOT NULL,
+    delivery_id uuid        NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT delivered_identifiers_pkey PRIMARY KEY (mapping_id, digest)
+);
+CREATE INDEX delivered_identifiers_created_at_idx ON delivered_identifiers (created_at);
+COMMENT ON TABLE delivered_identifiers IS 'The identifiers a mapping has been sent: the same values go to it at most once.';
+COMMENT ON COLUMN delivered_identifiers.mapping_id IS 'The mapping.';
+COMMENT ON COLUMN delivered_identifiers.digest IS 'SHA-256 of the names and values.';
+COMMENT ON COLUMN delivered_identifiers.delivery_id IS 'The delivery that has them.';
+COMMENT ON COLUMN delivered_identifiers.created_at IS 'When that was made.';
+
+CREATE TABLE held_deliveries (
+    mapping_id  integer NOT NULL,
+    seq         bigint GENERATED ALWAYS AS IDENTITY,
+    delivery_id uuid    NOT NULL,
+    CONSTRAINT held_deliveries_pkey PRIMARY KEY (mapping_id, seq),
+    CONSTRAINT held_deliveries_delivery_key UNIQUE (delivery_id)
+);
+COMMENT ON TABLE held_deliveries IS 'Deliveries of mappings that are switched off, in their order; switching on sends them.';
+COMMENT ON COLUMN held_deliveries.mapping_id IS 'The mapping.';
+COMMENT ON COLUMN held_deliveries.seq IS 'The order.';
+COMMENT ON COLUMN held_deliveries.delivery_id IS 'The delivery.';
+
+CREATE TABLE lines (
+    mapping_id integer NOT NULL,
+    line       bytea   NOT NULL,
+    head       uuid    NOT NULL,
+    CONSTRAINT lines_pkey PRIMARY KEY (mapping_id, line)
+);
+COMMENT ON TABLE lines IS 'Lines of serial mappings that somebody stands in. The row is locked to join or to leave a line.';
+COMMENT ON COLUMN lines.mapping_id IS 'The mapping.';
+COMMENT ON COLUMN lines.line IS 'Which line: SHA-256 of the values of its key path, or of nothing.';
+COMMENT ON COLUMN lines.head IS 'The delivery that may run.';
+
+CREATE TABLE line_waits (
+    mapping_id  integer NOT NULL,
+    line        bytea   NOT NULL,
+    seq         bigint GENERATED ALWAYS AS IDENTITY,
+    delivery_id uuid    NOT NULL,
+    CONSTRAINT line_waits_pkey PRIMARY KEY (mapping_id, line, seq),
+    CONSTRAINT line_waits_delivery_key UNIQUE (delivery_id),
+    CONSTRAINT line_waits_line_fkey FOREIGN KEY (mapping_id, line) REFERENCES lines (mapping_id, line)
+);
+COMMENT ON TABLE line_waits IS 'Who waits behind the head of a line.';
+COMMENT ON COLUMN line_waits.mapping_id IS 'The mapping.';
+COMMENT ON COLUMN line_waits.line IS 'The line.';
+COMMENT ON COLUMN line_waits.seq IS 'The place in it.';
+COMMENT ON COLUMN line_waits.delivery_id IS 'The delivery.';
+
+CREATE TABLE log_entries (
+    id             bigint GENERATED ALWAYS AS IDENTITY,
+    store_id       integer     NOT NULL,
+    level          log_level   NOT NULL,
+    subject        text        NOT NULL,
+    description    text        NOT NULL DEFAULT '',
+    occurrences    integer     NOT NULL DEFAULT 1,
+    message_id     uuid,
+    reference_type text,
+    reference_id   text,
+    digest         bytea       NOT NULL,
+    first_seen     timestamptz NOT NULL DEFAULT now(),
+    last_seen      timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT log_entries_pkey PRIMARY KEY (id),
+    CONSTRAINT log_entries_digest_key UNIQUE (store_id, digest),
+    CONSTRAINT log_entries_occurrences_positive CHECK (occurrences > 0)
+) WITH (fillfactor = 80);
+CREATE INDEX log_entries_message_idx ON log_entries (message_id) WHERE message_id IS NOT NULL;
+CREATE INDEX log_entries_level_idx ON log_entries (store_id, level, id);
+CREATE INDEX log_entries_reference_idx ON log_entries (store_id, reference_id) WHERE reference_id IS NOT NULL;
+CREATE INDEX log_entries_first_seen_idx ON log_entries (first_seen);
+COMMENT ON TABLE log_entries IS 'What endpoints and the hub have to say to people: the events tab.';
+COMMENT ON COLUMN log_entries.id IS 'The entry.';
+COMMENT ON COLUMN log_entries.store_id IS 'The store.';
+COMMENT ON COLUMN log_entries.level IS 'How bad it is.';
+COMMENT ON COLUMN log_entries.subject IS 'In a few words.';
+COMMENT ON COLUMN log_entries.description IS 'In more.';
+COMMENT ON COLUMN log_entries.occurrences IS 'How often the same was said about the same delivery.';
+COMMENT ON COLUMN log_entries.message_id IS 'The message it is about.';
+COMMENT ON COLUMN log_entries.reference_type IS 'What else it is about: delivery, endpoint, or a word of the endpoint''s own, such as order.';
+COMMENT ON COLUMN log_entries.reference_id IS 'Which one.';
+COMMENT ON COLUMN log_entries.digest IS 'SHA-256 of what makes it the same: delivery or origin, level, subject, description, reference.';
+COMMENT ON COLUMN log_entries.first_seen IS 'When it was first said.';
+COMMENT ON COLUMN log_entries.last_seen IS 'When it was last said.';
+
+CREATE TABLE pollers (
+    id         integer     NOT NULL,
+    store_id   integer     NOT NULL,
+    name       text        NOT NULL,
+    definition json        NOT NULL,
+    token      bytea,
+    key_id     text,
+    version    bigint      NOT NULL,
+    next_tick  timestamptz,
+    item       uuid        NOT NULL DEFAULT uuid_v7(),
+    queued     boolean     NOT NULL DEFAULT false,
+    failures   integer     NOT NULL DEFAULT 0,
+    last_run   timestamptz,
+    last_error text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT pollers_pkey PRIMARY KEY (id),
+    CONSTRAINT pollers_name_key UNIQUE (store_id, name),
+    CONSTRAINT pollers_item_key UNIQUE (item),
+    CONSTRAINT pollers_lane_fkey FOREIGN KEY (id) REFERENCES lanes (id),
+    CONSTRAINT pollers_store_fkey FOREIGN KEY (store_id) REFERENCES stores (id),
+    CONSTRAINT pollers_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
+    CONSTRAINT pollers_sealed_with_a_key CHECK ((token IS NULL) = (key_id IS NULL)),
+    CONSTRAINT pollers_failures_not_negative CHECK (failures >= 0)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE pollers IS 'Storefront pollers: they read an API and tell what changed in it.';
+COMMENT ON COLUMN pollers.id IS 'The poller''s lane.';
+COMMENT ON COLUMN pollers.store_id IS 'Its store.';
+COMMENT ON COLUMN pollers.name IS 'Its name in the API.';
+COMMENT ON COLUMN pollers.definition IS 'The definition as it was put, without the token: api, schedule, collections.';
+COMMENT ON COLUMN pollers.token IS 'The token it sends, sealed (AES-256-GCM).';
+COMMENT ON COLUMN pollers.key_id IS 'Which key it is sealed with.';
+COMMENT ON COLUMN pollers.version IS 'The catalog''s revision at its last change.';
+COMMENT ON COLUMN pollers.next_tick IS 'When it is to run next; null while it is switched off.';
+COMMENT ON COLUMN pollers.item IS 'Its name in dispatch and leases.';
+COMMENT ON COLUMN pollers.queued IS 'Whether a run waits or goes on: a tick that finds it so makes no second one.';
+COMMENT ON COLUMN pollers.failures IS 'Runs that failed since the last that did not.';
+COMMENT ON COLUMN pollers.last_run IS 'When a run was last done.';
+COMMENT ON COLUMN pollers.last_error IS 'Why the last run failed; null when it did not.';
+COMMENT ON COLUMN pollers.created_at IS 'When it was first put.';
+COMMENT ON COLUMN pollers.updated_at IS 'When it was last put.';
+
+CREATE TABLE poller_bookmarks (
+    poller_id  integer NOT NULL,
+    collection text    NOT NULL,
+    since      text    NOT NULL,
+    CONSTRAINT poller_bookmarks_pkey PRIMARY KEY (poller_id, collection),
+    CONSTRAINT poller_bookmarks_poller_fkey FOREIGN KEY (poller_id) REFERENCES pollers (id) ON DELETE CASCADE
+);
+COMMENT ON TABLE poller_bookmarks IS 'Up to where a poller has read each collection.';
+COMMENT ON COLUMN poller_bookmarks.poller_id IS 'The poller.';
+COMMENT ON COLUMN poller_bookmarks.collection IS 'The collection.';
+COMMENT ON COLUMN poller_bookmarks.since IS 'What it sends as since, as the storefront gave it.';
+
+CREATE TABLE poller_snapshots (
+    poller_id  integer     NOT NULL,
+    collection text        NOT NULL,
+    record_id  text        NOT NULL,
+    record     json        NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT poller_snapshots_pkey PRIMARY KEY (poller_id, collection, record_id),
+    CONSTRAINT poller_snapshots_poller_fkey FOREIGN KEY (poller_id) REFERENCES pollers (id) ON DELETE CASCADE
+);
+COMMENT ON TABLE poller_snapshots IS 'Each record as a poller last saw it: what a change is measured against.';
+COMMENT ON COLUMN poller_snapshots.poller_id IS 'The poller.';
+COMMENT ON COLUMN poller_snapshots.collection IS 'The collection, such as orders.';
+COMMENT ON COLUMN poller_snapshots.record_id IS 'The record''s id as text.';
+COMMENT ON COLUMN poller_snapshots.record IS 'The record.';
+COMMENT ON COLUMN poller_snapshots.updated_at IS 'When it was last seen to change.';
+
+-- Messages that SQL publishes, and those that wait for a time, are routed by a worker.
+INSERT INTO lanes (kind) VALUES ('router');
+
+SELECT ensure_partitions(parent, now() + interval '14 days')
+FROM unnest(ARRAY['hub_messages', 'deliveries', 'delivery_attempts']) AS parent;
+
+CREATE VIEW delivery_states AS
+SELECT
+    d.id, d.store_id, d.mapping_id, d.message_id,
+    CASE
+        WHEN d.status = 'PENDING' AND EXISTS (SELECT FROM leases AS l WHERE d.id = ANY (l.items)) THEN 'INPROGRESS'
+        ELSE d.status::text
+    END AS status,
+    d.business_error, d.attempts, d.next_attempt_at, d.finished_at, d.archived_at, d.last_error
+FROM deliveries AS d;
+COMMENT ON VIEW delivery_states IS 'Deliveries with their status in the words of the queues, and SKIPPED for a duplicate.';
+
+CREATE FUNCTION publish(store text, message text, payload json DEFAULT '{}') RETURNS uuid
+LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+    store_id integer;
+    router integer;
+    id uuid := uuid_v7();
+BEGIN
+    IF message !~ '^[a-z0-9_-]+(:[a-z0-9_-]+)+$' OR length(message) > 255 THEN
+        RAISE invalid_parameter_value USING MESSAGE = format('%L is no message key such as order:new', message);
+    END IF;
+    IF payload IS NULL OR json_typeof(payload) <> 'object' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'payload must be an object';
+    END IF;
+    -- What no report could read is refused here as it is over HTTP.
+    PERFORM payload::jsonb;
+    SELECT s.id INTO store_id FROM stores AS s WHERE s.name = store;
+    IF NOT FOUND THEN
+        INSERT INTO stores (name) VALUES (store) ON CONFLICT ON CONSTRAINT stores_name_key DO NOTHING;
+        SELECT s.id INTO STRICT store_id FROM stores AS s WHERE s.name = store;
+    END IF;
+    SELECT l.id INTO STRICT router FROM lanes AS l WHERE l.kind = 'router';
+    INSERT INTO hub_messages (store_id, state, id, message, payload)
+    VALUES (store_id, 'pending', id, message, payload);
+    INSERT INTO dispatch (lane, rank, item) VALUES (router, 0, id);
+    RETURN id;
+END $$;
+-- Whatever the caller's search path is, as for enqueue.
+DO $$
+BEGIN
+    EXECUTE format('ALTER FUNCTION publish(text, text, json) SET search_path = %I, pg_temp', current_schema());
+END $$;
+COMMENT ON FUNCTION publish(text, text, json) IS 'Gives a store a message in the caller''s own transaction: it exists when, and only when, that commits, and is routed to the mappings that want it right afterwards.';

@@ -1,0 +1,22 @@
+//! The hub: routes a message to every mapped endpoint until it is delivered.
+//!
+//! ```text
+//!   POST /stores/{store}/messages ──┐
+//!   an answer's messages ───────────┼─▶ hub_messages ─▶ routing ─▶ deliveries + dispatch (one a mapping)
+//!   schedules, pollers, publish() ──┘                                    │ claim: the lane of the endpoint
+//!                                                                        ▼
+//!          attempt, children, parameters, log entries ◀── verdict ◀── POST <endpoint>/<service>
+//!          in one transaction, fenced by the lease           │
+//!                                                            └─ failed: again by backoff, or parked
+//! ```
+//!
+//! A delivery is PENDING until it ends: COMPLETE (delivered), ERROR (parked: kept until somebody decides) or
+//! SKIPPED (a duplicate). An endpoint's failure is data, never an `Err`.
+
+pub mod catalog;
+pub mod endpoint;
+pub mod filter;
+pub mod mapping;
+pub mod message;
+pub mod schedule;
+pub mod store;

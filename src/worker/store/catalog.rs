@@ -1,0 +1,20 @@
+//! The SQL of `catalog`: the revision that every change of a definition counts up.
+
+use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
+
+/// The catalog's revision.
+pub async fn revision(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
+    sqlx::query_scalar!("SELECT revision FROM catalog").fetch_one(db).await
+}
+
+/// Counts a change of a definition. Changes wait for each other here, so that a revision names one state.
+pub async fn bump(tx: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar!("UPDATE catalog SET revision = revision + 1 RETURNING revision").fetch_one(tx).await
+}
+
+/// Holds other changes back until the transaction ends, without being one.
+pub async fn lock_revision(tx: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("SELECT FROM catalog FOR UPDATE").execute(tx).await?;
+    Ok(())
+}
