@@ -160,7 +160,7 @@ impl App {
         let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY);
         let messages = Messages::new(db.clone(), Arc::clone(&catalog), Arc::clone(&runners), name);
         let settler = worker.add(Arc::new(messages));
-        let (inbox, inbox_loop) = Inbox::new(db.api.clone(), worker.wake(), Arc::clone(&catalog));
+        let (inbox, inbox_loop) = Inbox::new(db.worker.clone(), worker.wake(), Arc::clone(&catalog));
         tasks.spawn(inbox_loop);
         let access = Access { db: db.clone(), catalog, inbox, stopper: worker.stopper() };
         {
