@@ -45,8 +45,10 @@ use tokio_util::task::TaskTracker;
 
 /// The most items that one process runs at a time, over all queues.
 const CAPACITY: usize = 4096;
-/// Requests that are worked on at a time, and long polls beside them.
-const IN_FLIGHT: (usize, usize) = (1024, 4096);
+/// Requests that are worked on at a time, unless told otherwise.
+const IN_FLIGHT: usize = 1024;
+/// Long polls beside them.
+const LONG_POLLS_AT_ONCE: usize = 4096;
 /// The addresses that may wait.
 const LONG_WAITS: [&str; 5] =
     ["/queues/{queue}/claim", LONG_POLLS[0], LONG_POLLS[1], LONG_POLLS[2], LONG_POLLS[3]];
@@ -72,6 +74,7 @@ pub struct App {
     secret: Option<SecretString>,
     secret_key: Option<SecretString>,
     examples: Option<PathBuf>,
+    in_flight: usize,
 }
 
 impl App {
@@ -84,6 +87,7 @@ impl App {
             secret: None,
             secret_key: None,
             examples: None,
+            in_flight: IN_FLIGHT,
         }
     }
 
@@ -123,6 +127,13 @@ impl App {
         self
     }
 
+    /// Works on at most so many requests at a time (1024), and refuses those beyond with 503 and `Retry-After`.
+    #[must_use]
+    pub fn in_flight(mut self, requests: usize) -> Self {
+        self.in_flight = requests;
+        self
+    }
+
     /// Starts on the server that `database` names; the schema is migrated already.
     ///
     /// # Errors
@@ -149,7 +160,7 @@ impl App {
         let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY);
         let messages = Messages::new(db.clone(), Arc::clone(&catalog), Arc::clone(&runners), name);
         let settler = worker.add(Arc::new(messages));
-        let (inbox, inbox_loop) = Inbox::new(db.api.clone(), worker.wake(), Arc::clone(&catalog));
+        let (inbox, inbox_loop) = Inbox::new(db.worker.clone(), worker.wake(), Arc::clone(&catalog));
         tasks.spawn(inbox_loop);
         let access = Access { db: db.clone(), catalog, inbox, stopper: worker.stopper() };
         {
@@ -202,7 +213,7 @@ impl App {
         let depths = Arc::new(Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy()));
         let state = HttpState {
             readiness: readiness.clone(),
-            in_flight: InFlight::new(IN_FLIGHT.0, IN_FLIGHT.1, &LONG_WAITS),
+            in_flight: InFlight::new(self.in_flight, LONG_POLLS_AT_ONCE, &LONG_WAITS),
             on_scrape: OnScrape::new(move || {
                 let depths = Arc::clone(&depths);
                 Box::pin(async move { depths.measure().await })
