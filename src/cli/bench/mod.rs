@@ -7,6 +7,7 @@
 //! | `raw.rs`, `wire.rs` | what the same work costs in plain SQL: the ceilings |
 //! | `lab.rs` | the server, and instances on schemas of their own that are dropped again |
 //! | `client.rs`, `handled.rs`, `processes.rs` | load over HTTP; how much was handled; CPU and memory |
+//! | `endpoint.rs` | what deliveries are sent to |
 //! | `measure.rs`, `times.rs`, `table.rs` | figures, their medians, how they are shown |
 
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded when they are shown")]
@@ -14,9 +15,11 @@
 mod backlog;
 mod client;
 mod drain;
+mod endpoint;
 mod flow;
 mod handled;
 mod held;
+mod hub;
 mod idle;
 mod javascript;
 mod lab;
@@ -78,6 +81,8 @@ enum Workload {
     Idle,
     /// `sustained` while another session holds a snapshot, beside the same without
     Held,
+    /// Deliveries of the hub to an endpoint that answers at once, beside plain requests
+    Hub,
     /// A drain while many more messages wait, beside the same without
     Backlog,
 }
@@ -97,6 +102,7 @@ impl Workload {
             Self::Javascript => javascript::measure(lab).await,
             Self::Idle => idle::measure(lab).await,
             Self::Held => held::measure(lab).await,
+            Self::Hub => hub::measure(lab).await,
             Self::Backlog => backlog::measure(lab).await,
         }
     }

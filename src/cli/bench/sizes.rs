@@ -17,6 +17,8 @@ pub(super) struct Sizes {
     pub(super) latency: Duration,
     /// How many messages go through the JavaScript handler.
     pub(super) javascript: usize,
+    /// How many messages the hub delivers.
+    pub(super) hub: usize,
     /// How long an idle server is left to settle, and then watched.
     pub(super) idle: (Duration, Duration),
     /// How long a snapshot is held under load.
@@ -35,6 +37,7 @@ impl Sizes {
             raw: seconds(4),
             latency: seconds(5),
             javascript: 3_000,
+            hub: 10_000,
             idle: (seconds(12), seconds(10)),
             held: seconds(20),
             backlog: (50_000, 300_000),
@@ -47,6 +50,7 @@ impl Sizes {
                 raw: seconds(1),
                 latency: seconds(2),
                 javascript: 1_000,
+                hub: 3_000,
                 idle: (seconds(12), seconds(5)),
                 held: seconds(5),
                 backlog: (20_000, 100_000),
@@ -58,6 +62,7 @@ impl Sizes {
                 raw: seconds(10),
                 latency: seconds(20),
                 javascript: 20_000,
+                hub: 50_000,
                 held: seconds(60),
                 backlog: (50_000, 2_000_000),
                 ..default
