@@ -16,15 +16,26 @@
 pub mod answer;
 pub mod catalog;
 pub mod circuit;
+pub mod consumer;
 pub mod endpoint;
 pub mod filter;
 pub mod linked;
 pub mod log_entry;
 pub mod mapping;
 pub mod message;
+pub mod outcome;
+pub mod rate;
 pub mod redact;
 pub mod request;
+pub mod router;
 pub mod routing;
 pub mod schedule;
 pub mod store;
 pub mod verdict;
+
+mod attempt;
+mod metrics;
+mod settlement;
+mod start;
+
+pub use start::start;
