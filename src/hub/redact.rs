@@ -169,7 +169,7 @@ fn pieces(secret: &[u8]) -> impl Iterator<Item = &[u8]> {
     let last = secret.len().saturating_sub(PIECE);
     (0..=last)
         .step_by(PIECE)
-        .chain((last % PIECE > 0).then_some(last))
+        .chain((!last.is_multiple_of(PIECE)).then_some(last))
         .map(|at| &secret[at..secret.len().min(at + PIECE)])
 }
 

@@ -24,6 +24,7 @@ fn raw(value: &Value) -> Box<RawValue> {
 fn ascii(secret: &str) -> String {
     let units = secret.encode_utf16().map(|unit| match u8::try_from(unit) {
         Ok(b'"') => "\\\"".to_owned(),
+        Ok(b'\\') => "\\\\".to_owned(),
         Ok(b'/') => "\\/".to_owned(),
         Ok(plain @ 0x20..0x7f) => char::from(plain).to_string(),
         _ => format!("\\u{unit:04X}"),
@@ -158,7 +159,7 @@ fn a_large_list_and_a_large_body_take_no_time() {
 
 proptest! {
     #[test]
-    fn no_spelling_leaves_the_secret(secret in "[ -~é]{6,30}", before in ".{0,20}", after in ".{0,20}") {
+    fn no_spelling_leaves_the_secret(secret in "[ -~é]{6,30}", before in "[ -$'-\\[\\]-~é]{0,20}", after in ".{0,20}") {
         let redactor = hiding(&secret);
         for spelling in spellings(&secret) {
             let shown = redactor.text(&format!("{before}{spelling}{after}")).into_owned();

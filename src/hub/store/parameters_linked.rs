@@ -125,14 +125,11 @@ pub async fn learn(
             continue;
         }
         let text = sealer.map(|sealer| sealer.seal(value.get(), purpose(store_id, name).as_bytes()));
-        match text {
-            Some(Ok(text)) => hidden.push((store_id, name, text)),
-            _ => tracing::error!(
-                store_id,
-                name,
-                "an answer sets a password, and there is no key to seal it with"
-            ),
-        }
+        let Some(Ok(text)) = text else {
+            tracing::error!(store_id, name, "an answer sets a password, and there is no key to seal it with");
+            continue;
+        };
+        hidden.push((store_id, name, text));
     }
     let stores: Vec<i32> = hidden.iter().map(|s| s.0).collect();
     let names: Vec<&str> = hidden.iter().map(|s| s.1).collect();
