@@ -10,8 +10,7 @@ pub const MAX_HOPS: i16 = 25;
 /// Whether `key` is a message key such as `order:new`.
 pub fn is_key(key: &str) -> bool {
     let word = |word: &str| {
-        !word.is_empty()
-            && word.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+        !word.is_empty() && word.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
     };
     key.len() <= 255 && key.contains(':') && key.split(':').all(word)
 }
@@ -98,7 +97,8 @@ mod tests {
         for key in ["order:new", "a:b:c", "product:in_stock", "x-1:y_2"] {
             assert!(is_key(key), "{key}");
         }
-        for key in ["", "order", "order:", ":new", "Order:new", "order::new", "order:new ", "order:né", "a:*"] {
+        for key in ["", "order", "order:", ":new", "Order:new", "order::new", "order:new ", "order:né", "a:*"]
+        {
             assert!(!is_key(key), "{key}");
         }
         assert!(!is_key(&format!("a:{}", "b".repeat(254))) && is_key(&format!("a:{}", "b".repeat(253))));
