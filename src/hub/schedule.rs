@@ -5,12 +5,12 @@
 //! go on evenly.
 
 use super::message::is_key;
-use crate::error::Violation;
+use crate::http::reader::Reader;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::time::Duration;
 
 /// The shortest and the longest interval.
@@ -38,38 +38,16 @@ pub enum Timing {
 }
 
 impl Schedule {
-    /// Reads a schedule. `None` when it breaks a rule: every violation is noted, `pointer` being where the
-    /// schedule is.
-    pub fn read(document: &Value, pointer: &str, violations: &mut Vec<Violation>) -> Option<Self> {
-        let Value::Object(members) = document else {
-            violations.push(Violation::new(pointer, "type", "must be an object"));
-            return None;
-        };
-        let known = |name: &str| Timing::MEMBERS.contains(&name) || name == "message";
-        for name in members.keys().filter(|name| !known(name)) {
-            let below = name.replace('~', "~0").replace('/', "~1");
-            let pointer = format!("{pointer}/{below}");
-            violations.push(Violation::new(pointer, "additionalProperties", "is not known here"));
-        }
-        let timing = Timing::read(members, pointer, violations);
-        let message = match members.get("message") {
-            None => {
-                violations.push(Violation::new(pointer, "required", "must have the property \"message\""));
-                None
+    /// Reads the members of a schedule; `None` if a rule is broken, which is noted.
+    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let timing = Timing::read(reader);
+        let message = reader.required("message", |reader, name| {
+            let text = reader.text(name)?;
+            if !is_key(text) {
+                reader.note("/message", "pattern", "must be a message key such as orders:poll");
             }
-            Some(value) => {
-                let key = value.as_str().filter(|text| is_key(text));
-                if key.is_none() {
-                    let pointer = format!("{pointer}/message");
-                    violations.push(Violation::new(
-                        pointer,
-                        "pattern",
-                        "must be a message key such as orders:poll",
-                    ));
-                }
-                key.map(str::to_owned)
-            }
-        };
+            is_key(text).then(|| text.to_owned())
+        });
         Some(Self { timing: timing?, message: message? })
     }
 
@@ -80,48 +58,34 @@ impl Schedule {
 }
 
 impl Timing {
-    /// The members that say when.
-    pub const MEMBERS: [&'static str; 3] = ["every", "cron", "timezone"];
-
-    /// Reads `every`, or `cron` and `timezone`, among the members of the object at `pointer`. `None` when a
-    /// rule is broken, which is noted.
-    pub fn read(
-        members: &Map<String, Value>,
-        pointer: &str,
-        violations: &mut Vec<Violation>,
-    ) -> Option<Self> {
-        let mut note = |below: &str, keyword: &str, message: &str| {
-            violations.push(Violation::new(format!("{pointer}{below}"), keyword, message));
-        };
-        let [every, cron, timezone] = Self::MEMBERS.map(|name| members.get(name));
-        let timezone = match timezone {
-            Some(_) if every.is_some() && cron.is_none() => {
-                note("/timezone", "dependentRequired", "belongs to \"cron\"");
+    /// Reads `every`, or `cron` and `timezone`; `None` if a rule is broken, which is noted.
+    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let (has_every, has_cron) = (reader.has("every"), reader.has("cron"));
+        let every = reader.duration("every", SHORTEST..=LONGEST);
+        let cron = reader.take("cron").map(expression);
+        let timezone = reader.take("timezone").map(|name| name.as_str()?.parse::<Tz>().ok());
+        if let Some(Err(why)) = &cron {
+            reader.note("/cron", "cron", *why);
+        }
+        if timezone == Some(None) {
+            reader.note("/timezone", "timezone", "must be a name such as \"Europe/Berlin\" or \"UTC\"");
+        }
+        match (has_every, has_cron) {
+            (false, false) => {
+                reader.note("", "required", "must have the property \"every\" or \"cron\"");
                 None
             }
-            Some(value) => value.as_str().and_then(|name| name.parse::<Tz>().ok()).or_else(|| {
-                note("/timezone", "timezone", "must be a name such as \"Europe/Berlin\" or \"UTC\"");
-                None
-            }),
-            None => Some(Tz::UTC),
-        };
-        match (every, cron) {
-            (None, None) => {
-                note("", "required", "must have the property \"every\" or \"cron\"");
+            (true, true) => {
+                reader.note("", "oneOf", "must have only one of the properties \"every\" and \"cron\"");
                 None
             }
-            (Some(_), Some(_)) => {
-                note("", "oneOf", "must have only one of the properties \"every\" and \"cron\"");
-                None
+            (true, false) => {
+                if timezone.is_some() {
+                    reader.note("/timezone", "dependentRequired", "belongs to \"cron\"");
+                }
+                every.map(Self::Every)
             }
-            (Some(every), None) => {
-                let every = interval(every).map_err(|(keyword, message)| note("/every", keyword, message));
-                timezone.and(every.ok().map(Self::Every))
-            }
-            (None, Some(cron)) => {
-                let cron = expression(cron).map_err(|message| note("/cron", "cron", message));
-                Some(Self::Cron(Box::new(cron.ok()?), timezone?))
-            }
+            (false, true) => Some(Self::Cron(Box::new(cron?.ok()?), timezone.unwrap_or(Some(Tz::UTC))?)),
         }
     }
 
@@ -146,18 +110,6 @@ impl Timing {
     }
 }
 
-fn interval(value: &Value) -> Result<Duration, (&'static str, &'static str)> {
-    let duration = value.as_str().and_then(|text| humantime::parse_duration(text).ok());
-    let duration = duration.ok_or(("duration", "must be a duration as text, such as \"5m\" or \"1h30m\""))?;
-    if duration.subsec_nanos() % 1_000_000 != 0 {
-        return Err(("duration", "must not be finer than a millisecond"));
-    }
-    if !(SHORTEST..=LONGEST).contains(&duration) {
-        return Err(("range", "must lie between 1s and 366days"));
-    }
-    Ok(duration)
-}
-
 fn expression(value: &Value) -> Result<Cron, &'static str> {
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     let text = value.as_str().filter(|text| text.len() <= MAX_CRON);
@@ -179,10 +131,13 @@ mod tests {
     use serde_json::json;
 
     fn read(document: &Value) -> Result<Schedule, Vec<(String, String)>> {
-        let mut violations = Vec::new();
-        let schedule = Schedule::read(document, "/schedule", &mut violations);
-        assert_eq!(schedule.is_some(), violations.is_empty(), "{document}: {violations:?}");
-        schedule.ok_or(violations.into_iter().map(|v| (v.pointer, v.keyword)).collect())
+        let (mut schedule, mut violations) = (None, Vec::new());
+        Reader::within(document, "/schedule".to_owned(), &mut violations, |reader| {
+            schedule = Schedule::read(reader);
+        });
+        let found = violations.into_iter().map(|violation| (violation.pointer, violation.keyword));
+        let found: Vec<_> = found.collect();
+        if found.is_empty() { Ok(schedule.unwrap()) } else { Err(found) }
     }
 
     fn at(text: &str) -> DateTime<Utc> {
@@ -227,7 +182,7 @@ mod tests {
         }
         let several = found(json!({ "cron": "x", "timezone": "Mars", "message": 1, "a/b": 1 }));
         let pointers: Vec<&str> = several.iter().map(|(pointer, _)| pointer.as_str()).collect();
-        assert_eq!(pointers, ["/schedule/a~1b", "/schedule/timezone", "/schedule/cron", "/schedule/message"]);
+        assert_eq!(pointers, ["/schedule/cron", "/schedule/timezone", "/schedule/message", "/schedule/a~1b"]);
     }
 
     #[test]
