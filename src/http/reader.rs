@@ -126,6 +126,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether the member is absent, or a list of nothing.
+    pub fn is_empty_list(&self, name: &str) -> bool {
+        !self.has(name) || self.members.get(name).and_then(Value::as_array).is_some_and(Vec::is_empty)
+    }
+
     fn nested(&mut self, value: &Value, below: &str, read: impl FnOnce(&mut Reader<'_>)) {
         let null_is_absent = self.null_is_absent;
         Reader::within(value, format!("{}{below}", self.pointer), self.violations, |reader| {

@@ -14,9 +14,14 @@
 //! SKIPPED (a duplicate). An endpoint's failure is data, never an `Err`.
 
 pub mod catalog;
+pub mod definition;
 pub mod endpoint;
 pub mod filter;
+pub mod identifiers;
 pub mod mapping;
 pub mod message;
+pub mod path;
+pub mod purpose;
+pub mod routing;
 pub mod schedule;
 pub mod store;

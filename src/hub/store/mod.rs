@@ -1,1 +1,5 @@
 //! All SQL of the hub's tables.
+
+pub mod endpoints;
+pub mod fanout;
+pub mod mappings;
