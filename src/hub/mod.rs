@@ -22,6 +22,7 @@ pub mod mapping;
 pub mod message;
 pub mod path;
 pub mod purpose;
+pub mod roles;
 pub mod routing;
 pub mod schedule;
 pub mod store;

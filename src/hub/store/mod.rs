@@ -1,5 +1,11 @@
 //! All SQL of the hub's tables.
 
+pub mod again;
 pub mod endpoints;
 pub mod fanout;
+pub mod held;
 pub mod mappings;
+pub mod parameters;
+pub mod revive;
+pub mod shown;
+pub mod stores;
