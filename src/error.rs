@@ -57,6 +57,9 @@ pub enum Error {
     Internal(#[source] anyhow::Error),
 }
 
+/// Most violations that are listed of one document.
+pub const MAX_VIOLATIONS: usize = 50;
+
 /// One broken rule of a schema or a definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Violation {

@@ -45,7 +45,7 @@ impl Pattern {
 }
 
 /// A message that is to be stored and routed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Draft {
     /// Its id, made by this process.
     pub id: Uuid,

@@ -1,5 +1,6 @@
 //! The SQL of the parameters that deliveries are sent, and of those that answers set.
 
+use crate::hub::purpose::Purpose;
 use crate::seal::{Sealed, Sealer};
 use secrecy::ExposeSecret as _;
 use serde_json::value::RawValue;
@@ -23,11 +24,6 @@ pub struct Stored {
     pub sealed: Option<Vec<u8>>,
     /// Which key it is sealed with.
     pub key_id: Option<String>,
-}
-
-/// What a parameter is sealed for.
-pub fn purpose(store_id: i32, name: &str) -> String {
-    format!("parameter {store_id} {name}")
 }
 
 /// The parameters of these mappings: first those named here by (mapping, store, name), in this order, then those
@@ -84,8 +80,8 @@ impl Stored {
         }
         let key_and_bytes = self.key_id.clone().zip(self.sealed.clone());
         let opened = sealer.zip(key_and_bytes).and_then(|(sealer, (key_id, bytes))| {
-            let purpose = purpose(self.store_id, &self.name);
-            sealer.open(&Sealed { key_id, bytes }, purpose.as_bytes()).ok()
+            let purpose = Purpose::Parameter(&self.name).of_store(self.store_id);
+            sealer.open(&Sealed { key_id, bytes }, &purpose).ok()
         });
         opened
             .and_then(|text| RawValue::from_string(text.expose_secret().to_owned()).ok())
@@ -124,7 +120,8 @@ pub async fn learn(
             plain.push((store_id, name, value));
             continue;
         }
-        let text = sealer.map(|sealer| sealer.seal(value.get(), purpose(store_id, name).as_bytes()));
+        let text =
+            sealer.map(|sealer| sealer.seal(value.get(), &Purpose::Parameter(name).of_store(store_id)));
         let Some(Ok(text)) = text else {
             tracing::error!(store_id, name, "an answer sets a password, and there is no key to seal it with");
             continue;
