@@ -28,13 +28,17 @@ pub mod message;
 pub mod outcome;
 pub mod path;
 pub mod purpose;
+pub mod push;
 pub mod rate;
 pub mod redact;
 pub mod request;
 pub mod roles;
 pub mod router;
+pub mod routes;
 pub mod routing;
 pub mod schedule;
+pub mod secrets;
+pub mod service_catalogue;
 pub mod store;
 pub mod verdict;
 

@@ -19,7 +19,10 @@ async fn store(endpoint: &Scripted) -> TestApp {
 }
 
 fn of(children: &[Value]) -> Vec<(String, Value)> {
-    children.iter().map(|child| (child["message"].as_str().unwrap().to_owned(), child["payload"].clone())).collect()
+    children
+        .iter()
+        .map(|child| (child["message"].as_str().unwrap().to_owned(), child["payload"].clone()))
+        .collect()
 }
 
 /// The children of a message, in the order in which they came.
@@ -240,7 +243,8 @@ async fn an_answer_may_bring_what_its_mapping_allows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_that_answer_each_other_in_circles_are_stopped() {
-    let endpoint = Scripted::start(|asked: &Asked| asked.acknowledge(json!({ "message": "order:again" }))).await;
+    let endpoint =
+        Scripted::start(|asked: &Asked| asked.acknowledge(json!({ "message": "order:again" }))).await;
     let app = store(&endpoint).await;
     app.tell("order:new", json!({})).await;
     app.server.run_until_idle().await.unwrap();
@@ -267,7 +271,10 @@ async fn an_asynchronous_answer_is_fetched_where_and_when_it_says() {
     app.mapping("ship", "warehouse", &["order:*"], options).await;
     let id = app.tell("order:new", json!({ "n": 1 })).await;
     for asked in 1..=3 {
-        eventually("it is put off", async || endpoint.asked().len() == asked && app.told(&id).await["deliveries"][0]["attempts"] == asked).await;
+        eventually("it is put off", async || {
+            endpoint.asked().len() == asked && app.told(&id).await["deliveries"][0]["attempts"] == asked
+        })
+        .await;
         let delivery = app.told(&id).await["deliveries"][0].clone();
         assert_eq!(delivery["status"], "PENDING");
         assert!(delivery["next_attempt_at"].is_string());
