@@ -103,9 +103,10 @@ CREATE TABLE mappings (
     created_at  timestamptz NOT NULL DEFAULT now(),
     updated_at  timestamptz NOT NULL DEFAULT now(),
     deleted_at  timestamptz,
+    sends_to    integer GENERATED ALWAYS AS (CASE WHEN deleted_at IS NULL THEN endpoint_id END) STORED,
     CONSTRAINT mappings_pkey PRIMARY KEY (id),
     CONSTRAINT mappings_store_fkey FOREIGN KEY (store_id) REFERENCES stores (id),
-    CONSTRAINT mappings_endpoint_fkey FOREIGN KEY (endpoint_id) REFERENCES endpoints (id),
+    CONSTRAINT mappings_endpoint_fkey FOREIGN KEY (sends_to) REFERENCES endpoints (id),
     CONSTRAINT mappings_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$')
 );
 CREATE UNIQUE INDEX mappings_name_idx ON mappings (store_id, name) WHERE deleted_at IS NULL;
@@ -113,7 +114,7 @@ COMMENT ON TABLE mappings IS 'Which messages of a store go to which service of w
 COMMENT ON COLUMN mappings.id IS 'The mapping. One that is deleted and made again has another.';
 COMMENT ON COLUMN mappings.store_id IS 'Its store.';
 COMMENT ON COLUMN mappings.name IS 'Its name in the API.';
-COMMENT ON COLUMN mappings.endpoint_id IS 'The endpoint of its service.';
+COMMENT ON COLUMN mappings.endpoint_id IS 'The endpoint of its service. That of a deleted mapping may be gone.';
 COMMENT ON COLUMN mappings.definition IS 'The definition as it was put: endpoint, service, messages, parameters, filters, identifiers, options, schedule, enabled.';
 COMMENT ON COLUMN mappings.enabled IS 'Whether its deliveries run; those of a mapping that is not are held.';
 COMMENT ON COLUMN mappings.version IS 'The catalog''s revision at its last change.';
@@ -121,6 +122,7 @@ COMMENT ON COLUMN mappings.next_tick IS 'When its schedule fires next; null with
 COMMENT ON COLUMN mappings.created_at IS 'When it was first put.';
 COMMENT ON COLUMN mappings.updated_at IS 'When it was last put.';
 COMMENT ON COLUMN mappings.deleted_at IS 'When it was deleted; its deliveries stay to be read.';
+COMMENT ON COLUMN mappings.sends_to IS 'The endpoint that cannot be deleted because of it; null once the mapping was deleted.';
 
 CREATE TABLE learned_parameters (
     mapping_id integer NOT NULL,
@@ -161,6 +163,7 @@ CREATE TABLE hub_messages (
     CONSTRAINT hub_messages_hop_not_negative CHECK (hop >= 0),
     CONSTRAINT hub_messages_delivery_of_parent CHECK (delivery IS NULL OR parent_id IS NOT NULL)
 ) PARTITION BY RANGE (id);
+CREATE INDEX hub_messages_pending_idx ON hub_messages (id) WHERE state = 'pending';
 CREATE INDEX hub_messages_parent_idx ON hub_messages (parent_id) WHERE parent_id IS NOT NULL;
 COMMENT ON TABLE hub_messages IS 'Messages of the hub. Weekly partitions by the time inside the id.';
 COMMENT ON COLUMN hub_messages.store_id IS 'The store.';
@@ -203,6 +206,7 @@ CREATE TABLE deliveries (
     archived_at     timestamptz,
     retry_from      timestamptz     NOT NULL DEFAULT now(),
     line            bytea,
+    returned_by     uuid,
     continue_url    text,
     last_error      text,
     CONSTRAINT deliveries_pkey PRIMARY KEY (id),
@@ -229,6 +233,7 @@ COMMENT ON COLUMN deliveries.finished_at IS 'When it ended.';
 COMMENT ON COLUMN deliveries.archived_at IS 'When somebody decided that it is not wanted any more.';
 COMMENT ON COLUMN deliveries.retry_from IS 'From when max_age counts: when it was made, or last run again by hand.';
 COMMENT ON COLUMN deliveries.line IS 'SHA-256 of the values that put it in a line, when its mapping is serial; only the head of a line runs.';
+COMMENT ON COLUMN deliveries.returned_by IS 'The claim that last gave it back without an attempt (held, rate limit, another endpoint): so that it is not given back twice.';
 COMMENT ON COLUMN deliveries.continue_url IS 'Where to ask on: the update_url of an asynchronous answer.';
 COMMENT ON COLUMN deliveries.last_error IS 'Why the last attempt failed, or why it is parked or skipped.';
 CREATE TABLE deliveries_default PARTITION OF deliveries DEFAULT;

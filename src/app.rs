@@ -10,6 +10,7 @@ use crate::http::metrics::{self, OnScrape};
 use crate::http::outbound::{Outbound, Request};
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState};
+use crate::hub::{self, routes::Hub};
 use crate::jobs::routes::{Jobs, LONG_POLLS};
 use crate::jobs::{self, Tails};
 use crate::queues;
@@ -152,7 +153,8 @@ impl App {
             Arc::new(Verifier::from_config(&config.jwt, self.secret.as_ref(), fetch(outbound.clone()))?);
         let directory = Arc::new(directory(&config, outbound.clone())?);
         let pool = self.program.map(|program| Pool::new(PoolOptions::new(program)));
-        let runners = Arc::new(Runners::new(pool, outbound, self.handlers, directory, Arc::clone(&db.ids)));
+        let runners =
+            Arc::new(Runners::new(pool, outbound.clone(), self.handlers, directory, Arc::clone(&db.ids)));
         let catalog = Arc::new(Catalog::default());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
 
@@ -174,16 +176,21 @@ impl App {
             .context("cannot load the kinds of jobs")?;
         worker.add(Arc::new(jobs::consumer::Jobs::new(db.worker.clone(), Arc::clone(&types))));
         let sealer = config.secret_key.as_ref().or(self.secret_key.as_ref()).map(Sealer::new).transpose()?;
+        let sealer = sealer.map(Arc::new);
+        let limits = BodyLimits::new(config.max_body);
+        let hub =
+            Hub::new(db.clone(), sealer.clone(), worker.wake(), Arc::clone(&verifier), limits, outbound);
+        hub::start(&mut worker, &hub).await.context("cannot start the hub")?;
         let tails = Arc::new(Tails::new(db.api.clone(), config.broadcast_retention));
         tasks.spawn(Arc::clone(&tails).look(stop.clone()));
         let jobs = Jobs {
             db: db.clone(),
             types,
             tails,
-            sealer: sealer.map(Arc::new),
+            sealer,
             wake: worker.wake(),
             verifier: Arc::clone(&verifier),
-            limits: BodyLimits::new(config.max_body),
+            limits,
             job_timeout: config.job_timeout,
             credential_timeout: config.credential_timeout,
             retention: config.broadcast_retention,
@@ -198,7 +205,7 @@ impl App {
             runners,
             verifier: Arc::clone(&verifier),
             lease: config.lease,
-            limits: BodyLimits::new(config.max_body),
+            limits,
             stopping: stop.clone(),
         });
         let mut upkeep = Upkeep::new(queues.clone(), config.queues_dir.clone(), self.examples);
@@ -222,6 +229,7 @@ impl App {
         let features = queues::routes::routes()
             .with_state(queues)
             .merge(jobs::routes::router(jobs))
+            .merge(hub::routes::routes().with_state(hub))
             .merge(reports::routes::routes().with_state(Reports::new(db.clone(), verifier)));
         let router = http::router(features, state);
         let mut address = None;

@@ -57,6 +57,9 @@ pub enum Error {
     Internal(#[source] anyhow::Error),
 }
 
+/// Most violations that are listed of one document.
+pub const MAX_VIOLATIONS: usize = 50;
+
 /// One broken rule of a schema or a definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Violation {
@@ -172,6 +175,11 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         }),
         _ => false,
     }
+}
+
+/// Whether the database undid the transaction for the sake of another: at once, the same may succeed.
+pub fn was_undone(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if matches!(error.code().as_deref(), Some("40001" | "40P01")))
 }
 
 /// Whether `error` is the violation of the constraint `name`, so that a race has one loser and no

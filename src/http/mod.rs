@@ -20,6 +20,7 @@ pub mod limits;
 pub mod metrics;
 pub mod openapi;
 pub mod outbound;
+pub mod reader;
 pub mod server;
 pub mod signature;
 pub mod trace;

@@ -9,6 +9,12 @@ use std::fmt::Write as _;
 /// What a secret begins with.
 const PREFIX: &str = "whsec_";
 
+/// Whether requests can be signed with `text`: `whsec_` and 24 to 64 bytes in base64.
+pub fn is_secret(text: &str) -> bool {
+    let key = text.strip_prefix(PREFIX).and_then(|key| BASE64.decode(key).ok());
+    key.is_some_and(|key| (24..=64).contains(&key.len()))
+}
+
 /// Adds `webhook-id`, `webhook-timestamp` (Unix seconds) and, when there are secrets, `webhook-signature`
 /// with one signature a secret, so that a receiver accepts the old and the new one during a rotation.
 ///

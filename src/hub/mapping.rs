@@ -69,6 +69,21 @@ pub struct Options {
     pub timeout: Option<Duration>,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ack: Ack::default(),
+            retries_allowed: true,
+            max_attempts: None,
+            max_age: None,
+            retry: None,
+            serial: Serial::default(),
+            allow_responses: None,
+            timeout: None,
+        }
+    }
+}
+
 /// What counts as success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Ack {

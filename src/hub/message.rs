@@ -45,7 +45,7 @@ impl Pattern {
 }
 
 /// A message that is to be stored and routed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Draft {
     /// Its id, made by this process.
     pub id: Uuid,
@@ -86,6 +86,21 @@ pub enum State {
     Unrouted,
     /// Kept aside, with a reason.
     Parked,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Routed, Self::Unrouted, Self::Parked];
+
+    /// Its word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Routed => "routed",
+            Self::Unrouted => "unrouted",
+            Self::Parked => "parked",
+        }
+    }
 }
 
 #[cfg(test)]

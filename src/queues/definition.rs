@@ -13,16 +13,15 @@
 //! Unknown members are refused, so that a misspelt one is not silently without effect.
 
 mod handler;
-pub(super) mod reader;
 
 pub use handler::{Handler, redacted, with_handler};
 
 use super::name;
 use super::options::Options;
 use super::roles::Roles;
-use super::schema::{CompiledSchema, MAX_VIOLATIONS};
-use crate::error::{Error, Result, Violation};
-use reader::Reader;
+use super::schema::CompiledSchema;
+use crate::error::{Error, MAX_VIOLATIONS, Result, Violation};
+use crate::http::reader::Reader;
 use serde_json::Value;
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! How a queue runs its messages: time, attempts, concurrency, priority, how long they are kept.
 
-use super::definition::reader::Reader;
+use crate::http::reader::Reader;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_hours(1);

@@ -28,8 +28,6 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most violations that are listed of one document.
-pub const MAX_VIOLATIONS: usize = 50;
 /// How long a definition waits for its schema to compile.
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a message may use on an async thread: some 0.05 ms.
@@ -77,7 +75,7 @@ impl CompiledSchema {
     /// Holds the schema against `message`: here if that is quickly done, else on a thread of its own.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every violation, up to [`MAX_VIOLATIONS`]; their messages do not repeat values
+    /// [`Error::Invalid`] with every violation, up to [`crate::error::MAX_VIOLATIONS`]; their messages do not repeat values
     /// of `message`. [`Error::Unavailable`] if no thread can be had.
     pub async fn validate(self: &Arc<Self>, message: Value) -> Result<()> {
         let verdict = match self.judge(&message, BRIEF, BRIEF) {
@@ -134,6 +132,7 @@ impl CompiledSchema {
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::error::MAX_VIOLATIONS;
     use serde_json::json;
     use std::time::Instant;
 

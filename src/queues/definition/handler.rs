@@ -1,15 +1,12 @@
 //! The `handler` of a definition: which of the four kinds runs the queue's messages.
 
-use super::reader::Reader;
 use crate::error::{Error, Result};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use crate::http::reader::Reader;
+use crate::http::signature::is_secret;
 use secrecy::SecretString;
 use serde_json::Value;
 use url::Url;
 
-/// What a secret begins with, as Standard Webhooks has it.
-const SECRET_PREFIX: &str = "whsec_";
 /// What is given back in the place of a secret. It is no secret itself, so that it is refused when it is put.
 const REDACTED: &str = "whsec_***";
 
@@ -56,11 +53,11 @@ impl Handler {
     pub(super) fn take(reader: &mut Reader<'_>) -> Option<Self> {
         match reader.take("kind").map(Value::as_str) {
             Some(Some("javascript")) => {
-                let source = required(reader, "source", Reader::text)?;
+                let source = reader.required("source", Reader::text)?;
                 Some(Self::JavaScript { source: source.to_owned() })
             }
             Some(Some("http")) => {
-                let url = required(reader, "url", Reader::text);
+                let url = reader.required("url", Reader::text);
                 let url =
                     url.and_then(|text| endpoint(text).map_err(|why| reader.note("/url", "url", why)).ok());
                 let secret = reader.text("secret");
@@ -70,7 +67,7 @@ impl Handler {
                 Some(Self::Http { url: url?, secret: secret.map(SecretString::from) })
             }
             Some(Some("worker")) => Some(Self::Worker),
-            Some(Some("native")) => Some(Self::Native { name: required(reader, "name", Reader::word)? }),
+            Some(Some("native")) => Some(Self::Native { name: reader.required("name", Reader::word)? }),
             kind => {
                 let keyword = if kind.is_some() { "enum" } else { "required" };
                 reader.note("/kind", keyword, "must be one of javascript, http, worker and native");
@@ -84,18 +81,6 @@ impl Handler {
     }
 }
 
-/// A member that must be there.
-fn required<'a, T>(
-    reader: &mut Reader<'a>,
-    name: &'static str,
-    take: impl FnOnce(&mut Reader<'a>, &'static str) -> Option<T>,
-) -> Option<T> {
-    if !reader.has(name) {
-        reader.note("", "required", format!("must have the property \"{name}\""));
-    }
-    take(reader, name)
-}
-
 /// Where a message may be posted to, as far as the text says. Which addresses the host may have is checked
 /// when it is resolved.
 fn endpoint(text: &str) -> Result<Url, &'static str> {
@@ -107,11 +92,6 @@ fn endpoint(text: &str) -> Result<Url, &'static str> {
         return Err("must not carry a user name or a password");
     }
     Ok(url)
-}
-
-fn is_secret(text: &str) -> bool {
-    let key = text.strip_prefix(SECRET_PREFIX).and_then(|key| BASE64.decode(key).ok());
-    key.is_some_and(|key| (24..=64).contains(&key.len()))
 }
 
 /// The definition `document` with `handler` in the place of the one it has.

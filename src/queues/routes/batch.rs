@@ -89,7 +89,7 @@ pub(super) async fn push_batch(
         }
     }
     if atomic && !broken.is_empty() {
-        broken.truncate(crate::queues::schema::MAX_VIOLATIONS);
+        broken.truncate(crate::error::MAX_VIOLATIONS);
         return Err(Error::Invalid(
             "a message breaks the queue's schema: none was stored".to_owned(),
             broken,

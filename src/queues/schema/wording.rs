@@ -1,7 +1,6 @@
 //! What is wrong with a message, in words: where, which keyword, and never a value that was submitted.
 
-use super::MAX_VIOLATIONS;
-use crate::error::Violation;
+use crate::error::{MAX_VIOLATIONS, Violation};
 use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use serde_json::Value;

@@ -1,26 +1,26 @@
 //! Reads an object of a definition member by member, and notes everything that breaks a rule.
 
-use crate::error::Violation;
-use crate::queues::schema::MAX_VIOLATIONS;
+use crate::error::{MAX_VIOLATIONS, Violation};
 use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Longest role, client id or name of a native handler, in characters.
+/// Longest word, in characters: a role, a client id, the name of a handler or of a parameter.
 const MAX_WORD: usize = 100;
 
 /// An object whose members are taken one by one. A member that breaks a rule is noted and reads as absent;
 /// one that nobody took is noted as unknown.
-pub(in crate::queues) struct Reader<'a> {
+pub struct Reader<'a> {
     members: &'a Map<String, Value>,
     pointer: String,
     known: Vec<&'static str>,
+    null_is_absent: bool,
     violations: &'a mut Vec<Violation>,
 }
 
 impl<'a> Reader<'a> {
     /// Reads `value`, at `pointer`, which must be an object.
-    pub(in crate::queues) fn within(
+    pub fn within(
         value: &Value,
         pointer: String,
         violations: &mut Vec<Violation>,
@@ -30,7 +30,7 @@ impl<'a> Reader<'a> {
             violations.push(Violation::new(pointer, "type", "must be an object"));
             return;
         };
-        let mut reader = Reader { members, pointer, known: Vec::new(), violations };
+        let mut reader = Reader { members, pointer, known: Vec::new(), null_is_absent: false, violations };
         read(&mut reader);
         let Reader { pointer, known, .. } = reader;
         for name in members.keys().filter(|name| !known.contains(&name.as_str())).take(MAX_VIOLATIONS) {
@@ -39,31 +39,108 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// From here on a member that is `null` reads as absent, in nested objects too.
+    pub fn null_is_absent(&mut self) {
+        self.null_is_absent = true;
+    }
+
     /// Notes a violation at the pointer `below` this object.
-    pub(in crate::queues) fn note(&mut self, below: &str, keyword: &str, message: impl Into<String>) {
+    pub fn note(&mut self, below: &str, keyword: &str, message: impl Into<String>) {
         self.violations.push(Violation::new(format!("{}{below}", self.pointer), keyword, message));
     }
 
     /// Whether the member is there.
-    pub(in crate::queues) fn has(&self, name: &str) -> bool {
-        self.members.contains_key(name)
+    pub fn has(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(|value| !(self.null_is_absent && value.is_null()))
     }
 
     /// The member as it is, if it is there.
-    pub(in crate::queues) fn take(&mut self, name: &'static str) -> Option<&'a Value> {
+    pub fn take(&mut self, name: &'static str) -> Option<&'a Value> {
+        self.known.push(name);
+        self.members.get(name).filter(|value| !(self.null_is_absent && value.is_null()))
+    }
+
+    /// The member as it is, `null` included.
+    pub fn take_or_null(&mut self, name: &'static str) -> Option<&'a Value> {
         self.known.push(name);
         self.members.get(name)
     }
 
+    /// A member that must be there.
+    pub fn required<T>(
+        &mut self,
+        name: &'static str,
+        take: impl FnOnce(&mut Self, &'static str) -> Option<T>,
+    ) -> Option<T> {
+        if !self.has(name) {
+            self.note("", "required", format!("must have the property \"{name}\""));
+        }
+        take(self, name)
+    }
+
     /// A member that must be an object.
-    pub(in crate::queues) fn object(&mut self, name: &'static str, read: impl FnOnce(&mut Reader<'_>)) {
+    pub fn object(&mut self, name: &'static str, read: impl FnOnce(&mut Reader<'_>)) {
         if let Some(value) = self.take(name) {
-            Reader::within(value, format!("{}/{name}", self.pointer), self.violations, read);
+            self.nested(value, &format!("/{name}"), read);
         }
     }
 
+    /// A member that must be a list of at most `most` objects, each read by `read`.
+    pub fn objects(&mut self, name: &'static str, most: usize, mut read: impl FnMut(&mut Reader<'_>)) {
+        for (index, item) in self.list(name, most).iter().enumerate() {
+            self.nested(item, &format!("/{name}/{index}"), &mut read);
+        }
+    }
+
+    /// A member that must be a list of at most `most` texts of the kind that `read` takes; `wanted` says which.
+    pub fn texts<T>(
+        &mut self,
+        name: &'static str,
+        most: usize,
+        wanted: &str,
+        mut read: impl FnMut(&str) -> Option<T>,
+    ) -> Vec<T> {
+        let mut texts = Vec::new();
+        for (index, item) in self.list(name, most).iter().enumerate() {
+            match item.as_str().and_then(&mut read) {
+                Some(text) => texts.push(text),
+                None => self.note(&format!("/{name}/{index}"), "pattern", wanted),
+            }
+        }
+        texts
+    }
+
+    /// A member that must be a list of at most `most` values; empty if it is absent.
+    pub fn list(&mut self, name: &'static str, most: usize) -> &'a [Value] {
+        let Some(value) = self.take(name) else { return &[] };
+        match value.as_array() {
+            Some(items) if items.len() <= most => items,
+            Some(_) => {
+                self.note(&format!("/{name}"), "maxItems", format!("must have at most {most} items"));
+                &[]
+            }
+            None => {
+                self.note(&format!("/{name}"), "type", "must be a list");
+                &[]
+            }
+        }
+    }
+
+    /// Whether the member is absent, or a list of nothing.
+    pub fn is_empty_list(&self, name: &str) -> bool {
+        !self.has(name) || self.members.get(name).and_then(Value::as_array).is_some_and(Vec::is_empty)
+    }
+
+    fn nested(&mut self, value: &Value, below: &str, read: impl FnOnce(&mut Reader<'_>)) {
+        let null_is_absent = self.null_is_absent;
+        Reader::within(value, format!("{}{below}", self.pointer), self.violations, |reader| {
+            reader.null_is_absent = null_is_absent;
+            read(reader);
+        });
+    }
+
     /// A member that must be `true` or `false`.
-    pub(in crate::queues) fn boolean(&mut self, name: &'static str) -> Option<bool> {
+    pub fn boolean(&mut self, name: &'static str) -> Option<bool> {
         let value = self.take(name)?;
         if !value.is_boolean() {
             self.note(&format!("/{name}"), "type", "must be true or false");
@@ -72,7 +149,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A member that must be an integer in a range.
-    pub(in crate::queues) fn integer<T>(&mut self, name: &'static str, range: RangeInclusive<T>) -> Option<T>
+    pub fn integer<T>(&mut self, name: &'static str, range: RangeInclusive<T>) -> Option<T>
     where
         T: TryFrom<i64> + PartialOrd + std::fmt::Display,
     {
@@ -88,7 +165,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A member that must be a text, not an empty one.
-    pub(in crate::queues) fn text(&mut self, name: &'static str) -> Option<&'a str> {
+    pub fn text(&mut self, name: &'static str) -> Option<&'a str> {
         let value = self.take(name)?;
         let text = value.as_str().filter(|text| !text.is_empty());
         if text.is_none() {
@@ -98,7 +175,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A member that must be a word, see [`is_word`].
-    pub(in crate::queues) fn word(&mut self, name: &'static str) -> Option<String> {
+    pub fn word(&mut self, name: &'static str) -> Option<String> {
         let value = self.take(name)?;
         let word = value.as_str().filter(|text| is_word(text));
         if word.is_none() {
@@ -108,7 +185,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A member that must be a list of words.
-    pub(in crate::queues) fn words(&mut self, name: &'static str) -> Vec<String> {
+    pub fn words(&mut self, name: &'static str) -> Vec<String> {
         let Some(value) = self.take(name) else { return Vec::new() };
         let Some(items) = value.as_array() else {
             self.note(&format!("/{name}"), "type", "must be a list");
@@ -125,11 +202,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A member that must be a duration as text, such as `30s` or `1h30m`, in whole milliseconds.
-    pub(in crate::queues) fn duration(
-        &mut self,
-        name: &'static str,
-        range: RangeInclusive<Duration>,
-    ) -> Option<Duration> {
+    pub fn duration(&mut self, name: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
         let value = self.take(name)?;
         let duration = value.as_str().and_then(|text| humantime::parse_duration(text).ok());
         let Some(duration) = duration else {
@@ -157,7 +230,8 @@ impl<'a> Reader<'a> {
 const NOT_A_WORD: &str =
     "must be a simple text: 1 to 100 characters, none of them a control character, no space at the ends";
 
-fn is_word(text: &str) -> bool {
+/// Whether `text` is a word: 1 to 100 characters, none of them a control character, no space at the ends.
+pub fn is_word(text: &str) -> bool {
     !text.is_empty()
         && text.trim() == text
         && text.chars().count() <= MAX_WORD
