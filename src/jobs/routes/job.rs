@@ -107,6 +107,9 @@ pub(super) async fn put(
     if let Some(seq) = seq {
         jobs.said(id, seq);
     }
+    if job.cancelled {
+        jobs.deadlines.notify_one();
+    }
     Ok(Json(View::from(job)))
 }
 

@@ -156,6 +156,9 @@ pub(super) async fn pick_up(
         })
     })
     .await?;
+    if job.lease.is_none() {
+        jobs.deadlines.notify_one();
+    }
     let mut response = match picked {
         None => StatusCode::OK.into_response(),
         Some((envelope_id, kind, message)) => {
