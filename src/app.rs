@@ -163,7 +163,11 @@ impl App {
             .context("cannot load the kinds of jobs")?;
         worker.add(Arc::new(jobs::consumer::Jobs::new(db.worker.clone(), Arc::clone(&types))));
         let sealer = config.secret_key.as_ref().or(self.secret_key.as_ref()).map(Sealer::new).transpose()?;
-        let tails = Arc::new(Tails::new(db.api.clone(), config.broadcast_retention));
+        let tails = Arc::new(Tails::new(db.api.clone(), config.broadcast_retention, worker.wake()));
+        {
+            let tails = Arc::clone(&tails);
+            worker.hear_of_logs(move |job, seq| tails.heard(job, seq));
+        }
         tasks.spawn(Arc::clone(&tails).look(stop.clone()));
         let jobs = Jobs {
             db: db.clone(),

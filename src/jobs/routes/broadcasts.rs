@@ -239,6 +239,6 @@ pub(super) async fn say(
             })
         })
         .await?;
-    jobs.said(id, seq);
+    jobs.tails.said(id, seq);
     Ok((StatusCode::CREATED, Json(said.first().map(|broadcast| Message::status(broadcast, true)))))
 }

@@ -76,11 +76,6 @@ pub(super) async fn beat(
 }
 
 impl Jobs {
-    /// Tells those who wait that something was said about a job.
-    pub(super) fn said(&self, job_id: i64, seq: i64) {
-        self.tails.said(job_id, seq);
-    }
-
     /// The job as its worker's call leaves it, with its log's newest number.
     pub(super) async fn as_worker<T, F>(
         &self,

@@ -105,7 +105,7 @@ pub(super) async fn put(
         _ => return Err(Error::Forbidden("an agent may only put CANCEL_REQUESTED or REQUESTED".to_owned())),
     };
     if let Some(seq) = seq {
-        jobs.said(id, seq);
+        jobs.tails.said(id, seq);
     }
     if job.cancelled {
         jobs.deadlines.notify_one();

@@ -84,7 +84,7 @@ pub(super) async fn ask(
             })
         })
         .await?;
-    jobs.said(id, seq);
+    jobs.tails.said(id, seq);
     jobs.deadlines.notify_one();
     Ok((StatusCode::CREATED, Json(view::request(&asked))))
 }

@@ -106,7 +106,7 @@ pub(super) async fn answer(
         })
     })
     .await?;
-    jobs.said(id, seq);
+    jobs.tails.said(id, seq);
     Ok(Json(Submitted { kind: "credential_response", job_id: id, envelope_id, message: "submitted" }))
 }
 
