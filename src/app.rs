@@ -204,12 +204,13 @@ impl App {
         tasks.spawn(metrics::upkeep(stop.clone()));
 
         let depths = Arc::new(Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy()));
+        let of_jobs = Arc::new(jobs::metrics::Depths::new(db.clone(), Arc::clone(&jobs.types)));
         let state = HttpState {
             readiness: readiness.clone(),
             in_flight: InFlight::new(IN_FLIGHT.0, IN_FLIGHT.1, &LONG_WAITS),
             on_scrape: OnScrape::new(move || {
-                let depths = Arc::clone(&depths);
-                Box::pin(async move { depths.measure().await })
+                let (depths, of_jobs) = (Arc::clone(&depths), Arc::clone(&of_jobs));
+                Box::pin(async move { _ = tokio::join!(depths.measure(), of_jobs.measure()) })
             }),
         };
         let features = queues::routes::routes()

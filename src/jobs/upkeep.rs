@@ -5,7 +5,8 @@
 
 use super::deadline;
 use super::routes::Jobs;
-use super::store::{broadcasts, due, jobs, registrations};
+use super::store::due::{self, Overdue};
+use super::store::{broadcasts, jobs, registrations};
 use crate::db;
 use crate::error::Result;
 use crate::worker::store as engine;
@@ -102,28 +103,28 @@ impl Upkeep {
 /// Ends a batch of overdue jobs, each in its own transaction; gives how many.
 async fn end_overdue(jobs: &Jobs) -> Result<usize> {
     let overdue = due::overdue(&jobs.db.worker, OVERDUE).await?;
-    let mut ended = 0;
-    for (id, item) in &overdue {
-        let (id, item) = (*id, *item);
-        let seq = db::transaction::<_, sqlx::Error, _>(&jobs.db.worker, move |tx| {
+    let mut count = 0;
+    for Overdue { id, type_id, item } in overdue {
+        let ended = db::transaction::<_, sqlx::Error, _>(&jobs.db.worker, move |tx| {
             Box::pin(async move {
                 // The lease before the job, as workers lock them.
                 engine::lock_item(&mut *tx, item).await?;
                 let passed = due::lock(&mut *tx, id).await?.unwrap_or_default();
-                match deadline::end_of(&passed) {
-                    Some(end) => jobs::broadcast(tx, id, &end).await.map(Some),
-                    None => Ok(None),
-                }
+                let Some(end) = deadline::end_of(&passed) else { return Ok(None) };
+                let seq = jobs::broadcast(tx, id, &end).await?;
+                Ok(Some((seq, end, passed.answer.is_some())))
             })
-        })
-        .await?;
-        if let Some(seq) = seq {
-            ended += 1;
-            jobs.tails.said(id, seq);
-            tracing::info!(job = id, "ended a job whose time was over");
+        });
+        let Some((seq, end, expired)) = ended.await? else { continue };
+        count += 1;
+        jobs.tails.said(id, seq);
+        if let Some(job_type) = jobs.types.by_id(type_id) {
+            job_type.series.said(end["termination_type"].as_str());
+            job_type.series.expired.increment(u64::from(expired));
         }
+        tracing::info!(job = id, "ended a job whose time was over");
     }
-    Ok(ended)
+    Ok(count)
 }
 
 /// Deletes a batch of messages past retention, and of registrations that are good for nothing any more; says

@@ -4,6 +4,7 @@ mod access;
 mod channels;
 mod conversation;
 mod field;
+mod metrics;
 mod time;
 
 use crate::support::app::TestApp;

@@ -58,6 +58,7 @@ pub(super) async fn create(
     }
     let new = documents.into_iter().map(|one| read(one, &jobs, &job_type)).collect::<Result<Vec<New>>>()?;
     let views = store(&jobs, &job_type, &caller, new).await?;
+    job_type.series.created.increment(views.len() as u64);
     jobs.wake.ready(job_type.id, 0);
     let body =
         if many { Json(views).into_response() } else { Json(views.into_iter().next()).into_response() };

@@ -116,6 +116,12 @@ impl Jobs {
         self.types.by_name(name).ok_or_else(|| Error::NotFound("there is no such kind of jobs".to_owned()))
     }
 
+    /// Counts what was said about a job, with how it ended it, and tells those who wait for it.
+    fn said(&self, job_type: &JobType, id: i64, seq: i64, end: Option<&str>) {
+        job_type.series.said(end);
+        self.tails.said(id, seq);
+    }
+
     /// The job, for a caller who may look at it: its owner, or who may look at any.
     async fn visible(&self, job_type: &JobType, id: i64, caller: &Caller) -> Result<Job> {
         let job = jobs::get(&self.db.api, job_type.id, id).await?.ok_or_else(no_job)?;

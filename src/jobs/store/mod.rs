@@ -1,6 +1,7 @@
 //! All SQL of `job_types`, `jobs`, `broadcasts`, `registrations` and `envelopes`.
 
 pub mod broadcasts;
+pub mod depths;
 pub mod due;
 pub mod envelopes;
 pub mod jobs;
