@@ -336,6 +336,12 @@ async fn demo_tells_its_story_and_leaves_nothing() {
         "409 ",
         "/claim?wait=20s",
         "{\"width\":640}",
+        // The second journey: asked, answered, seen by both.
+        "\"type\":\"tfa_request\"",
+        "\"message\":\"submitted\"",
+        "  stream: id: 3",
+        "\"status\":\"COMPLETED\",",
+        "\"termination_type\":\"BILLABLE\"",
     ] {
         assert!(done.out.contains(part), "{part}\n{}", done.out);
     }
