@@ -5,6 +5,7 @@ mod channels;
 mod conversation;
 mod field;
 mod metrics;
+mod secrets;
 mod time;
 
 use crate::support::app::TestApp;
