@@ -180,6 +180,7 @@ impl App {
             job_timeout: config.job_timeout,
             credential_timeout: config.credential_timeout,
             retention: config.broadcast_retention,
+            job_retention: config.job_retention,
             deadlines: Arc::default(),
             stopping: stop.clone(),
         };

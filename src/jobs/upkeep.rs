@@ -6,7 +6,7 @@
 use super::deadline;
 use super::routes::Jobs;
 use super::store::due::{self, Overdue};
-use super::store::{broadcasts, jobs, registrations};
+use super::store::{broadcasts, idempotency, jobs, registrations};
 use crate::db;
 use crate::error::Result;
 use crate::worker::store as engine;
@@ -30,6 +30,8 @@ const IDLE: Duration = Duration::from_secs(15);
 const LEARN: Duration = Duration::from_mins(1);
 /// How often what is old is deleted.
 const TIDY: Duration = Duration::from_mins(10);
+/// How long the key of a request that created jobs is known.
+const KEYS: Duration = Duration::from_hours(24);
 /// Rows in one statement of the tidying.
 const BATCH: i64 = 2000;
 /// Overdue jobs for which the duty is taken at once.
@@ -127,13 +129,15 @@ async fn end_overdue(jobs: &Jobs) -> Result<usize> {
     Ok(count)
 }
 
-/// Deletes a batch of messages past retention, and of registrations that are good for nothing any more; says
-/// whether that was all.
+/// Deletes a batch of what nobody needs any more: messages past retention, registrations of jobs that ended so
+/// long ago, old jobs, old idempotency keys. Says whether that was all.
 async fn is_tidy(jobs: &Jobs) -> Result<bool> {
-    let retention = jobs.retention;
-    let messages = broadcasts::forget(&jobs.db.worker, retention, BATCH).await?;
-    let registrations = db::transaction::<_, sqlx::Error, _>(&jobs.db.worker, move |tx| {
-        Box::pin(async move { registrations::forget(tx, retention, BATCH).await })
-    });
-    Ok(messages.max(registrations.await?) < BATCH.unsigned_abs())
+    let pool = &jobs.db.worker;
+    let deleted = [
+        broadcasts::forget(pool, jobs.retention, BATCH).await?,
+        registrations::forget(pool, jobs.retention, BATCH).await?,
+        jobs::forget(pool, jobs.job_retention, BATCH).await?,
+        idempotency::forget(pool, KEYS, BATCH).await?,
+    ];
+    Ok(deleted.iter().all(|count| *count < BATCH.unsigned_abs()))
 }

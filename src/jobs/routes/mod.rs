@@ -67,6 +67,8 @@ pub struct Jobs {
     pub credential_timeout: Duration,
     /// How long a broadcast can be read.
     pub retention: Duration,
+    /// How long a finished job is kept.
+    pub job_retention: Duration,
     /// Rings when a deadline was set.
     pub deadlines: Arc<Notify>,
     /// Cancelled when the server stops: long polls and streams end at once.

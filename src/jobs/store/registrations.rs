@@ -1,7 +1,6 @@
 //! The SQL of registrations: who follows a job, and up to where each has read.
 
 use sqlx::PgExecutor;
-use sqlx::postgres::PgConnection;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -20,6 +19,24 @@ pub async fn register(
         FROM jobs
         WHERE id = $1
         "#,
+        job_id,
+        subject,
+        key_hash,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Registers a job's creator with a key of this hash. It reads the log from its beginning.
+pub async fn register_creator(
+    db: impl PgExecutor<'_>,
+    job_id: i64,
+    subject: &str,
+    key_hash: &[u8],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO registrations (job_id, subject, key_hash) VALUES ($1, $2, $3)",
         job_id,
         subject,
         key_hash,
@@ -199,22 +216,25 @@ pub async fn advance_places(
 }
 
 /// Deletes a bounded number of registrations of jobs that ended more than `retention` ago; gives how many.
-pub async fn forget(tx: &mut PgConnection, retention: Duration, limit: i64) -> sqlx::Result<u64> {
+pub async fn forget(db: impl PgExecutor<'_>, retention: Duration, limit: i64) -> sqlx::Result<u64> {
+    // From the registrations to their jobs: there are as many as are good for something, while finished jobs
+    // are those of a month.
     let gone = sqlx::query!(
         r#"
-        DELETE FROM registrations
-        WHERE id IN (
+        WITH old AS MATERIALIZED (
             SELECT r.id
-            FROM jobs AS j
-            JOIN registrations AS r ON r.job_id = j.id
-            WHERE j.completed_at <= now() - make_interval(secs => $1)
+            FROM registrations AS r
+            WHERE (SELECT completed_at FROM jobs WHERE id = r.job_id) <= now() - make_interval(secs => $1)
             LIMIT $2
         )
+        DELETE FROM registrations AS r
+        USING old
+        WHERE r.id = old.id
         "#,
         retention.as_secs_f64(),
         limit,
     )
-    .execute(tx)
+    .execute(db)
     .await?;
     Ok(gone.rows_affected())
 }
