@@ -26,6 +26,7 @@ use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream};
 use serde::Deserialize;
 use serde_json::Value;
+use sqlx::postgres::PgConnection;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -78,16 +79,19 @@ pub(super) async fn read(
     let deadline = Instant::now() + Duration::from_secs(wait.unwrap_or(0).min(LONGEST_WAIT));
     let mut followed: Option<(Arc<Tail>, watch::Receiver<i64>)> = None;
     loop {
-        let registration = registrations::by_key(&jobs.db.api, job_type.id, id, &key, jobs.retention).await?;
+        // One connection for both statements of a poll; a poll that finds nothing is the first alone.
+        let mut db = jobs.db.api.acquire().await?;
+        let registration = registrations::by_key(&mut *db, job_type.id, id, &key, jobs.retention).await?;
         let registration = registration.filter(|found| roles::owns(&caller, &found.subject));
         let registration = registration.ok_or_else(access_key::refused)?;
         if streams {
             return Ok(stream_from(&jobs, &job_type, id, place(&headers, after)?, &registration));
         }
         let messages = match after {
-            Some(after) => from(&jobs, id, after, &registration).await?,
-            None => next(&jobs, id, &registration).await?,
+            Some(after) => from(&mut db, &jobs, id, after, &registration).await?,
+            None => next(&mut db, &jobs, id, &registration).await?,
         };
+        drop(db);
         // Another poll with this key has read what there was: look again for what came since.
         let Some(messages) = messages else { continue };
         let over = registration.finished || jobs.stopping.is_cancelled() || Instant::now() >= deadline;
@@ -110,27 +114,34 @@ pub(super) async fn read(
 }
 
 /// What comes after a place that the reader keeps itself; nothing is written.
-async fn from(jobs: &Jobs, id: i64, after: i64, registration: &Registration) -> Result<Option<Vec<Message>>> {
+async fn from(
+    db: &mut PgConnection,
+    jobs: &Jobs,
+    id: i64,
+    after: i64,
+    registration: &Registration,
+) -> Result<Option<Vec<Message>>> {
     if after >= registration.newest {
         return Ok(Some(Vec::new()));
     }
     let after = after.max(0);
-    let found = broadcasts::after(&jobs.db.api, id, after, jobs.retention, BATCH).await?;
+    let found = broadcasts::after(db, id, after, jobs.retention, BATCH).await?;
     Ok(Some(read_on(id, after, registration.newest, &found, true)))
 }
 
 /// What comes after the registration's cursor, which moves; none when another poll moved it meanwhile.
-async fn next(jobs: &Jobs, id: i64, registration: &Registration) -> Result<Option<Vec<Message>>> {
+async fn next(
+    db: &mut PgConnection,
+    jobs: &Jobs,
+    id: i64,
+    registration: &Registration,
+) -> Result<Option<Vec<Message>>> {
     let Registration { cursor, newest, .. } = *registration;
     if cursor >= newest {
         return Ok(Some(Vec::new()));
     }
-    let found = broadcasts::after(&jobs.db.api, id, cursor, jobs.retention, BATCH).await?;
-    let last = found.last().map_or(newest, |broadcast| broadcast.seq);
-    if !registrations::advance(&jobs.db.api, registration.id, cursor, last).await? {
-        return Ok(None);
-    }
-    Ok(Some(read_on(id, cursor, newest, &found, false)))
+    let found = registrations::take_unread(db, id, registration, jobs.retention, BATCH).await?;
+    Ok(found.map(|found| read_on(id, cursor, newest, &found, false)))
 }
 
 /// Where a stream goes on: after `Last-Event-ID`, or `after`, or else the registration's cursor.
