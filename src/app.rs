@@ -181,7 +181,11 @@ impl App {
         let hub =
             Hub::new(db.clone(), sealer.clone(), worker.wake(), Arc::clone(&verifier), limits, outbound);
         hub::start(&mut worker, &hub).await.context("cannot start the hub")?;
-        let tails = Arc::new(Tails::new(db.api.clone(), config.broadcast_retention));
+        let tails = Arc::new(Tails::new(db.api.clone(), config.broadcast_retention, worker.wake()));
+        {
+            let tails = Arc::clone(&tails);
+            worker.hear_of_logs(move |job, seq| tails.heard(job, seq));
+        }
         tasks.spawn(Arc::clone(&tails).look(stop.clone()));
         let jobs = Jobs {
             db: db.clone(),
@@ -194,6 +198,7 @@ impl App {
             job_timeout: config.job_timeout,
             credential_timeout: config.credential_timeout,
             retention: config.broadcast_retention,
+            job_retention: config.job_retention,
             deadlines: Arc::default(),
             stopping: stop.clone(),
         };
@@ -218,12 +223,13 @@ impl App {
         tasks.spawn(metrics::upkeep(stop.clone()));
 
         let depths = Arc::new(Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy()));
+        let of_jobs = Arc::new(jobs::metrics::Depths::new(db.clone(), Arc::clone(&jobs.types)));
         let state = HttpState {
             readiness: readiness.clone(),
             in_flight: InFlight::new(self.in_flight, LONG_POLLS_AT_ONCE, &LONG_WAITS),
             on_scrape: OnScrape::new(move || {
-                let depths = Arc::clone(&depths);
-                Box::pin(async move { depths.measure().await })
+                let (depths, of_jobs) = (Arc::clone(&depths), Arc::clone(&of_jobs));
+                Box::pin(async move { _ = tokio::join!(depths.measure(), of_jobs.measure()) })
             }),
         };
         let features = queues::routes::routes()

@@ -46,7 +46,8 @@ enum Command {
     Token(token::Args),
     /// Push a message and print its id
     Push(push::Args),
-    /// Follow a queue's messages as they are pushed and as they end, until Ctrl-C
+    /// Follow a queue's messages as they are pushed and as they end, until Ctrl-C; or what is said about a job,
+    /// until it ends
     Tail(tail::Args),
     /// Answer a report about the queues; without a name, list them
     Report(report::Args),

@@ -207,6 +207,7 @@ impl TestApp {
             ("jobs", "cancel_by"),
             ("jobs", "completed_at"),
             ("broadcasts", "created_at"),
+            ("job_idempotency_keys", "created_at"),
             ("envelopes", "deadline"),
         ] {
             let statement =

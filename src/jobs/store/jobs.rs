@@ -168,6 +168,30 @@ pub async fn broadcast(tx: &mut PgConnection, id: i64, status: &serde_json::Valu
     sqlx::query_scalar!(r#"SELECT broadcast($1, $2) AS "seq!""#, id, status).fetch_one(tx).await
 }
 
+/// Deletes a bounded number of jobs that ended more than `retention` ago, with their logs, registrations and
+/// questions; gives how many.
+pub async fn forget(db: impl PgExecutor<'_>, retention: Duration, limit: i64) -> sqlx::Result<u64> {
+    let gone = sqlx::query!(
+        r#"
+        WITH old AS MATERIALIZED (
+            SELECT id
+            FROM jobs
+            WHERE completed_at <= now() - make_interval(secs => $1)
+            ORDER BY completed_at
+            LIMIT $2
+        )
+        DELETE FROM jobs
+        USING old
+        WHERE jobs.id = old.id
+        "#,
+        retention.as_secs_f64(),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(gone.rows_affected())
+}
+
 /// Gives the worker of a running job this long to end it; the first request for it counts.
 pub async fn cancel_within(tx: &mut PgConnection, id: i64, grace: Duration) -> sqlx::Result<()> {
     sqlx::query!(
