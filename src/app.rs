@@ -151,6 +151,7 @@ impl App {
         let outbound = Outbound::new(config.allow_networks.clone())?;
         let verifier =
             Arc::new(Verifier::from_config(&config.jwt, self.secret.as_ref(), fetch(outbound.clone()))?);
+        let sealer = config.secret_key.as_ref().or(self.secret_key.as_ref()).map(Sealer::new).transpose()?;
         let directory = Arc::new(directory(&config, outbound.clone())?);
         let pool = self.program.map(|program| Pool::new(PoolOptions::new(program)));
         let runners =
@@ -169,40 +170,17 @@ impl App {
             let access = access.clone();
             runners.connect(Arc::new(move |queue| Arc::new(OfQueue::new(access.clone(), queue))));
         }
-        let types = Arc::new(jobs::types::Types::default());
-        types
-            .load(&db.worker, config.queues_dir.as_deref())
-            .await
-            .context("cannot load the kinds of jobs")?;
-        worker.add(Arc::new(jobs::consumer::Jobs::new(db.worker.clone(), Arc::clone(&types))));
-        let sealer = config.secret_key.as_ref().or(self.secret_key.as_ref()).map(Sealer::new).transpose()?;
-        let sealer = sealer.map(Arc::new);
         let limits = BodyLimits::new(config.max_body);
-        let hub =
-            Hub::new(db.clone(), sealer.clone(), worker.wake(), Arc::clone(&verifier), limits, outbound);
-        hub::start(&mut worker, &hub).await.context("cannot start the hub")?;
-        let tails = Arc::new(Tails::new(db.api.clone(), config.broadcast_retention, worker.wake()));
-        {
-            let tails = Arc::clone(&tails);
-            worker.hear_of_logs(move |job, seq| tails.heard(job, seq));
-        }
-        tasks.spawn(Arc::clone(&tails).look(stop.clone()));
-        let jobs = Jobs {
+        let base = Base {
             db: db.clone(),
-            types,
-            tails,
-            sealer,
-            wake: worker.wake(),
+            sealer: sealer.map(Arc::new),
             verifier: Arc::clone(&verifier),
             limits,
-            job_timeout: config.job_timeout,
-            credential_timeout: config.credential_timeout,
-            retention: config.broadcast_retention,
-            job_retention: config.job_retention,
-            deadlines: Arc::default(),
-            stopping: stop.clone(),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
         };
-        tasks.spawn(jobs::upkeep::run(jobs.clone(), stop.clone()));
+        let hub = base.hub(&mut worker, outbound).await.context("cannot start the hub")?;
+        let jobs = base.jobs(&mut worker, &config).await.context("cannot load the kinds of jobs")?;
         let queues = Queues::new(queues::routes::Parts {
             access,
             settler,
@@ -248,6 +226,54 @@ impl App {
             tasks.spawn(serve(listener, router, stop.clone(), limits));
         }
         Ok(Server { address, db, engine, readiness, stop, tasks })
+    }
+}
+
+/// What every feature is made with.
+struct Base {
+    db: Database,
+    sealer: Option<Arc<Sealer>>,
+    verifier: Arc<Verifier>,
+    limits: BodyLimits,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Base {
+    async fn hub(&self, worker: &mut Worker, outbound: Outbound) -> sqlx::Result<Hub> {
+        let (db, verifier) = (self.db.clone(), Arc::clone(&self.verifier));
+        let hub = Hub::new(db, self.sealer.clone(), worker.wake(), verifier, self.limits, outbound);
+        hub::start(worker, &hub).await?;
+        Ok(hub)
+    }
+
+    async fn jobs(&self, worker: &mut Worker, config: &Config) -> anyhow::Result<Jobs> {
+        let types = Arc::new(jobs::types::Types::default());
+        types.load(&self.db.worker, config.queues_dir.as_deref()).await?;
+        worker.add(Arc::new(jobs::consumer::Jobs::new(self.db.worker.clone(), Arc::clone(&types))));
+        let tails = Arc::new(Tails::new(self.db.api.clone(), config.broadcast_retention, worker.wake()));
+        {
+            let tails = Arc::clone(&tails);
+            worker.hear_of_logs(move |job, seq| tails.heard(job, seq));
+        }
+        self.tasks.spawn(Arc::clone(&tails).look(self.stop.clone()));
+        let jobs = Jobs {
+            db: self.db.clone(),
+            types,
+            tails,
+            sealer: self.sealer.clone(),
+            wake: worker.wake(),
+            verifier: Arc::clone(&self.verifier),
+            limits: self.limits,
+            job_timeout: config.job_timeout,
+            credential_timeout: config.credential_timeout,
+            retention: config.broadcast_retention,
+            job_retention: config.job_retention,
+            deadlines: Arc::default(),
+            stopping: self.stop.clone(),
+        };
+        self.tasks.spawn(jobs::upkeep::run(jobs.clone(), self.stop.clone()));
+        Ok(jobs)
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod client;
 mod conversation;
+mod deliveries;
+mod endpoint;
 mod story;
 mod stream;
 
@@ -23,6 +25,7 @@ pub(super) async fn run() -> anyhow::Result<()> {
         "POSTRIDER_JWT_SECRET" => Some(secret.clone()),
         "POSTRIDER_SECRET_KEY" => Some(key.clone()),
         "POSTRIDER_EXAMPLES" => Some("false".to_owned()),
+        "POSTRIDER_ALLOW_NETWORKS" => Some("127.0.0.0/8".to_owned()),
         _ => None,
     })?;
     let program = std::env::current_exe().context("cannot find this program's own file")?;
@@ -56,7 +59,8 @@ async fn play(
     let client = Client::new(format!("http://{address}"), SecretString::from(secret), jwt)?;
     let told = async {
         story::tell(&client).await?;
-        conversation::tell(&client).await
+        conversation::tell(&client).await?;
+        deliveries::tell(&client).await
     };
     let told = told.await;
     server.stop().await;

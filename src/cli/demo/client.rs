@@ -106,16 +106,32 @@ impl Client {
 
     /// Waits until the message has ended.
     pub(super) async fn wait(&self, role: &str, path: &str) -> anyhow::Result<()> {
+        let ended = |message: &Value| matches!(message["status"].as_str(), Some("COMPLETE" | "ERROR"));
+        self.wait_for(role, path, ended).await.map(drop)
+    }
+
+    /// Reads `path` until what is there is as it should be, and gives that.
+    pub(super) async fn wait_for(
+        &self,
+        role: &str,
+        path: &str,
+        is_there: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let (_, message) = self.send(Ask::get(role, path)).await?;
-            let message = parse(&message)?;
-            if matches!(message["status"].as_str(), Some("COMPLETE" | "ERROR")) {
-                return Ok(());
+            let (_, there) = self.look(role, path).await?;
+            if is_there(&there) {
+                return Ok(there);
             }
-            ensure!(Instant::now() < deadline, "the message {path} does not end");
+            ensure!(Instant::now() < deadline, "{path} does not come to its end");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Reads `path` and prints nothing.
+    pub(super) async fn look(&self, role: &str, path: &str) -> anyhow::Result<(u16, Value)> {
+        let (status, answer) = self.send(Ask::get(role, path)).await?;
+        Ok((status, parse(&answer)?))
     }
 
     async fn send(&self, ask: Ask<'_>) -> anyhow::Result<(u16, String)> {

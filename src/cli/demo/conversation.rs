@@ -50,7 +50,10 @@ async fn take(client: &Client, job: &str) -> anyhow::Result<(Stream, Value)> {
     client.say("11. A worker takes the job", "Any program may; its lease says that the job is its own.");
     let claim = format!("{JOBS}/claim?wait=20s");
     let claimed = client.show(200, Ask { body: None, ..Ask::post(WORKER, &claim, Value::Null) }).await?;
-    ensure!(claimed[0]["id"].to_string() == job, "the worker was given another job");
+    ensure!(
+        claimed[0]["id"].as_i64().map(|id| id.to_string()).as_deref() == Some(job),
+        "the worker was given another job"
+    );
     Ok((stream, claimed[0]["lease"].clone()))
 }
 
