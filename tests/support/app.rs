@@ -208,6 +208,7 @@ impl TestApp {
             ("jobs", "completed_at"),
             ("broadcasts", "created_at"),
             ("envelopes", "deadline"),
+            ("deliveries", "retry_from"),
         ] {
             let statement =
                 format!("UPDATE {table} SET {column} = {column} - make_interval(secs => {seconds})");
