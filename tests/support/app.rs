@@ -209,6 +209,7 @@ impl TestApp {
             ("broadcasts", "created_at"),
             ("job_idempotency_keys", "created_at"),
             ("envelopes", "deadline"),
+            ("deliveries", "retry_from"),
         ] {
             let statement =
                 format!("UPDATE {table} SET {column} = {column} - make_interval(secs => {seconds})");
