@@ -169,6 +169,7 @@ impl App {
         let limits = BodyLimits::new(config.max_body);
         let hub =
             Hub::new(db.clone(), sealer.clone(), worker.wake(), Arc::clone(&verifier), limits, outbound);
+        hub::start(&mut worker, &hub).await.context("cannot start the hub")?;
         let tails = Arc::new(Tails::new(db.api.clone(), config.broadcast_retention));
         tasks.spawn(Arc::clone(&tails).look(stop.clone()));
         let jobs = Jobs {

@@ -13,20 +13,38 @@
 //! A delivery is PENDING until it ends: COMPLETE (delivered), ERROR (parked: kept until somebody decides) or
 //! SKIPPED (a duplicate). An endpoint's failure is data, never an `Err`.
 
+pub mod answer;
 pub mod catalog;
+pub mod circuit;
+pub mod consumer;
 pub mod definition;
 pub mod endpoint;
 pub mod filter;
 pub mod identifiers;
+pub mod linked;
+pub mod log_entry;
 pub mod mapping;
 pub mod message;
+pub mod outcome;
 pub mod path;
 pub mod purpose;
 pub mod push;
+pub mod rate;
+pub mod redact;
+pub mod request;
 pub mod roles;
+pub mod router;
 pub mod routes;
 pub mod routing;
 pub mod schedule;
 pub mod secrets;
 pub mod service_catalogue;
 pub mod store;
+pub mod verdict;
+
+mod attempt;
+mod metrics;
+mod settlement;
+mod start;
+
+pub use start::start;
