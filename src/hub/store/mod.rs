@@ -3,3 +3,6 @@
 pub mod endpoints;
 pub mod fanout;
 pub mod mappings;
+pub mod pollers;
+pub mod snapshots;
+pub mod ticks;
