@@ -205,6 +205,7 @@ CREATE TABLE deliveries (
     archived_at     timestamptz,
     retry_from      timestamptz     NOT NULL DEFAULT now(),
     line            bytea,
+    returned_by     uuid,
     continue_url    text,
     last_error      text,
     CONSTRAINT deliveries_pkey PRIMARY KEY (id),
@@ -231,6 +232,7 @@ COMMENT ON COLUMN deliveries.finished_at IS 'When it ended.';
 COMMENT ON COLUMN deliveries.archived_at IS 'When somebody decided that it is not wanted any more.';
 COMMENT ON COLUMN deliveries.retry_from IS 'From when max_age counts: when it was made, or last run again by hand.';
 COMMENT ON COLUMN deliveries.line IS 'SHA-256 of the values that put it in a line, when its mapping is serial; only the head of a line runs.';
+COMMENT ON COLUMN deliveries.returned_by IS 'The claim that last gave it back without an attempt (held, rate limit, another endpoint): so that it is not given back twice.';
 COMMENT ON COLUMN deliveries.continue_url IS 'Where to ask on: the update_url of an asynchronous answer.';
 COMMENT ON COLUMN deliveries.last_error IS 'Why the last attempt failed, or why it is parked or skipped.';
 CREATE TABLE deliveries_default PARTITION OF deliveries DEFAULT;

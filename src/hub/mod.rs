@@ -13,17 +13,24 @@
 //! A delivery is PENDING until it ends: COMPLETE (delivered), ERROR (parked: kept until somebody decides) or
 //! SKIPPED (a duplicate). An endpoint's failure is data, never an `Err`.
 
+pub mod answer;
 pub mod catalog;
+pub mod circuit;
 pub mod definition;
 pub mod endpoint;
 pub mod filter;
 pub mod identifiers;
+pub mod linked;
+pub mod log_entry;
 pub mod mapping;
 pub mod message;
 pub mod path;
 pub mod poller;
 pub mod purpose;
+pub mod redact;
+pub mod request;
 pub mod routing;
 pub mod schedule;
 pub mod store;
 pub mod ticker;
+pub mod verdict;

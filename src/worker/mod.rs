@@ -113,6 +113,10 @@ pub struct Settled {
     pub written: usize,
     /// What is to be claimed again.
     pub again: Vec<Again>,
+    /// Lanes in which it made other items ready.
+    pub woken: Vec<i32>,
+    /// When the first of the other items that it scheduled is due.
+    pub soonest: Option<Duration>,
 }
 
 /// Claims and processes one kind of work.

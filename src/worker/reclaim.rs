@@ -1,8 +1,8 @@
 //! Gives back what dead workers held, so that it runs again.
 
-use super::Claim;
 use super::desk::Desk;
 use super::store;
+use super::{Claim, Settled};
 use crate::db;
 use crate::worker::wake::Wake;
 use sqlx::postgres::PgPool;
@@ -23,7 +23,7 @@ pub(super) async fn reclaim(pool: &PgPool, desks: &[Arc<dyn Desk>], wake: &Wake)
     loop {
         let desks = desks.to_vec();
         let lanes: Vec<i32> = desks.iter().flat_map(|desk| desk.all()).collect();
-        let (leases, written, again) = db::transaction::<_, sqlx::Error, _>(pool, move |tx| {
+        let (leases, settled) = db::transaction::<_, sqlx::Error, _>(pool, move |tx| {
             Box::pin(async move {
                 let dead = store::lock_dead(&mut *tx, &lanes, BATCH).await?;
                 let mut leases: HashSet<Uuid> = HashSet::new();
@@ -32,33 +32,30 @@ pub(super) async fn reclaim(pool: &PgPool, desks: &[Arc<dyn Desk>], wake: &Wake)
                     leases.insert(claim.lease);
                     by_lane.entry(claim.lane).or_default().push(claim);
                 }
-                let (mut written, mut again) = (0, Vec::new());
+                let mut all = Settled::default();
                 for (lane, claims) in by_lane {
                     // A lane of nobody is gone, with the queue it was: its leases just end.
                     let Some(desk) = desks.iter().find(|desk| desk.owns(lane)) else { continue };
                     let settled = desk.reclaim(tx, claims).await?;
-                    written += settled.written;
-                    again.extend(settled.again);
+                    all.written += settled.written;
+                    all.again.extend(settled.again);
+                    all.woken.extend(settled.woken);
+                    all.soonest = [all.soonest, settled.soonest].into_iter().flatten().min();
                 }
-                store::put_back(tx, &again).await?;
+                store::put_back(tx, &all.again).await?;
                 let leases: Vec<Uuid> = leases.into_iter().collect();
                 store::fence(&mut *tx, &leases, &[]).await?;
                 store::bury(tx).await?;
-                Ok((leases.len(), written, again))
+                Ok((leases.len(), all))
             })
         })
         .await?;
-        if written > 0 {
-            tracing::warn!(leases, items = written, again = again.len(), "took back what lost workers held");
+        if settled.written > 0 {
+            let again = settled.again.len();
+            tracing::warn!(leases, items = settled.written, again, "took back what lost workers held");
         }
-        for again in again {
-            if again.after.is_zero() {
-                wake.ready(again.lane, again.rank);
-            } else {
-                wake.due_after(again.after);
-            }
-        }
-        total += written;
+        wake.settled(&settled);
+        total += settled.written;
         if leases < usize::try_from(BATCH).unwrap_or(usize::MAX) {
             return Ok(total);
         }

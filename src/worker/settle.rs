@@ -227,13 +227,7 @@ impl<C: Consumer> Loop<C> {
             tracing::warn!(items = lost, "lost claims: these ends came too late and change nothing");
             metrics::counter!(LOST_CLAIMS).increment(lost as u64);
         }
-        for again in settled.again {
-            if again.after.is_zero() {
-                wake.ready(again.lane, again.rank);
-            } else {
-                wake.due_after(again.after);
-            }
-        }
+        wake.settled(&settled);
         Ok(alive)
     }
 }

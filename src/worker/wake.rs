@@ -1,6 +1,7 @@
 //! Tells the claim loop that there is work: here at once, in other processes by a notification after the
 //! commit. Both only save time; what is there is found by polling too.
 
+use super::Settled;
 use parking_lot::Mutex;
 use sqlx::postgres::{PgListener, PgPool};
 use std::collections::HashMap;
@@ -73,6 +74,23 @@ impl Wake {
             news.due = Some(news.due.map_or(at, |due| due.min(at)));
         }
         self.bell.notify_one();
+    }
+
+    /// What a settlement made is there; called after its commit.
+    pub(super) fn settled(&self, settled: &Settled) {
+        for again in &settled.again {
+            if again.after.is_zero() {
+                self.ready(again.lane, again.rank);
+            } else {
+                self.due_after(again.after);
+            }
+        }
+        for lane in &settled.woken {
+            self.ready(*lane, 0);
+        }
+        if let Some(after) = settled.soonest {
+            self.due_after(after);
+        }
     }
 
     /// Definitions changed, or another process has news: look at the database now.

@@ -119,3 +119,119 @@ fn is_path(path: &str) -> bool {
     let fits = |segment: &str| !segment.is_empty() && !matches!(segment, "." | "..");
     !path.contains(['?', '#', '\\', '%']) && path.trim_matches('/').split('/').all(fits)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::hub::definition::REDACTED;
+    use secrecy::ExposeSecret as _;
+    use serde_json::json;
+
+    fn violations(document: &Value) -> Vec<(String, String)> {
+        match PutPoller::read(document) {
+            Err(Error::Invalid(_, found)) => found.into_iter().map(|v| (v.pointer, v.keyword)).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_collections_it_is_what_the_guides_speak_of() {
+        let put = PutPoller::read(&json!({ "api": "https://shop.example/api", "every": "5m" })).unwrap();
+        assert!(put.token.is_none());
+        let Definition { token_header, timing, page_size, since, collections, timeout, enabled, .. } =
+            put.definition;
+        assert_eq!((token_header, page_size), (TOKEN_HEADER, 100));
+        assert_eq!((timing, timeout), (Timing::Every(Duration::from_mins(5)), Duration::from_secs(30)));
+        assert!(since.is_none() && enabled);
+        let keys: Vec<_> =
+            collections.iter().map(|c| (c.path.as_str(), c.id.as_str(), c.key.as_str())).collect();
+        assert_eq!(
+            keys,
+            [
+                ("orders", "number", "order"),
+                ("payments", "id", "payment"),
+                ("shipments", "number", "shipment")
+            ]
+        );
+        assert_eq!(collections[0].rules[0].message, "order:cancel");
+    }
+
+    #[test]
+    fn a_collection_says_what_is_not_usual() {
+        let document = json!({
+            "api": "https://shop.example/api", "token": "s3cret", "token_header": "Authorization",
+            "cron": "0 6 * * *", "timezone": "Europe/Berlin", "page_size": 50, "since": "2026-01-01",
+            "timeout": "5s", "enabled": false,
+            "collections": [
+                { "name": "items", "key": "stock" },
+                { "name": "orders", "path": "v2/orders", "id": "uid", "updated": "changed", "key": "order:b2b",
+                  "payload": "data", "state": "status", "rules": [{ "to": "void", "message": "order:void" }] }
+            ]
+        });
+        let PutPoller { definition, token } = PutPoller::read(&document).unwrap();
+        assert!(matches!(token, Some(PutSecret::New(token)) if token.expose_secret() == "s3cret"));
+        assert_eq!((definition.token_header, definition.enabled), (header::AUTHORIZATION, false));
+        let collection = |name: &str, path: &str, fields: [&str; 3], key: &str, payload: &str| Collection {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            id: fields[0].to_owned(),
+            updated: fields[1].to_owned(),
+            state: fields[2].to_owned(),
+            key: key.to_owned(),
+            payload: payload.to_owned(),
+            rules: Vec::new(),
+        };
+        let rules = vec![Rule { from: None, to: "void".to_owned(), message: "order:void".to_owned() }];
+        let expected = [
+            collection("items", "items", ["id", "updated_at", "state"], "stock", "stock"),
+            Collection {
+                rules,
+                ..collection("orders", "v2/orders", ["uid", "changed", "status"], "order:b2b", "data")
+            },
+        ];
+        assert_eq!(definition.collections, expected);
+        let stored = json!({ "api": "https://shop.example", "every": "5m", "token": REDACTED });
+        assert!(matches!(PutPoller::read(&stored).unwrap().token, Some(PutSecret::Stored)));
+    }
+
+    #[test]
+    fn every_broken_rule_is_noted() {
+        let mut found = violations(&json!({
+            "api": "ftp://hush", "token": "hush\n", "token_header": "content-length", "page_size": 0, "since": "",
+            "timeout": "1h", "enabled": 1, "colour": 1,
+            "collections": [
+                { "name": "orders", "path": "../orders?x", "key": "Order", "payload": "diff" },
+                { "name": "orders", "path": "/", "key": "order", "rules": [{ "from": "a", "message": "cancel" }] },
+                { "name": "orders", "key": "order" }, { "name": "orders", "key": "order" }, 5
+            ]
+        }));
+        found.sort();
+        let expected = [
+            ("", "required"),
+            ("/api", "url"),
+            ("/collections/0/key", "pattern"),
+            ("/collections/0/path", "pattern"),
+            ("/collections/0/payload", "pattern"),
+            ("/collections/1/name", "uniqueItems"),
+            ("/collections/1/path", "pattern"),
+            ("/collections/1/rules/0", "required"),
+            ("/collections/1/rules/0/message", "pattern"),
+            ("/collections/2/name", "uniqueItems"),
+            ("/collections/3/name", "uniqueItems"),
+            ("/collections/4", "type"),
+            ("/colour", "additionalProperties"),
+            ("/enabled", "type"),
+            ("/page_size", "range"),
+            ("/since", "type"),
+            ("/timeout", "range"),
+            ("/token", "token"),
+            ("/token_header", "pattern"),
+        ];
+        let found: Vec<(&str, &str)> = found.iter().map(|(p, k)| (p.as_str(), k.as_str())).collect();
+        assert_eq!(found, expected);
+        let none = json!({ "api": "https://shop.example", "every": "5m", "collections": [] });
+        assert_eq!(violations(&none), [("/collections".to_owned(), "minItems".to_owned())]);
+    }
+}

@@ -15,8 +15,6 @@ pub struct Change {
     pub payload: Box<RawValue>,
 }
 
-type Fields<'a> = BTreeMap<&'a str, &'a RawValue>;
-
 /// Compares a record with what was last seen of it; `None` when nothing changed.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! One page of a storefront's answer: the records in it, and whether another page follows.
 
 use super::definition::Collection;
-use crate::hub::answer::clean;
+use crate::hub::answer::clean::clean;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::HashMap;

@@ -75,6 +75,25 @@ pub async fn unschedule(tx: &mut PgConnection, item: Uuid) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// Makes those of these items that wait in `scheduled` ready at once, with their attempts counted from the
+/// start; gives the lane of each.
+pub async fn hurry(tx: &mut PgConnection, items: &[Uuid]) -> sqlx::Result<Vec<(i32, Uuid)>> {
+    let rows = sqlx::query!(
+        r#"
+        WITH taken AS (
+            DELETE FROM scheduled WHERE item = ANY ($1) RETURNING run_at, lane, rank, item
+        )
+        INSERT INTO dispatch (lane, rank, item)
+        SELECT lane, rank, item FROM taken ORDER BY run_at, item
+        RETURNING lane, item
+        "#,
+        items,
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.lane, row.item)).collect())
+}
+
 /// Deletes a bounded number of rows of lanes that are gone: nothing claims them any more. Gives how many.
 pub async fn sweep(tx: &mut PgConnection, limit: i64) -> sqlx::Result<u64> {
     let ready = sqlx::query!(

@@ -1,0 +1,193 @@
+//! The circuit breaker of an endpoint: closed, open for a while, half-open for one delivery at a time.
+//!
+//! ```text
+//!            n failures in a row              the cooldown is over
+//!   closed ──────────────────────▶ open ───────────────────────────▶ half-open ──┐ a failure
+//!     ▲ └── a success: counts anew   ▲                                   │       │
+//!     │                              └───────────────────────────────────┼───────┘
+//!     └──────────────────────────────────────────────────────────────────┘ a success
+//! ```
+//! Each process counts by itself. What opens or closes is written with the end of the attempt that did it, and
+//! other processes adopt it with the definitions.
+
+use super::endpoint::{Breaker, Endpoint};
+use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+
+/// The circuit of one endpoint. It is half-open once `open_until` lies in the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Circuit {
+    /// Failed attempts since the last that was not.
+    pub failures: u32,
+    /// Until when nothing is sent; `None` when it is closed.
+    pub open_until: Option<DateTime<Utc>>,
+}
+
+impl Circuit {
+    /// How many deliveries may run at once, of `concurrency`; `None` while it is open.
+    pub fn room(self, concurrency: usize, now: DateTime<Utc>) -> Option<usize> {
+        match self.open_until {
+            None => Some(concurrency),
+            Some(until) if now < until => None,
+            Some(_) => Some(concurrency.min(1)),
+        }
+    }
+
+    /// The circuit after an attempt that failed or did not.
+    #[must_use]
+    pub fn after(self, failed: bool, breaker: Breaker, now: DateTime<Utc>) -> Self {
+        if !failed {
+            return Self::default();
+        }
+        let failures = self.failures.saturating_add(1);
+        let open_until = match self.open_until {
+            // What began before it opened says nothing new.
+            Some(until) if now < until => Some(until),
+            Some(_) => Some(later(now, breaker)),
+            None => (failures >= breaker.failures).then(|| later(now, breaker)),
+        };
+        Self { failures, open_until }
+    }
+}
+
+fn later(now: DateTime<Utc>, breaker: Breaker) -> DateTime<Utc> {
+    let cooldown = TimeDelta::from_std(breaker.cooldown).unwrap_or(TimeDelta::MAX);
+    now.checked_add_signed(cooldown).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// The circuits of all endpoints, as this process knows them.
+#[derive(Debug, Default)]
+pub struct Circuits(Mutex<HashMap<i32, Known>>);
+
+#[derive(Debug)]
+struct Known {
+    circuit: Circuit,
+    /// The version of the endpoint's row that it was taken from.
+    version: i64,
+}
+
+impl Circuits {
+    /// The circuit of an endpoint.
+    pub fn of(&self, endpoint: &Endpoint) -> Circuit {
+        adopted(&mut self.0.lock(), endpoint).circuit
+    }
+
+    /// Counts an attempt; gives the circuit if it opened or closed.
+    pub fn record(&self, endpoint: &Endpoint, failed: bool, now: DateTime<Utc>) -> Option<Circuit> {
+        let mut circuits = self.0.lock();
+        let known = adopted(&mut circuits, endpoint);
+        let before = known.circuit;
+        known.circuit = before.after(failed, endpoint.definition.breaker, now);
+        (known.circuit.open_until != before.open_until).then_some(known.circuit)
+    }
+
+    /// Forgets the endpoints that `keep` does not know.
+    pub fn retain(&self, keep: impl Fn(i32) -> bool) {
+        self.0.lock().retain(|id, _| keep(*id));
+    }
+}
+
+/// What is known of an endpoint's circuit, or what its row says when that is newer.
+fn adopted<'a>(circuits: &'a mut HashMap<i32, Known>, endpoint: &Endpoint) -> &'a mut Known {
+    let (failures, open_until) = (endpoint.failures.unsigned_abs(), endpoint.open_until);
+    let said = || Known { circuit: Circuit { failures, open_until }, version: endpoint.version };
+    let known = circuits.entry(endpoint.id).or_insert_with(said);
+    if known.version < endpoint.version {
+        *known = said();
+    }
+    known
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    const BREAKER: Breaker = Breaker { failures: 3, cooldown: Duration::from_secs(30) };
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn it_opens_after_so_many_failures_in_a_row_and_lets_one_try_after_the_cooldown() {
+        let mut circuit = Circuit::default();
+        for failed in [true, true, false, true, true] {
+            circuit = circuit.after(failed, BREAKER, at(0));
+            assert_eq!(circuit.room(8, at(0)), Some(8));
+        }
+        circuit = circuit.after(true, BREAKER, at(0));
+        assert_eq!(circuit, Circuit { failures: 3, open_until: Some(at(30)) });
+        assert_eq!((circuit.room(8, at(29)), circuit.room(8, at(30))), (None, Some(1)));
+        // What began before changes nothing.
+        assert_eq!(circuit.after(true, BREAKER, at(20)).open_until, Some(at(30)));
+        let again = circuit.after(true, BREAKER, at(40));
+        assert_eq!((again.room(8, at(69)), again.room(8, at(70))), (None, Some(1)));
+        assert_eq!(again.after(false, BREAKER, at(80)), Circuit::default());
+    }
+
+    fn endpoint(version: i64, failures: i32, open_until: Option<DateTime<Utc>>) -> Endpoint {
+        Endpoint {
+            id: 7,
+            store_id: 1,
+            store: "s".to_owned(),
+            name: "e".to_owned(),
+            definition: super::super::endpoint::Definition {
+                url: "https://e.example".parse().unwrap(),
+                concurrency: 8,
+                rate: None,
+                timeout: Duration::from_mins(3),
+                breaker: BREAKER,
+                enabled: true,
+            },
+            token: None,
+            signing_secrets: Vec::new(),
+            version,
+            failures,
+            open_until,
+            gone_at: None,
+        }
+    }
+
+    #[test]
+    fn only_what_opens_or_closes_it_is_told() {
+        let (circuits, endpoint) = (Circuits::default(), endpoint(1, 1, None));
+        assert_eq!(circuits.record(&endpoint, true, at(0)), None);
+        assert_eq!(circuits.record(&endpoint, true, at(0)).unwrap().open_until, Some(at(30)));
+        assert_eq!(circuits.record(&endpoint, true, at(1)), None);
+        assert_eq!(circuits.record(&endpoint, false, at(31)), Some(Circuit::default()));
+        assert_eq!(circuits.record(&endpoint, false, at(32)), None);
+    }
+
+    #[test]
+    fn a_newer_row_is_adopted_and_an_older_one_is_not() {
+        let circuits = Circuits::default();
+        assert_eq!(circuits.of(&endpoint(2, 0, None)), Circuit::default());
+        let opened = endpoint(3, 3, Some(at(30)));
+        assert_eq!(circuits.of(&opened).open_until, Some(at(30)));
+        assert_eq!(circuits.of(&endpoint(2, 0, None)).open_until, Some(at(30)));
+        assert_eq!(circuits.record(&opened, false, at(31)), Some(Circuit::default()));
+        assert_eq!(circuits.of(&opened), Circuit::default());
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_open_only_after_enough_failures_and_never_longer_than_the_cooldown(
+            steps in proptest::collection::vec((any::<bool>(), 0i64..60), 0..100)
+        ) {
+            let (mut circuit, mut now, mut row) = (Circuit::default(), 0, 0);
+            for (failed, pause) in steps {
+                now += pause;
+                circuit = circuit.after(failed, BREAKER, at(now));
+                row = if failed { row + 1 } else { 0 };
+                prop_assert_eq!(circuit.failures, row);
+                prop_assert_eq!(circuit.open_until.is_some(), row >= BREAKER.failures);
+                prop_assert!(circuit.open_until.is_none_or(|until| until <= at(now + 30)));
+                prop_assert!(circuit.room(8, at(now + 30)).is_some());
+            }
+        }
+    }
+}

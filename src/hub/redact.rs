@@ -1,0 +1,171 @@
+//! Blots out parameters, tokens and signing secrets in what is kept of an answer, however they are spelt there.
+
+mod spelling;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// What stands in the place of a secret.
+const REDACTED: &str = "[redacted]";
+/// What is not known to be secret is blotted out from so many characters on: what is shorter is no key.
+const SHORTEST: usize = 4;
+/// An escaped byte takes at most so many: `%` as `\u0025`, and so each of its digits.
+const WIDEST: usize = 18;
+
+/// What must not be shown.
+#[derive(Default)]
+pub struct Redactor {
+    /// By their first bytes, so that many cost no more than few.
+    long: HashMap<[u8; SHORTEST], Vec<Vec<u8>>>,
+    short: Vec<Vec<u8>>,
+    longest: usize,
+}
+
+impl Redactor {
+    /// Hides a text: as it is, escaped, and in base64.
+    pub fn hide(&mut self, secret: &str) {
+        self.plain(secret.as_bytes());
+        for encoded in spelling::base64(secret.as_bytes()) {
+            if encoded.len() >= SHORTEST {
+                self.plain(&encoded);
+            }
+        }
+    }
+
+    /// Hides a parameter's value; of a list or an object what is in it. What is no password only if it is long
+    /// enough to be a key, and no word of JSON's own.
+    pub fn hide_value(&mut self, value: &RawValue, password: bool) {
+        let Ok(value) = serde_json::from_str::<Value>(value.get()) else { return };
+        let text = match &value {
+            Value::String(text) => Cow::Borrowed(text.as_str()),
+            Value::Number(number) => Cow::Owned(number.to_string()),
+            other => return self.hide_inner(other, password),
+        };
+        if password || text.chars().count() >= SHORTEST {
+            self.hide(&text);
+        }
+    }
+
+    fn hide_inner(&mut self, value: &Value, password: bool) {
+        match value {
+            Value::String(text) if password => self.hide(text),
+            Value::String(text) if text.chars().count() >= SHORTEST => self.plain(text.as_bytes()),
+            Value::Number(number) if password || number.to_string().len() >= SHORTEST => {
+                self.plain(number.to_string().as_bytes());
+            }
+            Value::Array(values) => values.iter().for_each(|value| self.hide_inner(value, password)),
+            Value::Object(members) => members.values().for_each(|value| self.hide_inner(value, password)),
+            _ => {}
+        }
+    }
+
+    fn plain(&mut self, secret: &[u8]) {
+        self.longest = self.longest.max(secret.len());
+        let known = match secret.first_chunk() {
+            Some(begin) => self.long.entry(*begin).or_default(),
+            None if secret.is_empty() => return,
+            None => &mut self.short,
+        };
+        if !known.iter().any(|other| other == secret) {
+            known.push(secret.to_vec());
+        }
+    }
+
+    /// The text with every secret blotted out.
+    pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let found = self.find(text.as_bytes());
+        if found.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        Cow::Owned(blotted(text, &found, text.len()))
+    }
+
+    /// What is kept of a body: at most `limit` bytes of it as text, with every secret blotted out.
+    pub fn beginning(&self, body: &[u8], limit: usize) -> String {
+        // Far enough that no secret that begins before the limit ends behind what is looked at.
+        let far = limit.saturating_add(self.longest.saturating_mul(WIDEST));
+        let text = String::from_utf8_lossy(&body[..body.len().min(far)]).replace('\0', "\u{fffd}");
+        let mut limit = limit.min(text.len());
+        while !text.is_char_boundary(limit) {
+            limit -= 1;
+        }
+        blotted(&text, &self.find(text.as_bytes()), limit)
+    }
+
+    /// A JSON value with the secrets in its strings, keys and numbers blotted out; as it stands if it has none.
+    pub fn json(&self, value: Box<RawValue>) -> Box<RawValue> {
+        if self.find(value.get().as_bytes()).is_empty() {
+            return value;
+        }
+        let value = serde_json::from_str(value.get()).map(|value| self.value(value)).unwrap_or_default();
+        serde_json::value::to_raw_value(&value).unwrap_or_default()
+    }
+
+    fn value(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.text(&text).into_owned()),
+            Value::Number(number) if !self.find(number.to_string().as_bytes()).is_empty() => REDACTED.into(),
+            Value::Array(values) => values.into_iter().map(|value| self.value(value)).collect(),
+            Value::Object(members) => members
+                .into_iter()
+                .map(|(key, value)| (self.text(&key).into_owned(), self.value(value)))
+                .collect(),
+            other => other,
+        }
+    }
+
+    /// Where secrets stand, in order, without overlaps.
+    fn find(&self, text: &[u8]) -> Vec<(usize, usize)> {
+        if self.longest == 0 {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        spelling::each_view(text, &mut |view| {
+            for at in 0..view.bytes.len() {
+                let rest = &view.bytes[at..];
+                let long = rest.first_chunk().and_then(|begin| self.long.get(begin));
+                for secret in long.into_iter().flatten().chain(&self.short) {
+                    if rest.starts_with(secret) {
+                        found.push((view.from[at], view.to[at + secret.len() - 1]));
+                    }
+                }
+            }
+        });
+        found.sort_unstable();
+        let mut merged: Vec<(usize, usize)> = Vec::new();
+        for (from, to) in found {
+            match merged.last_mut() {
+                Some(last) if from <= last.1 => last.1 = last.1.max(to),
+                _ => merged.push((from, to)),
+            }
+        }
+        merged
+    }
+}
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Redactor")
+    }
+}
+
+/// The text up to `limit`, with what was found blotted out; what begins before it is blotted out whole.
+fn blotted(text: &str, found: &[(usize, usize)], limit: usize) -> String {
+    let mut shown = String::with_capacity(limit);
+    let mut at = 0;
+    for (from, to) in found.iter().take_while(|(from, _)| *from < limit) {
+        shown.push_str(&text[at..*from]);
+        shown.push_str(REDACTED);
+        at = *to;
+    }
+    if at < limit {
+        shown.push_str(&text[at..limit]);
+    }
+    shown
+}
+
+#[cfg(test)]
+#[path = "redact_tests.rs"]
+mod tests;
