@@ -2,7 +2,7 @@
 
 use crate::auth::{self, Verifier};
 use crate::config::Config;
-use crate::db::Database;
+use crate::db::{Database, partitions};
 use crate::http::body::BodyLimits;
 use crate::http::health::Readiness;
 use crate::http::limits::InFlight;
@@ -10,6 +10,7 @@ use crate::http::metrics::{self, OnScrape};
 use crate::http::outbound::{Outbound, Request};
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState};
+use crate::hub;
 use crate::jobs::routes::{Jobs, LONG_POLLS};
 use crate::jobs::{self, Tails};
 use crate::queues;
@@ -24,7 +25,6 @@ use crate::queues::native::Handler;
 use crate::queues::push::Inbox;
 use crate::queues::routes::Queues;
 use crate::queues::runners::Runners;
-use crate::queues::store::retention;
 use crate::queues::upkeep::Upkeep;
 use crate::reports::{self, routes::Reports};
 use crate::seal::Sealer;
@@ -132,8 +132,10 @@ impl App {
         let config = self.config;
         let db = Database::new(database, &config.schema);
         db.check().await?;
-        if let Err(error) = retention::make_ahead(&db.worker).await {
-            tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
+        for tables in [queues::store::retention::PARTITIONED, hub::store::retention::PARTITIONED] {
+            if let Err(error) = partitions::make_ahead(&db.worker, tables).await {
+                tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
+            }
         }
 
         let outbound = Outbound::new(config.allow_networks.clone())?;

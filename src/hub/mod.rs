@@ -33,4 +33,5 @@ pub mod routing;
 pub mod schedule;
 pub mod store;
 pub mod ticker;
+pub mod upkeep;
 pub mod verdict;
