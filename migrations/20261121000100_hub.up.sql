@@ -95,7 +95,7 @@ CREATE TABLE mappings (
     id          integer GENERATED ALWAYS AS IDENTITY,
     store_id    integer     NOT NULL,
     name        text        NOT NULL,
-    endpoint_id integer,
+    endpoint_id integer     NOT NULL,
     definition  json        NOT NULL,
     enabled     boolean     NOT NULL DEFAULT true,
     version     bigint      NOT NULL,
@@ -103,10 +103,10 @@ CREATE TABLE mappings (
     created_at  timestamptz NOT NULL DEFAULT now(),
     updated_at  timestamptz NOT NULL DEFAULT now(),
     deleted_at  timestamptz,
+    sends_to    integer GENERATED ALWAYS AS (CASE WHEN deleted_at IS NULL THEN endpoint_id END) STORED,
     CONSTRAINT mappings_pkey PRIMARY KEY (id),
     CONSTRAINT mappings_store_fkey FOREIGN KEY (store_id) REFERENCES stores (id),
-    CONSTRAINT mappings_endpoint_fkey FOREIGN KEY (endpoint_id) REFERENCES endpoints (id) ON DELETE SET NULL,
-    CONSTRAINT mappings_endpoint_while_there CHECK (endpoint_id IS NOT NULL OR deleted_at IS NOT NULL),
+    CONSTRAINT mappings_endpoint_fkey FOREIGN KEY (sends_to) REFERENCES endpoints (id),
     CONSTRAINT mappings_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$')
 );
 CREATE UNIQUE INDEX mappings_name_idx ON mappings (store_id, name) WHERE deleted_at IS NULL;
@@ -114,7 +114,7 @@ COMMENT ON TABLE mappings IS 'Which messages of a store go to which service of w
 COMMENT ON COLUMN mappings.id IS 'The mapping. One that is deleted and made again has another.';
 COMMENT ON COLUMN mappings.store_id IS 'Its store.';
 COMMENT ON COLUMN mappings.name IS 'Its name in the API.';
-COMMENT ON COLUMN mappings.endpoint_id IS 'The endpoint of its service; null once both were deleted.';
+COMMENT ON COLUMN mappings.endpoint_id IS 'The endpoint of its service. That of a deleted mapping may be gone.';
 COMMENT ON COLUMN mappings.definition IS 'The definition as it was put: endpoint, service, messages, parameters, filters, identifiers, options, schedule, enabled.';
 COMMENT ON COLUMN mappings.enabled IS 'Whether its deliveries run; those of a mapping that is not are held.';
 COMMENT ON COLUMN mappings.version IS 'The catalog''s revision at its last change.';
@@ -122,6 +122,7 @@ COMMENT ON COLUMN mappings.next_tick IS 'When its schedule fires next; null with
 COMMENT ON COLUMN mappings.created_at IS 'When it was first put.';
 COMMENT ON COLUMN mappings.updated_at IS 'When it was last put.';
 COMMENT ON COLUMN mappings.deleted_at IS 'When it was deleted; its deliveries stay to be read.';
+COMMENT ON COLUMN mappings.sends_to IS 'The endpoint that cannot be deleted because of it; null once the mapping was deleted.';
 
 CREATE TABLE learned_parameters (
     mapping_id integer NOT NULL,

@@ -34,6 +34,12 @@ impl Ids {
     }
 }
 
+/// The moment, or the nearest that the time inside an id can be held against: 1970 to 9999.
+pub fn within_ids(at: DateTime<Utc>) -> DateTime<Utc> {
+    const LAST: i64 = 253_402_300_799;
+    at.clamp(DateTime::UNIX_EPOCH, DateTime::from_timestamp_secs(LAST).unwrap_or(DateTime::UNIX_EPOCH))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,8 @@
 //! What a route reads from its address; a refusal is a problem document.
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use axum::extract::{FromRequestParts, Path as AxumPath, Query as AxumQuery};
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -16,7 +17,7 @@ where
 {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let path = AxumPath::<T>::from_request_parts(parts, state).await;
         path.map(|AxumPath(path)| Self(path)).map_err(|_| Error::NotFound("there is nothing here".to_owned()))
     }
@@ -33,10 +34,26 @@ where
 {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let query = AxumQuery::<T>::from_request_parts(parts, state).await;
         query
             .map(|AxumQuery(query)| Self(query))
             .map_err(|rejection| Error::BadRequest(rejection.body_text()))
     }
+}
+
+/// The `Idempotency-Key` header: 1 to 255 visible characters.
+///
+/// # Errors
+/// 400 when it is anything else.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>> {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    let wrong =
+        || Error::BadRequest("`Idempotency-Key` must be 1 to 255 visible ASCII characters, once".to_owned());
+    let key = key.to_str().map_err(|_| wrong())?.trim();
+    if key.is_empty() || key.len() > 255 || keys.next().is_some() {
+        return Err(wrong());
+    }
+    Ok(Some(key))
 }

@@ -53,8 +53,8 @@ impl Catalog {
     }
 
     /// Calls `visit` for every endpoint, in no order.
-    pub fn each_endpoint(&self, mut visit: impl FnMut(&Arc<Endpoint>)) {
-        self.current.load().endpoints.values().for_each(|endpoint| visit(endpoint));
+    pub fn each_endpoint(&self, visit: impl FnMut(&Arc<Endpoint>)) {
+        self.current.load().endpoints.values().for_each(visit);
     }
 
     /// Reads what changed, unless this process knows `revision` already. A definition that cannot be used is
@@ -155,9 +155,9 @@ fn open(row: &endpoints::Row, sealer: Option<&Sealer>) -> Result<Opened, Error> 
     let put = PutEndpoint::read(&serde_json::from_str(document).map_err(Error::internal)?)?;
     let reveal = |bytes: &Option<Vec<u8>>, purpose: Purpose<'_>| {
         let Some(bytes) = bytes else { return Ok(None) };
-        let sealed = Sealed { key_id: row.key_id.clone().unwrap_or_default(), bytes: bytes.clone() };
+        let secret = Sealed { key_id: row.key_id.clone().unwrap_or_default(), bytes: bytes.clone() };
         let sealer = sealer.ok_or_else(|| anyhow::anyhow!("POSTRIDER_SECRET_KEY is not set"));
-        let opened = sealer.and_then(|sealer| Ok(sealer.open(&sealed, &purpose.of_store(row.store_id))?));
+        let opened = sealer.and_then(|sealer| Ok(sealer.open(&secret, &purpose.of_store(row.store_id))?));
         opened.map(Some).map_err(Error::Internal)
     };
     let token = reveal(&row.token, Purpose::Token(&row.name))?;

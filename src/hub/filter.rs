@@ -136,7 +136,7 @@ impl Test {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let operator = reader.required("operator", Reader::text);
         let value = reader.take_or_null("value");
-        let Some(operator) = operator else { return None };
+        let operator = operator?;
         if matches!(operator, "present" | "empty") {
             return Some(if operator == "present" { Self::Present } else { Self::Empty });
         }
@@ -151,7 +151,7 @@ impl Test {
             return None;
         };
         let text = value.as_str().filter(|text| !text.is_empty());
-        let test = match operator {
+        let read = match operator {
             "eq" => Ok(Self::Eq(value.clone())),
             "neq" => Ok(Self::Neq(value.clone())),
             "gt" | "lt" if !value.is_number() && text.is_none() => {
@@ -167,7 +167,7 @@ impl Test {
                 (_, Some(pattern)) => compiled(pattern).map(Self::Match),
             },
         };
-        test.map_err(|why| reader.note("/value", if operator == "match" { "regex" } else { "type" }, why))
+        read.map_err(|why| reader.note("/value", if operator == "match" { "regex" } else { "type" }, why))
             .ok()
     }
 }

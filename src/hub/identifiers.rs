@@ -67,7 +67,11 @@ fn write(text: &mut String, value: &Value) {
 
 /// Quoted and with its length, so that no two different texts are written alike.
 fn write_text(text: &mut String, string: &str) {
-    text.push_str(&format!("\"{}:{string}\"", string.len()));
+    text.push('"');
+    text.push_str(&string.len().to_string());
+    text.push(':');
+    text.push_str(string);
+    text.push('"');
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub mod poller;
 pub mod purpose;
 pub mod redact;
 pub mod request;
+pub mod roles;
 pub mod routing;
 pub mod schedule;
 pub mod store;

@@ -22,6 +22,6 @@ impl Purpose<'_> {
             Self::Parameter(name) => ("parameter", name),
             Self::PollerToken(name) => ("poller token", name),
         };
-        format!("store {store_id}: {kind}: {name}").into_bytes()
+        format!("{kind} {store_id} {name}").into_bytes()
     }
 }

@@ -25,7 +25,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("scheduled", "worker"),
     ("workers", "worker"),
     ("leases", "worker"),
-    ("lanes", "queues"),
+    ("lanes", "worker"),
     ("catalog", "worker"),
     ("duties", "worker"),
     ("queues", "queues"),

@@ -14,7 +14,7 @@ use url::Url;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_hours(1);
 /// How long a request may take where nobody says otherwise: the guide's figure.
-const TIMEOUT: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_mins(3);
 /// Two during a rotation; more only make each request larger.
 const MOST_SECRETS: usize = 4;
 /// The longest token and URL, in bytes.

@@ -76,12 +76,11 @@ fn take_identifiers(reader: &mut Reader<'_>) -> Vec<(String, Path)> {
         None => {}
         Some(Value::Object(members)) if members.len() <= MOST_IDENTIFIERS => {
             for (name, value) in members {
-                match value.as_str().and_then(Path::read) {
-                    Some(path) => identifiers.push((name.clone(), path)),
-                    None => {
-                        let name = name.replace('~', "~0").replace('/', "~1");
-                        reader.note(&format!("/identifiers/{name}"), "path", path::WANTED);
-                    }
+                if let Some(path) = value.as_str().and_then(Path::read) {
+                    identifiers.push((name.clone(), path));
+                } else {
+                    let name = name.replace('~', "~0").replace('/', "~1");
+                    reader.note(&format!("/identifiers/{name}"), "path", path::WANTED);
                 }
             }
         }

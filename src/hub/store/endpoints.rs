@@ -1,8 +1,10 @@
 //! The SQL of `endpoints`: their definitions and secrets.
 
+use crate::worker;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 
 /// An endpoint, as the catalog reads it.
@@ -50,4 +52,153 @@ pub async fn all(db: impl PgExecutor<'_>, known: i64) -> sqlx::Result<Vec<Row>> 
     )
     .fetch_all(db)
     .await
+}
+
+/// An endpoint as people see it.
+#[derive(Debug)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// Its definition, with stand-ins for its secrets.
+    pub definition: Json<Box<RawValue>>,
+    /// What its `endpoint.json` said when it was imported.
+    pub catalogue: Option<Json<Box<RawValue>>>,
+    /// Failed attempts since the last that was not.
+    pub failures: i32,
+    /// Until when its circuit is open.
+    pub open_until: Option<DateTime<Utc>>,
+    /// When it first answered 410.
+    pub gone_at: Option<DateTime<Utc>>,
+    /// When it was first put.
+    pub created_at: DateTime<Utc>,
+    /// When it was last put.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// The endpoints of a store by name, or the one of this name.
+pub async fn describe(
+    db: impl PgExecutor<'_>,
+    store_id: i32,
+    name: Option<&str>,
+) -> sqlx::Result<Vec<Described>> {
+    sqlx::query_as!(
+        Described,
+        r#"
+        SELECT
+            name, definition AS "definition: Json<Box<RawValue>>", catalogue AS "catalogue: Json<Box<RawValue>>",
+            failures, open_until, gone_at, created_at, updated_at
+        FROM endpoints
+        WHERE store_id = $1 AND ($2::text IS NULL OR name = $2)
+        ORDER BY name
+        "#,
+        store_id,
+        name,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// The endpoint of this name.
+pub async fn id(db: impl PgExecutor<'_>, store_id: i32, name: &str) -> sqlx::Result<Option<i32>> {
+    sqlx::query_scalar!("SELECT id FROM endpoints WHERE store_id = $1 AND name = $2", store_id, name)
+        .fetch_optional(db)
+        .await
+}
+
+/// The secrets of an endpoint, sealed.
+#[derive(Debug, Default)]
+pub struct Secrets {
+    /// Its token.
+    pub token: Option<Vec<u8>>,
+    /// Its signing secrets, a JSON array of strings.
+    pub secrets: Option<Vec<u8>>,
+    /// Which key both are sealed with.
+    pub key_id: Option<String>,
+}
+
+/// The secrets that are stored of an endpoint; locks it.
+pub async fn secrets(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<Option<Secrets>> {
+    sqlx::query_as!(
+        Secrets,
+        "SELECT token, secrets, key_id FROM endpoints WHERE store_id = $1 AND name = $2 FOR UPDATE",
+        store_id,
+        name,
+    )
+    .fetch_optional(tx)
+    .await
+}
+
+/// Makes an endpoint or redefines it, under the new revision `version`; says whether it was made. One that is
+/// redefined starts afresh: its circuit is closed, and it is not gone.
+pub async fn put(
+    tx: &mut PgConnection,
+    store_id: i32,
+    name: &str,
+    definition: &RawValue,
+    secrets: &Secrets,
+    version: i64,
+) -> sqlx::Result<bool> {
+    let changed = sqlx::query!(
+        r#"
+        UPDATE endpoints
+        SET definition = $3::text::json, token = $4, secrets = $5, key_id = $6, version = $7, failures = 0,
+            open_until = NULL, gone_at = NULL, updated_at = now()
+        WHERE store_id = $1 AND name = $2
+        "#,
+        store_id,
+        name,
+        definition.get(),
+        secrets.token.as_deref(),
+        secrets.secrets.as_deref(),
+        secrets.key_id,
+        version,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if changed.rows_affected() > 0 {
+        return Ok(false);
+    }
+    sqlx::query!(
+        r#"
+        WITH lane AS (
+            INSERT INTO lanes (kind) VALUES ('endpoint') RETURNING id
+        )
+        INSERT INTO endpoints (id, store_id, name, definition, token, secrets, key_id, version)
+        SELECT id, $1, $2, $3::text::json, $4, $5, $6, $7 FROM lane
+        "#,
+        store_id,
+        name,
+        definition.get(),
+        secrets.token.as_deref(),
+        secrets.secrets.as_deref(),
+        secrets.key_id,
+        version,
+    )
+    .execute(tx)
+    .await?;
+    Ok(true)
+}
+
+/// Keeps what an endpoint said of its services.
+pub async fn set_catalogue(tx: &mut PgConnection, id: i32, catalogue: &RawValue) -> sqlx::Result<()> {
+    sqlx::query!("UPDATE endpoints SET catalogue = $2::text::json WHERE id = $1", id, catalogue.get())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Deletes an endpoint and its lane; says whether it was there. Refused by `mappings_endpoint_fkey` while a mapping
+/// sends to it.
+pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<bool> {
+    worker::store::bump(&mut *tx).await?;
+    let lane = sqlx::query_scalar!(
+        "DELETE FROM endpoints WHERE store_id = $1 AND name = $2 RETURNING id",
+        store_id,
+        name
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(lane) = lane else { return Ok(false) };
+    worker::store::remove_lane(tx, lane).await?;
+    Ok(true)
 }

@@ -205,7 +205,7 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
     let lanes: Vec<i32> = deliveries.iter().map(|(delivery, _)| delivery.lane).collect();
     let ids: Vec<Uuid> = deliveries.iter().map(|(delivery, _)| delivery.id).collect();
     let messages: Vec<Uuid> = deliveries.iter().map(|(delivery, _)| delivery.message_id).collect();
-    let lines: Vec<Option<&[u8]>> =
+    let digests: Vec<Option<&[u8]>> =
         deliveries.iter().map(|(delivery, _)| delivery.line.as_ref().map(<[u8; 32]>::as_slice)).collect();
     let places: Vec<&str> = deliveries
         .iter()
@@ -254,7 +254,7 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
         &lanes,
         &ids,
         &messages,
-        &lines as _,
+        &digests as _,
         &places as _,
         &errors as _,
     )

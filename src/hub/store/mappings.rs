@@ -1,7 +1,10 @@
 //! The SQL of `mappings`: their definitions.
 
+use crate::worker;
+use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 
 /// A mapping that was not deleted, as the catalog reads it.
@@ -31,7 +34,7 @@ pub async fn live(db: impl PgExecutor<'_>, stores: Option<&[i32]>, known: i64) -
         Row,
         r#"
         SELECT
-            m.id, m.store_id, s.name AS store, m.name, m.endpoint_id AS "endpoint_id!",
+            m.id, m.store_id, s.name AS store, m.name, m.endpoint_id,
             CASE WHEN m.version > $2 THEN m.definition END AS "definition: Json<Box<RawValue>>",
             m.enabled, m.version
         FROM mappings AS m
@@ -44,4 +47,152 @@ pub async fn live(db: impl PgExecutor<'_>, stores: Option<&[i32]>, known: i64) -
     )
     .fetch_all(db)
     .await
+}
+
+/// A mapping as people see it.
+#[derive(Debug)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// Its definition as it was put.
+    pub definition: Json<Box<RawValue>>,
+    /// When its schedule fires next.
+    pub next_tick: Option<DateTime<Utc>>,
+    /// How many deliveries wait until it is switched on.
+    pub held: i64,
+    /// When it was first put.
+    pub created_at: DateTime<Utc>,
+    /// When it was last put.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// The mappings of a store by name, or the one of this name.
+pub async fn describe(
+    db: impl PgExecutor<'_>,
+    store_id: i32,
+    name: Option<&str>,
+) -> sqlx::Result<Vec<Described>> {
+    sqlx::query_as!(
+        Described,
+        r#"
+        SELECT
+            m.name, m.definition AS "definition: Json<Box<RawValue>>", m.next_tick,
+            (SELECT count(*) FROM held_deliveries AS h WHERE h.mapping_id = m.id) AS "held!",
+            m.created_at, m.updated_at
+        FROM mappings AS m
+        WHERE m.store_id = $1 AND m.deleted_at IS NULL AND ($2::text IS NULL OR m.name = $2)
+        ORDER BY m.name
+        "#,
+        store_id,
+        name,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// The names that are taken in a store.
+pub async fn names(db: impl PgExecutor<'_>, store_id: i32) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!("SELECT name FROM mappings WHERE store_id = $1 AND deleted_at IS NULL", store_id)
+        .fetch_all(db)
+        .await
+}
+
+/// A definition on its way in.
+#[derive(Debug)]
+pub struct Put<'a> {
+    /// The mapping's name.
+    pub name: &'a str,
+    /// Its endpoint.
+    pub endpoint_id: i32,
+    /// The definition as it was put.
+    pub definition: &'a RawValue,
+    /// Whether it is switched on.
+    pub enabled: bool,
+    /// When its schedule fires first, if it has one and is switched on. A schedule that does not change goes on.
+    pub first_tick: Option<DateTime<Utc>>,
+    /// The new revision.
+    pub version: i64,
+}
+
+/// Makes a mapping or redefines it; gives it, and says whether it was made.
+pub async fn put(tx: &mut PgConnection, store_id: i32, put: &Put<'_>) -> sqlx::Result<(i32, bool)> {
+    let changed = sqlx::query_scalar!(
+        r#"
+        UPDATE mappings
+        SET endpoint_id = $3, definition = $4::text::json, enabled = $5, version = $7, updated_at = now(),
+            next_tick = CASE
+                WHEN $6::timestamptz IS NOT NULL
+                    AND (definition -> 'schedule')::jsonb = ($4::text::json -> 'schedule')::jsonb
+                THEN coalesce(next_tick, $6)
+                ELSE $6
+            END
+        WHERE store_id = $1 AND name = $2 AND deleted_at IS NULL
+        RETURNING id
+        "#,
+        store_id,
+        put.name,
+        put.endpoint_id,
+        put.definition.get(),
+        put.enabled,
+        put.first_tick,
+        put.version,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    if let Some(id) = changed {
+        return Ok((id, false));
+    }
+    let id = sqlx::query_scalar!(
+        r#"
+        INSERT INTO mappings (store_id, name, endpoint_id, definition, enabled, next_tick, version)
+        VALUES ($1, $2, $3, $4::text::json, $5, $6, $7)
+        RETURNING id
+        "#,
+        store_id,
+        put.name,
+        put.endpoint_id,
+        put.definition.get(),
+        put.enabled,
+        put.first_tick,
+        put.version,
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok((id, true))
+}
+
+/// Deletes a mapping; says whether it was there. What waits for it is parked; what runs comes to its end.
+pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<bool> {
+    let version = worker::store::bump(&mut *tx).await?;
+    let id = sqlx::query_scalar!(
+        r#"
+        UPDATE mappings
+        SET deleted_at = now(), enabled = false, next_tick = NULL, version = $3
+        WHERE store_id = $1 AND name = $2 AND deleted_at IS NULL
+        RETURNING id
+        "#,
+        store_id,
+        name,
+        version,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(id) = id else { return Ok(false) };
+    sqlx::query!(
+        r#"
+        UPDATE deliveries AS d
+        SET status = 'ERROR', finished_at = now(), next_attempt_at = NULL, last_error = 'the mapping was deleted'
+        WHERE d.mapping_id = $1
+            AND d.status = 'PENDING'
+            AND NOT EXISTS (SELECT FROM leases AS l WHERE d.id = ANY (l.items))
+        "#,
+        id,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!("DELETE FROM held_deliveries WHERE mapping_id = $1", id).execute(&mut *tx).await?;
+    sqlx::query!("DELETE FROM line_waits WHERE mapping_id = $1", id).execute(&mut *tx).await?;
+    sqlx::query!("DELETE FROM lines WHERE mapping_id = $1", id).execute(&mut *tx).await?;
+    sqlx::query!("DELETE FROM learned_parameters WHERE mapping_id = $1", id).execute(tx).await?;
+    Ok(true)
 }

@@ -4,6 +4,7 @@ use super::view::Message;
 use super::{Queues, message_id};
 use crate::auth::Authenticated;
 use crate::db;
+use crate::db::ids::within_ids;
 use crate::error::{Error, Problem, Result};
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
@@ -215,10 +216,4 @@ pub(super) async fn retry_many(
     }
     let more = i64::try_from(again.len()).unwrap_or(i64::MAX) == limit;
     Ok(Json(Retried { retried: again.len(), more }))
-}
-
-/// The moment, or the nearest that the time inside an id can be held against: 1970 to 9999.
-fn within_ids(at: DateTime<Utc>) -> DateTime<Utc> {
-    const LAST: i64 = 253_402_300_799;
-    at.clamp(DateTime::UNIX_EPOCH, DateTime::from_timestamp_secs(LAST).unwrap_or(DateTime::UNIX_EPOCH))
 }

@@ -6,7 +6,7 @@ use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};
 use crate::http::body::{self, Json as Document};
-use crate::http::extract::{Path, Query};
+use crate::http::extract::{Path, Query, idempotency_key};
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::queues::access::{check, no_message};
 use crate::queues::catalog::Queue;
@@ -173,17 +173,4 @@ fn pending(queue: &Queue, id: Uuid, request: Box<RawValue>) -> Message {
 
 fn location(queue: &str, id: Uuid) -> Result<HeaderValue> {
     HeaderValue::try_from(format!("/queues/{queue}/messages/{id}")).map_err(Error::internal)
-}
-
-/// The `Idempotency-Key` header: 1 to 255 visible characters.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>> {
-    let mut keys = headers.get_all("idempotency-key").iter();
-    let Some(key) = keys.next() else { return Ok(None) };
-    let wrong =
-        || Error::BadRequest("`Idempotency-Key` must be 1 to 255 visible ASCII characters, once".to_owned());
-    let key = key.to_str().map_err(|_| wrong())?.trim();
-    if key.is_empty() || key.len() > 255 || keys.next().is_some() {
-        return Err(wrong());
-    }
-    Ok(Some(key))
 }

@@ -1,4 +1,4 @@
-//! The SQL of `catalog`: the revision that every change of a definition counts up.
+//! The SQL of `catalog`, the revision that every change of a definition counts up, and the end of `lanes`.
 
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
@@ -16,5 +16,12 @@ pub async fn bump(tx: &mut PgConnection) -> sqlx::Result<i64> {
 /// Holds other changes back until the transaction ends, without being one.
 pub async fn lock_revision(tx: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!("SELECT FROM catalog FOR UPDATE").execute(tx).await?;
+    Ok(())
+}
+
+/// Removes a lane for ever: nothing of it is claimed again, and what lies in the engine's tables the maintenance
+/// sweeps out.
+pub async fn remove_lane(tx: &mut PgConnection, lane: i32) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM lanes WHERE id = $1", lane).execute(tx).await?;
     Ok(())
 }

@@ -1,0 +1,63 @@
+//! Which roles open a store of the hub, and for what.
+
+use crate::auth::Caller;
+use crate::error::{Error, Result};
+
+/// What a caller wants to do in a store. Each right includes the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// Look at everything but secrets.
+    Read,
+    /// Push messages.
+    Write,
+    /// Define endpoints, mappings and parameters; run deliveries again, and archive them.
+    Admin,
+}
+
+/// Whether the caller has a right in the store `name`, which need not be there.
+pub fn may(caller: &Caller, name: &str, right: Right) -> bool {
+    let has = |word: &str| caller.has_any([format!("hub_{word}"), format!("{name}_hub_{word}")]);
+    caller.has_any(["system_admin"])
+        || has("admin")
+        || (right <= Right::Write && has("writer"))
+        || (right <= Right::Read && has("reader"))
+}
+
+/// Refuses a caller who has not this right in the store `name`. Asked before anything is said of the store.
+///
+/// # Errors
+/// 403.
+pub fn require(caller: &Caller, name: &str, right: Right) -> Result<()> {
+    if may(caller, name, right) {
+        return Ok(());
+    }
+    Err(Error::Forbidden("no role of this token allows this in this store".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_role_opens_what_the_table_says() {
+        for (role, [read, write, admin]) in [
+            ("system_admin", [true, true, true]),
+            ("hub_admin", [true, true, true]),
+            ("s1_hub_admin", [true, true, true]),
+            ("hub_writer", [true, true, false]),
+            ("s1_hub_writer", [true, true, false]),
+            ("hub_reader", [true, false, false]),
+            ("s1_hub_reader", [true, false, false]),
+            ("s2_hub_admin", [false; 3]),
+            ("S1_hub_admin", [false; 3]),
+            ("s1_admin", [false; 3]),
+            ("queue_admin", [false; 3]),
+            ("system_writer", [false; 3]),
+            ("", [false; 3]),
+        ] {
+            let caller = Caller::new("ann", [role]);
+            let found = [Right::Read, Right::Write, Right::Admin].map(|right| may(&caller, "s1", right));
+            assert_eq!(found, [read, write, admin], "{role}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The SQL of deliveries as people see them.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
+use uuid::Uuid;
+
+/// A delivery with its status.
+#[derive(Debug)]
+pub struct Row {
+    /// The delivery.
+    pub id: Uuid,
+    /// Its message.
+    pub message_id: Uuid,
+    /// The message's key; null once the message is gone.
+    pub message: Option<String>,
+    /// The mapping's name.
+    pub mapping: String,
+    /// The endpoint's name; null once it was deleted.
+    pub endpoint: Option<String>,
+    /// PENDING, INPROGRESS, COMPLETE, ERROR or SKIPPED.
+    pub status: String,
+    /// Whether it was answered with `notification:error`.
+    pub business_error: bool,
+    /// How many attempts have ended.
+    pub attempts: i32,
+    /// When it is tried again, while it waits for that.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// When somebody decided that it is not wanted any more.
+    pub archived_at: Option<DateTime<Utc>>,
+    /// Why the last attempt failed, or why it is parked or skipped.
+    pub last_error: Option<String>,
+}
+
+/// One delivery.
+pub async fn get(db: impl PgExecutor<'_>, store_id: i32, id: Uuid) -> sqlx::Result<Option<Row>> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        SELECT
+            d.id AS "id!", d.message_id AS "message_id!", msg.message AS "message?", m.name AS mapping,
+            e.name AS "endpoint?", d.status AS "status!", d.business_error AS "business_error!",
+            d.attempts AS "attempts!", d.next_attempt_at, d.finished_at, d.archived_at, d.last_error
+        FROM delivery_states AS d
+        JOIN mappings AS m ON m.id = d.mapping_id
+        LEFT JOIN endpoints AS e ON e.id = m.endpoint_id
+        LEFT JOIN hub_messages AS msg ON msg.store_id = d.store_id AND msg.id = d.message_id
+        WHERE d.id = $2 AND d.store_id = $1
+        "#,
+        store_id,
+        id,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// The deliveries of a message, in their order.
+pub async fn of_message(db: impl PgExecutor<'_>, store_id: i32, message: Uuid) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        SELECT
+            d.id AS "id!", d.message_id AS "message_id!", NULL::text AS message, m.name AS mapping,
+            e.name AS "endpoint?", d.status AS "status!", d.business_error AS "business_error!",
+            d.attempts AS "attempts!", d.next_attempt_at, d.finished_at, d.archived_at, d.last_error
+        FROM delivery_states AS d
+        JOIN mappings AS m ON m.id = d.mapping_id
+        LEFT JOIN endpoints AS e ON e.id = m.endpoint_id
+        WHERE d.message_id = $2 AND d.store_id = $1
+        ORDER BY d.id
+        "#,
+        store_id,
+        message,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// What a listing is narrowed to.
+#[derive(Debug, Default, Clone)]
+pub struct Filter {
+    /// One of the five words.
+    pub status: Option<String>,
+    /// The name of a mapping.
+    pub mapping: Option<String>,
+    /// The name of an endpoint.
+    pub endpoint: Option<String>,
+    /// Made at or after this moment.
+    pub created_after: Option<DateTime<Utc>>,
+    /// Made before this moment.
+    pub created_before: Option<DateTime<Utc>>,
+}
+
+/// A page of deliveries, newest first, older than the delivery `before`.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    store_id: i32,
+    filter: &Filter,
+    before: Option<Uuid>,
+    limit: i64,
+) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        SELECT
+            d.id AS "id!", d.message_id AS "message_id!", msg.message AS "message?", m.name AS mapping,
+            e.name AS "endpoint?", d.status AS "status!", d.business_error AS "business_error!",
+            d.attempts AS "attempts!", d.next_attempt_at, d.finished_at, d.archived_at, d.last_error
+        FROM delivery_states AS d
+        JOIN mappings AS m ON m.id = d.mapping_id
+        LEFT JOIN endpoints AS e ON e.id = m.endpoint_id
+        LEFT JOIN hub_messages AS msg ON msg.store_id = d.store_id AND msg.id = d.message_id
+        WHERE d.store_id = $1
+            AND ($2::text IS NULL OR d.status = $2)
+            AND ($3::text IS NULL OR m.name = $3)
+            AND ($4::text IS NULL OR e.name = $4)
+            AND d.id >= coalesce(uuid_v7_floor($5), '00000000-0000-0000-0000-000000000000'::uuid)
+            AND d.id < coalesce(uuid_v7_floor($6), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+            AND d.id < coalesce($7, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+        ORDER BY d.id DESC
+        LIMIT $8
+        "#,
+        store_id,
+        filter.status,
+        filter.mapping,
+        filter.endpoint,
+        filter.created_after,
+        filter.created_before,
+        before,
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// An attempt that has ended.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Its number, from 1.
+    pub number: i32,
+    /// delivered, failed or deferred.
+    pub verdict: String,
+    /// The HTTP status of the answer.
+    pub status_code: Option<i16>,
+    /// When it was claimed.
+    pub started_at: DateTime<Utc>,
+    /// When its end was written.
+    pub finished_at: DateTime<Utc>,
+    /// From the request to the end of the answer, in milliseconds.
+    pub duration_ms: f64,
+    /// Who was asked; null once it was deleted.
+    pub endpoint: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The beginning of the answer.
+    pub body: Option<String>,
+}
+
+/// All ended attempts of a delivery, oldest first; none when the store has no such delivery.
+pub async fn attempts(db: impl PgExecutor<'_>, store_id: i32, id: Uuid) -> sqlx::Result<Vec<Attempt>> {
+    sqlx::query_as!(
+        Attempt,
+        r#"
+        SELECT
+            a.number, a.verdict::text AS "verdict!", a.status_code, a.started_at, a.finished_at,
+            (extract(epoch FROM a.duration) * 1000)::float8 AS "duration_ms!", e.name AS "endpoint?",
+            a.error, a.body
+        FROM delivery_attempts AS a
+        LEFT JOIN endpoints AS e ON e.id = a.endpoint_id
+        WHERE a.id = $2 AND EXISTS (SELECT FROM deliveries AS d WHERE d.id = $2 AND d.store_id = $1)
+        ORDER BY a.number
+        "#,
+        store_id,
+        id,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Where a delivery stands, for who wants to change that.
+#[derive(Debug)]
+pub struct Standing {
+    /// PENDING, COMPLETE, ERROR or SKIPPED.
+    pub status: String,
+    /// Whether its mapping was deleted.
+    pub is_orphan: bool,
+}
+
+/// Locks a delivery.
+pub async fn lock(tx: &mut PgConnection, store_id: i32, id: Uuid) -> sqlx::Result<Option<Standing>> {
+    sqlx::query_as!(
+        Standing,
+        r#"
+        SELECT d.status::text AS "status!", m.deleted_at IS NOT NULL AS "is_orphan!"
+        FROM deliveries AS d
+        JOIN mappings AS m ON m.id = d.mapping_id
+        WHERE d.id = $2 AND d.store_id = $1
+        FOR UPDATE OF d
+        "#,
+        store_id,
+        id,
+    )
+    .fetch_optional(tx)
+    .await
+}

@@ -1,0 +1,5 @@
+//! The SQL of what people see: messages, deliveries, log entries.
+
+pub mod deliveries;
+pub mod log_entries;
+pub mod messages;
