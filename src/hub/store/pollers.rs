@@ -77,19 +77,18 @@ pub struct View {
 }
 
 /// The pollers of a store, or the one of this name, by name.
-pub async fn views(db: impl PgExecutor<'_>, store: &str, name: Option<&str>) -> sqlx::Result<Vec<View>> {
+pub async fn views(db: impl PgExecutor<'_>, store_id: i32, name: Option<&str>) -> sqlx::Result<Vec<View>> {
     sqlx::query_as!(
         View,
         r#"
         SELECT
-            p.name, p.definition AS "definition: Json<Box<RawValue>>", p.next_tick AS next_run, p.queued,
-            p.failures, p.last_run, p.last_error
-        FROM pollers AS p
-        JOIN stores AS s ON s.id = p.store_id
-        WHERE s.name = $1 AND ($2::text IS NULL OR p.name = $2)
-        ORDER BY p.name
+            name, definition AS "definition: Json<Box<RawValue>>", next_tick AS next_run, queued, failures, last_run,
+            last_error
+        FROM pollers
+        WHERE store_id = $1 AND ($2::text IS NULL OR name = $2)
+        ORDER BY name
         "#,
-        store,
+        store_id,
         name,
     )
     .fetch_all(db)
@@ -192,17 +191,12 @@ pub async fn update(tx: &mut PgConnection, id: i32, version: i64, put: &Put<'_>)
 }
 
 /// Deletes a poller and all it has seen; says whether it was there. A run that waits goes with its lane.
-pub async fn delete(tx: &mut PgConnection, store: &str, name: &str) -> sqlx::Result<bool> {
+pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<bool> {
     worker::store::bump(&mut *tx).await?;
     let lane = sqlx::query_scalar!(
-        r#"
-        DELETE FROM pollers AS p
-        USING stores AS s
-        WHERE s.id = p.store_id AND s.name = $1 AND p.name = $2
-        RETURNING p.id
-        "#,
-        store,
-        name,
+        "DELETE FROM pollers WHERE store_id = $1 AND name = $2 RETURNING id",
+        store_id,
+        name
     )
     .fetch_optional(&mut *tx)
     .await?;
@@ -223,16 +217,10 @@ pub struct Waiting {
 }
 
 /// Has a poller run as soon as it can, unless it does already; `None` if it is not there.
-pub async fn queue(tx: &mut PgConnection, store: &str, name: &str) -> sqlx::Result<Option<Waiting>> {
+pub async fn queue(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<Option<Waiting>> {
     let found = sqlx::query!(
-        r#"
-        SELECT p.id, p.item, p.queued
-        FROM pollers AS p
-        JOIN stores AS s ON s.id = p.store_id
-        WHERE s.name = $1 AND p.name = $2
-        FOR UPDATE OF p
-        "#,
-        store,
+        "SELECT id, item, queued FROM pollers WHERE store_id = $1 AND name = $2 FOR UPDATE",
+        store_id,
         name,
     )
     .fetch_optional(&mut *tx)
