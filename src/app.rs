@@ -143,7 +143,8 @@ impl App {
             Arc::new(Verifier::from_config(&config.jwt, self.secret.as_ref(), fetch(outbound.clone()))?);
         let directory = Arc::new(directory(&config, outbound.clone())?);
         let pool = self.program.map(|program| Pool::new(PoolOptions::new(program)));
-        let runners = Arc::new(Runners::new(pool, outbound, self.handlers, directory, Arc::clone(&db.ids)));
+        let runners =
+            Arc::new(Runners::new(pool, outbound.clone(), self.handlers, directory, Arc::clone(&db.ids)));
         let catalog = Arc::new(Catalog::default());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
 
@@ -165,13 +166,17 @@ impl App {
             .context("cannot load the kinds of jobs")?;
         worker.add(Arc::new(jobs::consumer::Jobs::new(db.worker.clone(), Arc::clone(&types))));
         let sealer = config.secret_key.as_ref().or(self.secret_key.as_ref()).map(Sealer::new).transpose()?;
+        let sealer = sealer.map(Arc::new);
+        hub::start(&mut worker, &db, outbound, sealer.clone(), &tasks, &stop)
+            .await
+            .context("cannot start the hub")?;
         let tails = Arc::new(Tails::new(db.api.clone(), config.broadcast_retention));
         tasks.spawn(Arc::clone(&tails).look(stop.clone()));
         let jobs = Jobs {
             db: db.clone(),
             types,
             tails,
-            sealer: sealer.map(Arc::new),
+            sealer,
             wake: worker.wake(),
             verifier: Arc::clone(&verifier),
             limits: BodyLimits::new(config.max_body),

@@ -111,7 +111,7 @@ impl Answer {
         }
         self.parameters.extend(member("parameters").map(named).unwrap_or_default());
         if let Some(key) = member("message").and_then(string) {
-            self.keep(key, member("payload"), member("delay"));
+            self.keep(&key, member("payload"), member("delay"));
         } else {
             self.delay = self.delay.or_else(|| member("delay").and_then(seconds));
             self.update_url = self.update_url.take().or_else(|| member("update_url").and_then(string));
@@ -122,18 +122,18 @@ impl Answer {
         let members = members(message).unwrap_or_default();
         let member = |name: &str| find(&members, name);
         match member("message").and_then(string) {
-            Some(key) => self.keep(key, member("payload"), member("delay")),
+            Some(key) => self.keep(&key, member("payload"), member("delay")),
             None => self.unread += 1,
         }
     }
 
-    fn keep(&mut self, key: String, payload: Option<&RawValue>, delay: Option<&RawValue>) {
+    fn keep(&mut self, key: &str, payload: Option<&RawValue>, delay: Option<&RawValue>) {
         if key.is_empty() {
             self.unread += 1;
             return;
         }
         let payload = payload.filter(|payload| payload.get() != "null").map_or_else(empty, ToOwned::to_owned);
-        let parked = if !is_key(&key) {
+        let parked = if !is_key(key) {
             Some("the key is not a message key such as order:new".to_owned())
         } else if members(&payload).is_none() {
             Some("the payload is not an object".to_owned())
@@ -169,7 +169,7 @@ fn notice(notification: &RawValue) -> Option<Child> {
     let mut payload = String::from("{");
     for (key, value) in members.iter().filter(|(key, _)| string(key).is_none_or(|key| key != "level")) {
         let comma = if payload.len() > 1 { "," } else { "" };
-        payload.push_str(&format!("{comma}{key}:{value}"));
+        payload.extend([comma, key.get(), ":", value.get()]);
     }
     payload.push('}');
     let payload = RawValue::from_string(payload).ok()?;

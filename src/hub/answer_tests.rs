@@ -40,7 +40,7 @@ fn what_does_not_name_the_id_does_not_acknowledge() {
         "[]",
         r#"{"message_id":null}"#,
         r#"{"message_id":1}"#,
-        r#"{"message_id":["ID"]}"#,
+        r#"{"message_id":[ID]}"#,
         r#"{"message_id":"0198c0de-0000-7000-8000-000000000002"}"#,
         r#"{"messages":[{"message_id":ID}]}"#,
         r#"{"payload":{"message_id":ID}}"#,

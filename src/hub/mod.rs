@@ -16,6 +16,7 @@
 pub mod answer;
 pub mod catalog;
 pub mod circuit;
+pub mod consumer;
 pub mod definition;
 pub mod endpoint;
 pub mod filter;
@@ -24,15 +25,25 @@ pub mod linked;
 pub mod log_entry;
 pub mod mapping;
 pub mod message;
+pub mod outcome;
 pub mod path;
 pub mod poller;
 pub mod purpose;
+pub mod rate;
 pub mod redact;
 pub mod request;
 pub mod roles;
+pub mod router;
 pub mod routing;
 pub mod schedule;
 pub mod store;
 pub mod ticker;
 pub mod upkeep;
 pub mod verdict;
+
+mod attempt;
+mod metrics;
+mod settlement;
+mod start;
+
+pub use start::start;

@@ -5,31 +5,35 @@ mod spelling;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What stands in the place of a secret.
 const REDACTED: &str = "[redacted]";
 /// What is not known to be secret is blotted out from so many characters on: what is shorter is no key.
 const SHORTEST: usize = 4;
+/// A longer one is looked for in pieces of so many bytes: a part of it is as secret, and the search stays short.
+const PIECE: usize = 256;
 /// An escaped byte takes at most so many: `%` as `\u0025`, and so each of its digits.
 const WIDEST: usize = 18;
 
 /// What must not be shown.
 #[derive(Default)]
 pub struct Redactor {
-    /// By their first bytes, so that many cost no more than few.
-    long: HashMap<[u8; SHORTEST], Vec<Vec<u8>>>,
-    short: Vec<Vec<u8>>,
+    /// By their first bytes and their length, so that many cost no more than few.
+    long: HashMap<[u8; SHORTEST], HashMap<usize, HashSet<Vec<u8>>>>,
+    short: HashSet<Vec<u8>>,
     longest: usize,
 }
 
 impl Redactor {
     /// Hides a text: as it is, escaped, and in base64.
     pub fn hide(&mut self, secret: &str) {
-        self.plain(secret.as_bytes());
-        for encoded in spelling::base64(secret.as_bytes()) {
-            if encoded.len() >= SHORTEST {
-                self.plain(&encoded);
+        for piece in pieces(secret.as_bytes()) {
+            self.plain(piece);
+            for encoded in spelling::base64(piece) {
+                if encoded.len() >= SHORTEST {
+                    self.plain(&encoded);
+                }
             }
         }
     }
@@ -51,7 +55,9 @@ impl Redactor {
     fn hide_inner(&mut self, value: &Value, password: bool) {
         match value {
             Value::String(text) if password => self.hide(text),
-            Value::String(text) if text.chars().count() >= SHORTEST => self.plain(text.as_bytes()),
+            Value::String(text) if text.chars().count() >= SHORTEST => {
+                pieces(text.as_bytes()).for_each(|piece| self.plain(piece));
+            }
             Value::Number(number) if password || number.to_string().len() >= SHORTEST => {
                 self.plain(number.to_string().as_bytes());
             }
@@ -63,14 +69,25 @@ impl Redactor {
 
     fn plain(&mut self, secret: &[u8]) {
         self.longest = self.longest.max(secret.len());
-        let known = match secret.first_chunk() {
-            Some(begin) => self.long.entry(*begin).or_default(),
-            None if secret.is_empty() => return,
-            None => &mut self.short,
-        };
-        if !known.iter().any(|other| other == secret) {
-            known.push(secret.to_vec());
+        match secret.first_chunk() {
+            Some(begin) => {
+                let same = self.long.entry(*begin).or_default();
+                same.entry(secret.len()).or_default().insert(secret.to_vec());
+            }
+            None if secret.is_empty() => {}
+            None => drop(self.short.insert(secret.to_vec())),
         }
+    }
+
+    /// How long the secrets are with which a text begins.
+    fn begins(&self, text: &[u8], mut found: impl FnMut(usize)) {
+        for (length, same) in text.first_chunk().and_then(|begin| self.long.get(begin)).into_iter().flatten()
+        {
+            if text.get(..*length).is_some_and(|begin| same.contains(begin)) {
+                found(*length);
+            }
+        }
+        self.short.iter().filter(|secret| text.starts_with(secret)).for_each(|secret| found(secret.len()));
     }
 
     /// The text with every secret blotted out.
@@ -124,13 +141,9 @@ impl Redactor {
         let mut found = Vec::new();
         spelling::each_view(text, &mut |view| {
             for at in 0..view.bytes.len() {
-                let rest = &view.bytes[at..];
-                let long = rest.first_chunk().and_then(|begin| self.long.get(begin));
-                for secret in long.into_iter().flatten().chain(&self.short) {
-                    if rest.starts_with(secret) {
-                        found.push((view.from[at], view.to[at + secret.len() - 1]));
-                    }
-                }
+                self.begins(&view.bytes[at..], |length| {
+                    found.push((view.from[at], view.to[at + length - 1]));
+                });
             }
         });
         found.sort_unstable();
@@ -149,6 +162,15 @@ impl std::fmt::Debug for Redactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Redactor")
     }
+}
+
+/// A secret in pieces that cover it; the last may overlap the one before, so that none is too short.
+fn pieces(secret: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let last = secret.len().saturating_sub(PIECE);
+    (0..=last)
+        .step_by(PIECE)
+        .chain((!last.is_multiple_of(PIECE)).then_some(last))
+        .map(|at| &secret[at..secret.len().min(at + PIECE)])
 }
 
 /// The text up to `limit`, with what was found blotted out; what begins before it is blotted out whole.

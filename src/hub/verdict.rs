@@ -167,13 +167,11 @@ fn complaints(answer: Answer) -> Vec<Note> {
 /// `Retry-After`, in seconds or as a date.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let after = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now;
-            Duration::from_millis(u64::try_from(until.num_milliseconds()).ok()?)
-        }
+    let date = || {
+        let until = DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now;
+        Some(Duration::from_millis(u64::try_from(until.num_milliseconds()).ok()?))
     };
+    let after = text.parse().ok().map(Duration::from_secs).or_else(date)?;
     Some(after.min(LONGEST_RETRY_AFTER))
 }
 

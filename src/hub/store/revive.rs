@@ -1,5 +1,7 @@
 //! The SQL of what people decide about deliveries: run again, or not wanted any more.
 
+use super::{lines, returned};
+use crate::worker;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
@@ -12,33 +14,89 @@ pub struct Retried {
     pub ready: Vec<i32>,
 }
 
-/// Runs parked deliveries of a store again.
+/// Runs deliveries of a store again: parked ones, and those that wait for their time, which are due at once. Their
+/// attempts count from the start, and their age from now. One of a mapping that is switched off is held; one of a
+/// line joins it again. What is not there, runs, waits for others or has ended otherwise is left as it is.
 pub async fn retry(tx: &mut PgConnection, store_id: i32, ids: &[Uuid]) -> sqlx::Result<Retried> {
-    let lanes = sqlx::query_scalar!(
+    let found = sqlx::query!(
         r#"
-        WITH again AS (
-            UPDATE deliveries
-            SET status = 'PENDING', finished_at = NULL, archived_at = NULL, retry_from = now()
-            WHERE store_id = $1 AND id = ANY ($2) AND status = 'ERROR'
-            RETURNING id, mapping_id
-        )
-        INSERT INTO dispatch (lane, rank, item)
-        SELECT m.endpoint_id, 0, again.id
-        FROM again
-        JOIN mappings AS m ON m.id = again.mapping_id
-        ORDER BY again.id
-        RETURNING lane
+        SELECT id, mapping_id, line, status = 'ERROR' AS "parked!"
+        FROM deliveries
+        WHERE store_id = $1 AND id = ANY ($2) AND status IN ('PENDING', 'ERROR')
+        ORDER BY id
+        FOR UPDATE
         "#,
         store_id,
         ids,
     )
-    .fetch_all(tx)
+    .fetch_all(&mut *tx)
     .await?;
-    let count = lanes.len();
-    let mut ready = lanes;
+    let mut of: Vec<i32> = found.iter().map(|row| row.mapping_id).collect();
+    of.sort_unstable();
+    of.dedup();
+    let mappings = returned::lock_mappings(&mut *tx, &of).await?;
+    let waiting: Vec<Uuid> = found.iter().filter(|row| !row.parked).map(|row| row.id).collect();
+    let hurried = worker::store::hurry(&mut *tx, &waiting).await?;
+    let mut again: Vec<Uuid> = hurried.iter().map(|(_, id)| *id).collect();
+    let mut ready: Vec<i32> = hurried.into_iter().map(|(lane, _)| lane).collect();
+    let (mut held, mut dispatched) = (Vec::new(), Vec::new());
+    for row in found.into_iter().filter(|row| row.parked) {
+        let Some(mapping) = mappings.iter().find(|mapping| mapping.id == row.mapping_id && !mapping.deleted)
+        else {
+            continue;
+        };
+        again.push(row.id);
+        if !mapping.enabled {
+            held.push((mapping.id, row.id));
+            continue;
+        }
+        let first = match row.line {
+            Some(line) => {
+                lines::join(&mut *tx, &lines::Place { mapping_id: mapping.id, line, id: row.id }).await?
+            }
+            None => true,
+        };
+        if first {
+            dispatched.push((mapping.endpoint_id, row.id));
+            ready.push(mapping.endpoint_id);
+        }
+    }
+    returned::hold(&mut *tx, &held).await?;
+    dispatch(&mut *tx, &dispatched).await?;
+    reopen(tx, &again).await?;
     ready.sort_unstable();
     ready.dedup();
-    Ok(Retried { count, ready })
+    Ok(Retried { count: again.len(), ready })
+}
+
+async fn dispatch(tx: &mut PgConnection, dispatched: &[(i32, Uuid)]) -> sqlx::Result<()> {
+    let (lanes, ids): (Vec<i32>, Vec<Uuid>) = dispatched.iter().copied().unzip();
+    sqlx::query!(
+        r#"
+        INSERT INTO dispatch (lane, rank, item)
+        SELECT lane, 0, id FROM unnest($1::int[], $2::uuid[]) AS d (lane, id) ORDER BY id
+        "#,
+        &lanes,
+        &ids,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn reopen(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        UPDATE deliveries
+        SET status = 'PENDING', finished_at = NULL, archived_at = NULL, next_attempt_at = NULL,
+            retry_from = now(), continue_url = NULL
+        WHERE id = ANY ($1)
+        "#,
+        ids,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// Notes that parked deliveries of a store are not wanted any more; gives how many that was news for.

@@ -1,0 +1,171 @@
+//! One attempt at a delivery: the service request goes out, its answer becomes a verdict, secrets are blotted out.
+
+use super::answer::{Answer, Child};
+use super::circuit::Circuits;
+use super::endpoint::Endpoint;
+use super::linked::Parameter;
+use super::mapping::Mapping;
+use super::message::Pattern;
+use super::outcome::{Attempted, Change, Outcome};
+use super::redact::Redactor;
+use super::request::{self, Message};
+use super::store::deliveries;
+use super::verdict::{Asked, Verdict, decide};
+use crate::db::Ids;
+use crate::http::outbound::{Answer as Reply, Failure, Outbound, Request};
+use axum::http::{HeaderMap, Method};
+use bytes::Bytes;
+use secrecy::ExposeSecret as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use url::Url;
+use uuid::Uuid;
+
+/// The largest answer that is read.
+const MAX_ANSWER: usize = 1 << 20;
+/// How much of an answer is kept with the attempt.
+const KEPT: usize = 4 << 10;
+/// How much of what is said to people is looked at; less is kept.
+const SAID: usize = 40 << 10;
+/// A larger answer is read where it keeps nothing else waiting: a hostile one costs a second.
+const LARGE: usize = 64 << 10;
+
+/// What every attempt of this process shares.
+#[derive(Debug)]
+pub(super) struct Means {
+    pub(super) outbound: Outbound,
+    pub(super) ids: Arc<Ids>,
+    pub(super) circuits: Circuits,
+}
+
+/// Everything that one attempt needs.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) means: Arc<Means>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) mapping: Arc<Mapping>,
+    pub(super) message_id: Uuid,
+    pub(super) message: deliveries::Message,
+    pub(super) continue_url: Option<String>,
+    /// What the mapping is sent, or why that is not known.
+    pub(super) parameters: Arc<Result<Vec<Parameter>, String>>,
+    /// How long the rate limit makes it wait.
+    pub(super) wait: Duration,
+}
+
+impl Attempt {
+    pub(super) async fn run(self) -> Outcome {
+        if !self.wait.is_zero() {
+            tokio::time::sleep(self.wait).await;
+        }
+        let (url, headers, body) = match self.request() {
+            Ok(request) => request,
+            Err(error) => return Outcome::Attempted(Box::new(Attempted::failed(error))),
+        };
+        let timeout = self.endpoint.definition.timeout;
+        let timeout = self.mapping.definition.options.timeout.map_or(timeout, |less| less.min(timeout));
+        let started = Instant::now();
+        let request = Request {
+            method: Method::POST,
+            url: url.to_string(),
+            headers,
+            body,
+            timeout,
+            max_response: MAX_ANSWER,
+        };
+        let reply = self.means.outbound.send(request).await;
+        let took = started.elapsed();
+        let is_large = reply.as_ref().is_ok_and(|reply| reply.body.len() > LARGE);
+        let judge = move || Outcome::Attempted(Box::new(self.judge(&url, &reply, took)));
+        if is_large {
+            let judged = tokio::task::spawn_blocking(judge).await;
+            return judged.unwrap_or_else(|_| {
+                Outcome::Attempted(Box::new(Attempted::failed("the answer could not be read")))
+            });
+        }
+        judge()
+    }
+
+    fn request(&self) -> Result<(Url, HeaderMap, Bytes), String> {
+        let parameters = self.parameters.as_ref().as_ref().map_err(Clone::clone)?;
+        let url = match &self.continue_url {
+            Some(url) => url.parse().map_err(|_| "the update_url cannot be read".to_owned())?,
+            None => request::url(&self.endpoint.definition.url, &self.mapping.definition.service),
+        };
+        let message = Message { id: self.message_id, key: &self.message.key, payload: &self.message.payload };
+        let body = request::body(message, &self.endpoint.store, parameters);
+        let now = self.means.ids.now().unwrap_or_default().timestamp();
+        let headers = request::headers(&self.endpoint, self.message_id, now, &body)?;
+        Ok((url, headers, body))
+    }
+
+    /// What the reply comes to, and what of it may be kept.
+    fn judge(&self, url: &Url, reply: &Result<Reply, Failure>, took: Duration) -> Attempted {
+        let options = &self.mapping.definition.options;
+        let now = self.means.ids.now().unwrap_or_default();
+        let allowed: Option<&[Pattern]> = options.allow_responses.as_deref();
+        let asked = Asked { id: self.message_id, ack: options.ack, allowed, url, now };
+        let mut verdict = decide(asked, reply.as_ref());
+        let redactor = self.redactor(reply.as_ref().ok());
+        match &mut verdict {
+            Verdict::Delivered(delivered) => {
+                for child in &mut delivered.children {
+                    hide_in_notification(child, &redactor);
+                }
+                hide_in_notes(&mut delivered.notes, &redactor);
+            }
+            Verdict::Deferred { notes, .. } => hide_in_notes(notes, &redactor),
+            Verdict::Failed(failed) => {
+                failed.error = redactor.text(&failed.error).into_owned();
+                hide_in_notes(&mut failed.notes, &redactor);
+            }
+        }
+        let (failed, gone) = match &verdict {
+            Verdict::Failed(failed) => (true, failed.gone),
+            _ => (false, false),
+        };
+        let change = Change {
+            circuit: self.means.circuits.record(&self.endpoint, failed, now),
+            gone: (gone || !failed).then_some(gone).filter(|gone| *gone != self.endpoint.gone_at.is_some()),
+        };
+        Attempted {
+            verdict,
+            status: reply.as_ref().ok().map(|reply| reply.status.as_u16()),
+            took,
+            body: reply.as_ref().ok().map(|reply| redactor.beginning(&reply.body, KEPT)),
+            hop: self.message.hop,
+            change,
+        }
+    }
+
+    /// What must not be kept of a reply: what was sent along, what signs, and what it brings to be sent from now on.
+    fn redactor(&self, reply: Option<&Reply>) -> Redactor {
+        let mut redactor = Redactor::default();
+        let secrets = self.endpoint.token.iter().chain(&self.endpoint.signing_secrets);
+        secrets.for_each(|secret| redactor.hide(secret.expose_secret()));
+        let sent = self.parameters.as_deref().unwrap_or_default();
+        sent.iter().for_each(|parameter| redactor.hide_value(&parameter.value, parameter.secret));
+        let brought = reply.and_then(|reply| Answer::read(&reply.body).ok()).map(|answer| answer.parameters);
+        for (name, value) in brought.unwrap_or_default() {
+            let password = sent.iter().any(|parameter| parameter.name == name && parameter.secret);
+            redactor.hide_value(&value, password);
+        }
+        redactor
+    }
+}
+
+fn hide_in_notes(notes: &mut [super::log_entry::Note], redactor: &Redactor) {
+    for note in notes {
+        let (kind, which) = &mut note.reference;
+        for text in [&mut note.subject, &mut note.description].into_iter().chain(kind).chain(which) {
+            *text = redactor.beginning(text.as_bytes(), SAID);
+        }
+    }
+}
+
+/// A notification is for people; other messages are for endpoints, which may need what is in them.
+fn hide_in_notification(child: &mut Child, redactor: &Redactor) {
+    if child.key.starts_with("notification:") {
+        child.payload = redactor.json(std::mem::take(&mut child.payload));
+    }
+}

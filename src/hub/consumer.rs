@@ -1,0 +1,256 @@
+//! Deliveries as the engine sees them: the lanes of endpoints, and what makes a claimed delivery ready to run.
+
+use super::attempt::{Attempt, Means};
+use super::catalog::Catalog;
+use super::circuit::Circuits;
+use super::endpoint::{Endpoint, Rate};
+use super::linked::Parameter;
+use super::mapping::Mapping;
+use super::outcome::{Attempted, Outcome};
+use super::rate::HORIZON;
+use super::store::deliveries::{self, Loaded};
+use super::store::{circuits, parameters_linked};
+use crate::db::{Database, bounded};
+use crate::http::outbound::Outbound;
+use crate::seal::Sealer;
+use crate::worker::{Claim, Consumer, Ended, Lane, Run, Settled};
+use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::Mutex;
+use sqlx::postgres::PgConnection;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What cannot run here now, though nothing is wrong with it, is looked at again after this time.
+const NOT_HERE: Duration = Duration::from_secs(10);
+
+/// The consumer of deliveries.
+pub struct Deliveries {
+    pub(super) db: Database,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) sealer: Option<Arc<Sealer>>,
+    means: Arc<Means>,
+    /// Until when the rate limits of endpoints have no slots to give.
+    spent: Mutex<HashMap<i32, DateTime<Utc>>>,
+}
+
+/// A delivery that may be sent now.
+struct Ready {
+    claim: Claim,
+    endpoint: Arc<Endpoint>,
+    mapping: Arc<Mapping>,
+    loaded: Loaded,
+    message: deliveries::Message,
+}
+
+impl Deliveries {
+    /// A consumer that sends with `outbound`.
+    pub fn new(db: Database, catalog: Arc<Catalog>, outbound: Outbound, sealer: Option<Arc<Sealer>>) -> Self {
+        let means = Means { outbound, ids: Arc::clone(&db.ids), circuits: Circuits::default() };
+        Self { db, catalog, sealer, means: Arc::new(means), spent: Mutex::default() }
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.db.ids.now().unwrap_or_default()
+    }
+
+    /// How many deliveries of an endpoint may run now.
+    fn room(&self, endpoint: &Endpoint) -> Option<usize> {
+        let (now, definition) = (self.now(), &endpoint.definition);
+        let spent = definition.rate.is_some()
+            && self.spent.lock().get(&endpoint.id).is_some_and(|until| now < *until);
+        if !definition.enabled || spent {
+            return None;
+        }
+        let most = definition.rate.map_or(usize::MAX, Rate::room);
+        self.means.circuits.of(endpoint).room(definition.concurrency.min(most), now)
+    }
+
+    /// What a loaded delivery needs to be sent, or how it ends without that.
+    fn prepare(&self, claim: Claim, mut loaded: Loaded) -> Result<Ready, (Claim, Outcome)> {
+        let back = |lane, after| Outcome::NotStarted { lane, after };
+        let Some(message) = loaded.message.take() else {
+            return Err((claim, Outcome::Parked("the message is not there any more")));
+        };
+        if !loaded.mapped {
+            return Err((claim, Outcome::Parked("the mapping was deleted")));
+        }
+        if !loaded.enabled {
+            return Err((claim, Outcome::Held));
+        }
+        // One that is there and not in the catalog has a definition of another version of Postrider.
+        let Some(mapping) = self.catalog.mapping(loaded.mapping_id) else {
+            let outcome = back(claim.lane, NOT_HERE);
+            return Err((claim, outcome));
+        };
+        if mapping.endpoint_id != claim.lane {
+            return Err((claim, back(mapping.endpoint_id, Duration::ZERO)));
+        }
+        let enabled = |endpoint: &Arc<Endpoint>| endpoint.definition.enabled;
+        let Some(endpoint) = self.catalog.endpoint(claim.lane).filter(enabled) else {
+            let outcome = back(claim.lane, NOT_HERE);
+            return Err((claim, outcome));
+        };
+        Ok(Ready { claim, endpoint, mapping, loaded, message })
+    }
+
+    /// The parameters of the mappings of these deliveries, or why they cannot be sent.
+    async fn parameters(
+        &self,
+        ready: &[Ready],
+    ) -> sqlx::Result<HashMap<i32, Arc<Result<Vec<Parameter>, String>>>> {
+        let mut mappings: HashMap<i32, &Ready> = HashMap::new();
+        for ready in ready {
+            let has_some = ready.loaded.learns || !ready.mapping.definition.parameters.is_empty();
+            has_some.then(|| mappings.insert(ready.mapping.id, ready));
+        }
+        if mappings.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut named = Vec::new();
+        for Ready { mapping, .. } in mappings.values() {
+            named.extend(
+                mapping
+                    .definition
+                    .parameters
+                    .iter()
+                    .map(|name| (mapping.id, mapping.store_id, name.as_str())),
+            );
+        }
+        let ids: Vec<i32> = mappings.keys().copied().collect();
+        let stored = bounded(parameters_linked::linked(&self.db.worker, &named, &ids)).await?;
+        let mut found: HashMap<i32, Result<Vec<Parameter>, String>> = HashMap::new();
+        for stored in stored {
+            let sent = found.entry(stored.mapping_id).or_insert_with(|| Ok(Vec::new()));
+            let Ok(parameters) = sent else { continue };
+            match stored.open(self.sealer.as_deref()) {
+                Ok(value) => {
+                    let secret = stored.sealed.is_some();
+                    parameters.push(Parameter { name: stored.name, value, secret });
+                }
+                Err(why) => *sent = Err(why),
+            }
+        }
+        Ok(found.into_iter().map(|(mapping, sent)| (mapping, Arc::new(sent))).collect())
+    }
+
+    /// How long each delivery waits for its slot; `None` for one that has to come again.
+    async fn slots(&self, ready: &[Ready]) -> sqlx::Result<HashMap<Uuid, (bool, Duration)>> {
+        let mut limited: HashMap<i32, Vec<&Ready>> = HashMap::new();
+        for ready in ready.iter().filter(|ready| ready.endpoint.definition.rate.is_some()) {
+            limited.entry(ready.endpoint.id).or_default().push(ready);
+        }
+        let mut waits = HashMap::new();
+        for (id, ready) in limited {
+            let Some(rate) = ready[0].endpoint.definition.rate else { continue };
+            let slots = bounded(circuits::reserve(&self.db.worker, id, rate, ready.len())).await?;
+            for (place, ready) in ready.iter().enumerate() {
+                waits.insert(ready.claim.item, (place < slots.granted, rate.wait(slots.ahead, place)));
+            }
+            if slots.granted < ready.len() {
+                let pause = rate.wait(slots.ahead, slots.granted).saturating_sub(HORIZON);
+                let until = self.now() + TimeDelta::from_std(pause).unwrap_or(TimeDelta::zero());
+                self.spent.lock().insert(id, until);
+            }
+        }
+        Ok(waits)
+    }
+}
+
+impl Consumer for Deliveries {
+    type Outcome = Outcome;
+
+    async fn refresh(&self, revision: i64) -> sqlx::Result<()> {
+        self.catalog.refresh(&self.db.worker, self.sealer.as_deref(), revision).await?;
+        let here = |id| self.catalog.endpoint(id).is_some();
+        self.means.circuits.retain(here);
+        self.spent.lock().retain(|id, _| here(*id));
+        Ok(())
+    }
+
+    fn lanes(&self) -> Vec<Lane> {
+        let mut lanes = Vec::new();
+        self.catalog.each_endpoint(|endpoint| {
+            lanes.extend(self.room(endpoint).map(|concurrency| Lane { id: endpoint.id, concurrency }));
+        });
+        lanes
+    }
+
+    fn owns(&self, lane: i32) -> bool {
+        self.catalog.endpoint(lane).is_some()
+    }
+
+    fn all(&self) -> Vec<i32> {
+        let mut all = Vec::new();
+        self.catalog.each_endpoint(|endpoint| all.push(endpoint.id));
+        all
+    }
+
+    async fn load(&self, claims: Vec<Claim>) -> sqlx::Result<Vec<Run<Outcome>>> {
+        let (revision, loaded) = bounded(deliveries::load(&self.db.worker, &claims)).await?;
+        // A delivery claimed after a change runs under what the change says.
+        if revision > self.catalog.revision() {
+            self.catalog.refresh(&self.db.worker, self.sealer.as_deref(), revision).await?;
+        }
+        let mut loaded: HashMap<Uuid, Loaded> =
+            loaded.into_iter().map(|loaded| (loaded.id, loaded)).collect();
+        let (mut ready, mut runs) = (Vec::new(), Vec::new());
+        for claim in claims {
+            let Some(loaded) = loaded.remove(&claim.item) else { continue };
+            match self.prepare(claim, loaded) {
+                Ok(delivery) => ready.push(delivery),
+                Err((claim, outcome)) => {
+                    runs.push(Run { claim, attempt: Box::pin(std::future::ready(outcome)) });
+                }
+            }
+        }
+        let parameters = self.parameters(&ready).await?;
+        let slots = self.slots(&ready).await?;
+        let none = Arc::new(Ok(Vec::new()));
+        for Ready { claim, endpoint, mapping, loaded, message } in ready {
+            let (granted, wait) = slots.get(&claim.item).copied().unwrap_or((true, Duration::ZERO));
+            if !granted {
+                let outcome = Outcome::NotStarted { lane: claim.lane, after: wait };
+                runs.push(Run { claim, attempt: Box::pin(std::future::ready(outcome)) });
+                continue;
+            }
+            let attempt = Attempt {
+                means: Arc::clone(&self.means),
+                parameters: Arc::clone(parameters.get(&mapping.id).unwrap_or(&none)),
+                endpoint,
+                mapping,
+                message_id: loaded.message_id,
+                message,
+                continue_url: loaded.continue_url,
+                wait,
+            };
+            runs.push(Run { claim, attempt: Box::pin(attempt.run()) });
+        }
+        Ok(runs)
+    }
+
+    async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Outcome>]) -> sqlx::Result<Settled> {
+        self.write(tx, ended).await
+    }
+
+    fn refused(&self, _error: &sqlx::Error) -> Outcome {
+        Outcome::Attempted(Box::new(Attempted::failed(
+            "the database will not take what the endpoint answered",
+        )))
+    }
+
+    fn panicked(&self, _message: &str) -> Outcome {
+        Outcome::Attempted(Box::new(Attempted::failed("the attempt panicked")))
+    }
+
+    async fn lost(&self, tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Outcome>>> {
+        let unfinished: HashSet<(Uuid, Uuid)> =
+            deliveries::unfinished(tx, &claims).await?.into_iter().collect();
+        Ok(claims
+            .into_iter()
+            .filter(|claim| unfinished.contains(&(claim.item, claim.lease)))
+            .map(|claim| Ended { claim, outcome: Some(Outcome::Lost) })
+            .collect())
+    }
+}

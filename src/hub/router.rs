@@ -1,0 +1,104 @@
+//! Messages that wait to be routed, as the engine sees them: those that SQL published, and those with a delay.
+
+use super::catalog::Catalog;
+use super::routing;
+use super::store::pending;
+use crate::db::{Database, bounded};
+use crate::seal::Sealer;
+use crate::worker::{self, Claim, Consumer, Ended, Lane, Run, Settled};
+use sqlx::postgres::PgConnection;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// How many messages are routed at once, in one process.
+const CONCURRENCY: usize = 500;
+
+/// The consumer of messages that are pending.
+pub struct Router {
+    db: Database,
+    catalog: Arc<Catalog>,
+    sealer: Option<Arc<Sealer>>,
+    lane: i32,
+}
+
+/// What is done about a message when its turn has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It is routed, in the transaction that ends its claim.
+    Route,
+    /// It cannot be, and is kept aside.
+    Park,
+}
+
+impl Router {
+    /// A consumer that routes by this catalog.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn new(db: Database, catalog: Arc<Catalog>, sealer: Option<Arc<Sealer>>) -> sqlx::Result<Self> {
+        let lane = pending::lane(&db.worker).await?;
+        Ok(Self { db, catalog, sealer, lane })
+    }
+}
+
+impl Consumer for Router {
+    type Outcome = Turn;
+
+    async fn refresh(&self, revision: i64) -> sqlx::Result<()> {
+        self.catalog.refresh(&self.db.worker, self.sealer.as_deref(), revision).await
+    }
+
+    fn lanes(&self) -> Vec<Lane> {
+        vec![Lane { id: self.lane, concurrency: CONCURRENCY }]
+    }
+
+    fn owns(&self, lane: i32) -> bool {
+        lane == self.lane
+    }
+
+    fn all(&self) -> Vec<i32> {
+        vec![self.lane]
+    }
+
+    async fn load(&self, claims: Vec<Claim>) -> sqlx::Result<Vec<Run<Turn>>> {
+        // A message is routed by what is defined now, not when it was published.
+        let revision = bounded(worker::store::revision(&self.db.worker)).await?;
+        if revision > self.catalog.revision() {
+            self.refresh(revision).await?;
+        }
+        let run = |claim| Run { claim, attempt: Box::pin(std::future::ready(Turn::Route)) as _ };
+        Ok(claims.into_iter().map(run).collect())
+    }
+
+    async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Turn>]) -> sqlx::Result<Settled> {
+        let of = |turn: Turn| -> Vec<Uuid> {
+            ended.iter().filter(|end| end.outcome == Some(turn)).map(|end| end.claim.item).collect()
+        };
+        let (route, park) = (of(Turn::Route), of(Turn::Park));
+        let mut settled = Settled::default();
+        if !park.is_empty() {
+            let parked = pending::park(&mut *tx, &park, "the database refuses to route it").await?;
+            settled.written += usize::try_from(parked).unwrap_or(usize::MAX);
+        }
+        if !route.is_empty() {
+            let accepted = routing::route_pending(tx, &self.catalog, &self.db.ids, &route).await?;
+            settled.written += accepted.states.len();
+            settled.woken = accepted.ready;
+            settled.soonest = accepted.soonest;
+        }
+        Ok(settled)
+    }
+
+    fn refused(&self, _error: &sqlx::Error) -> Turn {
+        Turn::Park
+    }
+
+    fn panicked(&self, _message: &str) -> Turn {
+        Turn::Park
+    }
+
+    async fn lost(&self, _tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Turn>>> {
+        // Whether it is still pending, the routing looks itself.
+        Ok(claims.into_iter().map(|claim| Ended { claim, outcome: Some(Turn::Route) }).collect())
+    }
+}

@@ -1,0 +1,273 @@
+//! The one transaction in which the ends of attempts take effect: attempts, deliveries, children, parameters, log
+//! entries, lines, circuits.
+//!
+//! It may come twice with the same ends. What it has written once it finds written: a delivery is locked only while it
+//! is PENDING and nothing of the claim that ended is there.
+
+use super::answer::Child;
+use super::consumer::Deliveries;
+use super::log_entry::{Entry, Level, Note};
+use super::message::{Draft, MAX_HOPS, Parent};
+use super::outcome::{Attempted, Change, Next, Outcome, next};
+use super::routing;
+use super::store::ends::{self, End, Locked};
+use super::store::lines::{self, Place};
+use super::store::parameters_linked::{self, Learned};
+use super::store::{circuits, log_entries, returned};
+use super::verdict::{Delivered, Verdict};
+use crate::worker::{Again, Claim, Ended, Settled};
+use sqlx::postgres::PgConnection;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The most attempts that the engine counts, one less than it can: from there on the backoff is the same anyway.
+const MOST_ATTEMPTS: i16 = i16::MAX - 1;
+
+/// What the ends of attempts bring about, gathered before it is written.
+#[derive(Default)]
+struct Effects<'a> {
+    ends: Vec<End<'a>>,
+    parked: Vec<(Uuid, &'static str)>,
+    held: Vec<(&'a Claim, Locked)>,
+    returned: Vec<(Uuid, Uuid, Duration)>,
+    drafts: Vec<Draft>,
+    learned: Vec<Learned<'a>>,
+    entries: Vec<Entry>,
+    left: Vec<Place>,
+    changes: BTreeMap<i32, Change>,
+    settled: Settled,
+}
+
+impl Deliveries {
+    /// Writes how attempts ended.
+    pub(super) async fn write(
+        &self,
+        tx: &mut PgConnection,
+        ended: &[&Ended<Outcome>],
+    ) -> sqlx::Result<Settled> {
+        let claims: Vec<&Claim> = ended.iter().map(|end| &end.claim).collect();
+        let mut locked: HashMap<Uuid, Locked> = HashMap::new();
+        for delivery in ends::lock(&mut *tx, &claims).await? {
+            locked.entry(delivery.id).or_insert(delivery);
+        }
+        // What is said of a claim without an answer.
+        let lost = Attempted::failed("the worker was lost");
+        let mut effects = Effects::default();
+        for Ended { claim, outcome } in ended {
+            let Some(outcome) = outcome else { continue };
+            let Some(delivery) = locked.remove(&claim.item) else { continue };
+            if delivery.lease != claim.lease {
+                continue;
+            }
+            effects.settled.written += 1;
+            match outcome {
+                Outcome::Attempted(attempted) => self.attempted(&mut effects, claim, delivery, attempted),
+                Outcome::Lost => self.attempted(&mut effects, claim, delivery, &lost),
+                Outcome::NotStarted { lane, after } => effects.give_back(claim, *lane, *after),
+                Outcome::Held => effects.held.push((claim, delivery)),
+                Outcome::Parked(reason) => effects.park(&delivery, reason),
+            }
+        }
+        self.take_effect(tx, effects).await
+    }
+
+    /// Notes what an attempt brings about.
+    fn attempted<'a>(
+        &self,
+        effects: &mut Effects<'a>,
+        claim: &'a Claim,
+        delivery: Locked,
+        attempted: &'a Attempted,
+    ) {
+        let mapping = self.catalog.mapping(delivery.mapping_id);
+        let options = mapping.as_ref().map(|mapping| &mapping.definition.options);
+        let age = Duration::try_from_secs_f64(delivery.age).unwrap_or_default();
+        let next = next(&attempted.verdict, claim.attempt, age, options);
+        let endpoint = self.catalog.endpoint(claim.lane);
+        if let Some(endpoint) = &endpoint {
+            super::metrics::attempt(endpoint, &attempted.verdict, attempted.took);
+        }
+        let (verdict, notes, error) = match &attempted.verdict {
+            Verdict::Delivered(delivered) => {
+                let named = |name: &str| {
+                    mapping.as_ref().is_none_or(|m| m.definition.parameters.iter().any(|other| other == name))
+                };
+                self.delivered(effects, &delivery, attempted.hop, delivered, named);
+                (ends::Verdict::Delivered, &delivered.notes, None)
+            }
+            Verdict::Deferred { notes, .. } => (ends::Verdict::Deferred, notes, None),
+            Verdict::Failed(failed) => (ends::Verdict::Failed, &failed.notes, Some(failed.error.as_str())),
+        };
+        let entry = |note: &Note| {
+            Entry::new(delivery.store_id, Some(delivery.message_id), delivery.id.as_bytes(), note.clone())
+        };
+        effects.entries.extend(notes.iter().map(entry));
+        if let (Some(true), Some(endpoint)) = (attempted.change.gone, &endpoint) {
+            let mut note = Note::new(Level::Error, "An endpoint is gone", "It answered 410 Gone.");
+            note.reference = (Some("endpoint".to_owned()), Some(endpoint.name.clone()));
+            effects.entries.push(Entry::new(endpoint.store_id, None, &endpoint.id.to_be_bytes(), note));
+        }
+        effects.change(claim.lane, attempted.change);
+        let mut end = End {
+            claim,
+            number: delivery.attempts.saturating_add(1),
+            verdict,
+            status: attempted.status.and_then(|status| i16::try_from(status).ok()),
+            took: attempted.took,
+            error,
+            body: attempted.body.as_deref(),
+            business_error: matches!(&attempted.verdict, Verdict::Delivered(delivered) if delivered.business_error),
+            parked: None,
+            again: None,
+            continue_url: None,
+        };
+        match next {
+            Next::Again { after, counts } => {
+                end.again = Some(after);
+                end.continue_url = delivery.continue_url;
+                if let Verdict::Deferred { continue_url: Some(url), .. } = &attempted.verdict {
+                    end.continue_url = Some(url.clone());
+                }
+                effects.again(claim, claim.lane, after, counts);
+            }
+            Next::Complete => effects.leave(&delivery),
+            Next::Parked(why) => {
+                end.parked = Some(why);
+                effects.leave(&delivery);
+            }
+        }
+        effects.ends.push(end);
+    }
+
+    fn delivered<'a>(
+        &self,
+        effects: &mut Effects<'a>,
+        delivery: &Locked,
+        hop: i16,
+        delivered: &'a Delivered,
+        named: impl Fn(&str) -> bool,
+    ) {
+        let parent = Some(Parent { message: delivery.message_id, delivery: delivery.id });
+        for Child { key, payload, delay, parked } in &delivered.children {
+            effects.drafts.push(Draft {
+                id: self.db.ids.next(),
+                store_id: delivery.store_id,
+                key: key.clone(),
+                payload: payload.clone(),
+                parent,
+                // Beyond the most it does not matter how many.
+                hop: hop.saturating_add(1).min(MAX_HOPS + 1),
+                delay: *delay,
+                parked: parked.clone(),
+            });
+        }
+        for (name, value) in &delivered.parameters {
+            if name.is_empty() || name.chars().nth(255).is_some() {
+                continue;
+            }
+            effects.learned.push(Learned {
+                store_id: delivery.store_id,
+                mapping_id: delivery.mapping_id,
+                name,
+                value,
+                named: named(name),
+            });
+        }
+    }
+
+    /// Writes it all, always in this order, so that two settlements wait for each other rather than both.
+    async fn take_effect(&self, tx: &mut PgConnection, mut effects: Effects<'_>) -> sqlx::Result<Settled> {
+        self.decide_held(&mut *tx, &mut effects).await?;
+        let Effects {
+            ends, parked, returned, drafts, learned, mut entries, left, changes, mut settled, ..
+        } = effects;
+        if !changes.is_empty() {
+            circuits::change(&mut *tx, &changes.into_iter().collect::<Vec<_>>()).await?;
+        }
+        if !ends.is_empty() {
+            ends::write(&mut *tx, &ends).await?;
+        }
+        if !parked.is_empty() {
+            ends::park(&mut *tx, &parked).await?;
+        }
+        if !returned.is_empty() {
+            returned::note(&mut *tx, &returned).await?;
+        }
+        if !drafts.is_empty() {
+            let accepted = routing::accept(&mut *tx, &self.catalog, &self.db.ids, drafts).await?;
+            settled.woken.extend(accepted.ready);
+            settled.soonest = accepted.soonest;
+        }
+        if !learned.is_empty() {
+            parameters_linked::learn(&mut *tx, self.sealer.as_deref(), &learned).await?;
+        }
+        if !entries.is_empty() {
+            entries.sort_by_key(|entry| entry.digest);
+            log_entries::write(&mut *tx, &entries).await?;
+        }
+        if !left.is_empty() {
+            settled.woken.extend(lines::leave(tx, &left).await?);
+        }
+        settled.woken.sort_unstable();
+        settled.woken.dedup();
+        Ok(settled)
+    }
+
+    /// A mapping may have been switched on or deleted since its delivery was found switched off.
+    async fn decide_held(&self, tx: &mut PgConnection, effects: &mut Effects<'_>) -> sqlx::Result<()> {
+        let held = std::mem::take(&mut effects.held);
+        if held.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<i32> = held.iter().map(|(_, delivery)| delivery.mapping_id).collect();
+        let mappings = returned::lock_mappings(&mut *tx, &ids).await?;
+        let mut stays = Vec::new();
+        for (claim, delivery) in held {
+            match mappings.iter().find(|mapping| mapping.id == delivery.mapping_id) {
+                Some(mapping) if !mapping.deleted && mapping.enabled => {
+                    effects.give_back(claim, mapping.endpoint_id, Duration::ZERO);
+                }
+                Some(mapping) if !mapping.deleted => {
+                    effects.returned.push((delivery.id, claim.lease, Duration::ZERO));
+                    stays.push((mapping.id, delivery.id));
+                }
+                _ => effects.park(&delivery, "the mapping was deleted"),
+            }
+        }
+        if stays.is_empty() { Ok(()) } else { returned::hold(tx, &stays).await }
+    }
+}
+
+impl Effects<'_> {
+    fn again(&mut self, claim: &Claim, lane: i32, after: Duration, counts: bool) {
+        let attempt = claim.attempt.min(MOST_ATTEMPTS) - i16::from(!counts);
+        let Claim { rank, item, .. } = *claim;
+        self.settled.again.push(Again { lane, rank, item, attempt, after });
+    }
+
+    fn give_back(&mut self, claim: &Claim, lane: i32, after: Duration) {
+        self.returned.push((claim.item, claim.lease, after));
+        self.again(claim, lane, after, false);
+    }
+
+    fn park(&mut self, delivery: &Locked, reason: &'static str) {
+        self.leave(delivery);
+        self.parked.push((delivery.id, reason));
+    }
+
+    fn leave(&mut self, delivery: &Locked) {
+        if let Some(line) = delivery.line.clone() {
+            self.left.push(Place { mapping_id: delivery.mapping_id, line, id: delivery.id });
+        }
+    }
+
+    fn change(&mut self, endpoint: i32, change: Change) {
+        if change != Change::default() {
+            let all = self.changes.entry(endpoint).or_default();
+            // The last one that happened counts.
+            all.circuit = change.circuit.or(all.circuit);
+            all.gone = change.gone.or(all.gone);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The SQL of what attempts change in endpoints: circuits, whether they are gone, the slots of their rate limits.
+
+use crate::hub::endpoint::Rate;
+use crate::hub::outcome::Change;
+use crate::hub::rate::HORIZON;
+use crate::worker;
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
+
+/// Writes changes, so that other processes learn of them.
+pub async fn change(tx: &mut PgConnection, changes: &[(i32, Change)]) -> sqlx::Result<()> {
+    let version = worker::store::bump(&mut *tx).await?;
+    let ids: Vec<i32> = changes.iter().map(|(id, _)| *id).collect();
+    let failures: Vec<Option<i32>> = changes
+        .iter()
+        .map(|(_, change)| change.circuit.map(|circuit| i32::try_from(circuit.failures).unwrap_or(i32::MAX)))
+        .collect();
+    let open: Vec<Option<DateTime<Utc>>> =
+        changes.iter().map(|(_, change)| change.circuit.and_then(|circuit| circuit.open_until)).collect();
+    let gone: Vec<Option<bool>> = changes.iter().map(|(_, change)| change.gone).collect();
+    sqlx::query!(
+        r#"
+        UPDATE endpoints AS e
+        SET failures = coalesce(c.failures, e.failures),
+            open_until = CASE WHEN c.failures IS NULL THEN e.open_until ELSE c.open_until END,
+            gone_at = CASE
+                WHEN c.gone IS NULL THEN e.gone_at
+                WHEN c.gone THEN coalesce(e.gone_at, now())
+            END,
+            version = $5
+        FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::bool[]) AS c (id, failures, open_until, gone)
+        WHERE e.id = c.id
+        "#,
+        &ids,
+        &failures as _,
+        &open as _,
+        &gone as _,
+        version,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// What a rate limit grants.
+#[derive(Debug, Clone, Copy)]
+pub struct Slots {
+    /// How far the bucket was ahead of now, in seconds.
+    pub ahead: f64,
+    /// How many requests have a slot.
+    pub granted: usize,
+}
+
+/// Reserves slots for at most `requests` requests, as many as may leave within [`HORIZON`].
+pub async fn reserve(db: impl PgExecutor<'_>, id: i32, rate: Rate, requests: usize) -> sqlx::Result<Slots> {
+    let row = sqlx::query!(
+        r#"
+        WITH bucket AS (
+            SELECT id, greatest(due_at, now()) AS full_at
+            FROM endpoints
+            WHERE id = $1
+            FOR UPDATE
+        ),
+        ahead AS (
+            SELECT id, full_at, extract(epoch FROM full_at - now())::float8 AS seconds
+            FROM bucket
+        ),
+        granted AS (
+            SELECT id, full_at, seconds, least($2::float8, greatest(floor(($5::float8 + $4::float8 - seconds) / $3::float8) + 1, 0)) AS slots
+            FROM ahead
+        )
+        UPDATE endpoints AS e
+        SET due_at = g.full_at + make_interval(secs => g.slots * $3)
+        FROM granted AS g
+        WHERE e.id = g.id
+        RETURNING g.seconds AS "seconds!", g.slots::bigint AS "slots!"
+        "#,
+        id,
+        f64::from(u32::try_from(requests).unwrap_or(u32::MAX)),
+        rate.interval(),
+        rate.tolerance(),
+        HORIZON.as_secs_f64(),
+    )
+    .fetch_optional(db)
+    .await?;
+    // An endpoint that is gone just now limits nothing.
+    let Some(row) = row else { return Ok(Slots { ahead: 0.0, granted: requests }) };
+    Ok(Slots { ahead: row.seconds, granted: usize::try_from(row.slots).unwrap_or(0) })
+}

@@ -1,0 +1,108 @@
+//! The SQL of claimed deliveries: what they need to run, and which of them have not ended.
+
+use crate::worker::Claim;
+use serde_json::value::RawValue;
+use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+/// What a claimed delivery needs to run.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The delivery.
+    pub id: Uuid,
+    /// The store's id.
+    pub store_id: i32,
+    /// The mapping's id.
+    pub mapping_id: i32,
+    /// The message's id.
+    pub message_id: Uuid,
+    /// Where to ask on, after an asynchronous answer.
+    pub continue_url: Option<String>,
+    /// The message, unless it is gone.
+    pub message: Option<Message>,
+    /// Whether the mapping was not deleted.
+    pub mapped: bool,
+    /// Whether the mapping is switched on.
+    pub enabled: bool,
+    /// Whether answers have set parameters that the mapping's definition does not name.
+    pub learns: bool,
+}
+
+/// The message of a delivery.
+#[derive(Debug)]
+pub struct Message {
+    /// Its key.
+    pub key: String,
+    /// Its payload, as it was sent.
+    pub payload: Box<RawValue>,
+    /// How many answers lie between it and one from outside.
+    pub hop: i16,
+}
+
+/// The deliveries of these claims that have not ended, and the catalog's revision.
+pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i64, Vec<Loaded>)> {
+    let ids: Vec<Uuid> = claims.iter().map(|c| c.item).collect();
+    let rows = sqlx::query!(
+        r#"
+        SELECT
+            d.id AS "id!", d.store_id AS "store_id!", d.mapping_id AS "mapping_id!", d.message_id AS "message_id!",
+            d.continue_url, m.message AS "message?", m.payload AS "payload?: Json<Box<RawValue>>", m.hop AS "hop?",
+            coalesce(mp.id IS NOT NULL AND mp.deleted_at IS NULL, false) AS "mapped!",
+            coalesce(mp.enabled, false) AS "enabled!",
+            EXISTS (SELECT FROM learned_parameters AS l WHERE l.mapping_id = d.mapping_id) AS "learns!",
+            (SELECT revision FROM catalog) AS "revision!"
+        FROM deliveries AS d
+        LEFT JOIN mappings AS mp ON mp.id = d.mapping_id
+        LEFT JOIN hub_messages AS m ON m.store_id = d.store_id AND m.id = d.message_id
+        WHERE d.id = ANY ($1) AND d.id BETWEEN $2 AND $3 AND d.status = 'PENDING'
+        "#,
+        &ids,
+        ids.iter().min().copied().unwrap_or_default(),
+        ids.iter().max().copied().unwrap_or_default(),
+    )
+    .fetch_all(db)
+    .await?;
+    let revision = rows.first().map_or(0, |row| row.revision);
+    let loaded = rows.into_iter().map(|row| Loaded {
+        id: row.id,
+        store_id: row.store_id,
+        mapping_id: row.mapping_id,
+        message_id: row.message_id,
+        continue_url: row.continue_url,
+        message: match (row.message, row.payload, row.hop) {
+            (Some(key), Some(Json(payload)), Some(hop)) => Some(Message { key, payload, hop }),
+            _ => None,
+        },
+        mapped: row.mapped,
+        enabled: row.enabled,
+        learns: row.learns,
+    });
+    Ok((revision, loaded.collect()))
+}
+
+/// Of these claims, the deliveries and leases that have not ended: no attempt of this lease is there, the lease has
+/// not given it back, and nobody ended the delivery meanwhile.
+pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<(Uuid, Uuid)>> {
+    let ids: Vec<Uuid> = claims.iter().map(|c| c.item).collect();
+    let leases: Vec<Uuid> = claims.iter().map(|c| c.lease).collect();
+    let rows = sqlx::query!(
+        r#"
+        SELECT d.id, c.lease AS "lease!"
+        FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
+        JOIN deliveries AS d ON d.id = c.item
+        WHERE d.id BETWEEN $3 AND $4
+            AND d.status = 'PENDING'
+            AND d.returned_by IS DISTINCT FROM c.lease
+            AND NOT EXISTS (SELECT FROM delivery_attempts AS a WHERE a.id = c.item AND a.lease = c.lease)
+        "#,
+        &ids,
+        &leases,
+        ids.iter().min().copied().unwrap_or_default(),
+        ids.iter().max().copied().unwrap_or_default(),
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.lease)).collect())
+}

@@ -1,0 +1,193 @@
+//! The SQL of how attempts end: deliveries are locked, their attempts written, their states changed.
+
+use crate::worker::Claim;
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgConnection;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A delivery whose attempt has just ended, locked.
+#[derive(Debug)]
+pub struct Locked {
+    /// The delivery.
+    pub id: Uuid,
+    /// The claim that ended.
+    pub lease: Uuid,
+    /// The store's id.
+    pub store_id: i32,
+    /// The mapping's id.
+    pub mapping_id: i32,
+    /// The message's id.
+    pub message_id: Uuid,
+    /// How many attempts have ended before.
+    pub attempts: i32,
+    /// The line it stands in.
+    pub line: Option<Vec<u8>>,
+    /// Where to ask on, as before the attempt.
+    pub continue_url: Option<String>,
+    /// In seconds, since it was made or last run again by hand.
+    pub age: f64,
+}
+
+/// Locks the deliveries of these claims whose end is not written yet: not by this claim, and not by anybody.
+pub async fn lock(tx: &mut PgConnection, claims: &[&Claim]) -> sqlx::Result<Vec<Locked>> {
+    let ids: Vec<Uuid> = claims.iter().map(|c| c.item).collect();
+    let leases: Vec<Uuid> = claims.iter().map(|c| c.lease).collect();
+    sqlx::query_as!(
+        Locked,
+        r#"
+        SELECT
+            d.id, c.lease AS "lease!", d.store_id, d.mapping_id, d.message_id, d.attempts, d.line, d.continue_url,
+            extract(epoch FROM now() - d.retry_from)::float8 AS "age!"
+        FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
+        JOIN deliveries AS d ON d.id = c.item
+        WHERE d.id BETWEEN $3 AND $4
+            AND d.status = 'PENDING'
+            AND d.returned_by IS DISTINCT FROM c.lease
+            AND NOT EXISTS (SELECT FROM delivery_attempts AS a WHERE a.id = c.item AND a.lease = c.lease)
+        ORDER BY d.id
+        FOR UPDATE OF d
+        "#,
+        &ids,
+        &leases,
+        ids.iter().min().copied().unwrap_or_default(),
+        ids.iter().max().copied().unwrap_or_default(),
+    )
+    .fetch_all(tx)
+    .await
+}
+
+/// What an attempt came to, in the table's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "attempt_verdict", rename_all = "lowercase")]
+pub enum Verdict {
+    /// Taken by the endpoint.
+    Delivered,
+    /// To be tried again by backoff, or parked.
+    Failed,
+    /// Put off by the endpoint.
+    Deferred,
+}
+
+/// The end of an attempt.
+#[derive(Debug)]
+pub struct End<'a> {
+    /// The claim that ended.
+    pub claim: &'a Claim,
+    /// The attempt's number.
+    pub number: i32,
+    /// What it came to.
+    pub verdict: Verdict,
+    /// The HTTP status, if there was an answer.
+    pub status: Option<i16>,
+    /// From the request to the end of the answer.
+    pub took: Duration,
+    /// Why it failed.
+    pub error: Option<&'a str>,
+    /// The beginning of the answer.
+    pub body: Option<&'a str>,
+    /// Whether the endpoint said `notification:error`.
+    pub business_error: bool,
+    /// Why the delivery is parked, when it is.
+    pub parked: Option<String>,
+    /// How long until it is tried again, when it is.
+    pub again: Option<Duration>,
+    /// Where to ask on.
+    pub continue_url: Option<String>,
+}
+
+/// Writes the attempts of locked deliveries, and what becomes of each.
+pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> {
+    let column = |text: fn(&End<'_>) -> Option<String>| ends.iter().map(text).collect::<Vec<_>>();
+    let ids: Vec<Uuid> = ends.iter().map(|e| e.claim.item).collect();
+    let leases: Vec<Uuid> = ends.iter().map(|e| e.claim.lease).collect();
+    let lanes: Vec<i32> = ends.iter().map(|e| e.claim.lane).collect();
+    let started: Vec<DateTime<Utc>> = ends.iter().map(|e| e.claim.claimed_at).collect();
+    let numbers: Vec<i32> = ends.iter().map(|e| e.number).collect();
+    let verdicts: Vec<Verdict> = ends.iter().map(|e| e.verdict).collect();
+    let statuses: Vec<Option<i16>> = ends.iter().map(|e| e.status).collect();
+    let took: Vec<f64> = ends.iter().map(|e| e.took.as_secs_f64()).collect();
+    let errors = column(|e| e.error.map(ToOwned::to_owned));
+    let bodies = column(|e| e.body.map(ToOwned::to_owned));
+    let business: Vec<bool> = ends.iter().map(|e| e.business_error).collect();
+    let parked = column(|e| e.parked.clone());
+    let delays: Vec<Option<f64>> = ends.iter().map(|e| e.again.map(|after| after.as_secs_f64())).collect();
+    let continued = column(|e| e.continue_url.clone());
+    sqlx::query!(
+        r#"
+        WITH ended AS (
+            SELECT *
+            FROM unnest(
+                $1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[], $5::int[], $6::attempt_verdict[],
+                $7::smallint[], $8::float8[], $9::text[], $10::text[], $11::bool[], $12::text[], $13::float8[],
+                $14::text[]
+            ) AS e (
+                id, lease, lane, started_at, number, verdict,
+                status_code, took, error, body, business_error, parked, delay,
+                continue_url
+            )
+        ),
+        tried AS (
+            INSERT INTO delivery_attempts (
+                number, status_code, verdict, id, lease, started_at, duration, endpoint_id, error, body
+            )
+            SELECT
+                number, status_code, verdict, id, lease, started_at, make_interval(secs => took), lane, error, body
+            FROM ended
+        )
+        UPDATE deliveries AS d
+        SET attempts = e.number,
+            status = (
+                CASE
+                    WHEN e.delay IS NOT NULL THEN 'PENDING'
+                    WHEN e.parked IS NOT NULL THEN 'ERROR'
+                    ELSE 'COMPLETE'
+                END
+            )::delivery_status,
+            business_error = e.business_error,
+            next_attempt_at = CASE WHEN e.delay > 0 THEN now() + make_interval(secs => e.delay) END,
+            finished_at = CASE WHEN e.delay IS NULL THEN now() END,
+            last_error = coalesce(e.parked, e.error),
+            continue_url = e.continue_url
+        FROM ended AS e
+        WHERE d.id = e.id AND d.id BETWEEN $15 AND $16
+        "#,
+        &ids,
+        &leases,
+        &lanes,
+        &started,
+        &numbers,
+        &verdicts as _,
+        &statuses as _,
+        &took,
+        &errors as _,
+        &bodies as _,
+        &business,
+        &parked as _,
+        &delays as _,
+        &continued as _,
+        ids.iter().min().copied().unwrap_or_default(),
+        ids.iter().max().copied().unwrap_or_default(),
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Parks locked deliveries that did not run, each for its reason.
+pub async fn park(tx: &mut PgConnection, parked: &[(Uuid, &str)]) -> sqlx::Result<()> {
+    let (ids, reasons): (Vec<Uuid>, Vec<&str>) = parked.iter().copied().unzip();
+    sqlx::query!(
+        r#"
+        UPDATE deliveries AS d
+        SET status = 'ERROR', finished_at = now(), next_attempt_at = NULL, last_error = p.reason
+        FROM unnest($1::uuid[], $2::text[]) AS p (id, reason)
+        WHERE d.id = p.id AND d.status = 'PENDING'
+        "#,
+        &ids,
+        &reasons as _,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
