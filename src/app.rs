@@ -10,7 +10,7 @@ use crate::http::metrics::{self, OnScrape};
 use crate::http::outbound::{Outbound, Request};
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState};
-use crate::hub;
+use crate::hub::{self, routes::Hub};
 use crate::jobs::routes::{Jobs, LONG_POLLS};
 use crate::jobs::{self, Tails};
 use crate::queues;
@@ -167,9 +167,18 @@ impl App {
         worker.add(Arc::new(jobs::consumer::Jobs::new(db.worker.clone(), Arc::clone(&types))));
         let sealer = config.secret_key.as_ref().or(self.secret_key.as_ref()).map(Sealer::new).transpose()?;
         let sealer = sealer.map(Arc::new);
-        hub::start(&mut worker, &db, outbound, sealer.clone(), &tasks, &stop)
-            .await
-            .context("cannot start the hub")?;
+        let limits = BodyLimits::new(config.max_body);
+        let hub = Hub {
+            catalog: hub::start(&mut worker, &db, outbound.clone(), sealer.clone(), &tasks, &stop)
+                .await
+                .context("cannot start the hub")?,
+            db: db.clone(),
+            sealer: sealer.clone(),
+            wake: worker.wake(),
+            verifier: Arc::clone(&verifier),
+            limits,
+            outbound,
+        };
         let tails = Arc::new(Tails::new(db.api.clone(), config.broadcast_retention));
         tasks.spawn(Arc::clone(&tails).look(stop.clone()));
         let jobs = Jobs {
@@ -179,7 +188,7 @@ impl App {
             sealer,
             wake: worker.wake(),
             verifier: Arc::clone(&verifier),
-            limits: BodyLimits::new(config.max_body),
+            limits,
             job_timeout: config.job_timeout,
             credential_timeout: config.credential_timeout,
             retention: config.broadcast_retention,
@@ -194,7 +203,7 @@ impl App {
             runners,
             verifier: Arc::clone(&verifier),
             lease: config.lease,
-            limits: BodyLimits::new(config.max_body),
+            limits,
             stopping: stop.clone(),
         });
         let mut upkeep = Upkeep::new(queues.clone(), config.queues_dir.clone(), self.examples);
@@ -218,6 +227,7 @@ impl App {
         let features = queues::routes::routes()
             .with_state(queues)
             .merge(jobs::routes::router(jobs))
+            .merge(hub::routes::routes().with_state(hub))
             .merge(reports::routes::routes().with_state(Reports::new(db.clone(), verifier)));
         let router = http::router(features, state);
         let mut address = None;

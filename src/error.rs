@@ -177,6 +177,11 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the database undid the transaction for the sake of another: at once, the same may succeed.
+pub fn was_undone(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if matches!(error.code().as_deref(), Some("40001" | "40P01")))
+}
+
 /// Whether `error` is the violation of the constraint `name`, so that a race has one loser and no
 /// statement needs to look first.
 pub fn is_constraint(error: &sqlx::Error, name: &str) -> bool {

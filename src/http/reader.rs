@@ -230,7 +230,8 @@ impl<'a> Reader<'a> {
 const NOT_A_WORD: &str =
     "must be a simple text: 1 to 100 characters, none of them a control character, no space at the ends";
 
-fn is_word(text: &str) -> bool {
+/// Whether `text` is a word: 1 to 100 characters, none of them a control character, no space at the ends.
+pub fn is_word(text: &str) -> bool {
     !text.is_empty()
         && text.trim() == text
         && text.chars().count() <= MAX_WORD

@@ -88,6 +88,21 @@ pub enum State {
     Parked,
 }
 
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Routed, Self::Unrouted, Self::Parked];
+
+    /// Its word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Routed => "routed",
+            Self::Unrouted => "unrouted",
+            Self::Parked => "parked",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use super::message::{Draft, MAX_HOPS, State, is_key};
 use super::store::fanout::{self, Delivery, Place};
 use super::store::mappings;
 use crate::db::Ids;
-use crate::worker::store as engine;
+use crate::worker::{Wake, store as engine};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use std::collections::{BTreeSet, HashMap};
@@ -30,6 +30,18 @@ pub struct Accepted {
     pub ready: Vec<i32>,
     /// After which time the first message that waits for one is due.
     pub soonest: Option<Duration>,
+}
+
+impl Accepted {
+    /// Rings for what became ready, and for what will be due. To be called after the commit.
+    pub fn ring(&self, wake: &Wake) {
+        for lane in &self.ready {
+            wake.ready(*lane, 0);
+        }
+        if let Some(soonest) = self.soonest {
+            wake.due_after(soonest);
+        }
+    }
 }
 
 /// Stores messages, and makes a delivery of each for every mapping of its store that wants it.

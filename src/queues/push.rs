@@ -6,7 +6,7 @@
 use super::catalog::Catalog;
 use super::store::pushes::{self, Push, Stored};
 use crate::db::bounded;
-use crate::error::{Error, Result, is_transient};
+use crate::error::{Error, Result, is_transient, was_undone};
 use crate::worker::Wake;
 use sqlx::postgres::PgPool;
 use std::collections::{HashMap, HashSet};
@@ -160,9 +160,7 @@ async fn write(pool: &PgPool, pushes: &[&Push]) -> sqlx::Result<Stored> {
     let mut tries = 0;
     loop {
         match bounded(pushes::push(pool, pushes)).await {
-            Err(sqlx::Error::Database(error))
-                if tries < 3 && matches!(error.code().as_deref(), Some("40001" | "40P01")) =>
-            {
+            Err(error) if tries < 3 && was_undone(&error) => {
                 tries += 1;
                 tokio::time::sleep(Duration::from_millis(rand::random_range(1..20))).await;
             }

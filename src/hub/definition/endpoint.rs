@@ -50,6 +50,13 @@ impl PutEndpoint {
     }
 }
 
+impl PutEndpoint {
+    /// Whether there is anything to be sealed.
+    pub fn has_secrets(&self) -> bool {
+        self.token.is_some() || !self.signing_secrets.is_empty()
+    }
+}
+
 /// The document as it is stored and shown: with a stand-in for each secret.
 pub fn shown(mut document: Value) -> Value {
     if let Value::Object(members) = &mut document {

@@ -2,6 +2,8 @@
 
 use super::{REDACTED, read};
 use crate::error::Result;
+pub use crate::http::reader::is_word as is_name;
+
 use crate::http::reader::Reader;
 use secrecy::SecretString;
 use serde_json::Value;

@@ -25,9 +25,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
-/// A storefront poller.
+/// A storefront poller, and how it does.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Poller {
+pub(super) struct ListedPoller {
     /// Its name.
     #[schema(example = "shop")]
     name: String,
@@ -46,7 +46,7 @@ pub(super) struct Poller {
     last_error: Option<String>,
 }
 
-impl From<View> for Poller {
+impl From<View> for ListedPoller {
     fn from(view: View) -> Self {
         let View { name, definition, next_run, queued, failures, last_run, last_error } = view;
         Self { name, definition: definition.0, next_run, queued, failures, last_run, last_error }
@@ -58,26 +58,26 @@ fn no_poller() -> Error {
     Error::NotFound("there is no such poller in this store".to_owned())
 }
 
-async fn read(hub: &Hub, store_id: i32, name: &str) -> Result<Json<Poller>> {
+async fn view(hub: &Hub, store_id: i32, name: &str) -> Result<View> {
     let views =
         if is_name(name) { pollers::views(&hub.db.api, store_id, Some(name)).await? } else { Vec::new() };
-    views.into_iter().next().map(|view| Json(view.into())).ok_or_else(no_poller)
+    views.into_iter().next().ok_or_else(no_poller)
 }
 
 /// Lists the pollers of a store.
 #[utoipa::path(
     get, path = "/stores/{store}/pollers", tag = "hub", operation_id = "list_pollers",
     params(("store" = String, Path, description = "The store")),
-    responses((status = 200, description = "By name", body = Vec<Poller>), Problems),
+    responses((status = 200, description = "By name", body = Vec<ListedPoller>), Problems),
 )]
 pub(super) async fn list(
     Authenticated(caller): Authenticated,
     State(hub): State<Hub>,
     Path(store): Path<String>,
-) -> Result<Json<Vec<Poller>>> {
+) -> Result<Json<Vec<ListedPoller>>> {
     let store = hub.store(&store, &caller, Right::Read).await?;
     let views = pollers::views(&hub.db.api, store, None).await?;
-    Ok(Json(views.into_iter().map(Poller::from).collect()))
+    Ok(Json(views.into_iter().map(ListedPoller::from).collect()))
 }
 
 /// Defines a poller, or redefines it. What it has seen stays: delete it to begin anew.
@@ -88,8 +88,8 @@ pub(super) async fn list(
     request_body(content = serde_json::Value, content_type = "application/json", description = "The definition: api, token, token_header, every or cron with timezone, page_size, since, collections, timeout, enabled. `[redacted]` as the token keeps the one that is stored",
         example = json!({"api": "https://shop.example.com/api", "token": "x123", "every": "5m"})),
     responses(
-        (status = 200, description = "Redefined", body = Poller),
-        (status = 201, description = "Defined", body = Poller),
+        (status = 200, description = "Redefined: the definition", body = serde_json::Value),
+        (status = 201, description = "Defined: the definition", body = serde_json::Value),
         Problems, BodyProblems,
     ),
 )]
@@ -99,7 +99,7 @@ pub(super) async fn put(
     Path((store, name)): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<Poller>)> {
+) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     roles::require(&caller, &store, Right::Admin)?;
     let document = body::read_json(&headers, body, &hub.limits).await?.value;
     check_store(&store)?;
@@ -110,31 +110,31 @@ pub(super) async fn put(
     }
     let sealer = matches!(put.token, Some(PutSecret::New(_))).then(|| hub.sealer()).transpose()?;
     let document = serde_json::value::to_raw_value(&shown(document)).map_err(Error::internal)?;
-    let (poller, now) = (name.clone(), hub.db.ids.now());
-    let (store_id, made) = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+    let (raw, now) = (document.clone(), hub.db.ids.now());
+    let made = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {
             let version = engine::bump(&mut *tx).await?;
             let store_id = stores::ensure(&mut *tx, &store).await?;
-            let former = pollers::lock(&mut *tx, store_id, &poller).await?;
+            let former = pollers::lock(&mut *tx, store_id, &name).await?;
             let token = token(
                 &put,
                 former.as_ref(),
                 sealer.as_ref(),
-                Purpose::PollerToken(&poller).of_store(store_id),
+                Purpose::PollerToken(&name).of_store(store_id),
             )?;
             let next_tick = next_tick(&put, former.as_ref(), now);
-            let put = Put { definition: &document, token: token.as_ref(), next_tick };
+            let put = Put { definition: &raw, token: token.as_ref(), next_tick };
             match &former {
                 Some(former) => pollers::update(tx, former.id, version, &put).await?,
-                None => pollers::insert(tx, store_id, &poller, version, &put).await?,
+                None => pollers::insert(tx, store_id, &name, version, &put).await?,
             }
-            Ok((store_id, former.is_none()))
+            Ok(former.is_none())
         })
     })
     .await?;
     hub.changed().await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, read(&hub, store_id, &name).await?))
+    Ok((status, Json(document)))
 }
 
 /// The token, sealed: a new one, or the one that is there.
@@ -171,19 +171,19 @@ fn next_tick(put: &PutPoller, former: Option<&Former>, now: Option<DateTime<Utc>
     goes_on.or_else(|| definition.timing.next_after(now?))
 }
 
-/// Reads a poller.
+/// Reads the definition of a poller.
 #[utoipa::path(
     get, path = "/stores/{store}/pollers/{name}", tag = "hub", operation_id = "get_poller",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
-    responses((status = 200, description = "The poller", body = Poller), Problems),
+    responses((status = 200, description = "The definition as it was put, with a stand-in for its token", body = serde_json::Value), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,
     State(hub): State<Hub>,
     Path((store, name)): Path<(String, String)>,
-) -> Result<Json<Poller>> {
+) -> Result<Json<Box<RawValue>>> {
     let store = hub.store(&store, &caller, Right::Read).await?;
-    read(&hub, store, &name).await
+    Ok(Json(view(&hub, store, &name).await?.definition.0))
 }
 
 /// Deletes a poller with all it has seen. Its messages stay.
@@ -214,7 +214,7 @@ pub(super) async fn delete(
     post, path = "/stores/{store}/pollers/{name}/run", tag = "hub", operation_id = "run_poller",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
     responses(
-        (status = 202, description = "It runs", body = Poller),
+        (status = 202, description = "It runs", body = ListedPoller),
         (status = 409, description = "It is switched off", body = Problem, content_type = "application/problem+json"),
         Problems,
     ),
@@ -223,10 +223,9 @@ pub(super) async fn run(
     Authenticated(caller): Authenticated,
     State(hub): State<Hub>,
     Path((store, name)): Path<(String, String)>,
-) -> Result<(StatusCode, Json<Poller>)> {
+) -> Result<(StatusCode, Json<ListedPoller>)> {
     let store = hub.store(&store, &caller, Right::Admin).await?;
-    let Json(poller) = read(&hub, store, &name).await?;
-    if poller.next_run.is_none() {
+    if view(&hub, store, &name).await?.next_run.is_none() {
         return Err(Error::Conflict("this poller is switched off".to_owned()));
     }
     let lane = {
@@ -243,5 +242,5 @@ pub(super) async fn run(
         .await?
     };
     hub.wake.ready(lane, 0);
-    Ok((StatusCode::ACCEPTED, read(&hub, store, &name).await?))
+    Ok((StatusCode::ACCEPTED, Json(view(&hub, store, &name).await?.into())))
 }

@@ -57,11 +57,12 @@ pub async fn parked(
     .await
 }
 
-/// As [`parked`], for those that were delivered.
+/// As [`parked`], for those that were delivered, and for both where `and_parked`.
 pub async fn delivered(
     tx: &mut PgConnection,
     store_id: i32,
     which: &Which,
+    and_parked: bool,
     limit: i64,
 ) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
@@ -71,7 +72,7 @@ pub async fn delivered(
         JOIN mappings AS m ON m.id = d.mapping_id AND m.deleted_at IS NULL
         JOIN endpoints AS e ON e.id = m.endpoint_id
         WHERE d.store_id = $1
-            AND d.status = 'COMPLETE'
+            AND (d.status = 'COMPLETE' OR ($8 AND d.status = 'ERROR' AND d.archived_at IS NULL))
             AND ($2::text IS NULL OR m.name = $2)
             AND ($3::text IS NULL OR e.name = $3)
             AND d.id >= coalesce(uuid_v7_floor($4), '00000000-0000-0000-0000-000000000000'::uuid)
@@ -88,6 +89,7 @@ pub async fn delivered(
         which.before,
         which.after,
         limit,
+        and_parked,
     )
     .fetch_all(tx)
     .await

@@ -1,0 +1,96 @@
+//! The way in from outside: a pushed message is stored and routed in one transaction.
+
+use super::catalog::Catalog;
+use super::message::{Draft, State};
+use super::routing::{self, Accepted};
+use super::store::shown::messages;
+use super::store::stores;
+use crate::db::{self, Database};
+use crate::error::{Error, Result, was_undone};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A message on its way in.
+#[derive(Debug, Clone)]
+pub struct Push {
+    /// The name of the store, which is made if it is not there.
+    pub store: String,
+    /// Its key.
+    pub message: String,
+    /// An object.
+    pub payload: Box<RawValue>,
+    /// The idempotency key with the SHA-256 of the body.
+    pub key: Option<(String, [u8; 32])>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct Pushed {
+    /// The message: the one that was stored, or that its key made before.
+    pub id: Uuid,
+    /// Where it stands.
+    pub state: State,
+    /// What is to be woken, where it was stored.
+    pub accepted: Option<Accepted>,
+}
+
+/// Stores and routes a message; once it is back, the message is durable.
+///
+/// # Errors
+/// 409 when its key was used with another body; the database's.
+pub async fn push(db: &Database, catalog: &Arc<Catalog>, push: Push) -> Result<Pushed> {
+    let mut tries = 0;
+    loop {
+        match once(db, Arc::clone(catalog), push.clone()).await {
+            Err(Error::Database(error)) if tries < 3 && was_undone(&error) => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(rand::random_range(1..20))).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn once(db: &Database, catalog: Arc<Catalog>, push: Push) -> Result<Pushed> {
+    let ids = Arc::clone(&db.ids);
+    db::transaction::<_, Error, _>(&db.api, move |tx| {
+        Box::pin(async move {
+            let Push { store, message, payload, key } = push;
+            let store_id = stores::ensure(&mut *tx, &store).await?;
+            let id = ids.next();
+            if let Some((key, digest)) = &key
+                && !messages::claim_key(&mut *tx, store_id, key, digest, id).await?
+            {
+                let (id, state) = again(&mut *tx, store_id, key, digest).await?;
+                return Ok(Pushed { id, state, accepted: None });
+            }
+            let (parent, parked) = (None, None);
+            let draft =
+                Draft { id, store_id, key: message, payload, parent, hop: 0, delay: Duration::ZERO, parked };
+            let accepted = routing::accept(tx, &catalog, &ids, vec![draft]).await?;
+            let state = accepted.states.get(&id).copied().unwrap_or(State::Unrouted);
+            Ok(Pushed { id, state, accepted: Some(accepted) })
+        })
+    })
+    .await
+}
+
+/// The message that a key made before.
+async fn again(
+    tx: &mut sqlx::postgres::PgConnection,
+    store_id: i32,
+    key: &str,
+    digest: &[u8; 32],
+) -> Result<(Uuid, State)> {
+    // Gone between the two statements: its retention ended just now.
+    let ending =
+        || Error::Unavailable("this idempotency key is just ending".to_owned(), Duration::from_secs(1));
+    let (id, first) = messages::former(&mut *tx, store_id, key).await?.ok_or_else(ending)?;
+    if first != digest {
+        return Err(Error::Conflict("this idempotency key was used with another body".to_owned()));
+    }
+    let row = messages::get(tx, store_id, id).await?.ok_or_else(ending)?;
+    Ok((id, row.state))
+}

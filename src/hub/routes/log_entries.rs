@@ -1,0 +1,113 @@
+//! The log entries of a store: the events tab of the guide.
+
+use super::Hub;
+use super::page::{Page, text, word};
+use crate::auth::Authenticated;
+use crate::error::{Error, Result};
+use crate::http::extract::{Path, Query};
+use crate::http::openapi::Problems;
+use crate::hub::roles::Right;
+use crate::hub::store::shown::log_entries::{self, Filter, Row};
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A log entry.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct LogEntry {
+    /// The entry.
+    pub id: i64,
+    /// info, warn or error.
+    #[schema(example = "error")]
+    pub level: String,
+    /// In a few words.
+    pub subject: String,
+    /// In more.
+    pub description: String,
+    /// How often the same was said about the same delivery.
+    pub occurrences: i32,
+    /// The message it is about.
+    pub message_id: Option<Uuid>,
+    /// What else it is about: delivery, endpoint, or a word of the endpoint's own, such as order.
+    pub reference_type: Option<String>,
+    /// Which one.
+    pub reference_id: Option<String>,
+    /// When it was first said.
+    pub first_seen: DateTime<Utc>,
+    /// When it was last said.
+    pub last_seen: DateTime<Utc>,
+}
+
+impl LogEntry {
+    /// The entry of a row.
+    pub fn of(row: Row) -> Self {
+        Self {
+            id: row.id,
+            level: row.level,
+            subject: row.subject,
+            description: row.description,
+            occurrences: row.occurrences,
+            message_id: row.message_id,
+            reference_type: row.reference_type,
+            reference_id: row.reference_id,
+            first_seen: row.first_seen,
+            last_seen: row.last_seen,
+        }
+    }
+}
+
+/// What a listing is narrowed to.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Listing {
+    /// info, warn or error.
+    level: Option<String>,
+    /// What it is about: the id of a delivery, an order's number.
+    reference: Option<String>,
+    /// What kind of thing that is: delivery, endpoint, order.
+    reference_type: Option<String>,
+    /// The message it is about.
+    message_id: Option<String>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// 1 to 500 entries; 50 if absent.
+    limit: Option<i64>,
+}
+
+/// A page of log entries, newest first.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct LogPage {
+    /// The entries.
+    log_entries: Vec<LogEntry>,
+    /// The cursor of the next page; null on the last one.
+    next: Option<i64>,
+}
+
+/// Lists what endpoints and the hub had to say, newest first.
+#[utoipa::path(
+    get, path = "/stores/{store}/log-entries", tag = "hub", operation_id = "list_log_entries",
+    params(("store" = String, Path, description = "The store"), Listing),
+    responses((status = 200, description = "A page", body = LogPage), Problems),
+)]
+pub(super) async fn list(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path(store): Path<String>,
+    query: Result<Query<Listing>>,
+) -> Result<Json<LogPage>> {
+    let store = hub.store(&store, &caller, Right::Read).await?;
+    let Query(listing) = query?;
+    let page = Page::<i64>::read(listing.after.as_deref(), listing.limit)?;
+    let no_id = |_| Error::BadRequest("`message_id` is the id of a message".to_owned());
+    let filter = Filter {
+        level: word("level", listing.level, &["info", "warn", "error"])?,
+        reference: text("reference", listing.reference)?,
+        reference_type: text("reference_type", listing.reference_type)?,
+        message_id: listing.message_id.as_deref().map(Uuid::try_parse).transpose().map_err(no_id)?,
+    };
+    let mut rows = log_entries::list(&hub.db.api, store, &filter, page.after, page.fetch).await?;
+    let next = page.cut(&mut rows, |row| row.id);
+    Ok(Json(LogPage { log_entries: rows.into_iter().map(LogEntry::of).collect(), next }))
+}

@@ -1,0 +1,138 @@
+//! The hub over HTTP, below `/stores/{store}`.
+//!
+//! The order of checks: 401 token, 403 role (whether or not there is such a store), 404 store, then the body
+//! (413, 415, 400, 422), then what the state refuses (404, 409).
+
+mod again;
+mod deliveries;
+mod endpoints;
+mod import;
+mod log_entries;
+mod mappings;
+mod messages;
+mod page;
+mod parameters;
+mod pollers;
+
+pub use again::{Outcome as AgainOutcome, Retry};
+pub use deliveries::Delivery;
+pub use log_entries::LogEntry;
+
+use super::catalog::Catalog;
+use super::definition::is_name;
+use super::endpoint::Endpoint;
+use super::roles::{self, Right};
+use super::store::{endpoints as stored, stores};
+use crate::auth::{Caller, Verifier};
+use crate::db::Database;
+use crate::error::{Error, Result};
+use crate::http::body::BodyLimits;
+use crate::http::outbound::Outbound;
+use crate::seal::Sealer;
+use crate::worker::Wake;
+use axum::extract::FromRef;
+use std::sync::Arc;
+use std::time::Duration;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+/// What the routes of the hub work with.
+#[derive(Clone)]
+pub struct Hub {
+    /// The database.
+    pub db: Database,
+    /// The endpoints and mappings.
+    pub catalog: Arc<Catalog>,
+    /// Seals secrets; absent when no key is configured.
+    pub sealer: Option<Arc<Sealer>>,
+    /// The bell of the engine.
+    pub wake: Arc<Wake>,
+    /// Verifies tokens.
+    pub verifier: Arc<Verifier>,
+    /// The limits of a body.
+    pub limits: BodyLimits,
+    /// Asks endpoints.
+    pub outbound: Outbound,
+}
+
+impl FromRef<Hub> for Arc<Verifier> {
+    fn from_ref(hub: &Hub) -> Self {
+        Arc::clone(&hub.verifier)
+    }
+}
+
+/// All routes of the hub.
+pub fn routes() -> OpenApiRouter<Hub> {
+    OpenApiRouter::new()
+        .routes(routes!(messages::push, messages::list))
+        .routes(routes!(messages::get))
+        .routes(routes!(endpoints::list))
+        .routes(routes!(endpoints::put, endpoints::get, endpoints::delete))
+        .routes(routes!(endpoints::check))
+        .routes(routes!(import::import))
+        .routes(routes!(again::recover))
+        .routes(routes!(mappings::list))
+        .routes(routes!(mappings::put, mappings::get, mappings::delete))
+        .routes(routes!(parameters::list))
+        .routes(routes!(parameters::put, parameters::get, parameters::delete))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(again::retry_many))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(deliveries::attempts))
+        .routes(routes!(again::retry))
+        .routes(routes!(again::archive))
+        .routes(routes!(log_entries::list))
+        .routes(routes!(pollers::list))
+        .routes(routes!(pollers::put, pollers::get, pollers::delete))
+        .routes(routes!(pollers::run))
+}
+
+impl Hub {
+    /// The store of this name, for a caller who has this right in it.
+    async fn store(&self, name: &str, caller: &Caller, right: Right) -> Result<i32> {
+        roles::require(caller, name, right)?;
+        let id = if is_name(name) { stores::id(&self.db.api, name).await? } else { None };
+        id.ok_or_else(|| Error::NotFound("there is no such store".to_owned()))
+    }
+
+    /// The endpoint of this name, ready to be asked.
+    async fn endpoint(&self, store_id: i32, name: &str) -> Result<Arc<Endpoint>> {
+        let id = if is_name(name) { stored::id(&self.db.api, store_id, name).await? } else { None };
+        let id = id.ok_or_else(no_endpoint)?;
+        self.refresh().await?;
+        let broken = || Error::Conflict("this endpoint cannot be used as it is: put it again".to_owned());
+        self.catalog.endpoint(id).ok_or_else(broken)
+    }
+
+    async fn refresh(&self) -> Result<()> {
+        let revision = crate::worker::store::revision(&self.db.api).await?;
+        self.catalog.refresh(&self.db.api, self.sealer.as_deref(), revision).await?;
+        Ok(())
+    }
+
+    /// Tells this process and the others that a definition changed. Returns when this process knows.
+    async fn changed(&self) -> Result<()> {
+        self.refresh().await?;
+        self.wake.look_everywhere();
+        Ok(())
+    }
+
+    /// What seals secrets.
+    fn sealer(&self) -> Result<Arc<Sealer>> {
+        self.sealer.clone().ok_or_else(|| {
+            let words = "this server cannot keep a secret: set POSTRIDER_SECRET_KEY";
+            Error::Unavailable(words.to_owned(), Duration::from_mins(1))
+        })
+    }
+}
+
+/// The id in a path; what is no id names nothing.
+fn id_of(text: &str, missing: impl FnOnce() -> Error) -> Result<Uuid> {
+    Uuid::try_parse(text).map_err(|_| missing())
+}
+
+/// 404: the store has no such endpoint.
+fn no_endpoint() -> Error {
+    Error::NotFound("there is no such endpoint in this store".to_owned())
+}
