@@ -25,6 +25,7 @@ use crate::queues::native::Handler;
 use crate::queues::push::Inbox;
 use crate::queues::routes::Queues;
 use crate::queues::runners::Runners;
+use crate::queues::store::retention;
 use crate::queues::upkeep::Upkeep;
 use crate::reports::{self, routes::Reports};
 use crate::seal::Sealer;
@@ -132,10 +133,8 @@ impl App {
         let config = self.config;
         let db = Database::new(database, &config.schema);
         db.check().await?;
-        for tables in [queues::store::retention::PARTITIONED, hub::store::retention::PARTITIONED] {
-            if let Err(error) = partitions::make_ahead(&db.worker, tables).await {
-                tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
-            }
+        if let Err(error) = partitions::make_ahead(&db.worker, retention::PARTITIONED).await {
+            tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
         }
 
         let outbound = Outbound::new(config.allow_networks.clone())?;
@@ -168,17 +167,9 @@ impl App {
         let sealer = config.secret_key.as_ref().or(self.secret_key.as_ref()).map(Sealer::new).transpose()?;
         let sealer = sealer.map(Arc::new);
         let limits = BodyLimits::new(config.max_body);
-        let hub = Hub {
-            catalog: hub::start(&mut worker, &db, outbound.clone(), sealer.clone(), &tasks, &stop)
-                .await
-                .context("cannot start the hub")?,
-            db: db.clone(),
-            sealer: sealer.clone(),
-            wake: worker.wake(),
-            verifier: Arc::clone(&verifier),
-            limits,
-            outbound,
-        };
+        let hub =
+            Hub::new(db.clone(), sealer.clone(), worker.wake(), Arc::clone(&verifier), limits, outbound);
+        hub::start(&mut worker, &hub, &tasks, &stop).await.context("cannot start the hub")?;
         let tails = Arc::new(Tails::new(db.api.clone(), config.broadcast_retention));
         tasks.spawn(Arc::clone(&tails).look(stop.clone()));
         let jobs = Jobs {

@@ -116,12 +116,11 @@ impl Ticker {
 async fn fire_poller(tx: &mut PgConnection) -> sqlx::Result<Fired> {
     let Some(due) = ticks::lock_poller(&mut *tx).await? else { return Ok(Fired::default()) };
     let definition = serde_json::from_str(due.definition.get()).ok();
-    let next = match definition.map(|document| PutPoller::read(&document)) {
-        Some(Ok(put)) => put.definition.timing.following(due.at, due.now),
-        _ => {
-            tracing::error!(poller = due.name, "a stored poller cannot be used: it does not run");
-            None
-        }
+    let next = if let Some(Ok(put)) = definition.map(|document| PutPoller::read(&document)) {
+        put.definition.timing.following(due.at, due.now)
+    } else {
+        tracing::error!(poller = due.name, "a stored poller cannot be used: it does not run");
+        None
     };
     let mut fired = Fired { any: true, ready: Vec::new() };
     if next.is_some() && !due.queued {

@@ -57,7 +57,8 @@ fn diff(previous: &RawValue, record: &RawValue) -> serde_json::Result<BTreeMap<S
     let mut diff = BTreeMap::new();
     for name in former.keys().chain(now.keys()) {
         let (before, after) = (former.get(name), now.get(name));
-        if before.map(value).transpose()? != after.map(value).transpose()? {
+        let value = |side: Option<&Box<RawValue>>| side.map(|raw| value(raw)).transpose();
+        if value(before)? != value(after)? {
             let side =
                 |side: Option<&Box<RawValue>>| side.cloned().unwrap_or_else(|| RawValue::NULL.to_owned());
             diff.insert(name.clone(), [side(before), side(after)]);
@@ -70,7 +71,7 @@ fn fields(record: &RawValue) -> serde_json::Result<BTreeMap<String, Box<RawValue
     serde_json::from_str(record.get())
 }
 
-fn value(raw: &Box<RawValue>) -> serde_json::Result<Value> {
+fn value(raw: &RawValue) -> serde_json::Result<Value> {
     serde_json::from_str(raw.get())
 }
 

@@ -104,9 +104,9 @@ fn ready(row: Row, sealer: Option<&Sealer>) -> anyhow::Result<Poller> {
     let document = serde_json::from_str(row.definition.get())?;
     let definition = PutPoller::read(&document)?.definition;
     let token = match &row.token {
-        Some(sealed) => {
+        Some(closed) => {
             let sealer = sealer.context("there is no key to open its token with")?;
-            Some(sealer.open(sealed, &Purpose::PollerToken(&row.name).of_store(row.store_id))?)
+            Some(sealer.open(closed, &Purpose::PollerToken(&row.name).of_store(row.store_id))?)
         }
         None => None,
     };

@@ -31,6 +31,7 @@ use crate::http::outbound::Outbound;
 use crate::seal::Sealer;
 use crate::worker::Wake;
 use axum::extract::FromRef;
+use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
@@ -89,6 +90,18 @@ pub fn routes() -> OpenApiRouter<Hub> {
 }
 
 impl Hub {
+    /// The state of the routes, with a catalog that knows nothing yet.
+    pub fn new(
+        db: Database,
+        sealer: Option<Arc<Sealer>>,
+        wake: Arc<Wake>,
+        verifier: Arc<Verifier>,
+        limits: BodyLimits,
+        outbound: Outbound,
+    ) -> Self {
+        Self { db, catalog: Arc::default(), sealer, wake, verifier, limits, outbound }
+    }
+
     /// The store of this name, for a caller who has this right in it.
     async fn store(&self, name: &str, caller: &Caller, right: Right) -> Result<i32> {
         roles::require(caller, name, right)?;
@@ -116,6 +129,15 @@ impl Hub {
         self.refresh().await?;
         self.wake.look_everywhere();
         Ok(())
+    }
+
+    /// The database's time.
+    fn now(&self) -> Result<DateTime<Utc>> {
+        let unknown = || {
+            let words = "the database's time is not known yet".to_owned();
+            Error::Unavailable(words, Duration::from_secs(1))
+        };
+        self.db.ids.now().ok_or_else(unknown)
     }
 
     /// What seals secrets.

@@ -110,7 +110,7 @@ pub(super) async fn put(
     }
     let sealer = matches!(put.token, Some(PutSecret::New(_))).then(|| hub.sealer()).transpose()?;
     let document = serde_json::value::to_raw_value(&shown(document)).map_err(Error::internal)?;
-    let (raw, now) = (document.clone(), hub.db.ids.now());
+    let (raw, now) = (document.clone(), hub.now()?);
     let made = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {
             let version = engine::bump(&mut *tx).await?;
@@ -120,7 +120,7 @@ pub(super) async fn put(
                 &put,
                 former.as_ref(),
                 sealer.as_ref(),
-                Purpose::PollerToken(&name).of_store(store_id),
+                &Purpose::PollerToken(&name).of_store(store_id),
             )?;
             let next_tick = next_tick(&put, former.as_ref(), now);
             let put = Put { definition: &raw, token: token.as_ref(), next_tick };
@@ -142,11 +142,11 @@ fn token(
     put: &PutPoller,
     former: Option<&Former>,
     sealer: Option<&Arc<Sealer>>,
-    purpose: Vec<u8>,
+    purpose: &[u8],
 ) -> Result<Option<Sealed>> {
     match (&put.token, sealer) {
         (Some(PutSecret::New(token)), Some(sealer)) => {
-            sealer.seal(token.expose_secret(), &purpose).map(Some).map_err(Error::Internal)
+            sealer.seal(token.expose_secret(), purpose).map(Some).map_err(Error::Internal)
         }
         (Some(PutSecret::Stored), _) => {
             let stored = former.and_then(|former| former.token.clone());
@@ -168,7 +168,7 @@ fn next_tick(put: &PutPoller, former: Option<&Former>, now: Option<DateTime<Utc>
         let is_same = PutPoller::read(&document).ok()?.definition.timing == definition.timing;
         former.next_tick.filter(|_| is_same)
     });
-    goes_on.or_else(|| definition.timing.next_after(now?))
+    goes_on.or_else(|| definition.timing.next_after(now))
 }
 
 /// Reads the definition of a poller.
