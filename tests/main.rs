@@ -7,6 +7,7 @@ mod engine;
 mod faults;
 mod first_minute;
 mod house;
+mod hub;
 mod javascript;
 mod javascript_hostile;
 mod javascript_pool;

@@ -144,7 +144,9 @@ impl Attempt {
         let secrets = self.endpoint.token.iter().chain(&self.endpoint.signing_secrets);
         secrets.for_each(|secret| redactor.hide(secret.expose_secret()));
         let sent = self.parameters.as_deref().unwrap_or_default();
-        sent.iter().for_each(|parameter| redactor.hide_value(&parameter.value, parameter.secret));
+        for parameter in sent {
+            redactor.hide_value(&parameter.value, parameter.secret);
+        }
         let brought = reply.and_then(|reply| Answer::read(&reply.body).ok()).map(|answer| answer.parameters);
         for (name, value) in brought.unwrap_or_default() {
             let password = sent.iter().any(|parameter| parameter.name == name && parameter.secret);

@@ -9,6 +9,9 @@ use std::time::Duration;
 /// The backoff of a mapping that names none.
 const RETRY: Retry = Retry { base: Duration::from_secs(5), cap: Duration::from_hours(1) };
 
+/// The engine counts no further: there a larger `max_attempts` is reached.
+const COUNTED: u32 = i16::MAX.unsigned_abs() as u32;
+
 /// How an attempt ended.
 #[derive(Debug)]
 pub enum Outcome {
@@ -102,7 +105,7 @@ pub fn next(verdict: &Verdict, attempt: i16, age: Duration, options: Option<&Opt
     let parked = |why: &str| Next::Parked(format!("{} ({why})", failed.error));
     match options {
         Some(options) if !options.retries_allowed => return parked("retries are not allowed"),
-        Some(Options { max_attempts: Some(most), .. }) if attempt >= *most => {
+        Some(Options { max_attempts: Some(most), .. }) if attempt >= (*most).min(COUNTED) => {
             return parked(&format!("after {attempt} attempts"));
         }
         _ if too_old => return parked("older than max_age"),
@@ -165,6 +168,8 @@ mod tests {
         };
         let most = Options { max_attempts: Some(3), ..options() };
         assert_eq!((parked(&most, 2), parked(&most, 3)), (None, Some("no (after 3 attempts)".to_owned())));
+        let many = Options { max_attempts: Some(1_000_000), ..options() };
+        assert!(parked(&many, i16::MAX - 1).is_none() && parked(&many, i16::MAX).is_some());
         let old = Options { max_age: Some(MINUTE), ..options() };
         assert_eq!(parked(&old, 1), Some("no (older than max_age)".to_owned()));
         let once = Options { retries_allowed: false, ..options() };

@@ -158,7 +158,7 @@ fn token(
 }
 
 /// When it runs next by itself. A schedule that stays what it was goes on.
-fn next_tick(put: &PutPoller, former: Option<&Former>, now: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+fn next_tick(put: &PutPoller, former: Option<&Former>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let definition = &put.definition;
     if !definition.enabled {
         return None;

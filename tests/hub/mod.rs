@@ -1,0 +1,4 @@
+//! The hub over HTTP, one file a capability.
+
+mod deliveries;
+mod stage;
