@@ -388,11 +388,11 @@ COMMENT ON COLUMN pollers.token IS 'The token it sends, sealed (AES-256-GCM).';
 COMMENT ON COLUMN pollers.key_id IS 'Which key it is sealed with.';
 COMMENT ON COLUMN pollers.version IS 'The catalog''s revision at its last change.';
 COMMENT ON COLUMN pollers.next_tick IS 'When it is to run next; null while it is switched off.';
-COMMENT ON COLUMN pollers.item IS 'Its name in dispatch and leases.';
+COMMENT ON COLUMN pollers.item IS 'The name of its run in dispatch and leases. Each attempt has another, so that its end is written once.';
 COMMENT ON COLUMN pollers.queued IS 'Whether a run waits or goes on: a tick that finds it so makes no second one.';
 COMMENT ON COLUMN pollers.failures IS 'Runs that failed since the last that did not.';
 COMMENT ON COLUMN pollers.last_run IS 'When a run was last done.';
-COMMENT ON COLUMN pollers.last_error IS 'Why the last run failed; null when it did not.';
+COMMENT ON COLUMN pollers.last_error IS 'Why the last run failed, or what it left out; null when there is nothing to say.';
 COMMENT ON COLUMN pollers.created_at IS 'When it was first put.';
 COMMENT ON COLUMN pollers.updated_at IS 'When it was last put.';
 

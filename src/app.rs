@@ -2,7 +2,7 @@
 
 use crate::auth::{self, Verifier};
 use crate::config::Config;
-use crate::db::Database;
+use crate::db::{Database, partitions};
 use crate::http::body::BodyLimits;
 use crate::http::health::Readiness;
 use crate::http::limits::InFlight;
@@ -144,7 +144,7 @@ impl App {
         let config = self.config;
         let db = Database::new(database, &config.schema);
         db.check().await?;
-        if let Err(error) = retention::make_ahead(&db.worker).await {
+        if let Err(error) = partitions::make_ahead(&db.worker, retention::PARTITIONED).await {
             tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
         }
 
@@ -243,7 +243,7 @@ impl Base {
     async fn hub(&self, worker: &mut Worker, outbound: Outbound) -> sqlx::Result<Hub> {
         let (db, verifier) = (self.db.clone(), Arc::clone(&self.verifier));
         let hub = Hub::new(db, self.sealer.clone(), worker.wake(), verifier, self.limits, outbound);
-        hub::start(worker, &hub).await?;
+        hub::start(worker, &hub, &self.tasks, &self.stop).await?;
         Ok(hub)
     }
 

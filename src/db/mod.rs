@@ -1,8 +1,9 @@
-//! PostgreSQL: three small pools, transactions that cannot be cut in half, ids, migrations.
+//! PostgreSQL: three small pools, transactions that cannot be cut in half, ids, migrations, partitions.
 
 pub mod embedded;
 pub mod ids;
 pub mod migrate;
+pub mod partitions;
 pub mod transaction;
 
 pub use ids::Ids;

@@ -9,7 +9,7 @@
 //! Beside them: `notifications`, `parameters`, `delay`, `update_url`, `error`. A member of another form than it
 //! should have does not undo an acknowledgement: it is left out, or kept aside with a reason.
 
-mod clean;
+pub(super) mod clean;
 
 use super::linked::named;
 use super::log_entry::{Level, Note};

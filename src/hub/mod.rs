@@ -27,6 +27,7 @@ pub mod mapping;
 pub mod message;
 pub mod outcome;
 pub mod path;
+pub mod poller;
 pub mod purpose;
 pub mod push;
 pub mod rate;
@@ -40,6 +41,8 @@ pub mod schedule;
 pub mod secrets;
 pub mod service_catalogue;
 pub mod store;
+pub mod ticker;
+pub mod upkeep;
 pub mod verdict;
 
 mod attempt;

@@ -65,6 +65,43 @@ pub async fn accept(
     Ok(Accepted { states: states(&routed), ready, soonest })
 }
 
+/// Stores the poll message `key` of a mapping's schedule, for that mapping alone, whatever messages it takes. Gives
+/// the lanes in which something became ready.
+///
+/// # Errors
+/// As [`accept`].
+pub async fn poll(
+    tx: &mut PgConnection,
+    mapping: &Mapping,
+    ids: &Ids,
+    id: Uuid,
+    key: &str,
+) -> sqlx::Result<Vec<i32>> {
+    let message = json!({ "message": key, "message_id": id, "payload": {} });
+    let delivery = Delivery {
+        id: ids.next(),
+        store_id: mapping.store_id,
+        message_id: id,
+        mapping_id: mapping.id,
+        lane: mapping.endpoint_id,
+        enabled: mapping.enabled,
+        identifiers: None,
+        line: identifiers::line(&mapping.definition.options.serial, &message),
+    };
+    let draft = Draft {
+        id,
+        store_id: mapping.store_id,
+        key: key.to_owned(),
+        payload: serde_json::value::to_raw_value(&message["payload"]).unwrap_or_default(),
+        parent: None,
+        hop: 0,
+        delay: Duration::ZERO,
+        parked: None,
+    };
+    fanout::insert_messages(&mut *tx, &[(draft, State::Routed)]).await?;
+    place(tx, vec![delivery]).await
+}
+
 /// Routes messages that are stored already and waited for it. One that somebody has routed is left alone.
 ///
 /// # Errors

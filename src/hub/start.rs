@@ -1,20 +1,43 @@
-//! Adds the hub's consumers to the engine.
+//! Adds the hub's consumers to the engine, and starts what the hub does by itself.
 
 use super::consumer::Deliveries;
+use super::poller::consumer::Runs;
 use super::router::Router;
 use super::routes::Hub;
+use super::store::retention;
+use super::ticker::Ticker;
+use super::upkeep;
+use crate::db::partitions;
 use crate::worker::Worker;
 use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-/// Has `worker` route what waits to be routed in `hub`, and deliver.
+/// Has `worker` route pending messages, send deliveries and run pollers, by the catalog of `hub`. In `tasks`
+/// schedules fire and the tables are tidied, until `stop`.
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn start(worker: &mut Worker, hub: &Hub) -> sqlx::Result<()> {
-    let Hub { db, catalog, sealer, outbound, .. } = hub;
-    let router = Router::new(db.clone(), Arc::clone(catalog), sealer.clone()).await?;
+pub async fn start(
+    worker: &mut Worker,
+    hub: &Hub,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> sqlx::Result<()> {
+    let Hub { db, catalog, sealer, outbound, .. } = hub.clone();
+    if let Err(error) = partitions::make_ahead(&db.worker, retention::PARTITIONED).await {
+        tracing::warn!(%error, "cannot make partitions of the hub ahead now; its upkeep tries again");
+    }
+    let router = Router::new(db.clone(), Arc::clone(&catalog), sealer.clone()).await?;
     worker.add(Arc::new(router));
-    let deliveries = Deliveries::new(db.clone(), Arc::clone(catalog), outbound.clone(), sealer.clone());
+    let deliveries = Deliveries::new(db.clone(), Arc::clone(&catalog), outbound.clone(), sealer.clone());
     worker.add(Arc::new(deliveries));
+    let bell = Arc::new(Notify::new());
+    let runs = Runs::new(db.clone(), Arc::clone(&catalog), sealer, outbound, Arc::clone(&bell));
+    worker.add(Arc::new(runs));
+    tasks.spawn(upkeep::run(db.clone(), stop.clone()));
+    let ticker = Ticker { db, catalog, wake: worker.wake(), bell };
+    tasks.spawn(ticker.run(stop.clone()));
     Ok(())
 }

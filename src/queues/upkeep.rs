@@ -5,7 +5,7 @@ use super::files::{Change, Watcher};
 use super::install::{self, Source};
 use super::routes::Queues;
 use super::store::retention;
-use crate::db;
+use crate::db::{self, partitions};
 use crate::error::Result;
 use crate::worker::store as engine;
 use serde_json::Value;
@@ -124,7 +124,7 @@ impl Upkeep {
     /// Makes partitions ahead and drops those that no queue wants any more; one process at a time.
     async fn tidy(&self) -> Result<()> {
         let db = &self.queues.access.db;
-        retention::make_ahead(&db.worker).await?;
+        partitions::make_ahead(&db.worker, retention::PARTITIONED).await?;
         if !self.queues.access.catalog.is_complete() {
             tracing::warn!(
                 "a definition cannot be used: nothing is dropped, since its retention is not known"
@@ -137,10 +137,10 @@ impl Upkeep {
         let mut longest = Duration::from_hours(1);
         self.queues.access.catalog.each(|queue| longest = longest.max(queue.definition.options.retention));
         let Some(keep_after) = db.ids.now().map(|now| now - longest) else { return Ok(()) };
-        for (partition, upper) in retention::expired(&db.worker, keep_after).await? {
-            let name = partition.clone();
+        for week in partitions::expired(&db.worker, "messages", keep_after).await? {
+            let partition = format!("messages{}", week.suffix);
             let dropped = db::transaction::<_, sqlx::Error, _>(&db.worker, move |tx| {
-                Box::pin(async move { retention::drop_week(tx, &name, upper, keep_after).await })
+                Box::pin(async move { retention::drop_week(tx, &week, keep_after).await })
             })
             .await?;
             if !dropped {

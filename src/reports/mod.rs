@@ -33,11 +33,15 @@ macro_rules! built_in {
 /// All reports, by name.
 pub const REPORTS: &[Report] = built_in![
     "attempts_by_outcome",
+    "delivery_attempts_by_outcome",
+    "delivery_latency",
     "error_rate",
+    "failing_endpoints",
     "job_terminations",
     "latency_percentiles",
     "oldest_due",
     "queue_depth",
+    "retry_backlog",
     "stuck_work",
     "subscriber_lag",
     "table_health",

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Who may read reports.
-const READERS: [&str; 3] = ["report_reader", "queue_admin", "system_admin"];
+const READERS: [&str; 4] = ["report_reader", "queue_admin", "hub_admin", "system_admin"];
 /// Reports that run at a time: they may not take all connections from the requests.
 const AT_ONCE: usize = 2;
 /// How long one waits for its turn.

@@ -9,11 +9,11 @@ const REPLACEMENT: &str = "\\ufffd";
 
 /// Arrays and objects nest deeper than anybody means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooDeep;
+pub(in crate::hub) struct TooDeep;
 
 /// The text with every escape of U+0000 and of half a surrogate pair replaced. Whether it is JSON is the parser's
 /// to say; here nothing recurses.
-pub(super) fn clean(text: &str) -> Result<Cow<'_, str>, TooDeep> {
+pub(in crate::hub) fn clean(text: &str) -> Result<Cow<'_, str>, TooDeep> {
     let bytes = text.as_bytes();
     let (mut depth, mut in_string, mut at) = (0_usize, false, 0);
     let mut cleaned = String::new();

@@ -71,28 +71,8 @@ pub fn shown(mut document: Value) -> Value {
 }
 
 fn take(reader: &mut Reader<'_>) -> Option<PutEndpoint> {
-    let url = reader.required("url", |reader, name| {
-        let text = reader.text(name)?;
-        let url = base(text);
-        if let Err(why) = url {
-            reader.note("/url", "url", why);
-        }
-        url.ok()
-    });
-    let token = reader.text("token").and_then(|text| {
-        if text == REDACTED {
-            return Some(PutSecret::Stored);
-        }
-        if text.len() > LONGEST
-            || text.trim() != text
-            || HeaderValue::from_str(text).is_err()
-            || !text.is_ascii()
-        {
-            reader.note("/token", "token", "must be visible ASCII characters that a header can carry");
-            return None;
-        }
-        Some(PutSecret::New(SecretString::from(text)))
-    });
+    let url = take_url(reader, "url");
+    let token = take_token(reader);
     let wanted = "must be whsec_ and 24 to 64 bytes in base64";
     let signing_secrets = reader.texts("signing_secrets", MOST_SECRETS, wanted, |text| match text {
         REDACTED => Some(PutSecret::Stored),
@@ -110,6 +90,26 @@ fn take(reader: &mut Reader<'_>) -> Option<PutEndpoint> {
     let enabled = reader.boolean("enabled").unwrap_or(true);
     let definition = Definition { url: url?, concurrency, rate, timeout, breaker, enabled };
     Some(PutEndpoint { definition, token, signing_secrets })
+}
+
+/// The URL of a server of somebody else.
+pub(super) fn take_url(reader: &mut Reader<'_>, name: &'static str) -> Option<Url> {
+    let text = reader.required(name, Reader::text)?;
+    base(text).map_err(|why| reader.note(&format!("/{name}"), "url", why)).ok()
+}
+
+/// What is shown to that server.
+pub(super) fn take_token(reader: &mut Reader<'_>) -> Option<PutSecret> {
+    let text = reader.text("token")?;
+    if text == REDACTED {
+        return Some(PutSecret::Stored);
+    }
+    if text.len() > LONGEST || text.trim() != text || HeaderValue::from_str(text).is_err() || !text.is_ascii()
+    {
+        reader.note("/token", "token", "must be visible ASCII characters that a header can carry");
+        return None;
+    }
+    Some(PutSecret::New(SecretString::from(text)))
 }
 
 fn take_rate(reader: &mut Reader<'_>) -> Option<Rate> {

@@ -6,9 +6,11 @@
 pub mod endpoint;
 pub mod mapping;
 pub mod parameter;
+pub mod poller;
 
 pub use endpoint::{PutEndpoint, PutSecret};
 pub use parameter::PutParameter;
+pub use poller::PutPoller;
 
 use crate::error::{Error, MAX_VIOLATIONS, Result, Violation};
 use crate::http::reader::Reader;

@@ -122,11 +122,7 @@ impl Hub {
     /// When the schedule of a mapping fires first: never while it is switched off.
     pub(super) fn first_tick(&self, definition: &Definition, enabled: bool) -> Result<Option<DateTime<Utc>>> {
         let Some(schedule) = definition.schedule.as_ref().filter(|_| enabled) else { return Ok(None) };
-        let unknown = || {
-            let words = "the database's time is not known yet".to_owned();
-            Error::Unavailable(words, std::time::Duration::from_secs(1))
-        };
-        Ok(schedule.next_after(self.db.ids.now().ok_or_else(unknown)?))
+        Ok(schedule.next_after(self.now()?))
     }
 }
 

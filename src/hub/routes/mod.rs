@@ -12,6 +12,7 @@ mod mappings;
 mod messages;
 mod page;
 mod parameters;
+mod pollers;
 
 pub use again::{Outcome as AgainOutcome, Retry};
 pub use deliveries::Delivery;
@@ -30,6 +31,7 @@ use crate::http::outbound::Outbound;
 use crate::seal::Sealer;
 use crate::worker::Wake;
 use axum::extract::FromRef;
+use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
@@ -82,6 +84,9 @@ pub fn routes() -> OpenApiRouter<Hub> {
         .routes(routes!(again::retry))
         .routes(routes!(again::archive))
         .routes(routes!(log_entries::list))
+        .routes(routes!(pollers::list))
+        .routes(routes!(pollers::put, pollers::get, pollers::delete))
+        .routes(routes!(pollers::run))
 }
 
 impl Hub {
@@ -124,6 +129,15 @@ impl Hub {
         self.refresh().await?;
         self.wake.look_everywhere();
         Ok(())
+    }
+
+    /// The database's time.
+    fn now(&self) -> Result<DateTime<Utc>> {
+        let unknown = || {
+            let words = "the database's time is not known yet".to_owned();
+            Error::Unavailable(words, Duration::from_secs(1))
+        };
+        self.db.ids.now().ok_or_else(unknown)
     }
 
     /// What seals secrets.

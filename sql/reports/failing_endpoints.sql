@@ -1,0 +1,61 @@
+-- Which endpoints do not take their messages, and what waits for them?
+--
+-- in_a_row counts failed attempts since the last that was not. circuit is open while the endpoint is left alone,
+-- and half-open while one delivery at a time tries it. gone_since is set by its answer 410. unfinished and
+-- parked count its deliveries, whenever they were made.
+--
+-- Parameters: report.period, how far to look back (1 hour); report.lookback, how long before that a delivery
+-- may have been made to count (7 days). In psql: SET report.period = '6 hours';
+--
+-- What to do: read the attempts of one delivery (GET /stores/{store}/deliveries/{id}/attempts), mend the endpoint or its
+-- definition, and check it (POST /stores/{store}/endpoints/{name}/check). What is unfinished goes out by itself;
+-- what is parked is sent again by hand (recover).
+WITH parameter AS (
+    SELECT
+        now() - period AS since,
+        uuid_v7_floor(now() - period - lookback) AS first_id
+    FROM coalesce(nullif(current_setting('report.period', true), '')::interval, '1 hour') AS period
+    CROSS JOIN coalesce(nullif(current_setting('report.lookback', true), '')::interval, '7 days') AS lookback
+),
+tried AS (
+    SELECT
+        endpoint_id,
+        count(*) AS attempts,
+        count(*) FILTER (WHERE verdict = 'failed') AS failed,
+        mode() WITHIN GROUP (ORDER BY error) FILTER (WHERE verdict = 'failed') AS commonest_error,
+        max(finished_at) FILTER (WHERE verdict = 'failed') AS last_failed_at
+    FROM delivery_attempts
+    WHERE id >= (SELECT first_id FROM parameter)
+        AND finished_at >= (SELECT since FROM parameter)
+    GROUP BY endpoint_id
+)
+SELECT
+    stores.name AS store,
+    endpoints.name AS endpoint,
+    coalesce(tried.attempts, 0) AS attempts,
+    coalesce(tried.failed, 0) AS failed,
+    round(100.0 * tried.failed / tried.attempts, 1) AS failed_percent,
+    endpoints.failures AS in_a_row,
+    CASE
+        WHEN endpoints.open_until > now() THEN 'open'
+        WHEN endpoints.open_until IS NOT NULL THEN 'half-open'
+        ELSE 'closed'
+    END AS circuit,
+    endpoints.gone_at AS gone_since,
+    waiting.unfinished,
+    waiting.parked,
+    left(tried.commonest_error, 200) AS commonest_error,
+    tried.last_failed_at
+FROM endpoints
+JOIN stores ON stores.id = endpoints.store_id
+LEFT JOIN tried ON tried.endpoint_id = endpoints.id
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) FILTER (WHERE d.status = 'PENDING') AS unfinished,
+        count(*) FILTER (WHERE d.status = 'ERROR' AND d.archived_at IS NULL) AS parked
+    FROM mappings
+    JOIN deliveries AS d ON d.mapping_id = mappings.id AND d.store_id = mappings.store_id
+    WHERE mappings.endpoint_id = endpoints.id AND d.status IN ('PENDING', 'ERROR')
+) AS waiting
+WHERE tried.failed > 0 OR endpoints.open_until IS NOT NULL OR endpoints.gone_at IS NOT NULL
+ORDER BY failed_percent DESC NULLS LAST, failed DESC, store, endpoint;

@@ -1,0 +1,298 @@
+//! The SQL of `pollers`: definitions, and the runs they are in.
+
+use crate::seal::Sealed;
+use crate::worker;
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+/// A poller as it is stored.
+#[derive(Debug)]
+pub struct Row {
+    /// Its lane.
+    pub id: i32,
+    /// Its store.
+    pub store_id: i32,
+    /// Its name in the API.
+    pub name: String,
+    /// The definition as it was put, with a stand-in for its token.
+    pub definition: Json<Box<RawValue>>,
+    /// Its token.
+    pub token: Option<Sealed>,
+    /// The catalog's revision at its last change.
+    pub version: i64,
+}
+
+/// All pollers and the revision they belong to, from one snapshot.
+pub async fn all(db: impl PgExecutor<'_>) -> sqlx::Result<(i64, Vec<Row>)> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT
+            catalog.revision, p.id AS "id?", p.store_id AS "store_id?", p.name AS "name?",
+            p.definition AS "definition?: Json<Box<RawValue>>", p.token, p.key_id, p.version AS "version?"
+        FROM catalog
+        LEFT JOIN pollers AS p ON true
+        ORDER BY p.id
+        "#
+    )
+    .fetch_all(db)
+    .await?;
+    let revision = rows.first().map_or(0, |row| row.revision);
+    let pollers = rows
+        .into_iter()
+        .filter_map(|row| {
+            Some(Row {
+                id: row.id?,
+                store_id: row.store_id?,
+                name: row.name?,
+                definition: row.definition?,
+                token: row.key_id.zip(row.token).map(|(key_id, bytes)| Sealed { key_id, bytes }),
+                version: row.version?,
+            })
+        })
+        .collect();
+    Ok((revision, pollers))
+}
+
+/// A poller as administrators see it.
+#[derive(Debug)]
+pub struct View {
+    /// Its name.
+    pub name: String,
+    /// The definition, with a stand-in for its token.
+    pub definition: Json<Box<RawValue>>,
+    /// When it runs next by itself.
+    pub next_run: Option<DateTime<Utc>>,
+    /// Whether a run waits or goes on.
+    pub queued: bool,
+    /// Runs that failed since the last that did not.
+    pub failures: i32,
+    /// When a run was last done.
+    pub last_run: Option<DateTime<Utc>>,
+    /// What there is to say of the last run.
+    pub last_error: Option<String>,
+}
+
+/// The pollers of a store, or the one of this name, by name.
+pub async fn views(db: impl PgExecutor<'_>, store_id: i32, name: Option<&str>) -> sqlx::Result<Vec<View>> {
+    sqlx::query_as!(
+        View,
+        r#"
+        SELECT
+            name, definition AS "definition: Json<Box<RawValue>>", next_tick AS next_run, queued, failures, last_run,
+            last_error
+        FROM pollers
+        WHERE store_id = $1 AND ($2::text IS NULL OR name = $2)
+        ORDER BY name
+        "#,
+        store_id,
+        name,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// A poller that is about to be put again.
+#[derive(Debug)]
+pub struct Former {
+    /// Its lane.
+    pub id: i32,
+    /// The definition that it has.
+    pub definition: Json<Box<RawValue>>,
+    /// Its token.
+    pub token: Option<Sealed>,
+    /// When it was to run next.
+    pub next_tick: Option<DateTime<Utc>>,
+}
+
+/// Locks a poller to change it.
+pub async fn lock(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<Option<Former>> {
+    let row = sqlx::query!(
+        r#"
+        SELECT id, definition AS "definition: Json<Box<RawValue>>", token, key_id, next_tick
+        FROM pollers
+        WHERE store_id = $1 AND name = $2
+        FOR UPDATE
+        "#,
+        store_id,
+        name,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.map(|row| Former {
+        id: row.id,
+        definition: row.definition,
+        token: row.key_id.zip(row.token).map(|(key_id, bytes)| Sealed { key_id, bytes }),
+        next_tick: row.next_tick,
+    }))
+}
+
+/// What is put.
+#[derive(Debug)]
+pub struct Put<'a> {
+    /// The definition, with a stand-in for its token.
+    pub definition: &'a RawValue,
+    /// Its token.
+    pub token: Option<&'a Sealed>,
+    /// When it runs next by itself.
+    pub next_tick: Option<DateTime<Utc>>,
+}
+
+/// Makes a poller. The caller has counted the change, which made it this `version`.
+pub async fn insert(
+    tx: &mut PgConnection,
+    store_id: i32,
+    name: &str,
+    version: i64,
+    put: &Put<'_>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        WITH lane AS (
+            INSERT INTO lanes (kind) VALUES ('poller') RETURNING id
+        )
+        INSERT INTO pollers (id, store_id, name, version, definition, token, key_id, next_tick)
+        SELECT id, $1, $2, $3, $4::text::json, $5, $6, $7 FROM lane
+        "#,
+        store_id,
+        name,
+        version,
+        put.definition.get(),
+        put.token.map(|sealed| &sealed.bytes[..]),
+        put.token.map(|sealed| &*sealed.key_id),
+        put.next_tick,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Gives a poller another definition.
+pub async fn update(tx: &mut PgConnection, id: i32, version: i64, put: &Put<'_>) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        UPDATE pollers
+        SET version = $2, definition = $3::text::json, token = $4, key_id = $5, next_tick = $6, updated_at = now()
+        WHERE id = $1
+        "#,
+        id,
+        version,
+        put.definition.get(),
+        put.token.map(|sealed| &sealed.bytes[..]),
+        put.token.map(|sealed| &*sealed.key_id),
+        put.next_tick,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Deletes a poller and all it has seen; says whether it was there. A run that waits goes with its lane.
+pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<bool> {
+    worker::store::bump(&mut *tx).await?;
+    let lane = sqlx::query_scalar!(
+        "DELETE FROM pollers WHERE store_id = $1 AND name = $2 RETURNING id",
+        store_id,
+        name
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(lane) = lane else { return Ok(false) };
+    sqlx::query!("DELETE FROM lanes WHERE id = $1", lane).execute(tx).await?;
+    Ok(true)
+}
+
+/// A run of a poller that waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting {
+    /// The poller's lane.
+    pub lane: i32,
+    /// The run.
+    pub item: Uuid,
+    /// Whether it was there before.
+    pub was_queued: bool,
+}
+
+/// Has a poller run as soon as it can, unless it does already; `None` if it is not there.
+pub async fn queue(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<Option<Waiting>> {
+    let found = sqlx::query!(
+        "SELECT id, item, queued FROM pollers WHERE store_id = $1 AND name = $2 FOR UPDATE",
+        store_id,
+        name,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(found) = found else { return Ok(None) };
+    let item = if found.queued { found.item } else { queue_run(tx, found.id).await? };
+    Ok(Some(Waiting { lane: found.id, item, was_queued: found.queued }))
+}
+
+/// Puts a run of a poller, which is in none and whose row is locked, into its lane; gives its name.
+pub async fn queue_run(tx: &mut PgConnection, id: i32) -> sqlx::Result<Uuid> {
+    let item = rename_run(&mut *tx, id).await?;
+    sqlx::query!("INSERT INTO dispatch (lane, rank, item) VALUES ($1, 0, $2)", id, item).execute(tx).await?;
+    Ok(item)
+}
+
+/// Gives the next attempt at a run a name of its own.
+pub async fn rename_run(tx: &mut PgConnection, id: i32) -> sqlx::Result<Uuid> {
+    sqlx::query_scalar!("UPDATE pollers SET item = uuid_v7(), queued = true WHERE id = $1 RETURNING item", id)
+        .fetch_one(tx)
+        .await
+}
+
+/// A run whose end is to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct Running {
+    /// The catalog's revision at the poller's last change.
+    pub version: i64,
+    /// Runs that failed before.
+    pub failures: i32,
+}
+
+/// Locks the poller that is in this run; `None` when that has ended.
+pub async fn lock_run(tx: &mut PgConnection, id: i32, item: Uuid) -> sqlx::Result<Option<Running>> {
+    sqlx::query_as!(
+        Running,
+        "SELECT version, failures FROM pollers WHERE id = $1 AND item = $2 AND queued FOR UPDATE",
+        id,
+        item,
+    )
+    .fetch_optional(tx)
+    .await
+}
+
+/// Those of these runs that have not ended.
+pub async fn runs(tx: &mut PgConnection, items: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!("SELECT item FROM pollers WHERE item = ANY ($1) AND queued", items)
+        .fetch_all(tx)
+        .await
+}
+
+/// Ends a run that succeeded, or goes on at once when there is `more`.
+pub async fn end_run(tx: &mut PgConnection, id: i32, more: bool, remark: Option<&str>) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        UPDATE pollers
+        SET queued = $2, failures = 0, last_run = now(), last_error = $3
+        WHERE id = $1
+        "#,
+        id,
+        more,
+        remark,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Notes that a run failed; it is tried again.
+pub async fn fail_run(tx: &mut PgConnection, id: i32, error: Option<&str>) -> sqlx::Result<()> {
+    sqlx::query!("UPDATE pollers SET failures = failures + 1, last_error = $2 WHERE id = $1", id, error)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
