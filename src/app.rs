@@ -10,6 +10,7 @@ use crate::http::metrics::{self, OnScrape};
 use crate::http::outbound::{Outbound, Request};
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState};
+use crate::hub::mapping::Retry;
 use crate::hub::{self, routes::Hub};
 use crate::jobs::routes::{Jobs, LONG_POLLS};
 use crate::jobs::{self, Tails};
@@ -179,7 +180,8 @@ impl App {
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
-        let hub = base.hub(&mut worker, outbound).await.context("cannot start the hub")?;
+        let retry = Retry { base: config.hub_retry.0, cap: config.hub_retry.1 };
+        let hub = base.hub(&mut worker, outbound, retry).await.context("cannot start the hub")?;
         let jobs = base.jobs(&mut worker, &config).await.context("cannot load the kinds of jobs")?;
         let queues = Queues::new(queues::routes::Parts {
             access,
@@ -240,10 +242,10 @@ struct Base {
 }
 
 impl Base {
-    async fn hub(&self, worker: &mut Worker, outbound: Outbound) -> sqlx::Result<Hub> {
+    async fn hub(&self, worker: &mut Worker, outbound: Outbound, retry: Retry) -> sqlx::Result<Hub> {
         let (db, verifier) = (self.db.clone(), Arc::clone(&self.verifier));
         let hub = Hub::new(db, self.sealer.clone(), worker.wake(), verifier, self.limits, outbound);
-        hub::start(worker, &hub, &self.tasks, &self.stop).await?;
+        hub::start(worker, &hub, retry, &self.tasks, &self.stop).await?;
         Ok(hub)
     }
 
