@@ -161,6 +161,16 @@ async fn a_mapping_that_is_switched_off_holds_and_one_that_is_deleted_parks() {
     app.delete(&format!("{STORE}/mappings/m")).await;
     let message = app.delivered(&id, "ERROR").await;
     assert_eq!(message["deliveries"][0]["last_error"], "the mapping was deleted");
+    // What runs meanwhile comes to its end, and if that is a failure it is the last.
+    app.mapping("m", "e", &["order:*"], json!({})).await;
+    endpoint.follow(|_| Reply::status(500).held());
+    let asked = endpoint.asked().len();
+    let id = app.tell("order:new", json!({ "n": 4 })).await;
+    eventually("it is asked", async || endpoint.asked().len() > asked).await;
+    app.delete(&format!("{STORE}/mappings/m")).await;
+    endpoint.release();
+    let message = app.delivered(&id, "ERROR").await;
+    assert_eq!(message["deliveries"][0]["attempts"], 1);
     app.stop().await;
 }
 

@@ -11,6 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use std::time::Duration;
 
 const LEASE: (&str, &str) = ("POSTRIDER_LEASE", "2s");
 
@@ -160,5 +161,39 @@ async fn an_end_whose_commit_was_not_answered_takes_effect_once() {
     assert_eq!(app.attempts(&message).await.len(), 2);
     assert_eq!(endpoint.asked().len(), 2);
     assert_once(&mut db, 1).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_is_given_back_by_a_commit_that_was_not_answered_comes_back_once() {
+    let proxy = Proxy::before(&database().await).await;
+    let endpoint = Scripted::start(|asked: &Asked| match asked.before {
+        0 => Reply::Says(503, vec![("Retry-After", "3600".to_owned())], String::new()),
+        _ => rich(asked).held(),
+    })
+    .await;
+    let elsewhere = Scripted::agreeable().await;
+    let app = TestApp::on(proxy.options.clone(), &[], |app| app).await;
+    app.endpoint("e", &endpoint.url, json!({})).await;
+    app.endpoint("f", &elsewhere.url, json!({})).await;
+    app.mapping("stays", "e", &["order:one"], json!({})).await;
+    app.mapping("moves", "e", &["order:two"], json!({})).await;
+    let ids = [app.tell("order:one", json!({})).await, app.tell("order:two", json!({})).await];
+    for id in &ids {
+        eventually("it has failed", async || app.told(id).await["deliveries"][0]["attempts"] == 1).await;
+    }
+    app.mapping("moves", "f", &["order:two"], json!({})).await;
+    app.server.run_until_idle().await.unwrap();
+    // Both are claimed together: the one that stays keeps their lease open while the other goes back.
+    proxy.lose_the_answer_to(COMMIT);
+    app.elapse(Duration::from_hours(1)).await;
+    eventually("an answer is lost", async || proxy.has_lost_it()).await;
+    app.delivered(&ids[1], "COMPLETE").await;
+    endpoint.release();
+    app.delivered(&ids[0], "COMPLETE").await;
+    app.server.run_until_idle().await.unwrap();
+    assert_eq!((endpoint.asked().len(), elsewhere.asked().len()), (3, 1));
+    let mut db = app.connect().await;
+    assert_eq!(count(&mut db, "dispatch").await + count(&mut db, "scheduled").await, 0);
     app.stop().await;
 }

@@ -233,7 +233,7 @@ async fn answer(stream: &mut TcpStream, reply: Reply) -> std::io::Result<bool> {
         Reply::Says(status, headers, body) => {
             let mut head = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", body.len());
             for (name, value) in headers {
-                head.push_str(&format!("{name}: {value}\r\n"));
+                head.extend([name, ": ", &value, "\r\n"]);
             }
             stream.write_all(format!("{head}\r\n{body}").as_bytes()).await?;
             return Ok(true);
