@@ -4,7 +4,7 @@ use super::stage::STORE;
 use crate::support::answer::{json, refusal};
 use crate::support::app::TestApp;
 use crate::support::eventually;
-use crate::support::scripted::Scripted;
+use crate::support::scripted::{Asked, Scripted};
 use futures::future::join_all;
 use serde_json::json;
 
@@ -30,7 +30,7 @@ async fn a_mapping_that_is_switched_off_holds_and_sends_in_order_when_it_is_swit
     for id in &ids {
         app.delivered(id, "COMPLETE").await;
     }
-    let sent: Vec<String> = endpoint.asked().iter().map(|asked| asked.id()).collect();
+    let sent: Vec<String> = endpoint.asked().iter().map(Asked::id).collect();
     assert_eq!(sent, ids);
     let listed = json(app.get(&format!("{STORE}/mappings")).await, 200).await;
     assert_eq!(listed[0]["held"], 0);
@@ -46,7 +46,7 @@ async fn nothing_stays_held_however_pushes_and_switches_meet() {
     app.mapping("ship", "warehouse", &["order:*"], json!({})).await;
     for round in 0..6 {
         let switch = async {
-            app.mapping("ship", "warehouse", &["order:*"], json!({ "enabled": round % 2 == 1 })).await
+            app.mapping("ship", "warehouse", &["order:*"], json!({ "enabled": round % 2 == 1 })).await;
         };
         let pushes = join_all((0..20).map(|n| other.tell("order:new", json!({ "n": n }))));
         futures::join!(switch, pushes);
@@ -95,7 +95,7 @@ async fn the_deliveries_of_a_deleted_mapping_are_parked_and_stay_to_be_read() {
     assert_eq!(app.delete(&format!("{STORE}/endpoints/off")).await.status(), 204);
     let message = app.told(&first).await;
     assert_eq!(message["deliveries"][0]["endpoint"], json!(null));
-    assert_eq!(message["deliveries"][0]["mapping"], "ready");
+    assert_eq!(message["deliveries"][0]["mapping"], "held");
     // What comes afterwards is wanted by none.
     let id = app.tell("order:new", json!({})).await;
     assert_eq!(app.told(&id).await["state"], "unrouted");

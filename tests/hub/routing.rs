@@ -234,7 +234,7 @@ async fn what_cannot_be_routed_is_parked_and_what_is_to_wait_waits() {
             State::Parked,
         ),
         (
-            Draft { delay: Duration::from_secs(60), ..draft(&db, store_id, "deep:new", r#"{"a":1}"#) },
+            Draft { delay: Duration::from_mins(1), ..draft(&db, store_id, "deep:new", r#"{"a":1}"#) },
             State::Pending,
         ),
         (Draft { delay: Duration::MAX, ..draft(&db, store_id, "order:new", "{}") }, State::Pending),
@@ -246,7 +246,7 @@ async fn what_cannot_be_routed_is_parked_and_what_is_to_wait_waits() {
     for (number, (id, state)) in expected.iter().enumerate() {
         assert_eq!(accepted.states[id], *state, "case {number}");
     }
-    assert_eq!((accepted.ready.len(), accepted.soonest), (1, Some(Duration::from_secs(60))));
+    assert_eq!((accepted.ready.len(), accepted.soonest), (1, Some(Duration::from_mins(1))));
 
     // When its time has come it is routed, once.
     let waits = expected[10].0;
