@@ -1,4 +1,8 @@
 //! The hub over HTTP, one file a capability.
 
 mod deliveries;
+mod pollers;
+mod schedules;
+mod sql;
 mod stage;
+mod storefront;

@@ -208,11 +208,15 @@ impl TestApp {
             ("jobs", "completed_at"),
             ("broadcasts", "created_at"),
             ("envelopes", "deadline"),
+            ("mappings", "next_tick"),
+            ("pollers", "next_tick"),
         ] {
             let statement =
                 format!("UPDATE {table} SET {column} = {column} - make_interval(secs => {seconds})");
             db.execute(AssertSqlSafe(statement)).await.unwrap();
         }
+        // A process sleeps until the next moment of a schedule, unless a definition changes.
+        db.execute("UPDATE catalog SET revision = revision + 1").await.unwrap();
     }
 
     /// Stops the instance as a signal would.
