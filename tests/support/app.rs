@@ -210,11 +210,15 @@ impl TestApp {
             ("job_idempotency_keys", "created_at"),
             ("envelopes", "deadline"),
             ("deliveries", "retry_from"),
+            ("mappings", "next_tick"),
+            ("pollers", "next_tick"),
         ] {
             let statement =
                 format!("UPDATE {table} SET {column} = {column} - make_interval(secs => {seconds})");
             db.execute(AssertSqlSafe(statement)).await.unwrap();
         }
+        // A process sleeps until the next moment of a schedule, unless a definition changes.
+        db.execute("UPDATE catalog SET revision = revision + 1").await.unwrap();
     }
 
     /// Stops the instance as a signal would.
