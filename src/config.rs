@@ -238,10 +238,8 @@ impl Config {
             .collect::<anyhow::Result<Vec<Network>>>()?;
         let broadcast_retention = duration("POSTRIDER_BROADCAST_RETENTION", "1h")?;
         let job_retention = duration("POSTRIDER_JOB_RETENTION", "30d")?;
-        anyhow::ensure!(
-            job_retention >= broadcast_retention,
-            "POSTRIDER_JOB_RETENTION: shorter than POSTRIDER_BROADCAST_RETENTION, for which its broadcasts are kept"
-        );
+        let outlives = job_retention >= broadcast_retention;
+        anyhow::ensure!(outlives, "POSTRIDER_JOB_RETENTION: shorter than POSTRIDER_BROADCAST_RETENTION");
         let log_format = match get("POSTRIDER_LOG_FORMAT").as_deref() {
             None | Some("auto") => LogFormat::Auto,
             Some("pretty") => LogFormat::Pretty,

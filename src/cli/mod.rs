@@ -39,7 +39,7 @@ enum Command {
     /// Measure how fast this is, each figure beside what plain SQL reaches in the same run
     ///
     /// Runs on a private PostgreSQL server made for the run, or in schemas of its own on the server that
-    /// `DATABASE_URL` names; both are gone afterwards. Allow eight minutes on a machine that has nothing else
+    /// `DATABASE_URL` names; both are gone afterwards. Allow nine minutes on a machine that has nothing else
     /// to do.
     Bench(bench::Args),
     /// Sign a token with the configured or the development secret

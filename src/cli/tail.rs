@@ -38,13 +38,11 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     let database = Database::join(&config).await?;
     let db = database.pools(&config);
     let follow = async {
-        match args.job() {
-            Some(job) => job::follow(&db.api, job, args.lines, config.broadcast_retention).await,
-            None => {
-                let name = args.queue.as_ref().or(args.of.as_ref()).map_or("", String::as_str);
-                queue::follow(&db.api, name, args.lines, args.whole).await
-            }
+        if let Some(job) = args.job() {
+            return job::follow(&db.api, job, args.lines, config.broadcast_retention).await;
         }
+        let name = args.queue.as_ref().or(args.of.as_ref()).map_or("", String::as_str);
+        queue::follow(&db.api, name, args.lines, args.whole).await
     };
     let followed = tokio::select! {
         followed = follow => followed,

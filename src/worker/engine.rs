@@ -88,11 +88,11 @@ impl Worker {
             let (db, floor, stop) = (db.clone(), floor.clone(), stop.clone());
             let (wake, grown) = (floor.wake.clone(), self.grown);
             tasks.spawn(async move {
-                let hear = |note| match note {
+                let on_note = |note| match note {
                     Note::Stop(item) => _ = floor.stop(item),
                     Note::Grown(logs) => logs.into_iter().for_each(|(log, newest)| grown(log, newest)),
                 };
-                wake.listen(&db.worker, &channel, hear, &stop).await;
+                wake.listen(&db.worker, &channel, on_note, &stop).await;
             });
         }
         let running = Running {

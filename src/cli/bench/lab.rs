@@ -186,6 +186,11 @@ impl<'a> Instance<'a> {
         Ok(())
     }
 
+    /// A token that may do anything, of the subject `bench`.
+    pub(super) fn admin(&self) -> &SecretString {
+        &self.admin
+    }
+
     /// The bytes of a push, as somebody sends it who may do no more than that.
     pub(super) fn push_request(&self, queue: &str) -> Vec<u8> {
         request("POST", &format!("/queues/{queue}/messages"), &self.pusher, BODY)

@@ -2,7 +2,7 @@
 //!
 //! | file | duty |
 //! | --- | --- |
-//! | `push.rs` … `backlog.rs` | one workload each: measures once, on an instance of its own |
+//! | `push.rs` … `channels.rs` | one workload each: measures once, on an instance of its own |
 //! | `flow.rs` | producers and workers at once, for `sustained` and `held` |
 //! | `raw.rs`, `wire.rs` | what the same work costs in plain SQL: the ceilings |
 //! | `lab.rs` | the server, and instances on schemas of their own that are dropped again |
@@ -13,6 +13,7 @@
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded when they are shown")]
 
 mod backlog;
+mod channels;
 mod client;
 mod drain;
 mod endpoint;
@@ -85,6 +86,8 @@ enum Workload {
     Hub,
     /// A drain while many more messages wait, beside the same without
     Backlog,
+    /// 10,000 subscribers of 200 jobs that publish every second, polls and streams, beside a raw read by key
+    Channels,
 }
 
 impl Workload {
@@ -104,6 +107,7 @@ impl Workload {
             Self::Held => held::measure(lab).await,
             Self::Hub => hub::measure(lab).await,
             Self::Backlog => backlog::measure(lab).await,
+            Self::Channels => channels::measure(lab).await,
         }
     }
 }

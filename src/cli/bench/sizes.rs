@@ -23,6 +23,8 @@ pub(super) struct Sizes {
     pub(super) idle: (Duration, Duration),
     /// How long a snapshot is held under load.
     pub(super) held: Duration,
+    /// How many jobs have subscribers, how many each, and how long they are measured.
+    pub(super) channels: (usize, usize, Duration),
     /// How many messages `backlog` handles, and how many others wait behind them.
     pub(super) backlog: (usize, usize),
 }
@@ -41,6 +43,7 @@ impl Sizes {
             idle: (seconds(12), seconds(10)),
             held: seconds(20),
             backlog: (50_000, 300_000),
+            channels: (200, 50, seconds(8)),
         };
         if quick {
             Self {
@@ -54,6 +57,7 @@ impl Sizes {
                 idle: (seconds(12), seconds(5)),
                 held: seconds(5),
                 backlog: (20_000, 100_000),
+                channels: (50, 40, seconds(4)),
             }
         } else if full {
             Self {
@@ -65,6 +69,7 @@ impl Sizes {
                 hub: 50_000,
                 held: seconds(60),
                 backlog: (50_000, 2_000_000),
+                channels: (200, 50, seconds(30)),
                 ..default
             }
         } else {

@@ -14,14 +14,14 @@ const WORKER: &str = "job_worker";
 /// Tells all of it; an error when an answer is not what it should be.
 pub(super) async fn tell(client: &Client) -> anyhow::Result<()> {
     let (job, key) = create(client).await?;
-    let (mut stream, lease) = take(client, &job).await?;
-    let worker = Worker { client, job: &job, lease };
+    let (mut stream, lease) = take(client, job).await?;
+    let worker = Worker { client, job, lease };
     ask(&worker, &mut stream).await?;
     end(&worker, &mut stream, &key).await
 }
 
-/// Gives the job's path below its kind's, and its creator's access key.
-async fn create(client: &Client) -> anyhow::Result<(String, String)> {
+/// Gives the job's number, and its creator's access key.
+async fn create(client: &Client) -> anyhow::Result<(i64, String)> {
     client.say(
         "9. A job",
         "Long work that is done elsewhere: here a card is placed on a site, in a browser far away. Creating a job\n\
@@ -31,11 +31,11 @@ async fn create(client: &Client) -> anyhow::Result<(String, String)> {
         json!({ "cardholder_id": 1, "site": "shop.example", "username": "good_email", "password": "tfa" });
     let job = client.show(201, Ask::post(OWNER, JOBS, body)).await?;
     let key = job["access_key"].as_str().context("a job comes with an access key")?;
-    Ok((job["id"].to_string(), key.to_owned()))
+    Ok((job["id"].as_i64().context("a job has a number")?, key.to_owned()))
 }
 
 /// A second subscriber follows by a stream, and a worker takes the job: gives the stream and the lease.
-async fn take(client: &Client, job: &str) -> anyhow::Result<(Stream, Value)> {
+async fn take(client: &Client, job: i64) -> anyhow::Result<(Stream, Value)> {
     client.say(
         "10. A second subscriber",
         "Whoever may follow a job gets a key of its own. This one does not poll: it listens to a stream.",
@@ -50,17 +50,14 @@ async fn take(client: &Client, job: &str) -> anyhow::Result<(Stream, Value)> {
     client.say("11. A worker takes the job", "Any program may; its lease says that the job is its own.");
     let claim = format!("{JOBS}/claim?wait=20s");
     let claimed = client.show(200, Ask { body: None, ..Ask::post(WORKER, &claim, Value::Null) }).await?;
-    ensure!(
-        claimed[0]["id"].as_i64().map(|id| id.to_string()).as_deref() == Some(job),
-        "the worker was given another job"
-    );
+    ensure!(claimed[0]["id"] == job, "the worker was given another job");
     Ok((stream, claimed[0]["lease"].clone()))
 }
 
 /// The worker, with its lease.
 struct Worker<'a> {
     client: &'a Client,
-    job: &'a str,
+    job: i64,
     lease: Value,
 }
 

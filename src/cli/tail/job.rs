@@ -42,14 +42,15 @@ pub(super) async fn follow(pool: &PgPool, job: i64, lines: u32, retention: Durat
 /// JSON in one line in which nothing obeys but the line's end: a terminal takes some characters for commands
 /// that JSON lets stand in strings.
 fn printable(json: &str) -> String {
-    json.chars().fold(String::with_capacity(json.len()), |mut line, c| {
+    let mut line = String::with_capacity(json.len());
+    for c in json.chars() {
         if c.is_control() {
-            line.push_str(&format!("\\u{:04x}", u32::from(c)));
+            line.extend(format!("\\u{:04x}", u32::from(c)).chars());
         } else {
             line.push(c);
         }
-        line
-    })
+    }
+    line
 }
 
 #[cfg(test)]

@@ -102,16 +102,26 @@ pub async fn get(db: impl PgExecutor<'_>, type_id: i32, id: i64) -> sqlx::Result
     .await
 }
 
-/// Locks a job until the transaction ends, and reads it as it then is.
+/// Locks a job until the transaction ends, and reads it as it then is: who waits for the lock gets the row that
+/// whoever held it has left.
 pub async fn lock(tx: &mut PgConnection, type_id: i32, id: i64) -> sqlx::Result<Option<Job>> {
-    let found =
-        sqlx::query_scalar!("SELECT id FROM jobs WHERE id = $1 AND type_id = $2 FOR UPDATE", id, type_id)
-            .fetch_optional(&mut *tx)
-            .await?;
-    match found {
-        Some(id) => get(tx, type_id, id).await,
-        None => Ok(None),
-    }
+    sqlx::query_as!(
+        Job,
+        r#"
+        SELECT
+            id, type_id, item, owner, cardholder_id, status, percent_complete, status_message,
+            termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
+            created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
+            cancel_by IS NOT NULL AS "cancelled!", lease
+        FROM jobs
+        WHERE id = $1 AND type_id = $2
+        FOR UPDATE
+        "#,
+        id,
+        type_id,
+    )
+    .fetch_optional(tx)
+    .await
 }
 
 /// What a listing is narrowed to.
