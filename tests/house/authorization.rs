@@ -21,6 +21,7 @@ async fn every_operation_refuses_no_token_and_no_role() {
         let concrete = concrete
             .replace("{job_type}", "place_card_on_single_site_jobs")
             .replace("{job_id}", "1")
+            .replace("{store}", "shop")
             .replace("{cardholder_id}", "1");
         assert!(!concrete.contains('{'), "{path} has a parameter that this test does not know");
         for (method, operation) in operations.as_object().unwrap() {

@@ -13,10 +13,6 @@ mod messages;
 mod page;
 mod parameters;
 
-pub use again::{Outcome as AgainOutcome, Retry};
-pub use deliveries::Delivery;
-pub use log_entries::LogEntry;
-
 use super::catalog::Catalog;
 use super::definition::is_name;
 use super::endpoint::Endpoint;
