@@ -171,3 +171,14 @@ fn a_filter_that_cannot_be_is_refused_when_it_is_saved() {
     let many: Vec<Value> = vec![json!({ "path": "payload", "operator": "empty" }); 51];
     assert!(read(&json!(many)).is_err());
 }
+
+#[test]
+fn what_patterns_look_at_is_bounded() {
+    let pattern = |path: &str| json!({ "path": path, "operator": "match", "value": "^x+$" });
+    let message = |length: usize| json!({ "payload": { "a": "x".repeat(length), "b": "x".repeat(length) } });
+    let (one, two) =
+        (read(&json!([pattern("payload.a")])), read(&json!([pattern("payload.a"), pattern("payload.b")])));
+    let (one, two) = (one.unwrap_or_default(), two.unwrap_or_default());
+    assert!(one.hold(&message(MOST_TEXT)) && !one.hold(&message(MOST_TEXT + 1)));
+    assert!(two.hold(&message(MOST_TEXT / 2)) && !two.hold(&message(MOST_TEXT / 2 + 1)));
+}
