@@ -2,7 +2,9 @@
 
 mod deliveries;
 mod pollers;
+mod reports;
 mod schedules;
 mod sql;
 mod stage;
 mod storefront;
+mod upkeep;
