@@ -38,9 +38,12 @@ fn html(secret: &str) -> String {
 
 /// A percent-encoded text with the small digits that some write.
 fn lower_case(percent: &str) -> String {
-    let mut parts = percent.split('%');
-    let first = parts.next().unwrap().to_owned();
-    first + &parts.map(|part| format!("%{}{}", part[..2].to_lowercase(), &part[2..])).collect::<String>()
+    let (mut text, mut digits) = (String::new(), 0);
+    for c in percent.chars() {
+        text.push(if digits > 0 { c.to_ascii_lowercase() } else { c });
+        digits = if c == '%' { 2 } else { digits.max(1) - 1 };
+    }
+    text
 }
 
 fn spellings(secret: &str) -> Vec<String> {

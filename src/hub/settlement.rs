@@ -123,6 +123,11 @@ impl Deliveries {
             continue_url: None,
         };
         match next {
+            // Nobody would claim it: what deleted the mapping left it alone while it ran.
+            Next::Again { .. } if delivery.orphan => {
+                end.parked = Some("the mapping was deleted".to_owned());
+                effects.leave(&delivery);
+            }
             Next::Again { after, counts } => {
                 end.again = Some(after);
                 end.continue_url = delivery.continue_url;

@@ -15,19 +15,19 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
 /// A COMMIT as it stands on the wire.
-const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+pub(crate) const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
 /// The end of every answer: ready for the next query, outside a transaction.
 const READY: &[u8] = b"Z\0\0\0\x05I";
 
 /// Stands between an instance and its database, and can keep one answer to itself.
-struct Proxy {
-    options: PgConnectOptions,
+pub(crate) struct Proxy {
+    pub(crate) options: PgConnectOptions,
     wanted: Arc<Mutex<Option<Vec<u8>>>>,
     _connections: JoinSet<()>,
 }
 
 impl Proxy {
-    async fn before(database: &PgConnectOptions) -> Self {
+    pub(crate) async fn before(database: &PgConnectOptions) -> Self {
         let socket = database.get_socket().unwrap().join(format!(".s.PGSQL.{}", database.get_port()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let options = PgConnectOptions::new_without_pgpass()
@@ -50,11 +50,11 @@ impl Proxy {
     }
 
     /// Lets the next request with `bytes` in it through, and instead of its answer hangs up.
-    fn lose_the_answer_to(&self, bytes: &[u8]) {
+    pub(crate) fn lose_the_answer_to(&self, bytes: &[u8]) {
         *self.wanted.lock() = Some(bytes.to_owned());
     }
 
-    fn has_lost_it(&self) -> bool {
+    pub(crate) fn has_lost_it(&self) -> bool {
         self.wanted.lock().is_none()
     }
 }

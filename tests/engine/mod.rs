@@ -3,7 +3,7 @@
 mod cancelled;
 mod fence;
 mod idle;
-mod lost_answers;
+pub(crate) mod lost_answers;
 mod order;
 mod reclaim;
 mod refused;
@@ -174,7 +174,7 @@ impl Stuck {
 }
 
 /// The single value that a question has.
-async fn ask<T>(db: &mut PgConnection, question: &'static str) -> T
+pub(crate) async fn ask<T>(db: &mut PgConnection, question: &'static str) -> T
 where
     T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
 {

@@ -258,9 +258,8 @@ async fn services_that_answer_each_other_in_circles_are_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_asynchronous_answer_is_fetched_where_and_when_it_says() {
     let endpoint = Scripted::start(|asked: &Asked| match (asked.path.as_str(), asked.before) {
-        ("/take", 0) => asked.acknowledge(json!({ "delay": 3600 })),
         ("/take", 1) => asked.acknowledge(json!({ "delay": 3600, "update_url": "/status/7" })),
-        ("/status/7", 2) => asked.acknowledge(json!({ "delay": 3600 })),
+        ("/take", 0) | ("/status/7", 2) => asked.acknowledge(json!({ "delay": 3600 })),
         ("/status/7", 3) => Reply::status(500),
         ("/status/7", 4) => asked.acknowledge(json!({ "message": "done:now" })),
         other => panic!("{other:?}"),

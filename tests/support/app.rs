@@ -210,6 +210,7 @@ impl TestApp {
             ("envelopes", "deadline"),
             ("mappings", "next_tick"),
             ("pollers", "next_tick"),
+            ("deliveries", "retry_from"),
         ] {
             let statement =
                 format!("UPDATE {table} SET {column} = {column} - make_interval(secs => {seconds})");

@@ -86,7 +86,9 @@ struct Inside {
     script: Mutex<Script>,
     asked: Mutex<Vec<Asked>>,
     counts: Mutex<HashMap<String, usize>>,
-    released: watch::Sender<bool>,
+    /// How many of the answers that are held may go.
+    released: watch::Sender<usize>,
+    held: AtomicUsize,
     open: AtomicUsize,
 }
 
@@ -107,7 +109,8 @@ impl Scripted {
             script: Mutex::new(Arc::new(script)),
             asked: Mutex::default(),
             counts: Mutex::default(),
-            released: watch::Sender::new(false),
+            released: watch::Sender::new(0),
+            held: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
         });
         let mut server = JoinSet::new();
@@ -140,7 +143,12 @@ impl Scripted {
 
     /// Gives the answers that are held, and holds none any more.
     pub(crate) fn release(&self) {
-        self.inside.released.send_replace(true);
+        self.inside.released.send_replace(usize::MAX);
+    }
+
+    /// Gives one more of the answers that are held, in the order in which they came.
+    pub(crate) fn release_once(&self) {
+        self.inside.released.send_modify(|released| *released += 1);
     }
 
     /// What it was asked so far.
@@ -162,10 +170,11 @@ impl Inside {
             let mut reply = script(&asked);
             self.asked.lock().push(asked);
             while let Reply::Holds(held) = reply {
+                let place = self.held.fetch_add(1, Ordering::SeqCst);
                 let mut released = self.released.subscribe();
                 // A client that goes away while it waits ends the connection.
                 tokio::select! {
-                    _ = released.wait_for(|released| *released) => {}
+                    _ = released.wait_for(|released| place < *released) => {}
                     gone = stream.read_u8() => { gone?; }
                 }
                 reply = *held;
@@ -183,7 +192,8 @@ impl Inside {
             if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at;
             }
-            if stream.read_buf(buffer).await? == 0 {
+            // Nobody speaks TLS here.
+            if stream.read_buf(buffer).await? == 0 || buffer[0] == 0x16 {
                 return Ok(None);
             }
         };
@@ -223,7 +233,7 @@ async fn answer(stream: &mut TcpStream, reply: Reply) -> std::io::Result<bool> {
         Reply::Says(status, headers, body) => {
             let mut head = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", body.len());
             for (name, value) in headers {
-                head.push_str(&format!("{name}: {value}\r\n"));
+                head.extend([name, ": ", &value, "\r\n"]);
             }
             stream.write_all(format!("{head}\r\n{body}").as_bytes()).await?;
             return Ok(true);

@@ -27,6 +27,8 @@ pub struct Locked {
     pub continue_url: Option<String>,
     /// In seconds, since it was made or last run again by hand.
     pub age: f64,
+    /// Whether its mapping was deleted.
+    pub orphan: bool,
 }
 
 /// Locks the deliveries of these claims whose end is not written yet: not by this claim, and not by anybody.
@@ -38,9 +40,10 @@ pub async fn lock(tx: &mut PgConnection, claims: &[&Claim]) -> sqlx::Result<Vec<
         r#"
         SELECT
             d.id, c.lease AS "lease!", d.store_id, d.mapping_id, d.message_id, d.attempts, d.line, d.continue_url,
-            extract(epoch FROM now() - d.retry_from)::float8 AS "age!"
+            extract(epoch FROM now() - d.retry_from)::float8 AS "age!", m.deleted_at IS NOT NULL AS "orphan!"
         FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
         JOIN deliveries AS d ON d.id = c.item
+        JOIN mappings AS m ON m.id = d.mapping_id
         WHERE d.id BETWEEN $3 AND $4
             AND d.status = 'PENDING'
             AND d.returned_by IS DISTINCT FROM c.lease

@@ -1,0 +1,127 @@
+//! Endpoints that mean harm, or are broken: each attempt is bounded in time and memory, and tried again.
+
+use super::stage::{STORE, eager};
+use crate::support::app::TestApp;
+use crate::support::eventually;
+use crate::support::scripted::{Asked, Reply, Scripted};
+use serde_json::json;
+use std::time::Duration;
+
+/// Does `reply` to the first request and acknowledges the second; gives what the first attempt came to.
+async fn tried_again(app: &TestApp, name: &str, reply: Reply, timeout: &str) -> String {
+    let endpoint = Scripted::start(move |asked: &Asked| match asked.before {
+        0 => reply.clone(),
+        _ => asked.acknowledge(json!({})),
+    })
+    .await;
+    app.endpoint(name, &endpoint.url, json!({ "timeout": timeout })).await;
+    app.mapping(name, name, &[&format!("hostile:{name}")], json!({})).await;
+    let id = app.tell(&format!("hostile:{name}"), json!({})).await;
+    let message = app.delivered(&id, "COMPLETE").await;
+    let attempts = app.attempts(&message).await;
+    assert_eq!((attempts.len(), endpoint.asked().len()), (2, 2), "{name}");
+    let kept = attempts[0]["body"].as_str().unwrap_or_default().len();
+    assert!(kept <= 4 << 10, "{name}: {kept}");
+    // Only the connection that was answered may be kept for the next request.
+    eventually("the other connection is gone", async || endpoint.open() <= 1).await;
+    attempts[0]["error"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_an_endpoint_does_to_us_it_is_bounded_and_asked_again() {
+    let app = TestApp::start().await;
+    let metadata = vec![("Location", "http://169.254.169.254/latest/meta-data/".to_owned())];
+    let says = |body: String| Reply::Says(200, Vec::new(), body);
+    let gzip = Reply::Says(200, vec![("Content-Encoding", "gzip".to_owned())], "\u{1f}x".repeat(100));
+    for (name, reply, timeout, words) in [
+        ("endless", Reply::Endless, "60s", "larger than"),
+        ("promises", Reply::Promises(10 << 30), "60s", "larger than"),
+        ("drips", Reply::Drips, "300ms", "no answer in time"),
+        ("hangs", Reply::Hangs, "300ms", "no answer in time"),
+        ("resets", Reply::Resets, "60s", "could not be reached"),
+        ("redirects", Reply::Says(302, metadata, String::new()), "60s", "302"),
+        ("packs", gzip, "60s", "JSON"),
+        ("nests", says("[".repeat(1 << 20)), "60s", "nests"),
+        ("members", says(format!("{{{}\"a\":1}}", "\"a\":1,".repeat(100_000))), "60s", "message_id"),
+        ("binary", says("\0\u{1}\u{fffd}".to_owned()), "60s", "JSON"),
+        ("escapes", says(format!("[\"{}\"]", "\\u0000%41&amp;+".repeat(60_000))), "60s", "message_id"),
+    ] {
+        let error = tried_again(&app, name, reply, timeout).await;
+        assert!(error.contains(words), "{name}: {error}");
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_nobody_answers_at_and_one_without_tls_are_asked_again_and_again() {
+    let endpoint = Scripted::agreeable().await;
+    let app = TestApp::start().await;
+    let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let no_tls = endpoint.url.replace("http:", "https:");
+    for (name, url) in [("nobody", format!("http://{unused}")), ("plain", no_tls)] {
+        app.endpoint(name, &url, json!({})).await;
+        app.mapping(name, name, &[&format!("to:{name}")], json!({})).await;
+        let id = app.tell(&format!("to:{name}"), json!({})).await;
+        eventually("it is tried again", async || {
+            app.told(&id).await["deliveries"][0]["attempts"].as_i64().unwrap() >= 3
+        })
+        .await;
+        let delivery = &app.told(&id).await["deliveries"][0];
+        assert_eq!(delivery["last_error"], "the server could not be reached");
+        app.delete(&format!("{STORE}/mappings/{name}")).await;
+    }
+    assert!(endpoint.asked().is_empty());
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_leads_into_a_private_network_is_not_dialled() {
+    let endpoint = Scripted::agreeable().await;
+    let app = TestApp::with(&[("POSTRIDER_ALLOW_NETWORKS", "")], |app| app).await;
+    app.endpoint("inside", &endpoint.url.replace("127.0.0.1", "localhost"), json!({})).await;
+    app.mapping(
+        "in",
+        "inside",
+        &["a:b"],
+        json!({ "options": { "max_attempts": 2, "retry": eager()["retry"] } }),
+    )
+    .await;
+    let id = app.tell("a:b", json!({})).await;
+    let message = app.delivered(&id, "ERROR").await;
+    let attempts = app.attempts(&message).await;
+    assert_eq!(attempts.len(), 2);
+    let error = attempts[0]["error"].as_str().unwrap();
+    assert!(error.contains("not public") && !error.contains("127."), "{error}");
+    assert!(endpoint.asked().is_empty());
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_hang_hold_up_nobody_else() {
+    let app = TestApp::start().await;
+    let dead = Scripted::start(|_: &Asked| Reply::Hangs).await;
+    let alive = Scripted::agreeable().await;
+    for n in 0..5 {
+        for (kind, endpoint) in [("dead", &dead), ("alive", &alive)] {
+            let name = format!("{kind}{n}");
+            app.endpoint(&name, &endpoint.url, json!({})).await;
+            app.mapping(&name, &name, &["order:new"], json!({})).await;
+        }
+    }
+    let mut ids = Vec::new();
+    for n in 0..40 {
+        ids.push(app.tell("order:new", json!({ "n": n })).await);
+    }
+    eventually("the healthy ones have everything", async || alive.asked().len() == 200).await;
+    for id in ids {
+        eventually("five of ten are done", async || {
+            let message = app.told(&id).await;
+            let deliveries = message["deliveries"].as_array().unwrap().clone();
+            deliveries.iter().filter(|delivery| delivery["status"] == "COMPLETE").count() == 5
+        })
+        .await;
+    }
+    // Eight at a time of each are in the air, and none has had time to end.
+    assert_eq!(dead.asked().len(), 40);
+    app.server.stop_within(Duration::from_millis(100)).await;
+}
