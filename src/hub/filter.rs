@@ -17,8 +17,8 @@ const MOST: usize = 50;
 /// product of that and of the length of the text.
 const LONGEST_PATTERN: usize = 1000;
 const LARGEST_PROGRAM: usize = 256 << 10;
-/// The longest text that is held against a pattern, in bytes; a longer one does not match.
-const LONGEST_TEXT: usize = 64 << 10;
+/// How much text the patterns of one mapping look at in one message, in bytes; beyond it nothing matches.
+const MOST_TEXT: usize = 32 << 10;
 
 /// The filters of a mapping, all of which must hold.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +61,8 @@ impl Filters {
 
     /// Whether `message`, `{message, message_id, payload}`, is as all of them want it.
     pub fn hold(&self, message: &Value) -> bool {
-        self.0.iter().all(|filter| filter.holds(message))
+        let mut left = MOST_TEXT;
+        self.0.iter().all(|filter| filter.holds(message, &mut left))
     }
 
     /// Reads the member `filters`; what breaks a rule is noted.
@@ -74,15 +75,15 @@ impl Filters {
 
 impl Filter {
     /// Where there is nothing, only `empty` and `neq` hold.
-    fn holds(&self, message: &Value) -> bool {
+    fn holds(&self, message: &Value, left: &mut usize) -> bool {
         let values = self.path.values(message);
         if values.is_empty() {
             return matches!(self.test, Test::Empty | Test::Neq(_));
         }
         let mut values = values.into_iter();
         match self.rule {
-            Rule::All => values.all(|value| self.test.holds(value)),
-            Rule::Any => values.any(|value| self.test.holds(value)),
+            Rule::All => values.all(|value| self.test.holds(value, left)),
+            Rule::Any => values.any(|value| self.test.holds(value, left)),
         }
     }
 
@@ -110,7 +111,7 @@ impl Filter {
 }
 
 impl Test {
-    fn holds(&self, value: &Value) -> bool {
+    fn holds(&self, value: &Value, left: &mut usize) -> bool {
         match self {
             Self::Eq(wanted) => same(value, wanted),
             Self::Neq(wanted) => !same(value, wanted),
@@ -127,9 +128,11 @@ impl Test {
             },
             Self::Present => !is_empty(value),
             Self::Empty => is_empty(value),
-            Self::Match(regex) => {
-                text_of(value).is_some_and(|value| value.len() <= LONGEST_TEXT && regex.is_match(&value))
-            }
+            Self::Match(regex) => text_of(value).is_some_and(|value| {
+                let within = value.len() <= *left;
+                *left = left.saturating_sub(value.len());
+                within && regex.is_match(&value)
+            }),
         }
     }
 

@@ -136,9 +136,10 @@ async fn decide_all(
     let mappings = current(tx, catalog, stores).await?;
     let (mut routed, mut deliveries) = (Vec::with_capacity(drafts.len()), Vec::new());
     for mut draft in drafts {
+        // Asked of the key as it came: what makes it storable may make it look like a good one.
+        draft.parked = draft.parked.take().or_else(|| unroutable(&draft).map(str::to_owned));
         draft.key = storable(draft.key);
         draft.delay = draft.delay.min(LONGEST_DELAY);
-        draft.parked = draft.parked.take().or_else(|| unroutable(&draft).map(str::to_owned));
         let wanted = if draft.parked.is_none() && draft.delay.is_zero() {
             let of_store = mappings.get(&draft.store_id).map_or(&[][..], Vec::as_slice);
             wanted(&draft, of_store, ids).unwrap_or_else(|why| {

@@ -1,11 +1,18 @@
 //! The hub over HTTP, one file a capability.
 
+mod again;
+mod catalogue;
 mod control;
+mod definitions;
 mod deliveries;
+mod held;
 mod hostile;
 mod killed;
+mod messages;
 mod pollers;
 mod reports;
+mod roles;
+mod routing;
 mod schedules;
 mod secrets;
 mod sql;

@@ -3,7 +3,7 @@
 use super::*;
 use serde_json::json;
 
-fn read(filters: Value) -> Result<Filters, Vec<(String, String)>> {
+fn read(filters: &Value) -> Result<Filters, Vec<(String, String)>> {
     let (mut read, mut violations) = (Filters::default(), Vec::new());
     let document = json!({ "filters": filters });
     Reader::within(&document, String::new(), &mut violations, |reader| read = Filters::read(reader));
@@ -21,7 +21,7 @@ fn holds_at(path: &str, operator: &str, value: &Value, rule: Option<&str>, paylo
     if let Some(rule) = rule {
         filter["match_rule"] = json!(rule);
     }
-    let filters = read(json!([filter])).unwrap_or_else(|found| panic!("{operator} {value}: {found:?}"));
+    let filters = read(&json!([filter])).unwrap_or_else(|found| panic!("{operator} {value}: {found:?}"));
     filters.hold(&json!({ "message": "order:new", "message_id": "1", "payload": payload }))
 }
 
@@ -131,7 +131,7 @@ fn of_several_values_all_or_any_must_be_so() {
 #[test]
 fn all_filters_must_hold_and_they_see_key_and_id() {
     let filters = |second: &str| {
-        read(json!([
+        read(&json!([
             { "path": "message", "operator": "end", "value": ":new" },
             { "path": "message_id", "operator": "eq", "value": second },
         ]))
@@ -144,7 +144,7 @@ fn all_filters_must_hold_and_they_see_key_and_id() {
 
 #[test]
 fn a_filter_that_cannot_be_is_refused_when_it_is_saved() {
-    let one = |filter: Value| read(json!([filter])).map(|_| ()).map_err(|found| found[0].clone());
+    let one = |filter: Value| read(&json!([filter])).map(|_| ()).map_err(|found| found[0].clone());
     let at = |pointer: &str, keyword: &str| Err((format!("/filters/0{pointer}"), keyword.to_owned()));
     assert_eq!(one(json!(1)), at("", "type"));
     assert_eq!(one(json!({})), at("", "required"));
@@ -169,5 +169,16 @@ fn a_filter_that_cannot_be_is_refused_when_it_is_saved() {
         );
     }
     let many: Vec<Value> = vec![json!({ "path": "payload", "operator": "empty" }); 51];
-    assert!(read(json!(many)).is_err());
+    assert!(read(&json!(many)).is_err());
+}
+
+#[test]
+fn what_patterns_look_at_is_bounded() {
+    let pattern = |path: &str| json!({ "path": path, "operator": "match", "value": "^x+$" });
+    let message = |length: usize| json!({ "payload": { "a": "x".repeat(length), "b": "x".repeat(length) } });
+    let (one, two) =
+        (read(&json!([pattern("payload.a")])), read(&json!([pattern("payload.a"), pattern("payload.b")])));
+    let (one, two) = (one.unwrap_or_default(), two.unwrap_or_default());
+    assert!(one.hold(&message(MOST_TEXT)) && !one.hold(&message(MOST_TEXT + 1)));
+    assert!(two.hold(&message(MOST_TEXT / 2)) && !two.hold(&message(MOST_TEXT / 2 + 1)));
 }

@@ -93,7 +93,7 @@ pub(super) async fn archive(
 /// Which deliveries to run again; all that are parked, if nothing is said.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Retry {
+pub(super) struct Retry {
     /// Of the mapping of this name.
     mapping: Option<String>,
     /// Of the endpoint of this name.
@@ -119,7 +119,7 @@ enum Again {
 
 /// How many deliveries run again.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// How many are PENDING again.
     retried: usize,
     /// Whether the limit was reached, so that there may be more.

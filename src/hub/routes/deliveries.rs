@@ -20,38 +20,38 @@ const STATUSES: [&str; 5] = ["PENDING", "INPROGRESS", "COMPLETE", "ERROR", "SKIP
 
 /// A delivery: one message for one mapping.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Delivery {
+pub(super) struct Delivery {
     /// The delivery.
-    pub id: Uuid,
+    id: Uuid,
     /// Its message.
-    pub message_id: Uuid,
+    message_id: Uuid,
     /// The message's key; null once the message is gone.
     #[schema(example = "order:new")]
-    pub message: Option<String>,
+    message: Option<String>,
     /// The mapping's name.
-    pub mapping: String,
+    mapping: String,
     /// The name of its endpoint; null once it was deleted.
-    pub endpoint: Option<String>,
+    endpoint: Option<String>,
     /// PENDING, INPROGRESS, COMPLETE, ERROR (parked) or SKIPPED (a duplicate).
     #[schema(example = "COMPLETE")]
-    pub status: String,
+    status: String,
     /// Whether it was answered with `notification:error`: done, and never tried again.
-    pub business_error: bool,
+    business_error: bool,
     /// How many attempts have ended.
-    pub attempts: i32,
+    attempts: i32,
     /// When it is tried again, while it waits for that.
-    pub next_attempt_at: Option<DateTime<Utc>>,
+    next_attempt_at: Option<DateTime<Utc>>,
     /// When it ended.
-    pub finished_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
     /// When somebody decided that it is not wanted any more.
-    pub archived_at: Option<DateTime<Utc>>,
+    archived_at: Option<DateTime<Utc>>,
     /// Why the last attempt failed, or why it is parked or skipped.
-    pub last_error: Option<String>,
+    last_error: Option<String>,
 }
 
 impl Delivery {
     /// The delivery of a row, of a message with this key.
-    pub fn of(row: Row, message: Option<&str>) -> Self {
+    pub(super) fn of(row: Row, message: Option<&str>) -> Self {
         Self {
             id: row.id,
             message_id: row.message_id,

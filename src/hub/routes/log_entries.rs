@@ -16,33 +16,33 @@ use uuid::Uuid;
 
 /// A log entry.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct LogEntry {
+pub(super) struct LogEntry {
     /// The entry.
-    pub id: i64,
+    id: i64,
     /// info, warn or error.
     #[schema(example = "error")]
-    pub level: String,
+    level: String,
     /// In a few words.
-    pub subject: String,
+    subject: String,
     /// In more.
-    pub description: String,
+    description: String,
     /// How often the same was said about the same delivery.
-    pub occurrences: i32,
+    occurrences: i32,
     /// The message it is about.
-    pub message_id: Option<Uuid>,
+    message_id: Option<Uuid>,
     /// What else it is about: delivery, endpoint, or a word of the endpoint's own, such as order.
-    pub reference_type: Option<String>,
+    reference_type: Option<String>,
     /// Which one.
-    pub reference_id: Option<String>,
+    reference_id: Option<String>,
     /// When it was first said.
-    pub first_seen: DateTime<Utc>,
+    first_seen: DateTime<Utc>,
     /// When it was last said.
-    pub last_seen: DateTime<Utc>,
+    last_seen: DateTime<Utc>,
 }
 
 impl LogEntry {
     /// The entry of a row.
-    pub fn of(row: Row) -> Self {
+    pub(super) fn of(row: Row) -> Self {
         Self {
             id: row.id,
             level: row.level,

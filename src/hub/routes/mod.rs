@@ -14,10 +14,6 @@ mod page;
 mod parameters;
 mod pollers;
 
-pub use again::{Outcome as AgainOutcome, Retry};
-pub use deliveries::Delivery;
-pub use log_entries::LogEntry;
-
 use super::catalog::Catalog;
 use super::definition::is_name;
 use super::endpoint::Endpoint;
