@@ -165,7 +165,7 @@ fn complaints(answer: Answer) -> Vec<Note> {
 }
 
 /// `Retry-After`, in seconds or as a date.
-fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let date = || {
         let until = DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now;

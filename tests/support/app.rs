@@ -218,7 +218,8 @@ impl TestApp {
             db.execute(AssertSqlSafe(statement)).await.unwrap();
         }
         // A process sleeps until the next moment of a schedule, unless a definition changes.
-        db.execute("UPDATE catalog SET revision = revision + 1").await.unwrap();
+        let look = "UPDATE catalog SET revision = revision + 1; NOTIFY postrider_postrider";
+        db.execute(look).await.unwrap();
     }
 
     /// Stops the instance as a signal would.

@@ -7,7 +7,7 @@ use super::change::change;
 use super::fetch;
 use super::pollers::{Poller, Pollers};
 use super::walk::Read;
-use crate::db::{Database, bounded};
+use crate::db::{Database, Ids, bounded};
 use crate::http::outbound::Outbound;
 use crate::hub::catalog::Catalog;
 use crate::hub::message::Draft;
@@ -49,11 +49,13 @@ pub struct Outcome {
     reads: Vec<(usize, Read)>,
     /// What went wrong, in coarse words.
     errors: Vec<String>,
+    /// How long the storefront wants to be left alone at least.
+    after: Duration,
 }
 
 impl Outcome {
     fn failed(error: &str) -> Self {
-        Self { poller: None, reads: Vec::new(), errors: vec![error.to_owned()] }
+        Self { poller: None, reads: Vec::new(), errors: vec![error.to_owned()], after: Duration::ZERO }
     }
 }
 
@@ -104,7 +106,8 @@ impl Consumer for Runs {
         let run = |claim: Claim| {
             let poller = self.pollers.get(claim.lane)?;
             let bookmarks = of.remove(&claim.lane).unwrap_or_default();
-            let attempt = Box::pin(read(self.outbound.clone(), poller, bookmarks));
+            let ids = Arc::clone(&self.db.ids);
+            let attempt = Box::pin(read(self.outbound.clone(), ids, poller, bookmarks));
             Some(Run { claim, attempt })
         };
         Ok(claims.into_iter().filter_map(run).collect())
@@ -208,7 +211,7 @@ impl Runs {
         if !outcome.errors.is_empty() {
             pollers::fail_run(tx, id, remark.as_deref()).await?;
             let attempt = u32::try_from(failures).unwrap_or_default().saturating_add(1);
-            return Ok(Some(delay_after(attempt, BASE, CAP)));
+            return Ok(Some(delay_after(attempt, BASE, CAP).max(outcome.after)));
         }
         pollers::end_run(tx, id, more, remark.as_deref()).await?;
         Ok(more.then_some(Duration::ZERO))
@@ -216,15 +219,22 @@ impl Runs {
 }
 
 /// Reads every collection; one that fails does not stand in the way of the others.
-async fn read(outbound: Outbound, poller: Arc<Poller>, bookmarks: HashMap<String, String>) -> Outcome {
-    let mut outcome = Outcome { poller: None, reads: Vec::new(), errors: Vec::new() };
+async fn read(
+    outbound: Outbound,
+    ids: Arc<Ids>,
+    poller: Arc<Poller>,
+    bookmarks: HashMap<String, String>,
+) -> Outcome {
+    let (mut reads, mut errors, mut after) = (Vec::new(), Vec::new(), Duration::ZERO);
     for (place, collection) in poller.definition.collections.iter().enumerate() {
         let bookmark = bookmarks.get(&collection.name).map(String::as_str);
-        match fetch::read(&outbound, &poller, collection, bookmark).await {
-            Ok(read) => outcome.reads.push((place, read)),
-            Err(error) => outcome.errors.push(format!("{}: {error}", collection.name)),
+        match fetch::read(&outbound, &ids, &poller, collection, bookmark).await {
+            Ok(read) => reads.push((place, read)),
+            Err(failure) => {
+                errors.push(format!("{}: {}", collection.name, failure.why));
+                after = after.max(failure.after);
+            }
         }
     }
-    outcome.poller = Some(poller);
-    outcome
+    Outcome { poller: Some(poller), reads, errors, after }
 }

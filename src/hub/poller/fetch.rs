@@ -4,25 +4,41 @@ use super::definition::{Collection, Definition};
 use super::page;
 use super::pollers::Poller;
 use super::walk::{Read, Step, Walk, since};
+use crate::db::Ids;
 use crate::http::outbound::{Outbound, Request};
+use crate::hub::verdict::retry_after;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
+use std::time::Duration;
 use url::Url;
 
 /// The largest page, in bytes.
 const MAX_PAGE: usize = 1 << 20;
 
+/// Why a collection was not read.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// In coarse words: they hold nothing of the answer.
+    pub(super) why: String,
+    /// How long the storefront wants to be left alone at least.
+    pub(super) after: Duration,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { why, after: Duration::ZERO }
+    }
+}
+
 /// Reads a collection from `bookmark` on.
-///
-/// # Errors
-/// Why not, in coarse words: they hold nothing of the answer.
 pub(super) async fn read(
     outbound: &Outbound,
+    ids: &Ids,
     poller: &Poller,
     collection: &Collection,
     bookmark: Option<&str>,
-) -> Result<Read, String> {
+) -> Result<Read, Failure> {
     let definition = &poller.definition;
     let begin = bookmark.map(since).or_else(|| definition.since.clone());
     let (mut walk, mut number) = (Walk::default(), 1);
@@ -37,11 +53,13 @@ pub(super) async fn read(
         };
         let answer = outbound.send(request).await.map_err(|failure| failure.to_string())?;
         if answer.status != 200 {
-            return Err(format!("the storefront answered {}", answer.status.as_u16()));
+            let why = format!("the storefront answered {}", answer.status.as_u16());
+            let after = retry_after(&answer.headers, ids.now().unwrap_or_default()).unwrap_or_default();
+            return Err(Failure { why, after });
         }
         match walk.add(page::read(&answer.body, collection)?) {
             Step::Next => number += 1,
-            step => return walk.end(bookmark, step),
+            step => return Ok(walk.end(bookmark, step)?),
         }
     }
 }

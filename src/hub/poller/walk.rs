@@ -62,11 +62,13 @@ impl Walk {
     /// Takes the next page.
     pub(super) fn add(&mut self, page: Page) -> Step {
         self.page += 1;
-        self.unusable += page.length - page.records.len();
-        let mut is_new = false;
+        let unusable = page.length - page.records.len();
+        let mut is_new = self.page == 1;
         for record in page.records {
             is_new |= self.see(record);
         }
+        // A page that brings nothing new may be one that was seen before.
+        self.unusable += if is_new { unusable } else { 0 };
         let is_last = match page.pages {
             Some(pages) => self.page >= pages,
             // A storefront that does not count its pages may also cap their size: only an empty page is surely

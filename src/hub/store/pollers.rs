@@ -201,7 +201,7 @@ pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::R
     .fetch_optional(&mut *tx)
     .await?;
     let Some(lane) = lane else { return Ok(false) };
-    sqlx::query!("DELETE FROM lanes WHERE id = $1", lane).execute(tx).await?;
+    worker::store::remove_lane(tx, lane).await?;
     Ok(true)
 }
 
