@@ -301,7 +301,7 @@ pub async fn pending(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Dr
     Ok(rows.into_iter().map(draft).collect())
 }
 
-/// Writes where messages that were to be routed stand now.
+/// Writes where messages that were to be routed, and are locked, stand now.
 pub async fn set_states(tx: &mut PgConnection, drafts: &[(Draft, State)]) -> sqlx::Result<()> {
     let stores: Vec<i32> = drafts.iter().map(|(draft, _)| draft.store_id).collect();
     let ids: Vec<Uuid> = drafts.iter().map(|(draft, _)| draft.id).collect();
@@ -312,7 +312,7 @@ pub async fn set_states(tx: &mut PgConnection, drafts: &[(Draft, State)]) -> sql
         UPDATE hub_messages AS m
         SET state = i.state, reason = i.reason
         FROM unnest($1::int[], $2::uuid[], $3::hub_message_state[], $4::text[]) AS i (store_id, id, state, reason)
-        WHERE m.store_id = i.store_id AND m.id = i.id AND m.state = 'pending'
+        WHERE m.store_id = i.store_id AND m.id = i.id
         "#,
         &stores,
         &ids,
