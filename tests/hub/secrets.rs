@@ -109,10 +109,10 @@ async fn what_an_endpoint_echoes_is_nowhere_to_be_read() {
     // And yet it was sent, and what the answer set is sent from now on.
     send(Method::POST, "/messages", &body).await;
     eventually("it is asked", async || endpoint.asked().len() == 5).await;
-    let sent = |asked: &Asked| asked.json()["payload"]["parameters"].clone();
+    let listed = |asked: &Asked| asked.json()["payload"]["parameters"].clone();
     let asked = endpoint.asked();
-    assert_eq!(sent(&asked[0]), json!([{ "name": "api_key", "value": PASSWORD }]));
-    assert_eq!(sent(&asked[4]), json!([{ "name": "api_key", "value": "a new pa\"ssword" }]));
+    assert_eq!(listed(&asked[0]), json!([{ "name": "api_key", "value": PASSWORD }]));
+    assert_eq!(listed(&asked[4]), json!([{ "name": "api_key", "value": "a new pa\"ssword" }]));
     let mut db = crate::faults::connect(&database).await;
     let sealed = "SELECT value IS NULL AND sealed IS NOT NULL FROM parameters";
     assert!(ask::<bool>(&mut db, sealed).await);
