@@ -3,8 +3,9 @@
 use super::stage::STORE;
 use super::storefront::Storefront;
 use super::upkeep::act;
+use crate::engine::lost_answers::{COMMIT, Proxy};
 use crate::support::answer::{json, refusal, violations};
-use crate::support::app::TestApp;
+use crate::support::app::{TestApp, database};
 use crate::support::eventually;
 use crate::support::scripted::Reply;
 use axum::http::Method;
@@ -219,6 +220,25 @@ async fn a_server_that_stops_in_a_run_neither_loses_nor_repeats_a_change() {
     run(&second).await;
     assert_eq!(told(&second, &mut so_far).await, []);
     second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_commit_was_not_answered_counts_once() {
+    let proxy = Proxy::before(&database().await).await;
+    let shop = Storefront::start("orders").await;
+    shop.order("R1", "complete", "1.00");
+    let app = TestApp::on(proxy.options.clone(), &[], |app| app).await;
+    json(app.put(POLLER, &definition(&shop, &json!({}))).await, 201).await;
+    shop.holds();
+    app.post(&format!("{POLLER}/run"), &Value::Null).await;
+    eventually("a page is asked for", async || shop.asked().len() == 1).await;
+    proxy.lose_the_answer_to(COMMIT);
+    shop.recovers();
+    eventually("an answer is lost", async || proxy.has_lost_it()).await;
+    app.server.run_until_idle().await.unwrap();
+    eventually("it is done", async || listed(&app).await["queued"] == false).await;
+    assert_eq!((told(&app, &mut 0).await.len(), shop.asked().len()), (1, 1));
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
