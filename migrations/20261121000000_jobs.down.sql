@@ -2,6 +2,7 @@ DROP FUNCTION broadcast(bigint, jsonb);
 DROP TABLE envelopes;
 DROP TABLE registrations;
 DROP TABLE broadcasts;
+DROP TABLE job_idempotency_keys;
 DROP TABLE jobs;
 DROP TABLE job_types;
 DROP TYPE envelope_status;

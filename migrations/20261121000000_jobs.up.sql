@@ -87,8 +87,29 @@ COMMENT ON COLUMN jobs.due_at IS 'The first of the three deadlines, while it is 
 COMMENT ON COLUMN jobs.lease IS 'The claim that runs it; null while nobody does, and for a worker that did not claim it.';
 COMMENT ON COLUMN jobs.seq IS 'The number of its newest broadcast. Counted under the row''s lock, so broadcasts become visible in their order.';
 CREATE INDEX jobs_due_at_idx ON jobs (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX jobs_completed_at_idx ON jobs (completed_at) WHERE completed_at IS NOT NULL;
 CREATE INDEX jobs_cardholder_idx ON jobs (cardholder_id, id);
 CREATE INDEX jobs_owner_idx ON jobs (owner, id);
+
+CREATE TABLE job_idempotency_keys (
+    type_id    integer     NOT NULL,
+    owner      text        NOT NULL,
+    key        text        NOT NULL,
+    digest     bytea       NOT NULL,
+    job_ids    bigint[]    NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT job_idempotency_keys_pkey PRIMARY KEY (type_id, owner, key),
+    CONSTRAINT job_idempotency_keys_type_fkey FOREIGN KEY (type_id) REFERENCES job_types (id),
+    CONSTRAINT job_idempotency_keys_length CHECK (length(key) BETWEEN 1 AND 255)
+);
+COMMENT ON TABLE job_idempotency_keys IS 'The keys that requests to create jobs came with, for a day.';
+COMMENT ON COLUMN job_idempotency_keys.type_id IS 'The type of the jobs.';
+COMMENT ON COLUMN job_idempotency_keys.owner IS 'The subject that created them: another''s keys are another''s.';
+COMMENT ON COLUMN job_idempotency_keys.key IS 'The Idempotency-Key header.';
+COMMENT ON COLUMN job_idempotency_keys.digest IS 'SHA-256 of the body: the same key with another body is refused.';
+COMMENT ON COLUMN job_idempotency_keys.job_ids IS 'The jobs that the first request created, in its order.';
+COMMENT ON COLUMN job_idempotency_keys.created_at IS 'When.';
+CREATE INDEX job_idempotency_keys_created_at_idx ON job_idempotency_keys (created_at);
 
 CREATE TABLE broadcasts (
     job_id     bigint      NOT NULL,

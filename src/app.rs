@@ -10,6 +10,7 @@ use crate::http::metrics::{self, OnScrape};
 use crate::http::outbound::{Outbound, Request};
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState};
+use crate::hub::mapping::Retry;
 use crate::hub::{self, routes::Hub};
 use crate::jobs::routes::{Jobs, LONG_POLLS};
 use crate::jobs::{self, Tails};
@@ -46,8 +47,10 @@ use tokio_util::task::TaskTracker;
 
 /// The most items that one process runs at a time, over all queues.
 const CAPACITY: usize = 4096;
-/// Requests that are worked on at a time, and long polls beside them.
-const IN_FLIGHT: (usize, usize) = (1024, 4096);
+/// Requests that are worked on at a time, unless told otherwise.
+const IN_FLIGHT: usize = 1024;
+/// Long polls beside them.
+const LONG_POLLS_AT_ONCE: usize = 4096;
 /// The addresses that may wait.
 const LONG_WAITS: [&str; 5] =
     ["/queues/{queue}/claim", LONG_POLLS[0], LONG_POLLS[1], LONG_POLLS[2], LONG_POLLS[3]];
@@ -73,6 +76,7 @@ pub struct App {
     secret: Option<SecretString>,
     secret_key: Option<SecretString>,
     examples: Option<PathBuf>,
+    in_flight: usize,
 }
 
 impl App {
@@ -85,6 +89,7 @@ impl App {
             secret: None,
             secret_key: None,
             examples: None,
+            in_flight: IN_FLIGHT,
         }
     }
 
@@ -124,6 +129,13 @@ impl App {
         self
     }
 
+    /// Works on at most so many requests at a time (1024), and refuses those beyond with 503 and `Retry-After`.
+    #[must_use]
+    pub fn in_flight(mut self, requests: usize) -> Self {
+        self.in_flight = requests;
+        self
+    }
+
     /// Starts on the server that `database` names; the schema is migrated already.
     ///
     /// # Errors
@@ -140,6 +152,7 @@ impl App {
         let outbound = Outbound::new(config.allow_networks.clone())?;
         let verifier =
             Arc::new(Verifier::from_config(&config.jwt, self.secret.as_ref(), fetch(outbound.clone()))?);
+        let sealer = config.secret_key.as_ref().or(self.secret_key.as_ref()).map(Sealer::new).transpose()?;
         let directory = Arc::new(directory(&config, outbound.clone())?);
         let pool = self.program.map(|program| Pool::new(PoolOptions::new(program)));
         let runners =
@@ -151,42 +164,25 @@ impl App {
         let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY);
         let messages = Messages::new(db.clone(), Arc::clone(&catalog), Arc::clone(&runners), name);
         let settler = worker.add(Arc::new(messages));
-        let (inbox, inbox_loop) = Inbox::new(db.api.clone(), worker.wake(), Arc::clone(&catalog));
+        let (inbox, inbox_loop) = Inbox::new(db.worker.clone(), worker.wake(), Arc::clone(&catalog));
         tasks.spawn(inbox_loop);
         let access = Access { db: db.clone(), catalog, inbox, stopper: worker.stopper() };
         {
             let access = access.clone();
             runners.connect(Arc::new(move |queue| Arc::new(OfQueue::new(access.clone(), queue))));
         }
-        let types = Arc::new(jobs::types::Types::default());
-        types
-            .load(&db.worker, config.queues_dir.as_deref())
-            .await
-            .context("cannot load the kinds of jobs")?;
-        worker.add(Arc::new(jobs::consumer::Jobs::new(db.worker.clone(), Arc::clone(&types))));
-        let sealer = config.secret_key.as_ref().or(self.secret_key.as_ref()).map(Sealer::new).transpose()?;
-        let sealer = sealer.map(Arc::new);
         let limits = BodyLimits::new(config.max_body);
-        let hub =
-            Hub::new(db.clone(), sealer.clone(), worker.wake(), Arc::clone(&verifier), limits, outbound);
-        hub::start(&mut worker, &hub, &tasks, &stop).await.context("cannot start the hub")?;
-        let tails = Arc::new(Tails::new(db.api.clone(), config.broadcast_retention));
-        tasks.spawn(Arc::clone(&tails).look(stop.clone()));
-        let jobs = Jobs {
+        let base = Base {
             db: db.clone(),
-            types,
-            tails,
-            sealer,
-            wake: worker.wake(),
+            sealer: sealer.map(Arc::new),
             verifier: Arc::clone(&verifier),
             limits,
-            job_timeout: config.job_timeout,
-            credential_timeout: config.credential_timeout,
-            retention: config.broadcast_retention,
-            deadlines: Arc::default(),
-            stopping: stop.clone(),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
         };
-        tasks.spawn(jobs::upkeep::run(jobs.clone(), stop.clone()));
+        let retry = Retry { base: config.hub_retry.0, cap: config.hub_retry.1 };
+        let hub = base.hub(&mut worker, outbound, retry).await.context("cannot start the hub")?;
+        let jobs = base.jobs(&mut worker, &config).await.context("cannot load the kinds of jobs")?;
         let queues = Queues::new(queues::routes::Parts {
             access,
             settler,
@@ -207,12 +203,13 @@ impl App {
         tasks.spawn(metrics::upkeep(stop.clone()));
 
         let depths = Arc::new(Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy()));
+        let of_jobs = Arc::new(jobs::metrics::Depths::new(db.clone(), Arc::clone(&jobs.types)));
         let state = HttpState {
             readiness: readiness.clone(),
-            in_flight: InFlight::new(IN_FLIGHT.0, IN_FLIGHT.1, &LONG_WAITS),
+            in_flight: InFlight::new(self.in_flight, LONG_POLLS_AT_ONCE, &LONG_WAITS),
             on_scrape: OnScrape::new(move || {
-                let depths = Arc::clone(&depths);
-                Box::pin(async move { depths.measure().await })
+                let (depths, of_jobs) = (Arc::clone(&depths), Arc::clone(&of_jobs));
+                Box::pin(async move { _ = tokio::join!(depths.measure(), of_jobs.measure()) })
             }),
         };
         let features = queues::routes::routes()
@@ -231,6 +228,54 @@ impl App {
             tasks.spawn(serve(listener, router, stop.clone(), limits));
         }
         Ok(Server { address, db, engine, readiness, stop, tasks })
+    }
+}
+
+/// What every feature is made with.
+struct Base {
+    db: Database,
+    sealer: Option<Arc<Sealer>>,
+    verifier: Arc<Verifier>,
+    limits: BodyLimits,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Base {
+    async fn hub(&self, worker: &mut Worker, outbound: Outbound, retry: Retry) -> sqlx::Result<Hub> {
+        let (db, verifier) = (self.db.clone(), Arc::clone(&self.verifier));
+        let hub = Hub::new(db, self.sealer.clone(), worker.wake(), verifier, self.limits, outbound);
+        hub::start(worker, &hub, retry, &self.tasks, &self.stop).await?;
+        Ok(hub)
+    }
+
+    async fn jobs(&self, worker: &mut Worker, config: &Config) -> anyhow::Result<Jobs> {
+        let types = Arc::new(jobs::types::Types::default());
+        types.load(&self.db.worker, config.queues_dir.as_deref()).await?;
+        worker.add(Arc::new(jobs::consumer::Jobs::new(self.db.worker.clone(), Arc::clone(&types))));
+        let tails = Arc::new(Tails::new(self.db.api.clone(), config.broadcast_retention, worker.wake()));
+        {
+            let tails = Arc::clone(&tails);
+            worker.hear_of_logs(move |job, seq| tails.heard(job, seq));
+        }
+        self.tasks.spawn(Arc::clone(&tails).look(self.stop.clone()));
+        let jobs = Jobs {
+            db: self.db.clone(),
+            types,
+            tails,
+            sealer: self.sealer.clone(),
+            wake: worker.wake(),
+            verifier: Arc::clone(&self.verifier),
+            limits: self.limits,
+            job_timeout: config.job_timeout,
+            credential_timeout: config.credential_timeout,
+            retention: config.broadcast_retention,
+            job_retention: config.job_retention,
+            deadlines: Arc::default(),
+            stopping: self.stop.clone(),
+        };
+        self.tasks.spawn(jobs::upkeep::run(jobs.clone(), self.stop.clone()));
+        Ok(jobs)
     }
 }
 

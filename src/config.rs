@@ -41,6 +41,8 @@ pub struct Config {
     pub credential_timeout: Duration,
     /// `POSTRIDER_BROADCAST_RETENTION`: how long a broadcast can be read again.
     pub broadcast_retention: Duration,
+    /// `POSTRIDER_JOB_RETENTION`: how long a finished job is kept.
+    pub job_retention: Duration,
     /// `POSTRIDER_LOG`: a filter such as `info` or `postrider=debug,sqlx=warn`.
     pub log: String,
     /// `POSTRIDER_LOG_FORMAT`.
@@ -146,6 +148,7 @@ pub const SETTINGS: &[&str] = &[
     "POSTRIDER_JOB_TIMEOUT",
     "POSTRIDER_CREDENTIAL_TIMEOUT",
     "POSTRIDER_BROADCAST_RETENTION",
+    "POSTRIDER_JOB_RETENTION",
     "POSTRIDER_LOG",
     "POSTRIDER_LOG_FORMAT",
 ];
@@ -233,6 +236,10 @@ impl Config {
             .filter(|text| !text.is_empty())
             .map(|text| text.parse().map_err(|why| anyhow::anyhow!("POSTRIDER_ALLOW_NETWORKS: {why}")))
             .collect::<anyhow::Result<Vec<Network>>>()?;
+        let broadcast_retention = duration("POSTRIDER_BROADCAST_RETENTION", "1h")?;
+        let job_retention = duration("POSTRIDER_JOB_RETENTION", "30d")?;
+        let outlives = job_retention >= broadcast_retention;
+        anyhow::ensure!(outlives, "POSTRIDER_JOB_RETENTION: shorter than POSTRIDER_BROADCAST_RETENTION");
         let log_format = match get("POSTRIDER_LOG_FORMAT").as_deref() {
             None | Some("auto") => LogFormat::Auto,
             Some("pretty") => LogFormat::Pretty,
@@ -256,7 +263,8 @@ impl Config {
             ),
             job_timeout: duration("POSTRIDER_JOB_TIMEOUT", "300s")?,
             credential_timeout: duration("POSTRIDER_CREDENTIAL_TIMEOUT", "240s")?,
-            broadcast_retention: duration("POSTRIDER_BROADCAST_RETENTION", "1h")?,
+            broadcast_retention,
+            job_retention,
             log: get("POSTRIDER_LOG").unwrap_or_else(|| "info".to_owned()),
             log_format,
             database_url,

@@ -63,8 +63,8 @@
 //!    cursor can neither skip one nor see one twice.
 //! 3. Who follows polls (one read when there is nothing), waits, reads again or streams ([`jobs::follow`]).
 //! 4. A question is an envelope: one a job, one answer, sealed ([`seal`]) until the worker reads it.
-//! 5. Time ends what nobody ends ([`jobs::upkeep`]); the engine takes back what lost workers held
-//!    ([`jobs::consumer`]).
+//! 5. Time ends what nobody ends ([`jobs::upkeep`]), whichever process lives (`tests/faults/deadlines.rs`); the
+//!    engine takes back what lost workers held ([`jobs::consumer`]).
 //!
 //! # Invariants, and the tests that hold them
 //!
@@ -76,7 +76,8 @@
 //! 4. Time is the database's; ids carry it ([`db::Ids`]). Clippy bans `Utc::now`.
 //! 5. What is accepted is committed; what one step causes commits with it (`tests/faults`).
 //! 6. A handler's failure is data ([`queues::outcome`]), never an `Err`.
-//! 7. Secrets are `SecretString`, never in logs, errors or metrics (`tests/house/configuration.rs`).
+//! 7. Secrets are `SecretString`, never in logs, errors or metrics (`tests/house/configuration.rs`,
+//!    `tests/jobs/secrets.rs`).
 //! 8. Nothing holds state in a database session: a transaction-mode pooler can stand in between.
 //! 9. Every operation of the API needs a token and a role (`tests/house/authorization.rs`).
 //! 10. A job's log has no hole and no message is handed out twice with one key (`tests/jobs/channels.rs`).

@@ -143,6 +143,45 @@ async fn tail_shows_each_message_as_it_is_pushed_and_as_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tail_shows_what_is_said_about_a_job_until_it_ends() {
+    let app = TestApp::start().await;
+    let jobs = "/place_card_on_single_site_jobs";
+    let job: Value = app.post(jobs, &json!({ "cardholder_id": 1 })).await.json().await.unwrap();
+    let (id, number) = (job["id"].as_i64().unwrap(), job["id"].to_string());
+    let say = async |status: Value| {
+        assert_eq!(app.put(&format!("{jobs}/{id}"), &status).await.status(), StatusCode::OK, "{status}");
+    };
+    for status in ["A", "B", "C"] {
+        say(json!({ "status": status })).await;
+    }
+    let mut child =
+        command(&app.database, &["tail", &number, "-n", "2"]).await.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = async || -> Value {
+        let line = lines.next_line().await.unwrap().expect("one more line");
+        serde_json::from_str(&line).unwrap()
+    };
+    for (seq, status) in [(2, "B"), (3, "C")] {
+        let told = next().await;
+        assert_eq!(json!([told["type"], told["job_id"]]), json!(["job_status", id]));
+        assert_eq!(json!([told["seq"], told["message"]["status"]]), json!([seq, status]));
+    }
+    say(json!({ "status": "D\u{9b}" })).await;
+    assert_eq!(next().await["message"]["status"], "D\u{9b}");
+    say(json!({ "status": "DONE", "termination_type": "BILLABLE" })).await;
+    assert_eq!(next().await["message"]["termination_type"], "BILLABLE");
+    assert!(lines.next_line().await.unwrap().is_none());
+    assert!(child.wait().await.unwrap().success(), "it ends with the job");
+
+    let ended = run(&app.database, &["tail", "--job", &number, "-n", "1"]).await;
+    assert!(ended.ok && ended.out.lines().count() == 1 && ended.out.contains("DONE"), "{ended:?}");
+    let none = run(&app.database, &["tail", "999"]).await;
+    assert!(!none.ok && none.err.contains("there is no job 999"), "{none:?}");
+    assert!(!run(&app.database, &["tail", "--queue", "999"]).await.ok, "a queue may be called so");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn report_answers_as_the_api_does() {
     let app = TestApp::start().await;
     app.define("remote", json!({ "handler": { "kind": "worker" } })).await;
@@ -297,6 +336,12 @@ async fn demo_tells_its_story_and_leaves_nothing() {
         "409 ",
         "/claim?wait=20s",
         "{\"width\":640}",
+        // The second journey: asked, answered, seen by both.
+        "\"type\":\"tfa_request\"",
+        "\"message\":\"submitted\"",
+        "  stream: id: 3",
+        "\"status\":\"COMPLETED\",",
+        "\"termination_type\":\"BILLABLE\"",
     ] {
         assert!(done.out.contains(part), "{part}\n{}", done.out);
     }

@@ -187,7 +187,7 @@ async fn a_hang_inside_the_engine_still_hands_over_its_log() {
 async fn a_neighbour_is_served_while_handlers_hang() {
     let pool = pool();
     let hang = "module.exports = m => Array.prototype.sort.call({length: 2 ** 53 - 1})";
-    let attacks = futures::future::join_all((0..4).map(|_| attack(&pool, hang, Duration::from_secs(3))));
+    let attacks = futures::future::join_all((0..4).map(|_| attack(&pool, hang, Duration::from_secs(10))));
     let neighbour = async {
         let began = Instant::now();
         for _ in 0..20 {
@@ -198,5 +198,5 @@ async fn a_neighbour_is_served_while_handlers_hang() {
     };
     let (attacks, took) = tokio::join!(attacks, neighbour);
     assert!(attacks.iter().all(|ended| matches!(ended.outcome, Outcome::TimedOut(_))));
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(took < Duration::from_secs(10), "it waited for them: {took:?}");
 }

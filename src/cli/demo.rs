@@ -1,7 +1,11 @@
 //! `postrider demo`: what Postrider does, shown end to end on a server of its own that leaves nothing behind.
 
 mod client;
+mod conversation;
+mod deliveries;
+mod endpoint;
 mod story;
+mod stream;
 
 use crate::app::{App, Parts};
 use crate::config::Config;
@@ -14,12 +18,14 @@ use uuid::Uuid;
 
 /// Plays the story on a new server and takes it away again, also when it breaks off.
 pub(super) async fn run() -> anyhow::Result<()> {
-    let secret = Uuid::new_v4().to_string();
+    let (secret, key) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
     // Nothing of the environment: the demo is the same everywhere.
     let config = Config::from_lookup(|name| match name {
         "POSTRIDER_LISTEN" => Some("127.0.0.1:0".to_owned()),
         "POSTRIDER_JWT_SECRET" => Some(secret.clone()),
+        "POSTRIDER_SECRET_KEY" => Some(key.clone()),
         "POSTRIDER_EXAMPLES" => Some("false".to_owned()),
+        "POSTRIDER_ALLOW_NETWORKS" => Some("127.0.0.0/8".to_owned()),
         _ => None,
     })?;
     let program = std::env::current_exe().context("cannot find this program's own file")?;
@@ -50,7 +56,13 @@ async fn play(
     let server = App::new(config).javascript(program).start(&database, Parts::Everything).await?;
     let address = server.address().context("the server listens nowhere")?;
     println!("It serves URL=http://{address}; $ONE stands for a token with the role one, and so on.");
-    let told = story::tell(&Client::new(format!("http://{address}"), SecretString::from(secret), jwt)?).await;
+    let client = Client::new(format!("http://{address}"), SecretString::from(secret), jwt)?;
+    let told = async {
+        story::tell(&client).await?;
+        conversation::tell(&client).await?;
+        deliveries::tell(&client).await
+    };
+    let told = told.await;
     server.stop().await;
     told
 }

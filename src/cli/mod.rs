@@ -39,14 +39,15 @@ enum Command {
     /// Measure how fast this is, each figure beside what plain SQL reaches in the same run
     ///
     /// Runs on a private PostgreSQL server made for the run, or in schemas of its own on the server that
-    /// `DATABASE_URL` names; both are gone afterwards. Allow eight minutes on a machine that has nothing else
+    /// `DATABASE_URL` names; both are gone afterwards. Allow nine minutes on a machine that has nothing else
     /// to do.
     Bench(bench::Args),
     /// Sign a token with the configured or the development secret
     Token(token::Args),
     /// Push a message and print its id
     Push(push::Args),
-    /// Follow a queue's messages as they are pushed and as they end, until Ctrl-C
+    /// Follow a queue's messages as they are pushed and as they end, until Ctrl-C; or what is said about a job,
+    /// until it ends
     Tail(tail::Args),
     /// Answer a report about the queues; without a name, list them
     Report(report::Args),

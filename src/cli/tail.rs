@@ -1,117 +1,54 @@
-//! `postrider tail`: a queue's messages as they are pushed and as they end, one line each.
+//! `postrider tail`: what happens to the messages of a queue, or what is said about a job, as it happens.
+
+mod job;
+mod queue;
 
 use super::database::Database;
-use super::push::queue;
 use crate::config::Config;
-use crate::queues::store::follow;
-use chrono::{DateTime, Utc};
-use serde_json::value::RawValue;
-use sqlx::postgres::PgPool;
-use std::collections::BTreeSet;
-use std::io::Write as _;
-use std::time::Duration;
-use uuid::Uuid;
 
-/// How often to look.
-const LOOK: Duration = Duration::from_millis(250);
-/// Messages in one look.
-const PAGE: i64 = 500;
-/// An id is made before its message is committed, and by other processes' clocks: a message may come this long
-/// after one with a larger id.
-const LATE_SECONDS: u128 = 10;
-/// The most messages whose end is waited for; beyond it the oldest are given up.
-const FOLLOWED: usize = 2_000;
-
-/// Which queue.
+/// What to follow.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The queue's name
-    queue: String,
+    /// A queue's name, or a job's number
+    #[arg(value_name = "QUEUE|JOB", required_unless_present_any = ["queue", "job"])]
+    of: Option<String>,
+    /// A queue, also when its name is a number
+    #[arg(long, value_name = "NAME", conflicts_with = "of")]
+    queue: Option<String>,
+    /// A job
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["of", "queue"])]
+    job: Option<i64>,
     /// How many messages that are there already to begin with
     #[arg(short = 'n', long, default_value_t = 10)]
     lines: u32,
-    /// Messages and ends in full, however long
+    /// A queue's messages and ends in full, however long
     #[arg(long)]
     whole: bool,
 }
 
-/// Follows until Ctrl-C.
+impl Args {
+    /// The number of the job to follow, if it is one.
+    fn job(&self) -> Option<i64> {
+        self.job.or_else(|| self.of.as_ref()?.parse().ok())
+    }
+}
+
+/// Follows until Ctrl-C, a job at most until its end.
 pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     let database = Database::join(&config).await?;
     let db = database.pools(&config);
-    let queue = queue(&db.api, &args.queue).await?;
-    let start = follow::before_newest(&db.api, queue.id, args.lines.into()).await?;
-    let width = if args.whole { usize::MAX } else { 160 };
-    let tail = Tail { queue: queue.id, width, last: start, seen: BTreeSet::new(), open: BTreeSet::new() };
+    let follow = async {
+        if let Some(job) = args.job() {
+            return job::follow(&db.api, job, args.lines, config.broadcast_retention).await;
+        }
+        let name = args.queue.as_ref().or(args.of.as_ref()).map_or("", String::as_str);
+        queue::follow(&db.api, name, args.lines, args.whole).await
+    };
     let followed = tokio::select! {
-        followed = tail.follow(&db.api, start) => followed,
+        followed = follow => followed,
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into),
     };
     db.close().await;
     database.close().await;
     followed
-}
-
-struct Tail {
-    queue: i32,
-    /// The longest that a line's JSON may be, in characters.
-    width: usize,
-    /// The largest id so far.
-    last: Uuid,
-    /// Printed, and so young that a look may find them again.
-    seen: BTreeSet<Uuid>,
-    /// Printed, and not ended.
-    open: BTreeSet<Uuid>,
-}
-
-impl Tail {
-    async fn follow(mut self, pool: &PgPool, start: Uuid) -> anyhow::Result<()> {
-        loop {
-            let after = start.max(earlier(self.last));
-            self.seen = self.seen.split_off(&after);
-            let seen: Vec<Uuid> = self.seen.iter().copied().collect();
-            let pushed = follow::pushed(pool, self.queue, after, &seen, PAGE).await?;
-            let full = i64::try_from(pushed.len()).unwrap_or(PAGE) == PAGE;
-            for message in pushed {
-                self.print(message.at, message.id, "pushed", &message.request, "")?;
-                self.last = self.last.max(message.id);
-                self.seen.insert(message.id);
-                self.open.insert(message.id);
-            }
-            while self.open.len() > FOLLOWED {
-                self.open.pop_first();
-            }
-            let open: Vec<Uuid> = self.open.iter().copied().collect();
-            for end in follow::ended(pool, self.queue, &open).await? {
-                self.print(end.at, end.id, &end.status, &end.end, &format!("  ({:.0} ms)", end.ran_ms))?;
-                self.open.remove(&end.id);
-            }
-            if !full {
-                tokio::time::sleep(LOOK).await;
-            }
-        }
-    }
-
-    fn print(
-        &self,
-        at: DateTime<Utc>,
-        id: Uuid,
-        what: &str,
-        json: &RawValue,
-        more: &str,
-    ) -> std::io::Result<()> {
-        // White space between tokens may be line breaks; a terminal obeys other control characters.
-        let mut text: String =
-            json.get().chars().take(self.width).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        if json.get().len() > text.len() {
-            text.push('…');
-        }
-        writeln!(std::io::stdout(), "{}  {id}  {what:<8}  {text}{more}", at.format("%H:%M:%S%.3f"))
-    }
-}
-
-/// The smallest id of the moment [`LATE_SECONDS`] before this one.
-fn earlier(id: Uuid) -> Uuid {
-    let milliseconds = (id.as_u128() >> 80).saturating_sub(LATE_SECONDS * 1000);
-    Uuid::from_u128(milliseconds << 80)
 }

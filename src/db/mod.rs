@@ -21,7 +21,7 @@ use std::time::Duration;
 pub struct Database {
     /// For requests.
     pub api: PgPool,
-    /// For claims, settlements and maintenance.
+    /// For claims, settlements, the inbox of pushes and maintenance.
     pub worker: PgPool,
     /// For heartbeats alone: a busy worker must not look dead.
     pub heartbeat: PgPool,
@@ -54,7 +54,7 @@ impl Database {
             api: build(8)
                 .after_release(|connection, _| Box::pin(leave_clean(connection)))
                 .connect_lazy_with(named("api")),
-            worker: build(6).connect_lazy_with(by_key(named("worker"))),
+            worker: build(8).connect_lazy_with(by_key(named("worker"))),
             heartbeat: build(1).connect_lazy_with(named("heartbeat")),
             schema: schema.into(),
             ids: Arc::default(),
@@ -107,14 +107,23 @@ pub(crate) fn session(options: PgConnectOptions, schema: &str) -> PgConnectOptio
         ("idle_in_transaction_session_timeout", "30s"),
         // No word about a ROLLBACK outside a transaction (see leave_clean).
         ("client_min_messages", "error"),
+        // Nothing we ask runs long enough to win back the 100 ms that compiling a statement takes; and the cost
+        // that a plan without sequential scans is given (see by_key) looks like a statement that would.
+        ("jit", "off"),
     ])
 }
 
 /// The engine's statements look up, by key, the hundreds of rows that they name, in tables that grow from
 /// nothing to millions between two ANALYZEs. Whatever the statistics of the moment say, the right plan is the
-/// same: an index lookup a row. A hash or a merge join would read the whole table.
+/// same: an index lookup a row. A hash or a merge join would read the whole table. So it is planned once a
+/// connection: planning a claim anew takes as long as the claim.
 fn by_key(options: PgConnectOptions) -> PgConnectOptions {
-    options.options([("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("enable_seqscan", "off")])
+    options.options([
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        ("enable_seqscan", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
+    ])
 }
 
 /// sqlx 0.9.0 forgets a transaction whose `begin` was cancelled; the next user of the connection would

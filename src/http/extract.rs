@@ -1,4 +1,4 @@
-//! What a route reads from its address; a refusal is a problem document.
+//! What a route reads from its address, and the headers that several read; a refusal is a problem document.
 
 use crate::error::{Error, Result};
 use axum::extract::{FromRequestParts, Path as AxumPath, Query as AxumQuery};
@@ -42,10 +42,10 @@ where
     }
 }
 
-/// The `Idempotency-Key` header: 1 to 255 visible characters.
+/// The `Idempotency-Key` header, if there is one.
 ///
 /// # Errors
-/// 400 when it is anything else.
+/// 400 when it is sent twice, or has not 1 to 255 visible characters.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>> {
     let mut keys = headers.get_all("idempotency-key").iter();
     let Some(key) = keys.next() else { return Ok(None) };

@@ -5,7 +5,7 @@ use super::catalog::Catalog;
 use super::circuit::Circuits;
 use super::endpoint::{Endpoint, Rate};
 use super::linked::Parameter;
-use super::mapping::Mapping;
+use super::mapping::{Mapping, Retry};
 use super::outcome::{Attempted, Outcome};
 use super::rate::HORIZON;
 use super::store::deliveries::{self, Loaded};
@@ -30,6 +30,8 @@ pub struct Deliveries {
     pub(super) db: Database,
     pub(super) catalog: Arc<Catalog>,
     pub(super) sealer: Option<Arc<Sealer>>,
+    /// The backoff of mappings that name none.
+    pub(super) retry: Retry,
     means: Arc<Means>,
     /// Until when the rate limits of endpoints have no slots to give.
     spent: Mutex<HashMap<i32, DateTime<Utc>>>,
@@ -45,10 +47,16 @@ struct Ready {
 }
 
 impl Deliveries {
-    /// A consumer that sends with `outbound`.
-    pub fn new(db: Database, catalog: Arc<Catalog>, outbound: Outbound, sealer: Option<Arc<Sealer>>) -> Self {
+    /// A consumer that sends with `outbound`, and again after `retry` where a mapping does not say.
+    pub fn new(
+        db: Database,
+        catalog: Arc<Catalog>,
+        outbound: Outbound,
+        sealer: Option<Arc<Sealer>>,
+        retry: Retry,
+    ) -> Self {
         let means = Means { outbound, ids: Arc::clone(&db.ids), circuits: Circuits::default() };
-        Self { db, catalog, sealer, means: Arc::new(means), spent: Mutex::default() }
+        Self { db, catalog, sealer, retry, means: Arc::new(means), spent: Mutex::default() }
     }
 
     fn now(&self) -> DateTime<Utc> {

@@ -6,9 +6,6 @@ use super::verdict::{Failed, Verdict};
 use crate::worker::delay::delay_after;
 use std::time::Duration;
 
-/// The backoff of a mapping that names none.
-const RETRY: Retry = Retry { base: Duration::from_secs(5), cap: Duration::from_hours(1) };
-
 /// The engine counts no further: there a larger `max_attempts` is reached.
 const COUNTED: u32 = i16::MAX.unsigned_abs() as u32;
 
@@ -89,9 +86,10 @@ pub enum Next {
 }
 
 /// Decides what follows from a verdict. `attempt` counts the failed attempts, this one included if it failed, since
-/// the delivery was made or last run again by hand; `age` is the time since then.
-pub fn next(verdict: &Verdict, attempt: i16, age: Duration, options: Option<&Options>) -> Next {
-    let retry = options.and_then(|options| options.retry).unwrap_or(RETRY);
+/// the delivery was made or last run again by hand; `age` is the time since then. `retry` is the backoff of a mapping
+/// that names none.
+pub fn next(verdict: &Verdict, attempt: i16, age: Duration, options: Option<&Options>, retry: Retry) -> Next {
+    let retry = options.and_then(|options| options.retry).unwrap_or(retry);
     let attempt = u32::from(attempt.unsigned_abs());
     let too_old = options.and_then(|options| options.max_age).is_some_and(|most| age >= most);
     let failed = match verdict {
@@ -121,6 +119,7 @@ mod tests {
     use super::*;
 
     const MINUTE: Duration = Duration::from_mins(1);
+    const RETRY: Retry = Retry { base: Duration::from_secs(5), cap: Duration::from_hours(1) };
 
     fn options() -> Options {
         Options {
@@ -142,30 +141,36 @@ mod tests {
     #[test]
     fn a_failure_is_tried_again_without_end_and_with_a_growing_delay() {
         for (attempt, most) in [(1, 1), (2, 2), (4, 8), (5, 10), (i16::MAX, 10)] {
-            let next = next(&failed(None), attempt, MINUTE * 1_000_000, Some(&options()));
+            let next = next(&failed(None), attempt, MINUTE * 1_000_000, Some(&options()), RETRY);
             let Next::Again { after, counts: true } = next else { panic!("{next:?}") };
             assert!(after <= Duration::from_secs(most), "{attempt}: {after:?}");
         }
-        assert!(matches!(next(&failed(None), 9, MINUTE, None), Next::Again { counts: true, .. }));
+        assert!(matches!(next(&failed(None), 9, MINUTE, None, RETRY), Next::Again { counts: true, .. }));
     }
 
     #[test]
     fn retry_after_raises_the_delay_and_never_lowers_it() {
-        let again =
-            |after: u64| match next(&failed(Some(Duration::from_secs(after))), 1, MINUTE, Some(&options())) {
-                Next::Again { after, .. } => after,
-                other => panic!("{other:?}"),
-            };
+        let again = |after: u64| match next(
+            &failed(Some(Duration::from_secs(after))),
+            1,
+            MINUTE,
+            Some(&options()),
+            RETRY,
+        ) {
+            Next::Again { after, .. } => after,
+            other => panic!("{other:?}"),
+        };
         assert_eq!(again(3600), Duration::from_hours(1));
         assert!(again(0) <= Duration::from_secs(1));
     }
 
     #[test]
     fn limits_park() {
-        let parked = |options: &Options, attempt| match next(&failed(None), attempt, MINUTE, Some(options)) {
-            Next::Parked(why) => Some(why),
-            _ => None,
-        };
+        let parked =
+            |options: &Options, attempt| match next(&failed(None), attempt, MINUTE, Some(options), RETRY) {
+                Next::Parked(why) => Some(why),
+                _ => None,
+            };
         let most = Options { max_attempts: Some(3), ..options() };
         assert_eq!((parked(&most, 2), parked(&most, 3)), (None, Some("no (after 3 attempts)".to_owned())));
         let many = Options { max_attempts: Some(1_000_000), ..options() };
@@ -180,11 +185,14 @@ mod tests {
     fn what_the_endpoint_puts_off_counts_no_attempt_but_grows_old() {
         let deferred = Verdict::Deferred { after: MINUTE, continue_url: None, notes: Vec::new() };
         let most = Options { max_attempts: Some(1), retries_allowed: false, ..options() };
-        assert_eq!(next(&deferred, 9, MINUTE, Some(&most)), Next::Again { after: MINUTE, counts: false });
-        let old = Options { max_age: Some(MINUTE), ..options() };
-        assert!(matches!(next(&deferred, 1, MINUTE, Some(&old)), Next::Parked(_)));
         assert_eq!(
-            next(&Verdict::Delivered(super::super::verdict::Delivered::default()), 1, MINUTE, None),
+            next(&deferred, 9, MINUTE, Some(&most), RETRY),
+            Next::Again { after: MINUTE, counts: false }
+        );
+        let old = Options { max_age: Some(MINUTE), ..options() };
+        assert!(matches!(next(&deferred, 1, MINUTE, Some(&old), RETRY), Next::Parked(_)));
+        assert_eq!(
+            next(&Verdict::Delivered(super::super::verdict::Delivered::default()), 1, MINUTE, None, RETRY),
             Next::Complete
         );
     }

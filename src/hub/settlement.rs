@@ -83,7 +83,7 @@ impl Deliveries {
         let mapping = self.catalog.mapping(delivery.mapping_id);
         let options = mapping.as_ref().map(|mapping| &mapping.definition.options);
         let age = Duration::try_from_secs_f64(delivery.age).unwrap_or_default();
-        let next = next(&attempted.verdict, claim.attempt, age, options);
+        let next = next(&attempted.verdict, claim.attempt, age, options, self.retry);
         let endpoint = self.catalog.endpoint(claim.lane);
         if let Some(endpoint) = &endpoint {
             super::metrics::attempt(endpoint, &attempted.verdict, attempted.took);

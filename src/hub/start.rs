@@ -1,6 +1,7 @@
 //! Adds the hub's consumers to the engine, and starts what the hub does by itself.
 
 use super::consumer::Deliveries;
+use super::mapping::Retry;
 use super::poller::consumer::Runs;
 use super::router::Router;
 use super::routes::Hub;
@@ -14,7 +15,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Has `worker` route pending messages, send deliveries and run pollers, by the catalog of `hub`. In `tasks`
+/// Has `worker` route pending messages, send deliveries and run pollers, by the catalog of `hub`; `retry` is the backoff
+/// where a mapping names none. In `tasks`
 /// schedules fire and the tables are tidied, until `stop`.
 ///
 /// # Errors
@@ -22,6 +24,7 @@ use tokio_util::task::TaskTracker;
 pub async fn start(
     worker: &mut Worker,
     hub: &Hub,
+    retry: Retry,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> sqlx::Result<()> {
@@ -31,7 +34,8 @@ pub async fn start(
     }
     let router = Router::new(db.clone(), Arc::clone(&catalog), sealer.clone()).await?;
     worker.add(Arc::new(router));
-    let deliveries = Deliveries::new(db.clone(), Arc::clone(&catalog), outbound.clone(), sealer.clone());
+    let deliveries =
+        Deliveries::new(db.clone(), Arc::clone(&catalog), outbound.clone(), sealer.clone(), retry);
     worker.add(Arc::new(deliveries));
     let bell = Arc::new(Notify::new());
     let runs = Runs::new(db.clone(), Arc::clone(&catalog), sealer, outbound, Arc::clone(&bell));

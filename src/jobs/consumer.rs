@@ -57,19 +57,21 @@ impl Consumer for Jobs {
         let mut settled = Settled::default();
         for claim in claims {
             let Some(Running { id, cancelled, .. }) = running.get(&claim.lease) else { continue };
-            let attempts = self.types.by_id(claim.lane).map_or(1, |job_type| job_type.rules.attempts);
-            if *cancelled {
-                let end = json!({ "status": "CANCELED", "termination_type": "USER_DATA_FAILURE" });
-                jobs::broadcast(&mut *tx, *id, &end).await?;
+            let job_type = self.types.by_id(claim.lane);
+            let attempts = job_type.as_ref().map_or(1, |job_type| job_type.rules.attempts);
+            let said = if *cancelled {
+                json!({ "status": "CANCELED", "termination_type": "USER_DATA_FAILURE" })
             } else if claim.attempt < attempts {
                 work::reopen(&mut *tx, *id).await?;
-                jobs::broadcast(&mut *tx, *id, &json!({ "status": "REQUESTED", "percent_complete": 0 }))
-                    .await?;
                 let Claim { lane, rank, item, attempt, .. } = claim;
                 settled.again.push(Again { lane, rank, item, attempt, after: Duration::ZERO });
+                json!({ "status": "REQUESTED", "percent_complete": 0 })
             } else {
-                let end = json!({ "status": "VBS_ERROR", "termination_type": "PROCESS_FAILURE" });
-                jobs::broadcast(&mut *tx, *id, &end).await?;
+                json!({ "status": "VBS_ERROR", "termination_type": "PROCESS_FAILURE" })
+            };
+            jobs::broadcast(&mut *tx, *id, &said).await?;
+            if let Some(job_type) = job_type {
+                job_type.series.said(said["termination_type"].as_str());
             }
             settled.written += 1;
         }

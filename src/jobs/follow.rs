@@ -1,10 +1,11 @@
 //! Who waits for a job's next message is told of it: at once when it was said in this process, soon when it
-//! was said elsewhere.
+//! was said elsewhere. Other processes send notifications, which need not arrive.
 //!
-//! One look at the database, several times a second while anybody waits, finds what other processes and SQL
-//! said: it costs one statement, however many wait. What followers of one job read is read once and shared.
+//! One look at the database, several times a second while anybody waits, finds what SQL said and what no notification
+//! told: it costs one statement, however many wait. What followers of one job read is read once and shared.
 
 use super::store::broadcasts::{self, Broadcast};
+use crate::worker::Wake;
 use parking_lot::Mutex;
 use sqlx::postgres::PgPool;
 use std::collections::{HashMap, VecDeque};
@@ -24,6 +25,7 @@ pub const BATCH: i64 = 1000;
 pub struct Tails {
     pool: PgPool,
     retention: Duration,
+    wake: Arc<Wake>,
     followed: Mutex<HashMap<i64, Weak<Tail>>>,
     awaited: Notify,
 }
@@ -37,12 +39,18 @@ pub struct Tail {
 
 impl Tails {
     /// Nobody waits yet.
-    pub fn new(pool: PgPool, retention: Duration) -> Self {
-        Self { pool, retention, followed: Mutex::default(), awaited: Notify::new() }
+    pub fn new(pool: PgPool, retention: Duration, wake: Arc<Wake>) -> Self {
+        Self { pool, retention, wake, followed: Mutex::default(), awaited: Notify::new() }
     }
 
-    /// Something was said about a job, and is committed.
+    /// Something was said about a job in this process, and is committed.
     pub fn said(&self, job_id: i64, seq: i64) {
+        self.heard(job_id, seq);
+        self.wake.grew(job_id, seq);
+    }
+
+    /// Something was said about a job, here or elsewhere.
+    pub fn heard(&self, job_id: i64, seq: i64) {
         if let Some(tail) = self.followed.lock().get(&job_id).and_then(Weak::upgrade) {
             tail.moved(seq);
         }

@@ -1,5 +1,6 @@
 //! The rules of a kind of jobs, as `<name>.jobs.json` says them.
 
+use super::metrics::Series;
 use crate::error::{Error, Result, Violation};
 use serde::Deserialize;
 use std::time::Duration;
@@ -24,7 +25,7 @@ const RESERVED: [&str; 12] = [
 ];
 
 /// A kind of jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct JobType {
     /// Its lane.
     pub id: i32,
@@ -32,6 +33,8 @@ pub struct JobType {
     pub name: String,
     /// Its rules.
     pub rules: Rules,
+    /// What is counted of it.
+    pub series: Series,
 }
 
 /// What holds for all jobs of a type.

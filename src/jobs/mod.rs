@@ -29,6 +29,7 @@ pub mod envelope;
 pub mod follow;
 pub mod job_type;
 pub mod message;
+pub mod metrics;
 pub mod roles;
 pub mod routes;
 pub mod store;

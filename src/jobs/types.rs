@@ -1,6 +1,7 @@
 //! The job types as this process knows them: loaded from files at the start, from the database since.
 
 use super::job_type::{self, BUILT_IN, JobType, Rules};
+use super::metrics::Series;
 use super::store::types;
 use crate::db;
 use arc_swap::ArcSwap;
@@ -57,7 +58,10 @@ impl Types {
     pub async fn refresh(&self, pool: &PgPool) -> sqlx::Result<()> {
         let stored = types::all(pool).await?;
         let types = stored.into_iter().filter_map(|row| match Rules::read(row.definition.get()) {
-            Ok(rules) => Some(Arc::new(JobType { id: row.id, name: row.name, rules })),
+            Ok(rules) => {
+                let series = Series::of(&row.name);
+                Some(Arc::new(JobType { id: row.id, name: row.name, rules, series }))
+            }
             Err(error) => {
                 tracing::error!(job_type = row.name, %error, "a stored job type cannot be used: it is out of service");
                 None

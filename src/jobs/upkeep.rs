@@ -1,33 +1,45 @@
 //! What happens to jobs by time alone: they time out, are cancelled at last, and are forgotten.
 //!
-//! One process at a time does it, by a leased row; when it dies another goes on within seconds.
+//! Every process looks when the next deadline has come that it knows of. One at a time does what is to be done,
+//! by a leased row; when it dies another goes on within seconds.
 
 use super::deadline;
 use super::routes::Jobs;
-use super::store::{broadcasts, due, jobs, registrations};
+use super::store::due::{self, Overdue};
+use super::store::{broadcasts, idempotency, jobs, registrations};
 use crate::db;
 use crate::error::Result;
 use crate::worker::store as engine;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// For how long the duty is taken, and after how long it is taken again.
-const DUTY: Duration = Duration::from_secs(20);
-const AGAIN: Duration = Duration::from_secs(9);
-/// The pause between two looks: never shorter, and never longer than the second while jobs have deadlines.
+const DUTY_NAME: &str = "jobs";
+/// For how long the duty is taken, at each batch of overdue jobs: who dies with it keeps the others waiting so long.
+const DUTY: Duration = Duration::from_secs(10);
+/// How soon to look again when jobs are overdue and another process has the duty.
+const RIVAL: Duration = Duration::from_secs(1);
+/// The pause between two looks for deadlines: never shorter, however often the bell rings, ...
 const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(2);
-/// The pause while no job has a deadline, or another process has the duty.
-const IDLE: Duration = Duration::from_secs(10);
-/// How often old messages are deleted, and types that other processes loaded are learned of.
-const TIDY: Duration = Duration::from_mins(1);
-/// Rows in one statement.
+/// ... never longer while jobs have deadlines (other processes may set nearer ones), ...
+const LONGEST: Duration = Duration::from_secs(5);
+/// ... and this while none has.
+const IDLE: Duration = Duration::from_secs(15);
+/// How often types that other processes loaded are learned of.
+const LEARN: Duration = Duration::from_mins(1);
+/// How often what is old is deleted.
+const TIDY: Duration = Duration::from_mins(10);
+/// How long the key of a request that created jobs is known.
+const KEYS: Duration = Duration::from_hours(24);
+/// Rows in one statement of the tidying.
 const BATCH: i64 = 2000;
+/// Overdue jobs for which the duty is taken at once.
+const OVERDUE: i64 = 200;
 
 /// Keeps the deadlines of jobs until `stop`.
 pub async fn run(jobs: Jobs, stop: CancellationToken) {
-    let mut upkeep = Upkeep { jobs, holder: Uuid::new_v4(), held: None, tidied: None };
+    let mut upkeep = Upkeep { jobs, holder: Uuid::new_v4(), learned: None, tidied: None };
     while !stop.is_cancelled() {
         let pause = match upkeep.round().await {
             Ok(pause) => pause,
@@ -36,90 +48,96 @@ pub async fn run(jobs: Jobs, stop: CancellationToken) {
                 LONGEST
             }
         };
-        // A deadline that is set in this process need not wait for the next look.
-        let woken = tokio::time::timeout(pause, upkeep.jobs.deadlines.notified());
-        stop.run_until_cancelled(woken).await;
+        // A tenth of jitter, so that processes that started together do not look together.
+        let pause = pause.mul_f64(rand::random_range(0.9..=1.1));
+        let bell = Arc::clone(&upkeep.jobs.deadlines);
+        let rest = async {
+            tokio::time::sleep(SHORTEST).await;
+            // A deadline that is set in this process need not wait for the next look.
+            drop(tokio::time::timeout(pause.saturating_sub(SHORTEST), bell.notified()).await);
+        };
+        stop.run_until_cancelled(rest).await;
     }
 }
 
 struct Upkeep {
     jobs: Jobs,
     holder: Uuid,
-    /// When the duty was last taken.
-    held: Option<Instant>,
+    learned: Option<Instant>,
     tidied: Option<Instant>,
 }
 
 impl Upkeep {
-    /// Does what is due; gives how long there is nothing to do.
+    /// Does what is due; gives how long there is nothing to do. Looking is a read of one index; only who finds
+    /// something takes the duty.
     async fn round(&mut self) -> Result<Duration> {
         let pool = &self.jobs.db.worker;
-        let is_tidy = self.tidied.is_some_and(|at| at.elapsed() < TIDY);
-        if !is_tidy {
+        if self.learned.is_none_or(|at| at.elapsed() >= LEARN) {
             self.jobs.types.refresh(pool).await?;
+            self.learned = Some(Instant::now());
+        }
+        let next = due::next(pool).await?;
+        if next.is_some_and(|seconds| seconds <= 0.0) {
+            if !self.on_duty().await? {
+                return Ok(RIVAL);
+            }
+            let ended = end_overdue(&self.jobs).await;
+            engine::leave_duty(pool, DUTY_NAME, self.holder).await?;
+            // None ended: other workers are ending them themselves just now.
+            return Ok(if ended? > 0 { Duration::ZERO } else { RIVAL });
+        }
+        if self.tidied.is_none_or(|at| at.elapsed() >= TIDY) {
+            // A batch at a time, so that no deadline waits for it.
+            if self.on_duty().await? && !is_tidy(&self.jobs).await? {
+                return Ok(Duration::ZERO);
+            }
+            engine::leave_duty(pool, DUTY_NAME, self.holder).await?;
             self.tidied = Some(Instant::now());
         }
-        if self.held.is_none_or(|at| at.elapsed() > AGAIN) {
-            let asked = Instant::now();
-            let taken = engine::take_duty(pool, "jobs", self.holder, DUTY.as_secs_f64()).await?;
-            self.held = taken.then_some(asked);
-        }
-        if self.held.is_none() {
-            return Ok(IDLE);
-        }
-        if !is_tidy {
-            tidy(&self.jobs).await?;
-        }
-        let mut next = due::next(pool).await?;
-        while next.is_some_and(|seconds| seconds <= 0.0) && end_overdue(&self.jobs).await? > 0 {
-            next = due::next(pool).await?;
-        }
-        Ok(match next {
-            Some(seconds) => {
-                Duration::try_from_secs_f64(seconds).unwrap_or_default().clamp(SHORTEST, LONGEST)
-            }
-            None => IDLE,
-        })
+        Ok(next.map_or(IDLE, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default().min(LONGEST)))
+    }
+
+    async fn on_duty(&self) -> sqlx::Result<bool> {
+        engine::take_duty(&self.jobs.db.worker, DUTY_NAME, self.holder, DUTY.as_secs_f64()).await
     }
 }
 
 /// Ends a batch of overdue jobs, each in its own transaction; gives how many.
 async fn end_overdue(jobs: &Jobs) -> Result<usize> {
-    let overdue = due::overdue(&jobs.db.worker, BATCH).await?;
-    let mut ended = 0;
-    for (id, item) in &overdue {
-        let (id, item) = (*id, *item);
-        let seq = db::transaction::<_, sqlx::Error, _>(&jobs.db.worker, move |tx| {
+    let overdue = due::overdue(&jobs.db.worker, OVERDUE).await?;
+    let mut count = 0;
+    for Overdue { id, type_id, item } in overdue {
+        let ended = db::transaction::<_, sqlx::Error, _>(&jobs.db.worker, move |tx| {
             Box::pin(async move {
                 // The lease before the job, as workers lock them.
                 engine::lock_item(&mut *tx, item).await?;
                 let passed = due::lock(&mut *tx, id).await?.unwrap_or_default();
-                match deadline::end_of(&passed) {
-                    Some(end) => jobs::broadcast(tx, id, &end).await.map(Some),
-                    None => Ok(None),
-                }
+                let Some(end) = deadline::end_of(&passed) else { return Ok(None) };
+                let seq = jobs::broadcast(tx, id, &end).await?;
+                Ok(Some((seq, end, passed.answer.is_some())))
             })
-        })
-        .await?;
-        if let Some(seq) = seq {
-            ended += 1;
-            jobs.tails.said(id, seq);
-            tracing::info!(job = id, "ended a job whose time was over");
+        });
+        let Some((seq, end, expired)) = ended.await? else { continue };
+        count += 1;
+        jobs.tails.said(id, seq);
+        if let Some(job_type) = jobs.types.by_id(type_id) {
+            job_type.series.said(end["termination_type"].as_str());
+            job_type.series.expired.increment(u64::from(expired));
         }
+        tracing::info!(job = id, "ended a job whose time was over");
     }
-    Ok(ended)
+    Ok(count)
 }
 
-/// Deletes messages past retention, and registrations that are good for nothing any more.
-async fn tidy(jobs: &Jobs) -> Result<()> {
-    let retention = jobs.retention;
-    while broadcasts::forget(&jobs.db.worker, retention, BATCH).await? == BATCH.unsigned_abs() {}
-    loop {
-        let gone = db::transaction::<_, sqlx::Error, _>(&jobs.db.worker, move |tx| {
-            Box::pin(async move { registrations::forget(tx, retention, BATCH).await })
-        });
-        if gone.await? < BATCH.unsigned_abs() {
-            return Ok(());
-        }
-    }
+/// Deletes a batch of what nobody needs any more: messages past retention, registrations of jobs that ended so
+/// long ago, old jobs, old idempotency keys. Says whether that was all.
+async fn is_tidy(jobs: &Jobs) -> Result<bool> {
+    let pool = &jobs.db.worker;
+    let deleted = [
+        broadcasts::forget(pool, jobs.retention, BATCH).await?,
+        registrations::forget(pool, jobs.retention, BATCH).await?,
+        jobs::forget(pool, jobs.job_retention, BATCH).await?,
+        idempotency::forget(pool, KEYS, BATCH).await?,
+    ];
+    Ok(deleted.iter().all(|count| *count < BATCH.unsigned_abs()))
 }

@@ -5,6 +5,7 @@ use super::desk::{Desk, DeskOf, Floor};
 use super::lease::Registration;
 use super::marks::START;
 use super::settle::Settler;
+use super::wake::Note;
 use super::{Consumer, Wake, store, wake};
 use crate::db::Database;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub struct Worker {
     desks: Vec<Arc<dyn Desk>>,
     loops: TaskTracker,
     settled: Vec<Box<dyn Fn() -> bool + Send + Sync>>,
+    grown: Box<dyn Fn(i64, i64) + Send + Sync>,
 }
 
 impl Worker {
@@ -34,7 +36,14 @@ impl Worker {
             desks: Vec::new(),
             loops: TaskTracker::new(),
             settled: Vec::new(),
+            grown: Box::new(|_, _| {}),
         }
+    }
+
+    /// Calls `heard` with the number of a log and its newest entry when it has grown in another process, which
+    /// rang [`Wake::grew`]. It only saves time: behind a transaction-mode pooler nothing is heard.
+    pub fn hear_of_logs(&mut self, heard: impl Fn(i64, i64) + Send + Sync + 'static) {
+        self.grown = Box::new(heard);
     }
 
     /// The bell to ring when there is work.
@@ -77,9 +86,13 @@ impl Worker {
         }
         {
             let (db, floor, stop) = (db.clone(), floor.clone(), stop.clone());
-            let wake = floor.wake.clone();
+            let (wake, grown) = (floor.wake.clone(), self.grown);
             tasks.spawn(async move {
-                wake.listen(&db.worker, &channel, |item| _ = floor.stop(item), &stop).await;
+                let on_note = |note| match note {
+                    Note::Stop(item) => _ = floor.stop(item),
+                    Note::Grown(logs) => logs.into_iter().for_each(|(log, newest)| grown(log, newest)),
+                };
+                wake.listen(&db.worker, &channel, on_note, &stop).await;
             });
         }
         let running = Running {

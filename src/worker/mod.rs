@@ -140,8 +140,9 @@ pub trait Consumer: Send + Sync + 'static {
     /// left out.
     fn load(&self, claims: Vec<Claim>) -> impl Future<Output = sqlx::Result<Vec<Run<Self::Outcome>>>> + Send;
 
-    /// Writes how attempts ended (each has an outcome), in the transaction that holds their leases. What is
-    /// already written is not written again: a settlement whose commit was cut off is repeated.
+    /// Writes how attempts ended (each has an outcome), in the transaction that holds their leases. None of
+    /// them is written yet, as far as [`Consumer::lost`] can see: where the commit of a former settlement was cut
+    /// off and may still come, its rows must stand in the way of these.
     fn settle(
         &self,
         tx: &mut PgConnection,

@@ -108,6 +108,15 @@ impl<O: Send + Sync + 'static> Settler<O> {
 #[error("the server is stopping")]
 pub struct Stopping;
 
+/// Whether ends are in the database already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// They were never sent.
+    No,
+    /// They were sent, and the answer was an error, which at a commit says nothing.
+    Perhaps,
+}
+
 struct Loop<C: Consumer> {
     consumer: Arc<C>,
     pool: PgPool,
@@ -147,8 +156,9 @@ impl<C: Consumer> Loop<C> {
             counts.keys().partition(|lease| open.get(lease).is_none_or(|left| *left <= counts[lease]))
         };
         let mut pause = Duration::from_millis(20);
+        let mut written = Written::No;
         let alive = loop {
-            match self.flush(ended.clone(), finished.clone(), open.clone()).await {
+            match self.flush(ended.clone(), finished.clone(), open.clone(), written).await {
                 Ok(alive) => break alive,
                 Err(error) if is_transient(&error) => {
                     tracing::warn!(%error, ends = ended.len(), "cannot write ends; trying again");
@@ -162,6 +172,7 @@ impl<C: Consumer> Loop<C> {
                     pause = (pause * 2).min(Duration::from_secs(1));
                 }
             }
+            written = Written::Perhaps;
         };
         let mut open = self.open.lock();
         for (lease, count) in counts {
@@ -179,7 +190,8 @@ impl<C: Consumer> Loop<C> {
     /// Writes each end alone, leases left open; one that the database will not take gets another.
     async fn replace_refused(&self, ended: &mut [Arc<Ended<C::Outcome>>]) {
         for end in ended {
-            match self.flush(vec![Arc::clone(end)], Vec::new(), vec![end.claim.lease]).await {
+            let lease = vec![end.claim.lease];
+            match self.flush(vec![Arc::clone(end)], Vec::new(), lease, Written::Perhaps).await {
                 Err(error) if !is_transient(&error) => {
                     tracing::error!(item = %end.claim.item, %error, "the database will not take this end");
                     let outcome = Some(self.consumer.refused(&error));
@@ -196,6 +208,7 @@ impl<C: Consumer> Loop<C> {
         ended: Vec<Arc<Ended<C::Outcome>>>,
         finished: Vec<Uuid>,
         open: Vec<Uuid>,
+        written: Written,
     ) -> sqlx::Result<HashSet<Uuid>> {
         let consumer = Arc::clone(&self.consumer);
         let wake = Arc::clone(&self.wake);
@@ -210,8 +223,15 @@ impl<C: Consumer> Loop<C> {
                     ours().filter(|end| end.outcome.is_none()).map(|end| end.claim.clone()).collect();
                 let back =
                     if stopped.is_empty() { Vec::new() } else { consumer.lost(&mut *tx, stopped).await? };
-                let ours: Vec<&Ended<C::Outcome>> =
+                let mut ours: Vec<&Ended<C::Outcome>> =
                     ours().filter(|end| end.outcome.is_some()).chain(&back).collect();
+                if written == Written::Perhaps {
+                    let claims = ours.iter().map(|end| end.claim.clone()).collect();
+                    let unwritten = consumer.lost(&mut *tx, claims).await?;
+                    let key = |end: &Ended<C::Outcome>| (end.claim.lease, end.claim.item);
+                    let unwritten: HashSet<(Uuid, Uuid)> = unwritten.iter().map(key).collect();
+                    ours.retain(|end| unwritten.contains(&key(end)));
+                }
                 let lost = ended.iter().filter(|end| !alive.contains(&end.claim.lease)).count();
                 let settled = if ours.is_empty() {
                     Settled::default()

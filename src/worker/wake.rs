@@ -4,7 +4,7 @@
 use super::Settled;
 use parking_lot::Mutex;
 use sqlx::postgres::{PgListener, PgPool};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ use uuid::Uuid;
 
 /// At most this often does one process notify the others.
 const NOTIFY_PAUSE: Duration = Duration::from_millis(40);
+/// The most logs in one notification: PostgreSQL takes less than 8,000 bytes, and a log needs at most 40.
+const LOGS: usize = 190;
 
 /// What happened since the claim loop last looked.
 #[derive(Debug, Default)]
@@ -32,6 +34,10 @@ pub struct Wake {
     news: Mutex<News>,
     bell: Notify,
     abroad: Notify,
+    /// Whether the other processes are to look.
+    look_abroad: AtomicBool,
+    /// Logs that have grown here, with their newest numbers, and the other processes do not know.
+    grown: Mutex<BTreeMap<i64, i64>>,
     others: AtomicI64,
     starving: AtomicBool,
     /// Lanes that someone outside waits for: claims over HTTP.
@@ -50,6 +56,14 @@ impl Wake {
             watched.notify_waiters();
         }
         if self.others.load(Ordering::Relaxed) > 0 {
+            self.tell_to_look();
+        }
+    }
+
+    /// A log that others may follow has grown to this number; called after its commit.
+    pub fn grew(&self, log: i64, newest: i64) {
+        if self.others.load(Ordering::Relaxed) > 0 {
+            self.grown.lock().insert(log, newest);
             self.abroad.notify_one();
         }
     }
@@ -102,6 +116,11 @@ impl Wake {
     /// As [`Wake::look`], and the other processes too.
     pub fn look_everywhere(&self) {
         self.look();
+        self.tell_to_look();
+    }
+
+    fn tell_to_look(&self) {
+        self.look_abroad.store(true, Ordering::Release);
         self.abroad.notify_one();
     }
 
@@ -131,11 +150,26 @@ impl Wake {
     /// Passes on what happens here to the other processes, many events in one notification.
     pub(super) async fn notify_others(&self, pool: &PgPool, channel: &str, stop: &CancellationToken) {
         while stop.run_until_cancelled(self.abroad.notified()).await.is_some() {
-            if let Err(error) = notify(pool, channel, "").await {
-                tracing::debug!(%error, "cannot notify other processes; they poll");
+            let look = self.look_abroad.swap(false, Ordering::AcqRel).then(String::new);
+            for payload in look.into_iter().chain(self.take_grown()) {
+                if let Err(error) = notify(pool, channel, &payload).await {
+                    tracing::debug!(%error, "cannot notify other processes; they poll");
+                }
             }
             stop.run_until_cancelled(tokio::time::sleep(NOTIFY_PAUSE)).await;
         }
+    }
+
+    /// What to tell of the logs that have grown, if any has; the rest of very many, the next time.
+    fn take_grown(&self) -> Option<String> {
+        let mut grown = self.grown.lock();
+        let rest = grown.keys().nth(LOGS).copied().map(|first| grown.split_off(&first)).unwrap_or_default();
+        let told = std::mem::replace(&mut *grown, rest);
+        if !grown.is_empty() {
+            self.abroad.notify_one();
+        }
+        let told: Vec<String> = told.iter().map(|(log, newest)| format!("{log}:{newest}")).collect();
+        (!told.is_empty()).then(|| told.join(" "))
     }
 
     /// Hears the other processes. Behind a transaction-mode pooler nothing is heard, and polling does it all.
@@ -143,12 +177,12 @@ impl Wake {
         &self,
         pool: &PgPool,
         channel: &str,
-        stopped: impl Fn(Uuid),
+        heard: impl Fn(Note),
         stop: &CancellationToken,
     ) {
         let mut pause = Duration::from_millis(250);
         while !stop.is_cancelled() {
-            let heard = async {
+            let listening = async {
                 let mut listener = PgListener::connect_with(pool).await?;
                 listener.listen(channel).await?;
                 // What came before the connection was there, the next look finds.
@@ -157,11 +191,11 @@ impl Wake {
                     match listener.try_recv().await? {
                         None => self.look(),
                         Some(note) if note.payload().is_empty() => self.look(),
-                        Some(note) => drop(note.payload().parse().map(&stopped)),
+                        Some(note) => _ = Note::read(note.payload()).map(&heard),
                     }
                 }
             };
-            let Some(ended) = stop.run_until_cancelled(heard).await else { return };
+            let Some(ended) = stop.run_until_cancelled(listening).await else { return };
             let ended: sqlx::Result<()> = ended;
             if let Err(error) = ended {
                 tracing::debug!(%error, "cannot listen for other processes; polling goes on");
@@ -172,13 +206,67 @@ impl Wake {
     }
 }
 
+/// What another process tells, but for "look".
+#[derive(Debug, PartialEq)]
+pub(super) enum Note {
+    /// This item's end is not wanted.
+    Stop(Uuid),
+    /// These logs have grown to these numbers.
+    Grown(Vec<(i64, i64)>),
+}
+
+impl Note {
+    /// None for what a process of another version may say.
+    fn read(payload: &str) -> Option<Self> {
+        if let Ok(item) = payload.parse() {
+            return Some(Self::Stop(item));
+        }
+        let pairs = payload.split(' ').map(|pair| {
+            let (log, newest) = pair.split_once(':')?;
+            Some((log.parse().ok()?, newest.parse().ok()?))
+        });
+        pairs.collect::<Option<_>>().map(Self::Grown)
+    }
+}
+
 /// The channel of one instance.
 pub(super) fn channel(schema: &str) -> String {
     format!("{schema}_postrider")
 }
 
-/// Sends one notification; an empty payload means "look", an id means "this item's end is not wanted".
+/// Sends one notification; an empty payload means "look", any other is a [`Note`].
 pub(super) async fn notify(pool: &PgPool, channel: &str, payload: &str) -> sqlx::Result<()> {
     sqlx::query!("SELECT pg_notify($1, $2)", channel, payload).execute(pool).await?;
     Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_logs_is_understood_and_fits() {
+        let wake = Wake::default();
+        wake.grew(1, 1);
+        assert_eq!(wake.take_grown(), None, "there is nobody to tell");
+        wake.set_others(1);
+        wake.grew(1, 1);
+        wake.grew(1, 2);
+        assert_eq!(Note::read(&wake.take_grown().unwrap()), Some(Note::Grown(vec![(1, 2)])));
+        assert_eq!(wake.take_grown(), None);
+        for log in 0..300 {
+            wake.grew(i64::MAX - log, i64::MAX);
+        }
+        let told = [wake.take_grown().unwrap(), wake.take_grown().unwrap()];
+        assert!(told.iter().all(|told| told.len() < 8000), "{}", told[0].len());
+        let logs = told.iter().map(|told| match Note::read(told) {
+            Some(Note::Grown(logs)) => logs.len(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(logs.sum::<usize>(), 300);
+        let item = Uuid::from_u128(7);
+        assert_eq!(Note::read(&item.to_string()), Some(Note::Stop(item)));
+        assert_eq!(Note::read("hello"), None);
+    }
 }

@@ -1,6 +1,7 @@
 //! Faults: whatever dies, hangs or goes away, what was acknowledged is kept and ends once.
 
 mod database;
+mod deadlines;
 mod killed;
 mod stopped;
 mod terminated;

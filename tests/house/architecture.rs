@@ -35,6 +35,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("idempotency_keys", "queues"),
     ("job_types", "jobs"),
     ("jobs", "jobs"),
+    ("job_idempotency_keys", "jobs"),
     ("broadcasts", "jobs"),
     ("registrations", "jobs"),
     ("envelopes", "jobs"),

@@ -4,6 +4,9 @@ mod access;
 mod channels;
 mod conversation;
 mod field;
+mod idempotency;
+mod metrics;
+mod secrets;
 mod time;
 
 use crate::support::app::TestApp;

@@ -207,10 +207,11 @@ impl TestApp {
             ("jobs", "cancel_by"),
             ("jobs", "completed_at"),
             ("broadcasts", "created_at"),
+            ("job_idempotency_keys", "created_at"),
             ("envelopes", "deadline"),
+            ("deliveries", "retry_from"),
             ("mappings", "next_tick"),
             ("pollers", "next_tick"),
-            ("deliveries", "retry_from"),
         ] {
             let statement =
                 format!("UPDATE {table} SET {column} = {column} - make_interval(secs => {seconds})");

@@ -1,6 +1,6 @@
 //! `backlog`: a drain while many more messages wait behind it in the same queue; beside the same without.
 
-use super::handled::Handled;
+use super::handled::Counter;
 use super::lab::{Instance, Lab};
 use super::measure::{Measure, Unit};
 use super::sustained::CONCURRENCY;
@@ -17,7 +17,7 @@ pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
 
 /// How many messages are handled in a second, counted over the first `count`.
 async fn run(lab: &Lab, count: usize, waiting: usize) -> anyhow::Result<f64> {
-    let handled = Handled::default();
+    let handled = Counter::default();
     let instance = Instance::start(lab, |app| app.handler("noop", handled.handler())).await?;
     let queue =
         instance.define_paused("backlog", json!({ "kind": "native", "name": "noop" }), CONCURRENCY).await?;

@@ -77,8 +77,19 @@ fn read_head(head: &[u8]) -> anyhow::Result<(u16, usize)> {
 
 /// The bytes of a request with a JSON body.
 pub(super) fn request(method: &str, path: &str, token: &SecretString, body: &str) -> Vec<u8> {
+    request_with(method, path, token, "", body)
+}
+
+/// As [`request`], with more headers, each with its line's end.
+pub(super) fn request_with(
+    method: &str,
+    path: &str,
+    token: &SecretString,
+    headers: &str,
+    body: &str,
+) -> Vec<u8> {
     format!(
-        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n{headers}\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         token.expose_secret(),
         body.len()

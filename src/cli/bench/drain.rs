@@ -1,6 +1,6 @@
 //! `drain`: messages that wait already, through a native handler that does nothing; beside the raw life cycle.
 
-use super::handled::Handled;
+use super::handled::Counter;
 use super::lab::{Instance, Lab};
 use super::measure::{Measure, Unit};
 use super::raw::Raw;
@@ -12,7 +12,7 @@ const CONCURRENCY: u16 = 2000;
 
 pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
     let count = lab.sizes.drain;
-    let handled = Handled::default();
+    let handled = Counter::default();
     let instance = Instance::start(lab, |app| app.handler("noop", handled.handler())).await?;
     let queue =
         instance.define_paused("drain", json!({ "kind": "native", "name": "noop" }), CONCURRENCY).await?;

@@ -1,7 +1,7 @@
 //! Producers over HTTP and workers at once.
 
 use super::client::Client;
-use super::handled::Handled;
+use super::handled::Counter;
 use super::lab::Instance;
 use super::raw::BATCH;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct Flow {
 pub(super) async fn flow(
     instance: &Instance<'_>,
     queue: &str,
-    handled: &Handled,
+    handled: &Counter,
     time: Duration,
 ) -> anyhow::Result<Flow> {
     let request = Arc::new(instance.batch_request(queue, BATCH));

@@ -1,4 +1,4 @@
-//! A native handler that does nothing but count, and whoever waits for the count.
+//! Counts what was handled, and wakes whoever waits for the count.
 
 use crate::queues::native::{Handler, Message};
 use anyhow::bail;
@@ -13,7 +13,7 @@ const STUCK: Duration = Duration::from_mins(1);
 
 /// How many messages were handled.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Handled(Arc<Shared>);
+pub(super) struct Counter(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -22,16 +22,21 @@ struct Shared {
     reached: Notify,
 }
 
-impl Handled {
-    /// The handler that counts. What it gives is what the document's handler gives.
+impl Counter {
+    /// A native handler that does nothing but count. What it gives is what the document's handler gives.
     pub(super) fn handler(&self) -> impl Handler + use<> {
-        let shared = Arc::clone(&self.0);
+        let counter = self.clone();
         move |_: Message| {
-            let count = shared.count.fetch_add(1, Ordering::AcqRel) + 1;
-            if count == shared.awaited.load(Ordering::Acquire) {
-                shared.reached.notify_one();
-            }
+            counter.count_one();
             std::future::ready(Ok(json!({ "result": "value" })))
+        }
+    }
+
+    /// One more was handled.
+    pub(super) fn count_one(&self) {
+        let count = self.0.count.fetch_add(1, Ordering::AcqRel) + 1;
+        if count == self.0.awaited.load(Ordering::Acquire) {
+            self.0.reached.notify_one();
         }
     }
 

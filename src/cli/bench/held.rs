@@ -2,7 +2,7 @@
 //! the same without.
 
 use super::flow::flow;
-use super::handled::Handled;
+use super::handled::Counter;
 use super::lab::{Instance, Lab};
 use super::measure::{Measure, Unit};
 use super::sustained::CONCURRENCY;
@@ -23,7 +23,7 @@ pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
 
 /// The rate in the last third, and how many dispatch rows had been deleted under the snapshot.
 async fn run(lab: &Lab, hold: bool) -> anyhow::Result<(f64, f64)> {
-    let handled = Handled::default();
+    let handled = Counter::default();
     let instance = Instance::start(lab, |app| app.handler("noop", handled.handler())).await?;
     let noop = json!({ "kind": "native", "name": "noop" });
     instance.define("held", noop, json!({ "concurrency": CONCURRENCY })).await?;

@@ -1,6 +1,6 @@
 //! `idle`: the statements a second of a server that has nothing to do.
 
-use super::handled::Handled;
+use super::handled::Counter;
 use super::lab::{Instance, Lab};
 use super::measure::{Measure, Unit};
 use serde_json::json;
@@ -18,7 +18,7 @@ pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
         administrator.execute("ALTER SYSTEM SET autovacuum = off").await?;
         administrator.execute("SELECT pg_reload_conf()").await?;
     }
-    let instance = Instance::start(lab, |app| app.handler("noop", Handled::default().handler())).await?;
+    let instance = Instance::start(lab, |app| app.handler("noop", Counter::default().handler())).await?;
     instance.define("idle", json!({ "kind": "native", "name": "noop" }), json!({})).await?;
     let (settle, watch) = lab.sizes.idle;
     // A backend reports what it did when it becomes idle, but at most once a second, and the rest with its

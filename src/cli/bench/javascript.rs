@@ -1,7 +1,7 @@
 //! `javascript`: messages through the document's handler, each in a world of its own; beside a native handler
 //! of the same concurrency.
 
-use super::handled::Handled;
+use super::handled::Counter;
 use super::lab::{Instance, Lab};
 use super::measure::{Measure, Unit};
 use super::processes::{self, Cpu};
@@ -38,7 +38,7 @@ struct Run {
 
 async fn run(lab: &Lab, handler: Value) -> anyhow::Result<Run> {
     let count = lab.sizes.javascript;
-    let instance = Instance::start(lab, |app| app.handler("noop", Handled::default().handler())).await?;
+    let instance = Instance::start(lab, |app| app.handler("noop", Counter::default().handler())).await?;
     let queue = instance.define_paused("javascript", handler, CONCURRENCY).await?;
     instance.fill(queue, count).await?;
     let before = lab.cpu();

@@ -130,11 +130,13 @@ impl<'a> Instance<'a> {
     pub(super) async fn start(lab: &'a Lab, build: impl FnOnce(App) -> App) -> anyhow::Result<Self> {
         let schema = lab.schema();
         let secret = SecretString::from(format!("{}{}", Uuid::new_v4(), Uuid::new_v4()));
+        let key = SecretString::from(format!("{}{}", Uuid::new_v4(), Uuid::new_v4()));
         let mut config = lab.config.clone();
         config.jwt = Jwt { secret: Some(secret.clone()), require_exp: true, ..Jwt::default() };
         config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         config.schema.clone_from(&schema);
         config.queues_dir = None;
+        config.allow_networks = vec!["127.0.0.0/8".parse().map_err(anyhow::Error::msg)?];
         let sign = |role: &str| {
             let token =
                 auth::sign(&secret, &config.jwt, "bench", &[role.to_owned()], Duration::from_hours(24));
@@ -142,7 +144,7 @@ impl<'a> Instance<'a> {
         };
         let (admin, pusher) = (sign("system_admin")?, sign(ROLE)?);
         migrate(&lab.database.options, &schema).await?;
-        let app = build(App::new(config).javascript(&lab.program));
+        let app = build(App::new(config).development_key(key).javascript(&lab.program));
         let server = app.start(&lab.database.options, Parts::Everything).await?;
         let address = server.address().context("the instance does not listen")?;
         Ok(Self { server, address, schema, lab, admin, pusher })
@@ -177,10 +179,16 @@ impl<'a> Instance<'a> {
         self.administer("POST", &format!("/queues/{name}/resume"), "").await
     }
 
-    async fn administer(&self, method: &str, path: &str, body: &str) -> anyhow::Result<()> {
+    /// A request of an administrator, which must succeed.
+    pub(super) async fn administer(&self, method: &str, path: &str, body: &str) -> anyhow::Result<()> {
         let mut client = Client::connect(self.address).await?;
         client.exchange(&request(method, path, &self.admin, body)).await?.success()?;
         Ok(())
+    }
+
+    /// A token that may do anything, of the subject `bench`.
+    pub(super) fn admin(&self) -> &SecretString {
+        &self.admin
     }
 
     /// The bytes of a push, as somebody sends it who may do no more than that.
@@ -214,6 +222,11 @@ impl<'a> Instance<'a> {
             left -= batch.len();
         }
         Ok(())
+    }
+
+    /// A connection beside those of the instance, which nothing bounds.
+    pub(super) async fn connect(&self) -> anyhow::Result<PgConnection> {
+        self.lab.connect(&self.schema).await
     }
 
     /// How many bytes of write-ahead log the server has written.

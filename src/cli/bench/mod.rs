@@ -2,21 +2,25 @@
 //!
 //! | file | duty |
 //! | --- | --- |
-//! | `push.rs` … `backlog.rs` | one workload each: measures once, on an instance of its own |
+//! | `push.rs` … `channels.rs` | one workload each: measures once, on an instance of its own |
 //! | `flow.rs` | producers and workers at once, for `sustained` and `held` |
 //! | `raw.rs`, `wire.rs` | what the same work costs in plain SQL: the ceilings |
 //! | `lab.rs` | the server, and instances on schemas of their own that are dropped again |
 //! | `client.rs`, `handled.rs`, `processes.rs` | load over HTTP; how much was handled; CPU and memory |
+//! | `endpoint.rs` | what deliveries are sent to |
 //! | `measure.rs`, `times.rs`, `table.rs` | figures, their medians, how they are shown |
 
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded when they are shown")]
 
 mod backlog;
+mod channels;
 mod client;
 mod drain;
+mod endpoint;
 mod flow;
 mod handled;
 mod held;
+mod hub;
 mod idle;
 mod javascript;
 mod lab;
@@ -78,8 +82,12 @@ enum Workload {
     Idle,
     /// `sustained` while another session holds a snapshot, beside the same without
     Held,
+    /// Deliveries of the hub to an endpoint that answers at once, beside plain requests
+    Hub,
     /// A drain while many more messages wait, beside the same without
     Backlog,
+    /// 10,000 subscribers of 200 jobs that publish every second, polls and streams, beside a raw read by key
+    Channels,
 }
 
 impl Workload {
@@ -97,7 +105,9 @@ impl Workload {
             Self::Javascript => javascript::measure(lab).await,
             Self::Idle => idle::measure(lab).await,
             Self::Held => held::measure(lab).await,
+            Self::Hub => hub::measure(lab).await,
             Self::Backlog => backlog::measure(lab).await,
+            Self::Channels => channels::measure(lab).await,
         }
     }
 }

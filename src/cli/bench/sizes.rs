@@ -17,10 +17,14 @@ pub(super) struct Sizes {
     pub(super) latency: Duration,
     /// How many messages go through the JavaScript handler.
     pub(super) javascript: usize,
+    /// How many messages the hub delivers.
+    pub(super) hub: usize,
     /// How long an idle server is left to settle, and then watched.
     pub(super) idle: (Duration, Duration),
     /// How long a snapshot is held under load.
     pub(super) held: Duration,
+    /// How many jobs have subscribers, how many each, and how long they are measured.
+    pub(super) channels: (usize, usize, Duration),
     /// How many messages `backlog` handles, and how many others wait behind them.
     pub(super) backlog: (usize, usize),
 }
@@ -35,9 +39,11 @@ impl Sizes {
             raw: seconds(4),
             latency: seconds(5),
             javascript: 3_000,
+            hub: 10_000,
             idle: (seconds(12), seconds(10)),
             held: seconds(20),
             backlog: (50_000, 300_000),
+            channels: (200, 50, seconds(8)),
         };
         if quick {
             Self {
@@ -47,9 +53,11 @@ impl Sizes {
                 raw: seconds(1),
                 latency: seconds(2),
                 javascript: 1_000,
+                hub: 3_000,
                 idle: (seconds(12), seconds(5)),
                 held: seconds(5),
                 backlog: (20_000, 100_000),
+                channels: (50, 40, seconds(4)),
             }
         } else if full {
             Self {
@@ -58,8 +66,10 @@ impl Sizes {
                 raw: seconds(10),
                 latency: seconds(20),
                 javascript: 20_000,
+                hub: 50_000,
                 held: seconds(60),
                 backlog: (50_000, 2_000_000),
+                channels: (200, 50, seconds(30)),
                 ..default
             }
         } else {

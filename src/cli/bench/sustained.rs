@@ -1,7 +1,7 @@
 //! `sustained`: producers over HTTP and workers at once, end to end; beside the raw life cycle with its inserts.
 
 use super::flow::flow;
-use super::handled::Handled;
+use super::handled::Counter;
 use super::lab::{Instance, Lab};
 use super::measure::{Measure, Unit};
 use super::raw::Raw;
@@ -11,7 +11,7 @@ use serde_json::json;
 pub(super) const CONCURRENCY: u16 = 2000;
 
 pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
-    let handled = Handled::default();
+    let handled = Counter::default();
     let instance = Instance::start(lab, |app| app.handler("noop", handled.handler())).await?;
     let noop = json!({ "kind": "native", "name": "noop" });
     instance.define("sustained", noop, json!({ "concurrency": CONCURRENCY })).await?;

@@ -41,13 +41,7 @@ async fn define(client: &Client) -> anyhow::Result<()> {
         } },
         "handler": { "kind": "javascript", "source": HANDLER }
     });
-    let put = Ask {
-        method: Method::PUT,
-        path: "/queues/myQueue",
-        role: "queue_admin",
-        key: None,
-        body: Some(definition),
-    };
+    let put = Ask { method: Method::PUT, ..Ask::post("queue_admin", "/queues/myQueue", definition) };
     client.show(201, put).await.map(drop)
 }
 
@@ -102,8 +96,7 @@ async fn many(client: &Client) -> anyhow::Result<()> {
 
 async fn remote(client: &Client) -> anyhow::Result<()> {
     client.say("8. A worker in any language", "It claims messages over HTTP and says how they ended.");
-    let put =
-        |path, body| Ask { method: Method::PUT, path, role: "queue_admin", key: None, body: Some(body) };
+    let put = |path, body| Ask { method: Method::PUT, ..Ask::post("queue_admin", path, body) };
     client.show(201, put("/queues/resize", json!({ "handler": { "kind": "worker" } }))).await?;
     let messages = "/queues/resize/messages";
     let message = client.show(201, Ask::post("resize_writer", messages, json!({ "picture": 7 }))).await?;

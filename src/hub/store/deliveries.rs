@@ -1,4 +1,7 @@
 //! The SQL of claimed deliveries: what they need to run, and which of them have not ended.
+//!
+//! As for messages of queues, each row is looked up by a `LATERAL … LIMIT 1`: one index lookup, whatever the planner
+//! thinks of the tables.
 
 use crate::worker::Claim;
 use serde_json::value::RawValue;
@@ -53,14 +56,21 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
             coalesce(mp.enabled, false) AS "enabled!",
             EXISTS (SELECT FROM learned_parameters AS l WHERE l.mapping_id = d.mapping_id) AS "learns!",
             (SELECT revision FROM catalog) AS "revision!"
-        FROM deliveries AS d
-        LEFT JOIN mappings AS mp ON mp.id = d.mapping_id
-        LEFT JOIN hub_messages AS m ON m.store_id = d.store_id AND m.id = d.message_id
-        WHERE d.id = ANY ($1) AND d.id BETWEEN $2 AND $3 AND d.status = 'PENDING'
+        FROM unnest($1::uuid[]) AS c (item)
+        CROSS JOIN LATERAL (
+            SELECT id, store_id, mapping_id, message_id, continue_url
+            FROM deliveries
+            WHERE id = c.item AND status = 'PENDING'
+            LIMIT 1
+        ) AS d
+        LEFT JOIN LATERAL (
+            SELECT id, enabled, deleted_at FROM mappings WHERE id = d.mapping_id LIMIT 1
+        ) AS mp ON true
+        LEFT JOIN LATERAL (
+            SELECT message, payload, hop FROM hub_messages WHERE store_id = d.store_id AND id = d.message_id LIMIT 1
+        ) AS m ON true
         "#,
         &ids,
-        ids.iter().min().copied().unwrap_or_default(),
-        ids.iter().max().copied().unwrap_or_default(),
     )
     .fetch_all(db)
     .await?;
@@ -89,18 +99,21 @@ pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result
     let leases: Vec<Uuid> = claims.iter().map(|c| c.lease).collect();
     let rows = sqlx::query!(
         r#"
-        SELECT d.id, c.lease AS "lease!"
+        SELECT d.id AS "id!", c.lease AS "lease!"
         FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
-        JOIN deliveries AS d ON d.id = c.item
-        WHERE d.id BETWEEN $3 AND $4
-            AND d.status = 'PENDING'
-            AND d.returned_by IS DISTINCT FROM c.lease
-            AND NOT EXISTS (SELECT FROM delivery_attempts AS a WHERE a.id = c.item AND a.lease = c.lease)
+        CROSS JOIN LATERAL (
+            SELECT id
+            FROM deliveries
+            WHERE id = c.item AND status = 'PENDING' AND returned_by IS DISTINCT FROM c.lease
+            LIMIT 1
+        ) AS d
+        LEFT JOIN LATERAL (
+            SELECT true AS past FROM delivery_attempts WHERE id = c.item AND lease = c.lease LIMIT 1
+        ) AS a ON true
+        WHERE past IS NULL
         "#,
         &ids,
         &leases,
-        ids.iter().min().copied().unwrap_or_default(),
-        ids.iter().max().copied().unwrap_or_default(),
     )
     .fetch_all(tx)
     .await?;

@@ -39,22 +39,25 @@ pub async fn lock(tx: &mut PgConnection, claims: &[&Claim]) -> sqlx::Result<Vec<
         Locked,
         r#"
         SELECT
-            d.id, c.lease AS "lease!", d.store_id, d.mapping_id, d.message_id, d.attempts, d.line, d.continue_url,
-            extract(epoch FROM now() - d.retry_from)::float8 AS "age!", m.deleted_at IS NOT NULL AS "orphan!"
-        FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
-        JOIN deliveries AS d ON d.id = c.item
-        JOIN mappings AS m ON m.id = d.mapping_id
-        WHERE d.id BETWEEN $3 AND $4
-            AND d.status = 'PENDING'
-            AND d.returned_by IS DISTINCT FROM c.lease
-            AND NOT EXISTS (SELECT FROM delivery_attempts AS a WHERE a.id = c.item AND a.lease = c.lease)
-        ORDER BY d.id
-        FOR UPDATE OF d
+            d.id AS "id!", c.lease AS "lease!", d.store_id AS "store_id!", d.mapping_id AS "mapping_id!",
+            d.message_id AS "message_id!", d.attempts AS "attempts!", d.line, d.continue_url,
+            extract(epoch FROM now() - d.retry_from)::float8 AS "age!",
+            (SELECT m.deleted_at IS NOT NULL FROM mappings AS m WHERE m.id = d.mapping_id) AS "orphan!"
+        FROM (SELECT item, lease FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease) ORDER BY item) AS c
+        CROSS JOIN LATERAL (
+            SELECT id, store_id, mapping_id, message_id, attempts, line, continue_url, retry_from
+            FROM deliveries
+            WHERE id = c.item AND status = 'PENDING' AND returned_by IS DISTINCT FROM c.lease
+            LIMIT 1
+            FOR UPDATE
+        ) AS d
+        LEFT JOIN LATERAL (
+            SELECT true AS past FROM delivery_attempts WHERE id = c.item AND lease = c.lease LIMIT 1
+        ) AS a ON true
+        WHERE past IS NULL
         "#,
         &ids,
         &leases,
-        ids.iter().min().copied().unwrap_or_default(),
-        ids.iter().max().copied().unwrap_or_default(),
     )
     .fetch_all(tx)
     .await
@@ -153,7 +156,7 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
             last_error = coalesce(e.parked, e.error),
             continue_url = e.continue_url
         FROM ended AS e
-        WHERE d.id = e.id AND d.id BETWEEN $15 AND $16
+        WHERE d.id = e.id
         "#,
         &ids,
         &leases,
@@ -169,8 +172,6 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
         &parked as _,
         &delays as _,
         &continued as _,
-        ids.iter().min().copied().unwrap_or_default(),
-        ids.iter().max().copied().unwrap_or_default(),
     )
     .execute(tx)
     .await?;

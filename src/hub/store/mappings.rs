@@ -122,6 +122,7 @@ pub async fn put(tx: &mut PgConnection, store_id: i32, put: &Put<'_>) -> sqlx::R
         SET endpoint_id = $3, definition = $4::text::json, enabled = $5, version = $7, updated_at = now(),
             next_tick = CASE
                 WHEN $6::timestamptz IS NOT NULL
+                    AND enabled
                     AND (definition -> 'schedule')::jsonb = ($4::text::json -> 'schedule')::jsonb
                 THEN coalesce(next_tick, $6)
                 ELSE $6

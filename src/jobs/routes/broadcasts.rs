@@ -10,7 +10,9 @@ use crate::http::body;
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::jobs::follow::{BATCH, Tail};
+use crate::jobs::job_type::JobType;
 use crate::jobs::message::{Message, read_on};
+use crate::jobs::metrics::Open;
 use crate::jobs::store::broadcasts;
 use crate::jobs::store::jobs;
 use crate::jobs::store::registrations::{self, Registration};
@@ -24,6 +26,7 @@ use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream};
 use serde::Deserialize;
 use serde_json::Value;
+use sqlx::postgres::PgConnection;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -70,19 +73,25 @@ pub(super) async fn read(
     let key = access_key::shown(&headers)?;
     let accept = headers.get(header::ACCEPT).map_or(b"".as_slice(), |value| value.as_bytes());
     let streams = accept.windows(17).any(|part| part.eq_ignore_ascii_case(b"text/event-stream"));
+    if !streams {
+        job_type.series.polls.increment(1);
+    }
     let deadline = Instant::now() + Duration::from_secs(wait.unwrap_or(0).min(LONGEST_WAIT));
     let mut followed: Option<(Arc<Tail>, watch::Receiver<i64>)> = None;
     loop {
-        let registration = registrations::by_key(&jobs.db.api, job_type.id, id, &key, jobs.retention).await?;
+        // One connection for both statements of a poll; a poll that finds nothing is the first alone.
+        let mut db = jobs.db.api.acquire().await?;
+        let registration = registrations::by_key(&mut *db, job_type.id, id, &key, jobs.retention).await?;
         let registration = registration.filter(|found| roles::owns(&caller, &found.subject));
         let registration = registration.ok_or_else(access_key::refused)?;
         if streams {
-            return Ok(stream_from(&jobs, id, place(&headers, after)?, &registration));
+            return Ok(stream_from(&jobs, &job_type, id, place(&headers, after)?, &registration));
         }
         let messages = match after {
-            Some(after) => from(&jobs, id, after, &registration).await?,
-            None => next(&jobs, id, &registration).await?,
+            Some(after) => from(&mut db, &jobs, id, after, &registration).await?,
+            None => next(&mut db, &jobs, id, &registration).await?,
         };
+        drop(db);
         // Another poll with this key has read what there was: look again for what came since.
         let Some(messages) = messages else { continue };
         let over = registration.finished || jobs.stopping.is_cancelled() || Instant::now() >= deadline;
@@ -105,27 +114,34 @@ pub(super) async fn read(
 }
 
 /// What comes after a place that the reader keeps itself; nothing is written.
-async fn from(jobs: &Jobs, id: i64, after: i64, registration: &Registration) -> Result<Option<Vec<Message>>> {
+async fn from(
+    db: &mut PgConnection,
+    jobs: &Jobs,
+    id: i64,
+    after: i64,
+    registration: &Registration,
+) -> Result<Option<Vec<Message>>> {
     if after >= registration.newest {
         return Ok(Some(Vec::new()));
     }
     let after = after.max(0);
-    let found = broadcasts::after(&jobs.db.api, id, after, jobs.retention, BATCH).await?;
+    let found = broadcasts::after(db, id, after, jobs.retention, BATCH).await?;
     Ok(Some(read_on(id, after, registration.newest, &found, true)))
 }
 
 /// What comes after the registration's cursor, which moves; none when another poll moved it meanwhile.
-async fn next(jobs: &Jobs, id: i64, registration: &Registration) -> Result<Option<Vec<Message>>> {
+async fn next(
+    db: &mut PgConnection,
+    jobs: &Jobs,
+    id: i64,
+    registration: &Registration,
+) -> Result<Option<Vec<Message>>> {
     let Registration { cursor, newest, .. } = *registration;
     if cursor >= newest {
         return Ok(Some(Vec::new()));
     }
-    let found = broadcasts::after(&jobs.db.api, id, cursor, jobs.retention, BATCH).await?;
-    let last = found.last().map_or(newest, |broadcast| broadcast.seq);
-    if !registrations::advance(&jobs.db.api, registration.id, cursor, last).await? {
-        return Ok(None);
-    }
-    Ok(Some(read_on(id, cursor, newest, &found, false)))
+    let found = registrations::take_unread(db, id, registration, jobs.retention, BATCH).await?;
+    Ok(found.map(|found| read_on(id, cursor, newest, &found, false)))
 }
 
 /// Where a stream goes on: after `Last-Event-ID`, or `after`, or else the registration's cursor.
@@ -135,7 +151,13 @@ fn place(headers: &HeaderMap, after: Option<i64>) -> Result<Option<i64>> {
     last.map(Some).ok_or_else(|| Error::BadRequest("`Last-Event-ID` is not one of ours".to_owned()))
 }
 
-fn stream_from(jobs: &Jobs, id: i64, place: Option<i64>, registration: &Registration) -> Response {
+fn stream_from(
+    jobs: &Jobs,
+    job_type: &JobType,
+    id: i64,
+    place: Option<i64>,
+    registration: &Registration,
+) -> Response {
     let after = place.unwrap_or(registration.cursor).max(0);
     if registration.finished && after >= registration.newest {
         // What an event source takes for: do not come back.
@@ -143,8 +165,8 @@ fn stream_from(jobs: &Jobs, id: i64, place: Option<i64>, registration: &Registra
     }
     let tail = jobs.tails.follow(id);
     let news = tail.news();
-    let follower =
-        Follower { jobs: jobs.clone(), tail, news, after, ready: VecDeque::new(), finished: false };
+    let (jobs, ready, open) = (jobs.clone(), VecDeque::new(), job_type.series.stream());
+    let follower = Follower { jobs, tail, news, after, ready, finished: false, _open: open };
     Sse::new(follower.events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }
 
@@ -156,6 +178,7 @@ struct Follower {
     after: i64,
     ready: VecDeque<Message>,
     finished: bool,
+    _open: Open,
 }
 
 impl Follower {
@@ -230,7 +253,7 @@ pub(super) async fn say(
     if change.is_empty() {
         return Err(member("status", "required", "must say something"));
     }
-    let retention = jobs.retention;
+    let (retention, end) = (jobs.retention, change.end());
     let (seq, said) = jobs
         .as_worker(&job_type, id, lease, move |tx, job| {
             Box::pin(async move {
@@ -239,6 +262,6 @@ pub(super) async fn say(
             })
         })
         .await?;
-    jobs.said(id, seq);
+    jobs.said(&job_type, id, seq, end.as_deref());
     Ok((StatusCode::CREATED, Json(said.first().map(|broadcast| Message::status(broadcast, true)))))
 }

@@ -4,16 +4,17 @@ use super::Jobs;
 use super::edge::member;
 use super::job::{hydrate, wants_requests};
 use super::view::View;
-use crate::auth::{Authenticated, Caller};
+use crate::auth::Authenticated;
 use crate::db;
-use crate::error::{Error, Result};
-use crate::http::body;
-use crate::http::extract::{Path, Query};
+use crate::error::{Error, Problem, Result};
+use crate::http::body::{self, Json as Document};
+use crate::http::extract::{Path, Query, idempotency_key};
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::jobs::access_key;
 use crate::jobs::job_type::JobType;
 use crate::jobs::message::raw;
 use crate::jobs::roles;
+use crate::jobs::store::idempotency::{self, Key, Known};
 use crate::jobs::store::jobs::{self, Filter, New};
 use crate::jobs::store::registrations;
 use axum::Json;
@@ -23,7 +24,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 
 /// The most jobs in one request, and in one listing.
@@ -34,10 +35,16 @@ const LONGEST: u64 = 30 * 86_400;
 /// Creates a job, or an array of jobs. Each answer has the access key of its creator's registration.
 #[utoipa::path(
     post, path = "/{job_type}", tag = "jobs", operation_id = "create_job",
-    params(("job_type" = String, Path, description = "The kind of jobs")),
+    params(("job_type" = String, Path, description = "The kind of jobs"),
+        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same creator gives the first job again, with another access key that reads from the beginning")),
     request_body(content = serde_json::Value, content_type = "application/json",
         description = "`cardholder_id`, and what the worker needs to know; `job_timeout` and `credential_timeout` in seconds. One object, or an array of 1 to 100"),
-    responses((status = 201, description = "The job with its `access_key`; for an array, an array", body = View), Problems, BodyProblems),
+    responses(
+        (status = 201, description = "The job with its `access_key`; for an array, an array", body = View),
+        (status = 200, description = "This idempotency key was used before: what it created, as it is now", body = View),
+        (status = 409, description = "This idempotency key was used with another body", body = Problem, content_type = "application/problem+json"),
+        Problems, BodyProblems,
+    ),
 )]
 pub(super) async fn create(
     Authenticated(caller): Authenticated,
@@ -48,40 +55,84 @@ pub(super) async fn create(
 ) -> Result<Response> {
     let job_type = jobs.job_type(&name)?;
     roles::require_agent(&caller)?;
-    let document = body::read_json(&headers, body, &jobs.limits).await?.value;
-    let (many, documents) = match document {
+    let Document { raw, value } = body::read_json(&headers, body, &jobs.limits).await?;
+    let (many, documents) = match value {
         Value::Array(documents) => (true, documents),
         one => (false, vec![one]),
     };
     if documents.is_empty() || documents.len() > MOST {
         return Err(Error::BadRequest(format!("an array has 1 to {MOST} jobs")));
     }
+    let key = idempotency_key(&headers)?.map(|key| Key {
+        type_id: job_type.id,
+        owner: caller.subject.clone(),
+        key: key.to_owned(),
+        digest: Sha256::digest(raw.get()).into(),
+    });
     let new = documents.into_iter().map(|one| read(one, &jobs, &job_type)).collect::<Result<Vec<New>>>()?;
-    let views = store(&jobs, &job_type, &caller, new).await?;
-    jobs.wake.ready(job_type.id, 0);
+    let (status, views) = store(&jobs, job_type.id, caller.subject.clone(), new, key).await?;
+    if status == StatusCode::CREATED {
+        job_type.series.created.increment(views.len() as u64);
+        jobs.wake.ready(job_type.id, 0);
+    }
     let body =
         if many { Json(views).into_response() } else { Json(views.into_iter().next()).into_response() };
-    Ok((StatusCode::CREATED, body).into_response())
+    Ok((status, body).into_response())
 }
 
-async fn store(jobs: &Jobs, job_type: &Arc<JobType>, caller: &Caller, new: Vec<New>) -> Result<Vec<View>> {
-    let (job_type, owner) = (job_type.id, caller.subject.clone());
+/// Stores the jobs, unless the key says that they are there already.
+async fn store(
+    jobs: &Jobs,
+    job_type: i32,
+    owner: String,
+    new: Vec<New>,
+    key: Option<Key>,
+) -> Result<(StatusCode, Vec<View>)> {
     db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
         Box::pin(async move {
-            let mut views = Vec::with_capacity(new.len());
-            for new in new {
-                let id = jobs::create(&mut *tx, job_type, &owner, &new).await?;
-                let (key, hash) = access_key::make()?;
-                registrations::register(&mut *tx, id, &owner, &hash).await?;
-                let job = jobs::get(&mut *tx, job_type, id).await?.ok_or_else(super::no_job)?;
+            let known = match &key {
+                Some(key) => idempotency::take(&mut *tx, key).await?,
+                None => Known::Fresh,
+            };
+            let (status, ids) = match known {
+                Known::Fresh => {
+                    let mut ids = Vec::with_capacity(new.len());
+                    for new in new {
+                        ids.push(jobs::create(&mut *tx, job_type, &owner, &new).await?);
+                    }
+                    if let Some(key) = key {
+                        idempotency::keep(&mut *tx, &key, &ids).await?;
+                    }
+                    (StatusCode::CREATED, ids)
+                }
+                Known::Made(ids) => (StatusCode::OK, ids),
+                Known::Other => {
+                    let words = "this idempotency key was used with another body";
+                    return Err(Error::Conflict(words.to_owned()));
+                }
+                Known::Ending => {
+                    let words = "this idempotency key is just ending";
+                    return Err(Error::Unavailable(words.to_owned(), Duration::from_secs(1)));
+                }
+            };
+            let mut views = Vec::with_capacity(ids.len());
+            for id in ids {
+                let job = jobs::get(&mut *tx, job_type, id).await?.ok_or_else(forgotten)?;
+                let (access_key, hash) = access_key::make()?;
+                registrations::register_creator(&mut *tx, id, &owner, &hash).await?;
                 let mut view = View::from(job);
-                view.access_key = Some(key);
+                view.access_key = Some(access_key);
                 views.push(view);
             }
-            Ok(views)
+            Ok((status, views))
         })
     })
     .await
+}
+
+/// 410: what a key made, and is not there any more.
+fn forgotten() -> Error {
+    Error::Gone("the job that this idempotency key created is deleted".to_owned())
 }
 
 /// Reads one job to be created. What is not ours is the worker's: the members of `data`, and every other.

@@ -76,12 +76,6 @@ pub(super) async fn beat(
 }
 
 impl Jobs {
-    /// Tells those who wait that something was said about a job, and that there may be a new deadline.
-    pub(super) fn said(&self, job_id: i64, seq: i64) {
-        self.tails.said(job_id, seq);
-        self.deadlines.notify_one();
-    }
-
     /// The job as its worker's call leaves it, with its log's newest number.
     pub(super) async fn as_worker<T, F>(
         &self,
@@ -97,13 +91,19 @@ impl Jobs {
             + 'static,
     {
         let job_type = Arc::clone(job_type);
-        crate::db::transaction::<_, Error, _>(&self.db.api, move |tx| {
+        let (done, claimed) = crate::db::transaction::<_, Error, _>(&self.db.api, move |tx| {
             Box::pin(async move {
                 let job = enter(&mut *tx, &job_type, id, lease).await?;
-                work(tx, job).await
+                let claimed = job.lease.is_some();
+                Ok((work(tx, job).await?, claimed))
             })
         })
-        .await
+        .await?;
+        if !claimed {
+            // Without a claim the time of a job runs from its worker's first call, which may be this one.
+            self.deadlines.notify_one();
+        }
+        Ok(done)
     }
 }
 

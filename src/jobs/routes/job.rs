@@ -105,7 +105,10 @@ pub(super) async fn put(
         _ => return Err(Error::Forbidden("an agent may only put CANCEL_REQUESTED or REQUESTED".to_owned())),
     };
     if let Some(seq) = seq {
-        jobs.said(id, seq);
+        jobs.said(&job_type, id, seq, job.termination_type.as_deref());
+    }
+    if job.cancelled {
+        jobs.deadlines.notify_one();
     }
     Ok(Json(View::from(job)))
 }

@@ -67,6 +67,8 @@ pub struct Jobs {
     pub credential_timeout: Duration,
     /// How long a broadcast can be read.
     pub retention: Duration,
+    /// How long a finished job is kept.
+    pub job_retention: Duration,
     /// Rings when a deadline was set.
     pub deadlines: Arc<Notify>,
     /// Cancelled when the server stops: long polls and streams end at once.
@@ -114,6 +116,12 @@ impl Jobs {
     /// The type of this name.
     fn job_type(&self, name: &str) -> Result<Arc<JobType>> {
         self.types.by_name(name).ok_or_else(|| Error::NotFound("there is no such kind of jobs".to_owned()))
+    }
+
+    /// Counts what was said about a job, with how it ended it, and tells those who wait for it.
+    fn said(&self, job_type: &JobType, id: i64, seq: i64, end: Option<&str>) {
+        job_type.series.said(end);
+        self.tails.said(id, seq);
     }
 
     /// The job, for a caller who may look at it: its owner, or who may look at any.

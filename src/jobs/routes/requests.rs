@@ -84,7 +84,9 @@ pub(super) async fn ask(
             })
         })
         .await?;
-    jobs.said(id, seq);
+    jobs.said(&job_type, id, seq, None);
+    job_type.series.asked.increment(1);
+    jobs.deadlines.notify_one();
     Ok((StatusCode::CREATED, Json(view::request(&asked))))
 }
 

@@ -84,7 +84,7 @@ pub(super) async fn answer(
     let sealed =
         sealer(&jobs)?.seal(message.expose_secret(), envelope.as_bytes()).map_err(Error::internal)?;
     let type_id = job_type.id;
-    let seq = db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
+    let (seq, took) = db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
         Box::pin(async move {
             let job = jobs::lock(&mut *tx, type_id, id).await?.ok_or_else(no_job)?;
             let standing = envelopes::standing(&mut *tx, id, envelope).await?;
@@ -98,15 +98,14 @@ pub(super) async fn answer(
                 Standing::Open if job.completed_at.is_some() => return Err(finished()),
                 Standing::Open => {}
             }
-            if !envelopes::answer(&mut *tx, envelope, &sealed).await? {
-                return Err(answered());
-            }
+            let took = envelopes::answer(&mut *tx, envelope, &sealed).await?.ok_or_else(answered)?;
             let status = json!({ "status": envelope::words(&asked).answered });
-            Ok(jobs::broadcast(tx, id, &status).await?)
+            Ok((jobs::broadcast(tx, id, &status).await?, took))
         })
     })
     .await?;
-    jobs.said(id, seq);
+    jobs.said(&job_type, id, seq, None);
+    job_type.series.answer(took);
     Ok(Json(Submitted { kind: "credential_response", job_id: id, envelope_id, message: "submitted" }))
 }
 
@@ -156,6 +155,9 @@ pub(super) async fn pick_up(
         })
     })
     .await?;
+    if job.lease.is_none() {
+        jobs.deadlines.notify_one();
+    }
     let mut response = match picked {
         None => StatusCode::OK.into_response(),
         Some((envelope_id, kind, message)) => {

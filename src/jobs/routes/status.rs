@@ -52,6 +52,11 @@ impl Change {
         self.members.get("status").and_then(Value::as_str)
     }
 
+    /// How it ends the job, if it does.
+    pub(super) fn end(&self) -> Option<String> {
+        self.members.get("termination_type").and_then(Value::as_str).map(str::to_owned)
+    }
+
     /// Whether it says nothing at all.
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()

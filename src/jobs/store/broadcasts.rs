@@ -79,6 +79,26 @@ pub async fn after_each(
     .await
 }
 
+/// How far a job's log is.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    /// The number of its newest message.
+    pub newest: i64,
+    /// Whether the job is finished, so that nothing follows.
+    pub finished: bool,
+}
+
+/// How far the log of a job is.
+pub async fn head(db: impl PgExecutor<'_>, job_id: i64) -> sqlx::Result<Option<Head>> {
+    sqlx::query_as!(
+        Head,
+        r#"SELECT seq AS newest, completed_at IS NOT NULL AS "finished!" FROM jobs WHERE id = $1"#,
+        job_id,
+    )
+    .fetch_optional(db)
+    .await
+}
+
 /// How far the logs of these jobs are.
 pub async fn heads(db: impl PgExecutor<'_>, jobs: &[i64]) -> sqlx::Result<Vec<(i64, i64)>> {
     let rows = sqlx::query!("SELECT id, seq FROM jobs WHERE id = ANY ($1)", jobs).fetch_all(db).await?;

@@ -4,13 +4,26 @@ use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-/// Overdue jobs, the longest overdue first, at most `limit`; each with its name in the engine.
-pub async fn overdue(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<(i64, Uuid)>> {
-    let rows =
-        sqlx::query!("SELECT id, item FROM jobs WHERE due_at <= now() ORDER BY due_at LIMIT $1", limit)
-            .fetch_all(db)
-            .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.item)).collect())
+/// A job that is overdue.
+#[derive(Debug, Clone, Copy)]
+pub struct Overdue {
+    /// Its number.
+    pub id: i64,
+    /// Its type.
+    pub type_id: i32,
+    /// Its name in the engine.
+    pub item: Uuid,
+}
+
+/// Overdue jobs, the longest overdue first, at most `limit`.
+pub async fn overdue(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<Overdue>> {
+    sqlx::query_as!(
+        Overdue,
+        "SELECT id, type_id, item FROM jobs WHERE due_at <= now() ORDER BY due_at LIMIT $1",
+        limit,
+    )
+    .fetch_all(db)
+    .await
 }
 
 /// How many seconds until the next job is overdue; none when no job has a deadline.

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Asks: the job's deadline moves on by the time that a question waits. An answer to an earlier question
@@ -108,25 +109,29 @@ pub async fn standing(
     }))
 }
 
-/// Keeps the answer to an open question; says whether it was still open.
-pub async fn answer(tx: &mut PgConnection, id: Uuid, sealed: &Sealed) -> sqlx::Result<bool> {
-    let kept = sqlx::query!(
+/// Keeps the answer to an open question; gives how long the question waited, none if it is not open any more.
+pub async fn answer(tx: &mut PgConnection, id: Uuid, sealed: &Sealed) -> sqlx::Result<Option<Duration>> {
+    let waited = sqlx::query_scalar!(
         r#"
         WITH answered AS (
             UPDATE envelopes
             SET status = 'ANSWERED', answered_at = now(), answer = $2, key_id = $3
             WHERE id = $1 AND status = 'PENDING' AND deadline > now()
-            RETURNING job_id
+            RETURNING job_id, extract(epoch FROM answered_at - created_at)::float8 AS waited
         )
-        UPDATE jobs SET answer_by = NULL FROM answered WHERE jobs.id = answered.job_id
+        UPDATE jobs
+        SET answer_by = NULL
+        FROM answered
+        WHERE jobs.id = answered.job_id
+        RETURNING answered.waited AS "waited!"
         "#,
         id,
         sealed.bytes,
         sealed.key_id,
     )
-    .execute(tx)
+    .fetch_optional(tx)
     .await?;
-    Ok(kept.rows_affected() > 0)
+    Ok(waited.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
 }
 
 /// An answer, as it was kept.

@@ -102,16 +102,26 @@ pub async fn get(db: impl PgExecutor<'_>, type_id: i32, id: i64) -> sqlx::Result
     .await
 }
 
-/// Locks a job until the transaction ends, and reads it as it then is.
+/// Locks a job until the transaction ends, and reads it as it then is: who waits for the lock gets the row that
+/// whoever held it has left.
 pub async fn lock(tx: &mut PgConnection, type_id: i32, id: i64) -> sqlx::Result<Option<Job>> {
-    let found =
-        sqlx::query_scalar!("SELECT id FROM jobs WHERE id = $1 AND type_id = $2 FOR UPDATE", id, type_id)
-            .fetch_optional(&mut *tx)
-            .await?;
-    match found {
-        Some(id) => get(tx, type_id, id).await,
-        None => Ok(None),
-    }
+    sqlx::query_as!(
+        Job,
+        r#"
+        SELECT
+            id, type_id, item, owner, cardholder_id, status, percent_complete, status_message,
+            termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
+            created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
+            cancel_by IS NOT NULL AS "cancelled!", lease
+        FROM jobs
+        WHERE id = $1 AND type_id = $2
+        FOR UPDATE
+        "#,
+        id,
+        type_id,
+    )
+    .fetch_optional(tx)
+    .await
 }
 
 /// What a listing is narrowed to.
@@ -166,6 +176,30 @@ pub async fn list(
 /// `termination_type` it ends the job.
 pub async fn broadcast(tx: &mut PgConnection, id: i64, status: &serde_json::Value) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"SELECT broadcast($1, $2) AS "seq!""#, id, status).fetch_one(tx).await
+}
+
+/// Deletes a bounded number of jobs that ended more than `retention` ago, with their logs, registrations and
+/// questions; gives how many.
+pub async fn forget(db: impl PgExecutor<'_>, retention: Duration, limit: i64) -> sqlx::Result<u64> {
+    let gone = sqlx::query!(
+        r#"
+        WITH old AS MATERIALIZED (
+            SELECT id
+            FROM jobs
+            WHERE completed_at <= now() - make_interval(secs => $1)
+            ORDER BY completed_at
+            LIMIT $2
+        )
+        DELETE FROM jobs
+        USING old
+        WHERE jobs.id = old.id
+        "#,
+        retention.as_secs_f64(),
+        limit,
+    )
+    .execute(db)
+    .await?;
+    Ok(gone.rows_affected())
 }
 
 /// Gives the worker of a running job this long to end it; the first request for it counts.

@@ -1,8 +1,10 @@
-//! All SQL of `job_types`, `jobs`, `broadcasts`, `registrations` and `envelopes`.
+//! All SQL of `job_types`, `jobs`, `job_idempotency_keys`, `broadcasts`, `registrations` and `envelopes`.
 
 pub mod broadcasts;
+pub mod depths;
 pub mod due;
 pub mod envelopes;
+pub mod idempotency;
 pub mod jobs;
 pub mod registrations;
 pub mod types;

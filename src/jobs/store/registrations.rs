@@ -1,7 +1,9 @@
 //! The SQL of registrations: who follows a job, and up to where each has read.
 
+use super::broadcasts::Broadcast;
+use serde_json::value::RawValue;
 use sqlx::PgExecutor;
-use sqlx::postgres::PgConnection;
+use sqlx::types::Json;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -20,6 +22,24 @@ pub async fn register(
         FROM jobs
         WHERE id = $1
         "#,
+        job_id,
+        subject,
+        key_hash,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Registers a job's creator with a key of this hash. It reads the log from its beginning.
+pub async fn register_creator(
+    db: impl PgExecutor<'_>,
+    job_id: i64,
+    subject: &str,
+    key_hash: &[u8],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO registrations (job_id, subject, key_hash) VALUES ($1, $2, $3)",
         job_id,
         subject,
         key_hash,
@@ -73,14 +93,57 @@ pub async fn by_key(
     .await
 }
 
-/// Moves a cursor from where it was read to `to`; says whether it was still there. Of several who read the
-/// same messages with one key, one moves it.
-pub async fn advance(db: impl PgExecutor<'_>, id: i64, from: i64, to: i64) -> sqlx::Result<bool> {
-    let moved =
-        sqlx::query!("UPDATE registrations SET cursor = $3 WHERE id = $1 AND cursor = $2", id, from, to)
-            .execute(db)
-            .await?;
-    Ok(moved.rows_affected() > 0)
+/// Reads what comes after the cursor of a registration that is behind, at most `limit`, and moves the cursor, in
+/// one statement; none when the cursor is not there any more. Of several who read with one key, one has each
+/// message.
+///
+/// The commit does not wait for the disk: a server that crashes just then hands the messages out again.
+pub async fn take_unread(
+    db: impl PgExecutor<'_>,
+    job_id: i64,
+    registration: &Registration,
+    retention: Duration,
+    limit: i64,
+) -> sqlx::Result<Option<Vec<Broadcast>>> {
+    let rows = sqlx::query!(
+        r#"
+        WITH unread AS MATERIALIZED (
+            SELECT seq, message
+            FROM broadcasts
+            WHERE job_id = $1 AND seq > $3 AND created_at > now() - make_interval(secs => $5)
+            ORDER BY seq
+            LIMIT $6
+        ),
+        moved AS (
+            UPDATE registrations
+            SET cursor = coalesce((SELECT max(seq) FROM unread), $4)
+            WHERE id = $2 AND cursor = $3
+            RETURNING set_config('synchronous_commit', 'off', true)
+        )
+        SELECT
+            unread.seq AS "seq?", unread.message AS "message?: Json<Box<RawValue>>",
+            unread.message ->> 'termination_type' IS NOT NULL AS "is_final!"
+        FROM moved
+        LEFT JOIN unread ON true
+        ORDER BY unread.seq
+        "#,
+        job_id,
+        registration.id,
+        registration.cursor,
+        registration.newest,
+        retention.as_secs_f64(),
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    // Moved, with nothing to read: all of it is past retention.
+    let unread = rows.into_iter().filter_map(|row| {
+        Some(Broadcast { job_id, seq: row.seq?, message: row.message?, is_final: row.is_final })
+    });
+    Ok(Some(unread.collect()))
 }
 
 /// The place of a subject in a job's log, for the routes that need no key.
@@ -199,22 +262,25 @@ pub async fn advance_places(
 }
 
 /// Deletes a bounded number of registrations of jobs that ended more than `retention` ago; gives how many.
-pub async fn forget(tx: &mut PgConnection, retention: Duration, limit: i64) -> sqlx::Result<u64> {
+pub async fn forget(db: impl PgExecutor<'_>, retention: Duration, limit: i64) -> sqlx::Result<u64> {
+    // From the registrations to their jobs: there are as many as are good for something, while finished jobs
+    // are those of a month.
     let gone = sqlx::query!(
         r#"
-        DELETE FROM registrations
-        WHERE id IN (
+        WITH old AS MATERIALIZED (
             SELECT r.id
-            FROM jobs AS j
-            JOIN registrations AS r ON r.job_id = j.id
-            WHERE j.completed_at <= now() - make_interval(secs => $1)
+            FROM registrations AS r
+            WHERE (SELECT completed_at FROM jobs WHERE id = r.job_id) <= now() - make_interval(secs => $1)
             LIMIT $2
         )
+        DELETE FROM registrations AS r
+        USING old
+        WHERE r.id = old.id
         "#,
         retention.as_secs_f64(),
         limit,
     )
-    .execute(tx)
+    .execute(db)
     .await?;
     Ok(gone.rows_affected())
 }

@@ -1,4 +1,7 @@
 //! The SQL of attempts: what a claimed message needs, how its attempts end.
+//!
+//! Each message is looked up by a `LATERAL … LIMIT 1`, which the planner cannot turn around: whatever it knew of
+//! the tables when it planned (they may have been empty), it is one index lookup a row.
 
 use crate::worker::Claim;
 use chrono::{DateTime, Utc};
@@ -29,13 +32,12 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
             m.id, m.request AS "request: Json<Box<RawValue>>", m.validated,
             (SELECT revision FROM catalog) AS "revision!"
         FROM unnest($1::int[], $2::uuid[]) AS c (lane, item)
-        JOIN messages AS m ON m.queue_id = c.lane AND m.id = c.item
-        WHERE m.id BETWEEN $3 AND $4
+        CROSS JOIN LATERAL (
+            SELECT id, request, validated FROM messages WHERE queue_id = c.lane AND id = c.item LIMIT 1
+        ) AS m
         "#,
         &lanes,
         &ids,
-        ids.iter().min().copied().unwrap_or_default(),
-        ids.iter().max().copied().unwrap_or_default(),
     )
     .fetch_all(db)
     .await?;
@@ -60,8 +62,7 @@ pub struct Outcome<'a> {
     pub logs: Option<&'a RawValue>,
 }
 
-/// Writes ends; gives how many took effect. A message that was deleted has no end, and one that has an end
-/// already keeps it.
+/// Writes ends, none of which is written yet; gives how many took effect. A message that was deleted has no end.
 pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Result<u64> {
     let queues: Vec<i32> = outcomes.iter().map(|o| o.claim.lane).collect();
     let attempts: Vec<i16> = outcomes.iter().map(|o| o.claim.attempt).collect();
@@ -76,21 +77,16 @@ pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Resul
         r#"
         INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, worker, result, error, logs)
         SELECT
-            m.queue_id, e.attempt, m.id, e.lease, e.started_at,
+            e.queue_id, e.attempt, e.id, e.lease, e.started_at,
             (CASE WHEN e.error IS NULL THEN 'COMPLETE' ELSE 'ERROR' END)::message_status,
             e.worker, e.result::json, e.error::json, e.logs::json
         FROM unnest(
             $1::int[], $2::smallint[], $3::uuid[], $4::uuid[], $5::timestamptz[],
             $6::text[], $7::text[], $8::text[], $9::text[]
         ) AS e (queue_id, attempt, id, lease, started_at, result, error, logs, worker)
-        JOIN messages AS m ON m.queue_id = e.queue_id AND m.id = e.id
-        WHERE m.id BETWEEN $10 AND $11
-            -- An end that is sent again after the message was run again by hand is history.
-            AND NOT EXISTS (
-                SELECT FROM attempts AS a
-                WHERE a.queue_id = m.queue_id AND a.id = m.id AND a.lease = e.lease AND a.id BETWEEN $10 AND $11
-            )
-        ON CONFLICT (queue_id, id) DO NOTHING
+        CROSS JOIN LATERAL (
+            SELECT FROM messages WHERE queue_id = e.queue_id AND id = e.id LIMIT 1
+        ) AS there
         "#,
         &queues,
         &attempts,
@@ -101,8 +97,6 @@ pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Resul
         &errors as _,
         &logs as _,
         &workers as _,
-        ids.iter().min().copied().unwrap_or_default(),
-        ids.iter().max().copied().unwrap_or_default(),
     )
     .execute(tx)
     .await?;
@@ -136,11 +130,13 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
     sqlx::query_scalar!(
         r#"
         INSERT INTO attempts (queue_id, attempt, id, lease, started_at, worker, error, logs)
-        SELECT m.queue_id, f.attempt, m.id, f.lease, f.started_at, f.worker, f.error::json, f.logs::json
+        SELECT f.queue_id, f.attempt, f.id, f.lease, f.started_at, f.worker, f.error::json, f.logs::json
         FROM unnest(
             $1::int[], $2::smallint[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[], $8::text[]
         ) AS f (queue_id, attempt, id, lease, started_at, error, logs, worker)
-        JOIN messages AS m ON m.queue_id = f.queue_id AND m.id = f.id
+        CROSS JOIN LATERAL (
+            SELECT FROM messages WHERE queue_id = f.queue_id AND id = f.id LIMIT 1
+        ) AS there
         ON CONFLICT (queue_id, id, lease) DO NOTHING
         RETURNING id
         "#,
@@ -180,13 +176,18 @@ pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result
     let leases: Vec<Uuid> = claims.iter().map(|c| c.lease).collect();
     let rows = sqlx::query!(
         r#"
-        SELECT m.id, c.lease AS "lease!"
+        SELECT c.item AS "id!", c.lease AS "lease!"
         FROM unnest($1::int[], $2::uuid[], $3::uuid[]) AS c (lane, item, lease)
-        JOIN messages AS m ON m.queue_id = c.lane AND m.id = c.item
-        WHERE NOT EXISTS (SELECT FROM outcomes AS o WHERE o.queue_id = m.queue_id AND o.id = m.id)
-            AND NOT EXISTS (
-                SELECT FROM attempts AS a WHERE a.queue_id = m.queue_id AND a.id = m.id AND a.lease = c.lease
-            )
+        CROSS JOIN LATERAL (
+            SELECT FROM messages WHERE queue_id = c.lane AND id = c.item LIMIT 1
+        ) AS there
+        LEFT JOIN LATERAL (
+            SELECT true AS over FROM outcomes WHERE queue_id = c.lane AND id = c.item LIMIT 1
+        ) AS outcome ON true
+        LEFT JOIN LATERAL (
+            SELECT true AS past FROM attempts WHERE queue_id = c.lane AND id = c.item AND lease = c.lease LIMIT 1
+        ) AS history ON true
+        WHERE over IS NULL AND past IS NULL
         "#,
         &lanes,
         &ids,

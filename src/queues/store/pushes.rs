@@ -109,42 +109,45 @@ async fn push_plain(
     ranks: &[i16],
     delays: &[f64],
 ) -> sqlx::Result<Stored> {
-    let row = sqlx::query!(
+    let mut asked = queues.to_vec();
+    asked.sort_unstable();
+    asked.dedup();
+    let known = sqlx::query_scalar!(
         r#"
-        WITH input AS MATERIALIZED (
-            SELECT i.queue_id, i.id, i.request::json AS request, i.rank, i.delay, i.place
-            FROM unnest($1::int[], $2::uuid[], $3::text[], $4::smallint[], $5::float8[])
-                WITH ORDINALITY AS i (queue_id, id, request, rank, delay, place)
-            JOIN queues AS q ON q.id = i.queue_id
-            -- The join keeps no order, and the order of insertion is the order of the queue.
-            ORDER BY i.place
+        WITH known AS MATERIALIZED (
+            SELECT coalesce(array_agg(id), '{}') AS ids FROM queues WHERE id = ANY ($6)
         ),
         stored AS (
             INSERT INTO messages (queue_id, rank, validated, id, request)
-            SELECT queue_id, rank, true, id, request FROM input
+            SELECT i.queue_id, i.rank, true, i.id, i.request::json
+            FROM unnest($1::int[], $2::uuid[], $3::text[], $4::smallint[]) AS i (queue_id, id, request, rank)
+            WHERE i.queue_id = ANY ((SELECT ids FROM known)::int[])
         ),
         ready AS (
+            -- A function's rows come in their order, which is the order of the queue.
             INSERT INTO dispatch (lane, rank, item)
-            SELECT queue_id, rank, id FROM input WHERE delay <= 0 ORDER BY place
+            SELECT i.queue_id, i.rank, i.id
+            FROM unnest($1::int[], $2::uuid[], $4::smallint[], $5::float8[]) AS i (queue_id, id, rank, delay)
+            WHERE i.delay <= 0 AND i.queue_id = ANY ((SELECT ids FROM known)::int[])
         ),
         later AS (
             INSERT INTO scheduled (run_at, lane, rank, item)
-            SELECT now() + make_interval(secs => delay), queue_id, rank, id FROM input WHERE delay > 0
+            SELECT now() + make_interval(secs => i.delay), i.queue_id, i.rank, i.id
+            FROM unnest($1::int[], $2::uuid[], $4::smallint[], $5::float8[]) AS i (queue_id, id, rank, delay)
+            WHERE i.delay > 0 AND i.queue_id = ANY ((SELECT ids FROM known)::int[])
         )
-        SELECT ARRAY(
-            SELECT DISTINCT queue_id FROM unnest($1::int[]) AS asked (queue_id)
-            WHERE queue_id NOT IN (SELECT id FROM queues)
-        ) AS "missing!"
+        SELECT ids AS "ids!" FROM known
         "#,
         queues,
         ids,
         requests as _,
         ranks,
         delays,
+        &asked,
     )
     .fetch_one(db)
     .await?;
-    let missing = row.missing;
+    let missing: Vec<i32> = asked.into_iter().filter(|queue| !known.contains(queue)).collect();
     let kept = queues.iter().zip(ids).filter(|(queue, _)| !missing.contains(queue));
     Ok(Stored { stored: kept.map(|(_, id)| *id).collect(), missing })
 }

@@ -17,7 +17,7 @@ pub async fn take_duty(
         VALUES ($1, $2, now() + make_interval(secs => $3))
         ON CONFLICT ON CONSTRAINT duties_pkey DO UPDATE
         SET holder = excluded.holder, until = excluded.until, last_at = now()
-        WHERE d.holder = excluded.holder OR d.until < now()
+        WHERE d.holder = excluded.holder OR d.until <= now()
         "#,
         name,
         holder,
@@ -26,4 +26,12 @@ pub async fn take_duty(
     .execute(db)
     .await?;
     Ok(taken.rows_affected() > 0)
+}
+
+/// Gives the duty `name` back, if it is `holder`'s: the next who asks has it.
+pub async fn leave_duty(db: impl PgExecutor<'_>, name: &str, holder: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("UPDATE duties SET until = now() WHERE name = $1 AND holder = $2", name, holder)
+        .execute(db)
+        .await?;
+    Ok(())
 }

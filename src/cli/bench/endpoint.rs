@@ -1,0 +1,76 @@
+//! An endpoint that acknowledges every message at once: what deliveries and plain requests are sent to.
+
+use super::handled::Counter;
+use anyhow::Context as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// A server on a port of its own; it ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) address: SocketAddr,
+    pub(super) taken: Counter,
+    _server: JoinSet<()>,
+}
+
+impl Endpoint {
+    pub(super) async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let taken = Counter::default();
+        let mut server = JoinSet::new();
+        let counter = taken.clone();
+        server.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let counter = counter.clone();
+                connections.spawn(async move { _ = serve(stream, &counter).await });
+            }
+        });
+        Ok(Self { address, taken, _server: server })
+    }
+
+    /// Its base URL.
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+/// Answers the requests of one connection, one after the other.
+async fn serve(mut stream: TcpStream, taken: &Counter) -> anyhow::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut received = Vec::with_capacity(4096);
+    loop {
+        let head = loop {
+            if let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end;
+            }
+            anyhow::ensure!(stream.read_buf(&mut received).await? > 0, "the client is gone");
+        };
+        let (id, length) = read_head(&received[..head])?;
+        while received.len() < head + 4 + length {
+            anyhow::ensure!(stream.read_buf(&mut received).await? > 0, "the client is gone");
+        }
+        received.drain(..head + 4 + length);
+        let body = format!(r#"{{"message_id":"{id}"}}"#);
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(answer.as_bytes()).await?;
+        taken.count_one();
+    }
+}
+
+/// The message's id and the length of the body.
+fn read_head(head: &[u8]) -> anyhow::Result<(String, usize)> {
+    let head = std::str::from_utf8(head).context("not HTTP")?;
+    let value = |wanted: &str| {
+        let mut fields = head.split("\r\n").filter_map(|line| line.split_once(':'));
+        fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
+    };
+    let length = value("content-length").context("no length")?.parse()?;
+    Ok((value("webhook-id").context("no id")?.to_owned(), length))
+}
