@@ -3,8 +3,9 @@
 use super::stage::STORE;
 use super::storefront::Storefront;
 use super::upkeep::act;
+use crate::engine::lost_answers::{COMMIT, Proxy};
 use crate::support::answer::{json, refusal, violations};
-use crate::support::app::TestApp;
+use crate::support::app::{TestApp, database};
 use crate::support::eventually;
 use crate::support::scripted::Reply;
 use axum::http::Method;
@@ -14,7 +15,7 @@ use std::time::Duration;
 const POLLER: &str = "/stores/s1/pollers/shop";
 
 /// A poller of the storefront's orders, ten a page, with the members beside.
-fn definition(shop: &Storefront, members: Value) -> Value {
+fn definition(shop: &Storefront, members: &Value) -> Value {
     let mut definition = json!({
         "api": format!("{}/api/", shop.url()), "every": "1h", "page_size": 10,
         "collections": [{
@@ -28,7 +29,7 @@ fn definition(shop: &Storefront, members: Value) -> Value {
 
 async fn start(shop: &Storefront) -> TestApp {
     let app = TestApp::start().await;
-    json(app.put(POLLER, &definition(shop, json!({}))).await, 201).await;
+    json(app.put(POLLER, &definition(shop, &json!({}))).await, 201).await;
     app
 }
 
@@ -98,7 +99,7 @@ async fn a_run_reads_every_page_since_its_bookmark() {
     }
     let app = TestApp::start().await;
     let token = json!({ "token": "s3cr3t", "token_header": "X-Shop-Token" });
-    json(app.put(POLLER, &definition(&shop, token)).await, 201).await;
+    json(app.put(POLLER, &definition(&shop, &token)).await, 201).await;
     run(&app).await;
     let mut so_far = 0;
     assert_eq!(told(&app, &mut so_far).await.len(), 25);
@@ -222,6 +223,25 @@ async fn a_server_that_stops_in_a_run_neither_loses_nor_repeats_a_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_commit_was_not_answered_counts_once() {
+    let proxy = Proxy::before(&database().await).await;
+    let shop = Storefront::start("orders").await;
+    shop.order("R1", "complete", "1.00");
+    let app = TestApp::on(proxy.options.clone(), &[], |app| app).await;
+    json(app.put(POLLER, &definition(&shop, &json!({}))).await, 201).await;
+    shop.holds();
+    app.post(&format!("{POLLER}/run"), &Value::Null).await;
+    eventually("a page is asked for", async || shop.asked().len() == 1).await;
+    proxy.lose_the_answer_to(COMMIT);
+    shop.recovers();
+    eventually("an answer is lost", async || proxy.has_lost_it()).await;
+    app.server.run_until_idle().await.unwrap();
+    eventually("it is done", async || listed(&app).await["queued"] == false).await;
+    assert_eq!((told(&app, &mut 0).await.len(), shop.asked().len()), (1, 1));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_runs_it_by_itself_and_never_twice_at_a_time() {
     let shop = Storefront::start("orders").await;
     shop.order("R1", "complete", "1.00");
@@ -279,7 +299,7 @@ async fn a_definition_is_put_shown_without_its_token_and_deleted() {
     let shop = Storefront::start("orders").await;
     shop.order("R1", "complete", "1.00");
     let app = TestApp::start().await;
-    let with_token = definition(&shop, json!({ "token": "s3cr3t" }));
+    let with_token = definition(&shop, &json!({ "token": "s3cr3t" }));
     let shown = json(app.put(POLLER, &with_token).await, 201).await;
     assert_eq!(shown["token"], "[redacted]");
     assert_eq!(json(app.get(POLLER).await, 200).await, shown);
@@ -295,12 +315,12 @@ async fn a_definition_is_put_shown_without_its_token_and_deleted() {
         sqlx::query_scalar("SELECT (p.*)::text FROM pollers AS p").fetch_one(&mut db).await.unwrap();
     assert!(!stored.contains("s3cr3t") && !stored.contains("733363723374"), "{stored}");
 
-    let off = definition(&shop, json!({ "enabled": false, "token": null }));
+    let off = definition(&shop, &json!({ "enabled": false, "token": null }));
     json(app.put(POLLER, &off).await, 200).await;
     assert_eq!(listed(&app).await["next_run"], Value::Null);
     refusal(app.post(&format!("{POLLER}/run"), &Value::Null).await, 409).await;
     let problem =
-        refusal(app.put(POLLER, &definition(&shop, json!({ "token": "[redacted]" }))).await, 422).await;
+        refusal(app.put(POLLER, &definition(&shop, &json!({ "token": "[redacted]" }))).await, 422).await;
     assert_eq!(violations(&problem), [("/token", "token")], "there is none to be kept");
     let private = json!({ "api": "http://192.168.1.1", "every": "1h" });
     let problem = refusal(app.put(POLLER, &private).await, 422).await;
@@ -310,7 +330,7 @@ async fn a_definition_is_put_shown_without_its_token_and_deleted() {
     let expected = [("", "oneOf"), ("", "required"), ("/colour", "additionalProperties"), ("/cron", "cron")];
     assert_eq!(violations(&problem), expected);
     for (path, pointer) in [("/stores/s1/pollers/-x", "/name"), ("/stores/hub/pollers/x", "/store")] {
-        let problem = refusal(app.put(path, &definition(&shop, json!({}))).await, 422).await;
+        let problem = refusal(app.put(path, &definition(&shop, &json!({}))).await, 422).await;
         assert_eq!(violations(&problem), [(pointer, "pattern")]);
     }
 
@@ -321,7 +341,7 @@ async fn a_definition_is_put_shown_without_its_token_and_deleted() {
     }
     refusal(app.post(&format!("{POLLER}/run"), &Value::Null).await, 404).await;
     // One that is made again has seen nothing.
-    json(app.put(POLLER, &definition(&shop, json!({}))).await, 201).await;
+    json(app.put(POLLER, &definition(&shop, &json!({}))).await, 201).await;
     run(&app).await;
     assert_eq!(told(&app, &mut 1).await.len(), 1);
     app.stop().await;
@@ -331,7 +351,7 @@ async fn a_definition_is_put_shown_without_its_token_and_deleted() {
 async fn administrators_of_the_hub_and_of_the_store_put_pollers_and_nobody_else() {
     let shop = Storefront::start("orders").await;
     let app = TestApp::start().await;
-    let document = definition(&shop, json!({}));
+    let document = definition(&shop, &json!({}));
     for role in ["hub_writer", "s1_hub_writer", "s2_hub_admin", "hub_reader", "queue_admin"] {
         for (method, path) in [
             (Method::PUT, POLLER.to_owned()),
@@ -360,7 +380,7 @@ async fn what_was_read_by_a_definition_that_is_another_now_is_not_looked_at() {
     app.post(&format!("{POLLER}/run"), &Value::Null).await;
     eventually("a page is asked for", async || shop.asked().len() == 1).await;
     let collections = json!([{ "name": "orders", "id": "number", "key": "sale" }]);
-    json(app.put(POLLER, &definition(&shop, json!({ "collections": collections }))).await, 200).await;
+    json(app.put(POLLER, &definition(&shop, &json!({ "collections": collections }))).await, 200).await;
     shop.recovers();
     eventually("it is done", async || listed(&app).await["queued"] == false).await;
     let messages = told(&app, &mut 0).await;

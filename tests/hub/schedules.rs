@@ -131,8 +131,9 @@ async fn a_mapping_that_is_off_or_deleted_does_not_fire() {
     app.mapping("marker", "source", &[], polling(&json!({ "every": "1s", "message": "marker:poll" }))).await;
     eventually("another one fires", async || ticks(&app).await.0 > 0).await;
     assert!(messages(&app).await.iter().all(|key| key == "marker:poll"));
+    sqlx::query("UPDATE mappings SET next_tick = NULL WHERE NOT enabled").execute(&mut db).await.unwrap();
     app.mapping("pull", "source", &[], polling(&hourly())).await;
-    assert_ne!(next_tick(&app).await, Value::Null);
+    assert_ne!(json(app.get(&format!("{STORE}/mappings")).await, 200).await[1]["next_tick"], Value::Null);
     app.delete(&format!("{STORE}/mappings/pull")).await;
     sqlx::query(due).execute(&mut db).await.unwrap();
     let before = ticks(&app).await.0;
