@@ -87,7 +87,7 @@ impl Outbound {
                 .user_agent(concat!("postrider/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(Duration::from_secs(10))
                 .pool_idle_timeout(Duration::from_secs(30))
-                .pool_max_idle_per_host(64)
+                .pool_max_idle_per_host(256)
         };
         let client = builder().build().or_else(|error| {
             tracing::warn!(error = ?error, "no root certificates on this machine: https endpoints are unreachable");

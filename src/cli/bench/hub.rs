@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// How many requests are under way at once.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 256;
 /// What the guide's order may look like.
 const PAYLOAD: &str = r#"{"order":{"number":"R154085346","status":"complete","currency":"USD","totals":{"item":99.95,"adjustment":15,"tax":5,"shipping":0,"payment":114.95,"order":114.95}}}"#;
 
@@ -45,7 +45,7 @@ pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
     instance.stop().await?;
 
     let plain = plain(&endpoint, count).await?;
-    let mut measure = Measure::new("deliveries, 64 at once", Unit::PerSecond, rate)
+    let mut measure = Measure::new("deliveries, 256 at once", Unit::PerSecond, rate)
         .beside("plain requests", plain)
         .with("requests of a bare client", Unit::PerSecond, bare(&endpoint, count).await?)
         .with("WAL of a delivery", Unit::Bytes, (after - before) / count as f64);
