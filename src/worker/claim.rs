@@ -24,8 +24,8 @@ const BUSY_LOOK: Duration = Duration::from_millis(250);
 /// A lane that is more than half full is claimed from this often at most, so that a claim takes several items.
 const GATHER: Duration = Duration::from_millis(2);
 const SHORTEST_LOOK: Duration = Duration::from_millis(50);
-/// With a lease of 15 s a dead worker is found within 20 s, and an idle server asks once in three seconds.
-const LONGEST_LOOK: Duration = Duration::from_secs(3);
+/// What SQL enqueues is found within this time, and an idle server asks once in two seconds.
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
 
 /// What the claim loop knows.
 pub(super) struct Claims {
