@@ -180,7 +180,7 @@ async fn a_new_definition_is_for_what_is_claimed_afterwards() {
     app.define("q", json!({ "handler": { "kind": "native", "name": "gate" } })).await;
     let old = app.push("q", &json!("old")).await;
     let waiting = app.push("q", &json!("waiting")).await;
-    app.until("q", &old, "INPROGRESS").await;
+    gate.reached_by(1).await;
     app.define_javascript("q", "module.exports = m => 'new: ' + m").await;
     assert_eq!(app.message("q", &old).await["status"], "INPROGRESS");
     gate.pass(1);

@@ -53,9 +53,9 @@ async fn a_native_attempt_is_dropped_when_its_message_is_deleted() {
     app.define("q", json!({ "handler": { "kind": "native", "name": "gate" } })).await;
     let running = app.push("q", &json!(1)).await;
     let next = app.push("q", &json!(2)).await;
-    app.until("q", &running, "INPROGRESS").await;
+    gate.reached_by(1).await;
     delete(&app, "q", &running).await;
-    app.until("q", &next, "INPROGRESS").await;
+    gate.reached_by(2).await;
     gate.pass(1);
     assert_eq!(app.ended("q", &next).await["result"]["message"], 2);
     app.stop().await;
