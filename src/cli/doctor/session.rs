@@ -50,7 +50,11 @@ mod tests {
         assert_eq!(judge("off", "force_generic_plan", "10s").level, Level::Ok);
         let lost = judge("on", "auto", "0");
         assert_eq!(lost.level, Level::Warn);
-        assert!(lost.what.ends_with("jit = on, plan_cache_mode = auto, statement_timeout = 0"), "{}", lost.what);
+        assert!(
+            lost.what.ends_with("jit = on, plan_cache_mode = auto, statement_timeout = 0"),
+            "{}",
+            lost.what
+        );
         assert!(judge("off", "auto", "30s").what.ends_with(": plan_cache_mode = auto"));
     }
 }
