@@ -102,8 +102,8 @@ pub(super) async fn list(
             * `enabled`: whether anything is sent to it (true)",
         example = json!({"url": "https://warehouse.example.com/hub", "token": "x123", "concurrency": 8, "rate": {"per_second": 10, "burst": 20}, "timeout": "180s", "breaker": {"failures": 5, "cooldown": "30s"}, "enabled": true})),
     responses(
-        (status = 200, description = "Redefined: the definition", body = serde_json::Value),
-        (status = 201, description = "Defined: the definition", body = serde_json::Value),
+        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
+        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
         Problems, BodyProblems,
     ),
 )]
@@ -143,7 +143,7 @@ pub(super) async fn put(
 #[utoipa::path(
     get, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "get_endpoint",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
-    responses((status = 200, description = "The definition; secrets are replaced by `[redacted]`", body = serde_json::Value), Problems),
+    responses((status = 200, description = "The definition; secrets are replaced by `[redacted]`", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,

@@ -91,8 +91,8 @@ pub(super) async fn list(
             "filters": [{"path": "payload.order.total", "operator": "gt", "value": 10}], "identifiers": {"order_number": "payload.order.number"},
             "options": {"ack": "strict", "retries_allowed": true, "retry": {"base": "5s", "cap": "1h"}, "serial": false}, "enabled": true})),
     responses(
-        (status = 200, description = "Redefined: the definition", body = serde_json::Value),
-        (status = 201, description = "Defined: the definition", body = serde_json::Value),
+        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
+        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
         Problems, BodyProblems,
     ),
 )]
@@ -143,7 +143,7 @@ impl Hub {
 #[utoipa::path(
     get, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "get_mapping",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
-    responses((status = 200, description = "The definition as it was put", body = serde_json::Value), Problems),
+    responses((status = 200, description = "The definition as it was put", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,

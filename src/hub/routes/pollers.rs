@@ -100,8 +100,8 @@ pub(super) async fn list(
         example = json!({"api": "https://shop.example.com/api", "token": "x123", "every": "5m", "collections": [
             {"name": "orders", "id": "number", "key": "order", "rules": [{"from": "complete", "to": "canceled", "message": "order:cancel"}]}]})),
     responses(
-        (status = 200, description = "Redefined: the definition", body = serde_json::Value),
-        (status = 201, description = "Defined: the definition", body = serde_json::Value),
+        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})),
+        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})),
         Problems, BodyProblems,
     ),
 )]
@@ -187,7 +187,7 @@ fn next_tick(put: &PutPoller, former: Option<&Former>, now: DateTime<Utc>) -> Op
 #[utoipa::path(
     get, path = "/stores/{store}/pollers/{name}", tag = "hub definitions", operation_id = "get_poller",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
-    responses((status = 200, description = "The definition as it was put, with a stand-in for its token", body = serde_json::Value), Problems),
+    responses((status = 200, description = "The definition as it was put, with a stand-in for its token", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,
