@@ -1,7 +1,7 @@
 //! Postrider: queues, job channels and a delivery hub on nothing but PostgreSQL.
 //!
-//! This page is the architecture: read it once, and every file has a place. What is here today are the engine,
-//! the queues and the job channels; the hub is a consumer of the same engine.
+//! This page is the architecture: read it once, and every file has a place. Queues, job channels and the hub are
+//! three consumers of one engine, which claims, runs and settles items and knows nothing else of them.
 //!
 //! # Bird's-eye view
 //!
@@ -28,6 +28,7 @@
 //! | [`cli`] | one file a subcommand |
 //! | [`queues`] | push a message, have it handled, ask for its result |
 //! | [`jobs`] | follow a job, and answer what it asks |
+//! | [`hub`] | route a message to every mapped endpoint, and deliver it until it is taken |
 //! | [`reports`] | the rows of `sql/reports/*.sql` |
 //! | [`worker`] | claim, run, settle, reclaim: the engine; knows items only as claimable |
 //! | [`auth`] | token → caller → may this caller do that |
@@ -37,8 +38,10 @@
 //! | [`error`], [`config`] | problem documents; every setting |
 //!
 //! Who may import whom, held by `tests/house/architecture.rs`:
-//! `cli → app → {queues, jobs, reports} → {worker, auth, http} → {db, seal, error, config}`. Features never import each
-//! other. From a route to its SQL it is two hops: `routes/` → `store/`.
+//! `cli → app → {queues, jobs, hub, reports} → {worker, auth, http} → {db, seal, error, config}`. Features never
+//! import each other. From a route to its SQL it is two hops: `routes/` → `store/`. Each table has one part that
+//! writes it, in the same file's list; the engine's `dispatch`, `scheduled` and `lanes` take inserts from everybody who
+//! stores what is to run.
 //!
 //! # The journey of a message
 //!
@@ -66,6 +69,25 @@
 //! 5. Time ends what nobody ends ([`jobs::upkeep`]), whichever process lives (`tests/faults/deadlines.rs`); the
 //!    engine takes back what lost workers held ([`jobs::consumer`]).
 //!
+//! # The journey of a message of the hub
+//!
+//! 1. `POST /stores/{store}/messages` ([`hub::routes`]) stores it with a delivery for each mapping that wants it, in
+//!    one transaction ([`hub::push`], [`hub::routing`]). Identifiers that were sent before make a duplicate
+//!    (SKIPPED); a mapping that is switched off holds its deliveries, a serial one lines them up.
+//! 2. What comes otherwise ends in the same routing: messages of an answer with its settlement, polls of schedules
+//!    ([`hub::ticker`]), changes that pollers find ([`hub::poller`]). What the SQL function `publish` stores, and
+//!    what is to wait, is pending until the router ([`hub::router`]) takes it from its lane.
+//! 3. Each endpoint has a lane. The claim loop takes as much of it as concurrency, rate limit ([`hub::rate`]) and
+//!    circuit ([`hub::circuit`]) leave room for, so that a slow endpoint holds up no other.
+//! 4. The consumer ([`hub::consumer`]) opens token and parameters as they are now, and sends the request
+//!    ([`hub::request`]) with the guarded client ([`http::outbound`]). No transaction is held meanwhile.
+//! 5. The answer becomes a verdict ([`hub::answer`], [`hub::verdict`]): delivered, failed, or deferred by the
+//!    endpoint. What it quotes of our secrets is blotted out ([`hub::redact`]).
+//! 6. One transaction, fenced by the lease, writes the attempt, the delivery's end, the messages that the answer
+//!    brings and their deliveries, parameters and log entries.
+//! 7. What failed waits by backoff ([`hub::outcome`]), without limit unless its mapping sets one; then it is parked,
+//!    until somebody has it run again, archives it, or it is 30 days old ([`hub::upkeep`]).
+//!
 //! # Invariants, and the tests that hold them
 //!
 //! 1. The schema refuses an impossible state: a result only if COMPLETE, an error only if ERROR, at most one
@@ -76,11 +98,23 @@
 //! 4. Time is the database's; ids carry it ([`db::Ids`]). Clippy bans `Utc::now`.
 //! 5. What is accepted is committed; what one step causes commits with it (`tests/faults`).
 //! 6. A handler's failure is data ([`queues::outcome`]), never an `Err`.
-//! 7. Secrets are `SecretString`, never in logs, errors or metrics (`tests/house/configuration.rs`,
-//!    `tests/jobs/secrets.rs`).
+//! 7. Secrets are `SecretString`, never in logs, errors or metrics, nor in what endpoints said
+//!    (`tests/house/configuration.rs`, `tests/jobs/secrets.rs`, `tests/hub/secrets.rs`).
 //! 8. Nothing holds state in a database session: a transaction-mode pooler can stand in between.
 //! 9. Every operation of the API needs a token and a role (`tests/house/authorization.rs`).
 //! 10. A job's log has no hole and no message is handed out twice with one key (`tests/jobs/channels.rs`).
+//! 11. Every attempt of a delivery carries the same id and, while its parameters stay as they are, the same bytes
+//!     (`every_attempt_carries_the_same_id_and_the_same_bytes` in `tests/hub/deliveries.rs`).
+//! 12. What an answer causes takes effect once, with the end of its delivery, whenever a server dies or a commit goes
+//!     unanswered (`tests/hub/killed.rs`).
+//! 13. The same identifiers go to a mapping once
+//!     (`of_many_pushes_at_once_with_the_same_identifiers_one_is_delivered` in `tests/hub/routing.rs`), and of a line
+//!     only the head runs (`in_a_serial_mapping_everybody_waits_for_the_head` in `tests/hub/control.rs`).
+//! 14. An endpoint that hangs, lies or floods costs bounded time and memory, and delays no other
+//!     (`tests/hub/hostile.rs`).
+//! 15. Nothing that is held is forgotten, however pushes and switches meet (`tests/hub/held.rs`).
+//! 16. A moment of a schedule fires once over all servers (`tests/hub/schedules.rs`); a change in a storefront is
+//!     told once, whatever fails on the way (`tests/hub/pollers.rs`).
 //!
 //! # As a library
 //!

@@ -1,5 +1,7 @@
 //! The command line, as processes of the real binary.
 
+mod doctor;
+
 use crate::support::app::{SECRET, TestApp};
 use crate::support::eventually;
 use crate::support::server::{BINARY, server};
@@ -234,63 +236,6 @@ async fn stuck_work_is_found_when_nobody_works() {
     .unwrap();
     let doctor = run(&database, &["doctor"]).await;
     assert!(!doctor.ok && doctor.out.contains("FAIL  1 messages are overdue"), "{doctor:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn doctor_is_content_with_a_server_that_runs_and_tells_what_waits() {
-    let app = TestApp::start().await;
-    app.define("halted", json!({ "handler": { "kind": "worker" } })).await;
-    app.post("/queues/halted/pause", &json!(null)).await;
-    app.define("idle", json!({})).await;
-    let mut lines = String::new();
-    eventually("its worker lives", async || {
-        let done = run(&app.database, &["doctor"]).await;
-        assert!(done.ok && !done.out.contains("FAIL"), "{done:?}");
-        lines = done.out;
-        lines.contains("ok    1 workers live")
-    })
-    .await;
-    for line in [
-        "ok    PostgreSQL 1",
-        "ok    fsync = on",
-        "ok    the schema is of this version",
-        "ok    the partitions of the next week are there",
-        "ok    the default partitions are empty",
-        "warn  without a handler: idle",
-        "warn  paused: halted",
-    ] {
-        assert!(lines.contains(line), "{line}\n{lines}");
-    }
-    app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn doctor_fails_what_loses_messages_and_what_cannot_start() {
-    server().await.create_database("sick", "template1").await;
-    let database = server().await.connect_options("sick");
-    let mut db = database.connect().await.unwrap();
-    db.execute("ALTER DATABASE sick SET synchronous_commit = off").await.unwrap();
-    let done = run(&database, &["doctor"]).await;
-    assert!(!done.ok);
-    for line in ["FAIL  synchronous_commit = off", "FAIL  the schema is not there", "postrider migrate"] {
-        assert!(done.out.contains(line), "{line}\n{}", done.out);
-    }
-    let mut keyless = command(&database, &["doctor"]).await;
-    keyless.env_remove("POSTRIDER_JWT_SECRET");
-    let keyless = finish(keyless, "").await;
-    assert!(!keyless.ok && keyless.out.contains("FAIL  no key to verify tokens with"), "{keyless:?}");
-    let mut weak = command(&database, &["doctor"]).await;
-    weak.env("POSTRIDER_JWT_SECRET", "hunter2");
-    let weak = finish(weak, "").await;
-    assert!(weak.out.contains("FAIL  no token can be verified") && !weak.out.contains("hunter2"), "{weak:?}");
-    let mut wrong = command(&database, &["doctor"]).await;
-    wrong.env("POSTRIDER_LEASE", "soon");
-    let wrong = finish(wrong, "").await;
-    assert!(!wrong.ok && wrong.out.contains("FAIL  POSTRIDER_LEASE"), "{wrong:?}");
-    let mut nowhere = command(&database, &["doctor"]).await;
-    nowhere.env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing");
-    let nowhere = finish(nowhere, "").await;
-    assert!(!nowhere.ok && nowhere.out.contains("FAIL  the database does not answer"), "{nowhere:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

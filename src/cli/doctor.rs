@@ -1,13 +1,15 @@
 //! `postrider doctor`: looks at everything that must be in order, and says what to do about what is not.
 
+mod hub;
 mod schema;
 mod server;
+mod session;
 mod settings;
 mod work;
 
 use super::database::Database;
 use crate::config::Config;
-use sqlx::postgres::PgPool;
+use crate::db;
 use std::io::{IsTerminal as _, Write as _};
 
 /// How a check ended.
@@ -80,7 +82,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
         }
     };
     let db = database.pools(config);
-    if let Err(error) = look(&db.api, &mut findings).await {
+    if let Err(error) = look(&db, &mut findings).await {
         findings.push(fail(
             format!("the database does not answer: {error}"),
             "is DATABASE_URL right, and does the server run?",
@@ -91,14 +93,17 @@ async fn examine(config: &Config) -> Vec<Finding> {
     findings
 }
 
-async fn look(pool: &PgPool, findings: &mut Vec<Finding>) -> sqlx::Result<()> {
+async fn look(db: &db::Database, findings: &mut Vec<Finding>) -> sqlx::Result<()> {
+    let pool = &db.api;
     findings.extend(server::check(pool).await?);
+    findings.push(session::check(&db.worker).await?);
     let schema = schema::version(pool).await?;
     let current = schema.level != Level::Fail;
     findings.push(schema);
     if current {
         findings.extend(schema::check(pool).await?);
         findings.extend(work::check(pool).await?);
+        findings.extend(hub::check(pool).await?);
     }
     Ok(())
 }

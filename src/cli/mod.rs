@@ -30,9 +30,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the API and run handlers, on a private PostgreSQL unless `DATABASE_URL` names one (the default)
+    /// Serve the API, run handlers and deliver, on a private PostgreSQL unless `DATABASE_URL` names one (the default)
     Serve,
-    /// Run handlers without serving the API; needs `DATABASE_URL`
+    /// Run handlers and deliver without serving the API; needs `DATABASE_URL`
     Worker,
     /// Bring the database to this version, or take the newest migration back
     Migrate(migrate::Args),
@@ -44,12 +44,12 @@ enum Command {
     Bench(bench::Args),
     /// Sign a token with the configured or the development secret
     Token(token::Args),
-    /// Push a message and print its id
+    /// Push a message to a queue and print its id
     Push(push::Args),
     /// Follow a queue's messages as they are pushed and as they end, until Ctrl-C; or what is said about a job,
     /// until it ends
     Tail(tail::Args),
-    /// Answer a report about the queues; without a name, list them
+    /// Answer a report about queues, jobs or the hub; without a name, list them
     Report(report::Args),
     /// Look at everything that must be in order, and say what to do about what is not
     Doctor,

@@ -18,7 +18,7 @@ pub(super) struct Args {
     /// How far to look back, such as 6h; absent, as the report says
     #[arg(long, value_parser = humantime::parse_duration)]
     period: Option<Duration>,
-    /// How long before that a message may have been pushed to count, such as 1day
+    /// How long before that something may have been made to count, such as 1day
     #[arg(long, value_parser = humantime::parse_duration)]
     lookback: Option<Duration>,
     /// How long an attempt may run before it counts as stuck, such as 10m

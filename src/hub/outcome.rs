@@ -104,7 +104,7 @@ pub fn next(verdict: &Verdict, attempt: i16, age: Duration, options: Option<&Opt
     match options {
         Some(options) if !options.retries_allowed => return parked("retries are not allowed"),
         Some(Options { max_attempts: Some(most), .. }) if attempt >= (*most).min(COUNTED) => {
-            return parked(&format!("after {attempt} attempts"));
+            return parked(&format!("after {attempt} attempt{}", if attempt == 1 { "" } else { "s" }));
         }
         _ if too_old => return parked("older than max_age"),
         _ => {}

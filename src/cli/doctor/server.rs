@@ -57,7 +57,7 @@ pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
     findings.push(if row.connections >= CONNECTIONS {
         ok(format!("max_connections = {}", row.connections))
     } else {
-        warn(format!("max_connections = {}", row.connections), "each process of Postrider uses up to 16")
+        warn(format!("max_connections = {}", row.connections), "each process of Postrider uses up to 18")
     });
     findings.push(if row.oldest <= OLD {
         ok("no transaction is old")

@@ -25,9 +25,11 @@ use uuid::Uuid;
 /// Deliveries in one transaction.
 const BATCH: i64 = 1000;
 
-/// Runs a parked delivery again, at once. Its attempts and its age count from the start.
+/// Runs a parked delivery again, at once.
+///
+/// Its attempts and its age count from the start.
 #[utoipa::path(
-    post, path = "/stores/{store}/deliveries/{id}/retry", tag = "hub", operation_id = "retry_delivery",
+    post, path = "/stores/{store}/deliveries/{id}/retry", tag = "hub deliveries", operation_id = "retry_delivery",
     params(("store" = String, Path, description = "The store"), ("id" = String, Path, description = "The delivery's id")),
     responses(
         (status = 200, description = "It is PENDING again", body = Delivery),
@@ -59,9 +61,11 @@ pub(super) async fn retry(
     read(&hub, store, id).await
 }
 
-/// Notes that a parked delivery is not wanted any more. It stays to be read.
+/// Notes that a parked delivery is not wanted any more.
+///
+/// It stays to be read.
 #[utoipa::path(
-    post, path = "/stores/{store}/deliveries/{id}/archive", tag = "hub", operation_id = "archive_delivery",
+    post, path = "/stores/{store}/deliveries/{id}/archive", tag = "hub deliveries", operation_id = "archive_delivery",
     params(("store" = String, Path, description = "The store"), ("id" = String, Path, description = "The delivery's id")),
     responses(
         (status = 200, description = "It is archived", body = Delivery),
@@ -95,14 +99,18 @@ pub(super) async fn archive(
 #[serde(deny_unknown_fields)]
 pub(super) struct Retry {
     /// Of the mapping of this name.
+    #[schema(example = "ship")]
     mapping: Option<String>,
     /// Of the endpoint of this name.
+    #[schema(example = "warehouse")]
     endpoint: Option<String>,
     /// Those that stand so: `ERROR`, which are the parked ones and the default, or `COMPLETE`.
     status: Option<Again>,
     /// Made at or after this moment (RFC 3339).
+    #[schema(example = "2026-11-20T00:00:00Z")]
     since: Option<DateTime<Utc>>,
     /// At most this many, 1 to 10,000; 1,000 if absent.
+    #[schema(example = 1000)]
     limit: Option<i64>,
 }
 
@@ -126,9 +134,11 @@ pub(super) struct Outcome {
     more: bool,
 }
 
-/// Runs deliveries again, oldest first. Archived ones, and those of deleted mappings, are left alone.
+/// Runs deliveries again, oldest first.
+///
+/// Archived ones, and those of deleted mappings, are left alone.
 #[utoipa::path(
-    post, path = "/stores/{store}/deliveries/retry", tag = "hub", operation_id = "retry_deliveries",
+    post, path = "/stores/{store}/deliveries/retry", tag = "hub deliveries", operation_id = "retry_deliveries",
     params(("store" = String, Path, description = "The store")),
     request_body = Retry,
     responses((status = 200, description = "How many", body = Outcome), Problems, BodyProblems),
@@ -168,16 +178,19 @@ pub(super) async fn retry_many(
 #[serde(deny_unknown_fields)]
 pub(super) struct Recover {
     /// Deliveries that were made at or after this moment (RFC 3339).
+    #[schema(example = "2026-11-20T00:00:00Z")]
     since: DateTime<Utc>,
     /// Whether those that were delivered run again too, and not only the parked ones.
     #[serde(default)]
     all: bool,
 }
 
-/// Runs all deliveries of an endpoint since a moment again: the parked ones, and those that were delivered when
-/// `all` is true. For an endpoint that was down for long, or lost what it had.
+/// Runs all deliveries of an endpoint since a moment again.
+///
+/// The parked ones, and those that were delivered when `all` is true. For an endpoint that was down for long, or
+/// lost what it had.
 #[utoipa::path(
-    post, path = "/stores/{store}/endpoints/{name}/recover", tag = "hub", operation_id = "recover_endpoint",
+    post, path = "/stores/{store}/endpoints/{name}/recover", tag = "hub deliveries", operation_id = "recover_endpoint",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
     request_body = Recover,
     responses((status = 200, description = "How many", body = Outcome), Problems, BodyProblems),

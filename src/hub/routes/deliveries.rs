@@ -82,7 +82,7 @@ pub(super) async fn read(hub: &Hub, store: i32, id: Uuid) -> Result<Json<Deliver
 
 /// Reads a delivery.
 #[utoipa::path(
-    get, path = "/stores/{store}/deliveries/{id}", tag = "hub", operation_id = "get_delivery",
+    get, path = "/stores/{store}/deliveries/{id}", tag = "hub deliveries", operation_id = "get_delivery",
     params(("store" = String, Path, description = "The store"), ("id" = String, Path, description = "The delivery's id")),
     responses((status = 200, description = "The delivery", body = Delivery), Problems),
 )]
@@ -126,7 +126,7 @@ pub(super) struct DeliveryPage {
 
 /// Lists deliveries, newest first.
 #[utoipa::path(
-    get, path = "/stores/{store}/deliveries", tag = "hub", operation_id = "list_deliveries",
+    get, path = "/stores/{store}/deliveries", tag = "hub deliveries", operation_id = "list_deliveries",
     params(("store" = String, Path, description = "The store"), Listing),
     responses((status = 200, description = "A page", body = DeliveryPage), Problems),
 )]
@@ -178,7 +178,7 @@ pub(super) struct Attempt {
 
 /// Lists the attempts of a delivery, oldest first.
 #[utoipa::path(
-    get, path = "/stores/{store}/deliveries/{id}/attempts", tag = "hub", operation_id = "list_attempts",
+    get, path = "/stores/{store}/deliveries/{id}/attempts", tag = "hub deliveries", operation_id = "list_attempts",
     params(("store" = String, Path, description = "The store"), ("id" = String, Path, description = "The delivery's id")),
     responses((status = 200, description = "The attempts", body = Vec<Attempt>), Problems),
 )]

@@ -69,7 +69,7 @@ impl ListedEndpoint {
 
 /// Lists the endpoints of a store.
 #[utoipa::path(
-    get, path = "/stores/{store}/endpoints", tag = "hub", operation_id = "list_endpoints",
+    get, path = "/stores/{store}/endpoints", tag = "hub definitions", operation_id = "list_endpoints",
     params(("store" = String, Path, description = "The store")),
     responses((status = 200, description = "By name", body = Vec<ListedEndpoint>), Problems),
 )]
@@ -83,16 +83,27 @@ pub(super) async fn list(
     Ok(Json(rows.into_iter().map(ListedEndpoint::of).collect()))
 }
 
-/// Defines an endpoint, or redefines it: its circuit is closed, and requests from now on go where it says.
-/// `[redacted]` in the place of a secret keeps the one that is there.
+/// Defines an endpoint, or redefines it.
+///
+/// Its circuit is closed, and requests from now on go where it says. `[redacted]` in the place of a secret keeps
+/// the one that is there.
 #[utoipa::path(
-    put, path = "/stores/{store}/endpoints/{name}", tag = "hub", operation_id = "put_endpoint",
+    put, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "put_endpoint",
     params(("store" = String, Path, description = "The store; the first thing put makes it"), ("name" = String, Path, description = "The endpoint's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "url, token, signing_secrets, concurrency, rate, timeout, breaker, enabled",
+    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition. All but `url` may be absent.\n\n\
+            * `url`: services are paths below it\n\
+            * `token`: sent as `X-Hub-Token` and `X-Augury-Token`\n\
+            * `signing_secrets`: of Standard Webhooks, `whsec_` and base64; one signature each, at most 4\n\
+            * `concurrency`: requests at a time of one server (8)\n\
+            * `rate`: `per_second` and `burst`, over all servers; absent, no limit\n\
+            * `timeout`: of a request (180s)\n\
+            * `breaker`: after so many `failures` in a row (5) it is left alone for the `cooldown` (30s), then tried \
+            one delivery at a time\n\
+            * `enabled`: whether anything is sent to it (true)",
         example = json!({"url": "https://warehouse.example.com/hub", "token": "x123", "concurrency": 8, "rate": {"per_second": 10, "burst": 20}, "timeout": "180s", "breaker": {"failures": 5, "cooldown": "30s"}, "enabled": true})),
     responses(
-        (status = 200, description = "Redefined: the definition", body = serde_json::Value),
-        (status = 201, description = "Defined: the definition", body = serde_json::Value),
+        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
+        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
         Problems, BodyProblems,
     ),
 )]
@@ -130,9 +141,9 @@ pub(super) async fn put(
 
 /// Reads the definition of an endpoint.
 #[utoipa::path(
-    get, path = "/stores/{store}/endpoints/{name}", tag = "hub", operation_id = "get_endpoint",
+    get, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "get_endpoint",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
-    responses((status = 200, description = "The definition; secrets are replaced by `[redacted]`", body = serde_json::Value), Problems),
+    responses((status = 200, description = "The definition; secrets are replaced by `[redacted]`", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,
@@ -147,7 +158,7 @@ pub(super) async fn get(
 
 /// Deletes an endpoint.
 #[utoipa::path(
-    delete, path = "/stores/{store}/endpoints/{name}", tag = "hub", operation_id = "delete_endpoint",
+    delete, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "delete_endpoint",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
     responses(
         (status = 204, description = "Deleted"),
@@ -192,9 +203,11 @@ pub(super) struct Reached {
     error: Option<String>,
 }
 
-/// Sees whether an endpoint can be reached: one GET of its URL, with its token.
+/// Sees whether an endpoint can be reached.
+///
+/// One GET of its URL, with its token.
 #[utoipa::path(
-    post, path = "/stores/{store}/endpoints/{name}/check", tag = "hub", operation_id = "check_endpoint",
+    post, path = "/stores/{store}/endpoints/{name}/check", tag = "hub definitions", operation_id = "check_endpoint",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
     responses((status = 200, description = "What came of it", body = Reached), Problems),
 )]

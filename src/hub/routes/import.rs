@@ -51,10 +51,11 @@ pub(super) struct Missing {
     description: Option<String>,
 }
 
-/// Asks an endpoint for its `endpoint.json`, keeps it, and makes a mapping, switched off, for each service that has
-/// none.
+/// Imports the services of an endpoint.
+///
+/// Asks it for its `endpoint.json`, keeps that, and makes a mapping, switched off, for each service that has none.
 #[utoipa::path(
-    post, path = "/stores/{store}/endpoints/{name}/import", tag = "hub", operation_id = "import_endpoint",
+    post, path = "/stores/{store}/endpoints/{name}/import", tag = "hub definitions", operation_id = "import_endpoint",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
     responses(
         (status = 200, description = "What was done", body = Imported),

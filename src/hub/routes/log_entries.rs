@@ -87,7 +87,7 @@ pub(super) struct LogPage {
 
 /// Lists what endpoints and the hub had to say, newest first.
 #[utoipa::path(
-    get, path = "/stores/{store}/log-entries", tag = "hub", operation_id = "list_log_entries",
+    get, path = "/stores/{store}/log-entries", tag = "hub messages", operation_id = "list_log_entries",
     params(("store" = String, Path, description = "The store"), Listing),
     responses((status = 200, description = "A page", body = LogPage), Problems),
 )]

@@ -54,7 +54,7 @@ impl ListedMapping {
 
 /// Lists the mappings of a store.
 #[utoipa::path(
-    get, path = "/stores/{store}/mappings", tag = "hub", operation_id = "list_mappings",
+    get, path = "/stores/{store}/mappings", tag = "hub definitions", operation_id = "list_mappings",
     params(("store" = String, Path, description = "The store")),
     responses((status = 200, description = "By name", body = Vec<ListedMapping>), Problems),
 )]
@@ -68,18 +68,31 @@ pub(super) async fn list(
     Ok(Json(rows.into_iter().map(ListedMapping::of).collect()))
 }
 
-/// Defines a mapping, or redefines it. Messages that come from now on are routed by it; deliveries run as it says
-/// when they are attempted. Switched on, it sends what it held.
+/// Defines a mapping, or redefines it.
+///
+/// Messages that come from now on are routed by it; deliveries run as it says when they are attempted. Switched on,
+/// it sends what it held.
 #[utoipa::path(
-    put, path = "/stores/{store}/mappings/{name}", tag = "hub", operation_id = "put_mapping",
+    put, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "put_mapping",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "endpoint, service, messages, parameters, filters, identifiers, options, schedule, enabled",
+    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition. `endpoint` and `service` are required, and `messages` or a `schedule`.\n\n\
+            * `endpoint`, `service`: where to, the service as a path below the endpoint's URL\n\
+            * `messages`: keys such as `order:new`, or `order:*` for all that begin so\n\
+            * `parameters`: names of those that are sent along\n\
+            * `filters`: `path`, `operator` (eq, neq, gt, lt, begin, contains, end, present, empty, match), `value` and, \
+            where a path has `*`, `match_rule` (all, any); all must hold\n\
+            * `identifiers`: names and paths; messages of the same values are sent once\n\
+            * `options`: `ack` (`strict`: 200 with our message_id; `lenient`: any 2xx), `retries_allowed` (true), \
+            `max_attempts`, `max_age` (no limit), `retry` with `base` and `cap`, `serial` (false, true, or a path: one \
+            after the other of each value), `allow_responses` (keys that answers may bring), `timeout`\n\
+            * `schedule`: `every`, or `cron` with `timezone`, and the `message` that is sent then\n\
+            * `enabled`: one that is not holds its deliveries (true)",
         example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"],
             "filters": [{"path": "payload.order.total", "operator": "gt", "value": 10}], "identifiers": {"order_number": "payload.order.number"},
             "options": {"ack": "strict", "retries_allowed": true, "retry": {"base": "5s", "cap": "1h"}, "serial": false}, "enabled": true})),
     responses(
-        (status = 200, description = "Redefined: the definition", body = serde_json::Value),
-        (status = 201, description = "Defined: the definition", body = serde_json::Value),
+        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
+        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
         Problems, BodyProblems,
     ),
 )]
@@ -128,9 +141,9 @@ impl Hub {
 
 /// Reads the definition of a mapping.
 #[utoipa::path(
-    get, path = "/stores/{store}/mappings/{name}", tag = "hub", operation_id = "get_mapping",
+    get, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "get_mapping",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
-    responses((status = 200, description = "The definition as it was put", body = serde_json::Value), Problems),
+    responses((status = 200, description = "The definition as it was put", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,
@@ -143,9 +156,11 @@ pub(super) async fn get(
     rows.into_iter().next().map(|row| Json(row.definition.0)).ok_or_else(no_mapping)
 }
 
-/// Deletes a mapping. Its deliveries that wait are parked; what was delivered stays to be read.
+/// Deletes a mapping.
+///
+/// Its deliveries that wait are parked; what was delivered stays to be read.
 #[utoipa::path(
-    delete, path = "/stores/{store}/mappings/{name}", tag = "hub", operation_id = "delete_mapping",
+    delete, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "delete_mapping",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
     responses((status = 204, description = "Deleted"), Problems),
 )]

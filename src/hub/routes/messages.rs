@@ -60,9 +60,11 @@ pub(super) struct Stored {
     state: &'static str,
 }
 
-/// Pushes a message into a store. Answered once the message and its deliveries are durable.
+/// Pushes a message into a store.
+///
+/// Answered once the message and its deliveries are durable. Sending them is not waited for.
 #[utoipa::path(
-    post, path = "/stores/{store}/messages", tag = "hub", operation_id = "push_hub_message",
+    post, path = "/stores/{store}/messages", tag = "hub messages", operation_id = "push_hub_message",
     params(("store" = String, Path, description = "The store; the first message makes it"),
         ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per store: the same key with the same body gives the first answer again")),
     request_body = Pushing,
@@ -142,7 +144,7 @@ pub(super) struct FullMessage {
 
 /// Reads a message, with its deliveries, its lineage and its log entries, all of one moment.
 #[utoipa::path(
-    get, path = "/stores/{store}/messages/{id}", tag = "hub", operation_id = "get_hub_message",
+    get, path = "/stores/{store}/messages/{id}", tag = "hub messages", operation_id = "get_hub_message",
     params(("store" = String, Path, description = "The store"), ("id" = String, Path, description = "The message's id")),
     responses((status = 200, description = "The message", body = FullMessage), Problems),
 )]
@@ -228,7 +230,7 @@ pub(super) struct Listed {
 
 /// Lists messages, newest first, without their payloads.
 #[utoipa::path(
-    get, path = "/stores/{store}/messages", tag = "hub", operation_id = "list_hub_messages",
+    get, path = "/stores/{store}/messages", tag = "hub messages", operation_id = "list_hub_messages",
     params(("store" = String, Path, description = "The store"), Listing),
     responses((status = 200, description = "A page", body = MessagePage), Problems),
 )]

@@ -30,6 +30,7 @@ use axum::extract::FromRef;
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -59,9 +60,18 @@ impl FromRef<Hub> for Arc<Verifier> {
     }
 }
 
+/// How the reference groups the routes.
+#[derive(utoipa::OpenApi)]
+#[openapi(tags(
+    (name = "hub messages", description = "Push messages into a store, see what came of them and what endpoints had to say"),
+    (name = "hub deliveries", description = "One message for one mapping: its attempts, and what to do about those that are parked"),
+    (name = "hub definitions", description = "Endpoints, mappings to their services, parameters that are sent along, storefront pollers"),
+))]
+struct Groups;
+
 /// All routes of the hub.
 pub fn routes() -> OpenApiRouter<Hub> {
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(Groups::openapi())
         .routes(routes!(messages::push, messages::list))
         .routes(routes!(messages::get))
         .routes(routes!(endpoints::list))

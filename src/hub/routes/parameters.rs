@@ -53,7 +53,7 @@ impl Shown {
 
 /// Lists the parameters of a store.
 #[utoipa::path(
-    get, path = "/stores/{store}/parameters", tag = "hub", operation_id = "list_parameters",
+    get, path = "/stores/{store}/parameters", tag = "hub definitions", operation_id = "list_parameters",
     params(("store" = String, Path, description = "The store")),
     responses((status = 200, description = "By name", body = Vec<ListedParameter>), Problems),
 )]
@@ -83,10 +83,12 @@ enum Write {
     Keep,
 }
 
-/// Sets a parameter: mappings that name it send it from the next attempt on. A password is sealed and never shown
-/// again; `[redacted]` keeps the one that is there.
+/// Sets a parameter.
+///
+/// Mappings that name it send it from the next attempt on. A password is sealed and never shown again; `[redacted]`
+/// keeps the one that is there.
 #[utoipa::path(
-    put, path = "/stores/{store}/parameters/{name}", tag = "hub", operation_id = "put_parameter",
+    put, path = "/stores/{store}/parameters/{name}", tag = "hub definitions", operation_id = "put_parameter",
     params(("store" = String, Path, description = "The store; the first thing put makes it"), ("name" = String, Path, description = "The parameter's name")),
     request_body(content = serde_json::Value, content_type = "application/json", description = "value, and data_type: string, integer, float, boolean, list or password; absent, what the value is",
         example = json!({"value": "1234567890", "data_type": "password"})),
@@ -145,7 +147,7 @@ pub(super) async fn put(
 
 /// Reads a parameter; of a password only that there is one.
 #[utoipa::path(
-    get, path = "/stores/{store}/parameters/{name}", tag = "hub", operation_id = "get_parameter",
+    get, path = "/stores/{store}/parameters/{name}", tag = "hub definitions", operation_id = "get_parameter",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The parameter's name")),
     responses((status = 200, description = "The parameter", body = Shown), Problems),
 )]
@@ -164,9 +166,11 @@ pub(super) async fn get(
     Ok(Json(Shown::of(row.data_type, row.value.map(|json| json.0))?))
 }
 
-/// Deletes a parameter: it is not sent any more.
+/// Deletes a parameter.
+///
+/// It is not sent any more.
 #[utoipa::path(
-    delete, path = "/stores/{store}/parameters/{name}", tag = "hub", operation_id = "delete_parameter",
+    delete, path = "/stores/{store}/parameters/{name}", tag = "hub definitions", operation_id = "delete_parameter",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The parameter's name")),
     responses((status = 204, description = "Deleted"), Problems),
 )]

@@ -66,7 +66,7 @@ async fn view(hub: &Hub, store_id: i32, name: &str) -> Result<View> {
 
 /// Lists the pollers of a store.
 #[utoipa::path(
-    get, path = "/stores/{store}/pollers", tag = "hub", operation_id = "list_pollers",
+    get, path = "/stores/{store}/pollers", tag = "hub definitions", operation_id = "list_pollers",
     params(("store" = String, Path, description = "The store")),
     responses((status = 200, description = "By name", body = Vec<ListedPoller>), Problems),
 )]
@@ -80,16 +80,28 @@ pub(super) async fn list(
     Ok(Json(views.into_iter().map(ListedPoller::from).collect()))
 }
 
-/// Defines a poller, or redefines it. What it has seen stays: delete it to begin anew.
+/// Defines a poller, or redefines it.
+///
+/// What it has seen stays: delete it to begin anew.
 #[utoipa::path(
-    put, path = "/stores/{store}/pollers/{name}", tag = "hub", operation_id = "put_poller",
+    put, path = "/stores/{store}/pollers/{name}", tag = "hub definitions", operation_id = "put_poller",
     params(("store" = String, Path, description = "The store; the first thing that is put makes it"),
         ("name" = String, Path, description = "The poller's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition: api, token, token_header, every or cron with timezone, page_size, since, collections, timeout, enabled. `[redacted]` as the token keeps the one that is stored",
-        example = json!({"api": "https://shop.example.com/api", "token": "x123", "every": "5m"})),
+    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition: `api`, and `every` or `cron`, are required.\n\n\
+            * `api`: the base URL of the storefront; it is asked `GET {api}/{path}?since=…&page=…&per_page=…`\n\
+            * `token`, `token_header`: what it is shown, and where (`X-Spree-Token`); `[redacted]` as the token keeps \
+            the one that is stored\n\
+            * `every`, or `cron` with `timezone`: when it runs\n\
+            * `page_size` (100), `timeout` of a page (30s), `since`: where the first run begins (with everything)\n\
+            * `collections`: what is read. Of each `name`, `path` (the name), `id` (`id`), `updated` (`updated_at`), \
+            `key` (the first word of its messages), `payload` (the key), `state` (`state`) and `rules` of `from`, `to` \
+            and `message`. Absent: orders, payments and shipments\n\
+            * `enabled`: whether it runs by itself (true)",
+        example = json!({"api": "https://shop.example.com/api", "token": "x123", "every": "5m", "collections": [
+            {"name": "orders", "id": "number", "key": "order", "rules": [{"from": "complete", "to": "canceled", "message": "order:cancel"}]}]})),
     responses(
-        (status = 200, description = "Redefined: the definition", body = serde_json::Value),
-        (status = 201, description = "Defined: the definition", body = serde_json::Value),
+        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})),
+        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})),
         Problems, BodyProblems,
     ),
 )]
@@ -173,9 +185,9 @@ fn next_tick(put: &PutPoller, former: Option<&Former>, now: DateTime<Utc>) -> Op
 
 /// Reads the definition of a poller.
 #[utoipa::path(
-    get, path = "/stores/{store}/pollers/{name}", tag = "hub", operation_id = "get_poller",
+    get, path = "/stores/{store}/pollers/{name}", tag = "hub definitions", operation_id = "get_poller",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
-    responses((status = 200, description = "The definition as it was put, with a stand-in for its token", body = serde_json::Value), Problems),
+    responses((status = 200, description = "The definition as it was put, with a stand-in for its token", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,
@@ -186,9 +198,11 @@ pub(super) async fn get(
     Ok(Json(view(&hub, store, &name).await?.definition.0))
 }
 
-/// Deletes a poller with all it has seen. Its messages stay.
+/// Deletes a poller with all it has seen.
+///
+/// Its messages stay.
 #[utoipa::path(
-    delete, path = "/stores/{store}/pollers/{name}", tag = "hub", operation_id = "delete_poller",
+    delete, path = "/stores/{store}/pollers/{name}", tag = "hub definitions", operation_id = "delete_poller",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
     responses((status = 204, description = "Deleted"), Problems),
 )]
@@ -209,9 +223,11 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Has a poller run now: a run that waits for its next attempt begins at once; one that goes on is not repeated.
+/// Has a poller run now.
+///
+/// A run that waits for its next attempt begins at once; one that goes on is not repeated.
 #[utoipa::path(
-    post, path = "/stores/{store}/pollers/{name}/run", tag = "hub", operation_id = "run_poller",
+    post, path = "/stores/{store}/pollers/{name}/run", tag = "hub definitions", operation_id = "run_poller",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
     responses(
         (status = 202, description = "It runs", body = ListedPoller),

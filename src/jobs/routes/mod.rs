@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi as _;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
@@ -81,6 +82,15 @@ impl FromRef<Jobs> for Arc<Verifier> {
     }
 }
 
+/// How the reference groups the routes.
+#[derive(utoipa::OpenApi)]
+#[openapi(tags(
+    (name = "jobs", description = "Create, list, read and cancel jobs"),
+    (name = "job channels", description = "Follow a job, and answer what it asks"),
+    (name = "job workers", description = "Take jobs, say how far they are, ask their owners"),
+))]
+struct Groups;
+
 /// All routes of the job channels.
 pub fn router(jobs: Jobs) -> OpenApiRouter {
     let all = [
@@ -95,7 +105,7 @@ pub fn router(jobs: Jobs) -> OpenApiRouter {
         routes!(cardholders::of_cardholder),
     ];
     all.into_iter()
-        .fold(OpenApiRouter::new(), with_slash)
+        .fold(OpenApiRouter::with_openapi(Groups::openapi()), with_slash)
         .layer(from_fn_with_state(Arc::clone(&jobs.types), edge::around))
         .with_state(jobs)
 }

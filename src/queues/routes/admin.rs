@@ -45,7 +45,7 @@ pub(super) struct Page {
 
 /// Lists messages, newest first.
 #[utoipa::path(
-    get, path = "/queues/{queue}/messages", tag = "administration", operation_id = "list_messages",
+    get, path = "/queues/{queue}/messages", tag = "queue administration", operation_id = "list_messages",
     params(("queue" = String, Path, description = "The queue's name"), Listing),
     responses((status = 200, description = "A page", body = Page), Problems),
 )]
@@ -97,7 +97,7 @@ pub(super) struct Paused {
 
 /// Stops claiming from a queue. Pushes are taken, what runs finishes.
 #[utoipa::path(
-    post, path = "/queues/{queue}/pause", tag = "administration", operation_id = "pause_queue",
+    post, path = "/queues/{queue}/pause", tag = "queue administration", operation_id = "pause_queue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses((status = 200, description = "It is paused", body = Paused), Problems),
 )]
@@ -112,7 +112,7 @@ pub(super) async fn pause(
 
 /// Claims from a queue again.
 #[utoipa::path(
-    post, path = "/queues/{queue}/resume", tag = "administration", operation_id = "resume_queue",
+    post, path = "/queues/{queue}/resume", tag = "queue administration", operation_id = "resume_queue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses((status = 200, description = "It runs", body = Paused), Problems),
 )]
@@ -143,7 +143,7 @@ async fn set_paused(queues: &Queues, queue: &Queue, paused: bool) -> Result<Json
 
 /// Runs a message in ERROR again. Its attempts count from the start.
 #[utoipa::path(
-    post, path = "/queues/{queue}/messages/{id}/retry", tag = "administration", operation_id = "retry_message",
+    post, path = "/queues/{queue}/messages/{id}/retry", tag = "queue administration", operation_id = "retry_message",
     params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
     responses(
         (status = 200, description = "It is PENDING again", body = Message),
@@ -192,7 +192,7 @@ pub(super) struct Retried {
 
 /// Runs messages in ERROR again, oldest first.
 #[utoipa::path(
-    post, path = "/queues/{queue}/messages:retry", tag = "administration", operation_id = "retry_messages",
+    post, path = "/queues/{queue}/messages:retry", tag = "queue administration", operation_id = "retry_messages",
     params(("queue" = String, Path, description = "The queue's name"), Again),
     responses((status = 200, description = "How many", body = Retried), Problems),
 )]

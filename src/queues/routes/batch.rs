@@ -38,7 +38,7 @@ pub(super) enum Pushed {
 
 /// Pushes an array of messages. The valid ones are stored in one transaction; with `atomic=true` all or none.
 #[utoipa::path(
-    post, path = "/queues/{queue}/messages:batch", tag = "messages", operation_id = "push_messages",
+    post, path = "/queues/{queue}/messages:batch", tag = "queue messages", operation_id = "push_messages",
     params(("queue" = String, Path, description = "The queue's name"), WhenQuery,
         ("atomic" = Option<bool>, Query, description = "Store all or none")),
     request_body(content = Vec<serde_json::Value>, content_type = "application/json", description = "1 to 1,000 messages"),

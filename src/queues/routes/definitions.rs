@@ -50,7 +50,7 @@ fn shown(document: &RawValue) -> Result<Box<RawValue>> {
 
 /// Lists all queues.
 #[utoipa::path(
-    get, path = "/queues", tag = "definitions", operation_id = "list_queues",
+    get, path = "/queues", tag = "queue definitions", operation_id = "list_queues",
     responses((status = 200, description = "By name", body = Vec<Described>), Problems),
 )]
 pub(super) async fn list_queues(
@@ -64,7 +64,7 @@ pub(super) async fn list_queues(
 
 /// Defines a queue, or redefines it. What is claimed from now on runs under the new definition.
 #[utoipa::path(
-    put, path = "/queues/{queue}", tag = "definitions", operation_id = "put_queue",
+    put, path = "/queues/{queue}", tag = "queue definitions", operation_id = "put_queue",
     params(("queue" = String, Path, description = "The queue's name")),
     request_body(content = serde_json::Value, content_type = "application/json", description = "The definition: name, client_id, roles, incoming, handler, options",
         example = json!({"name": "myQueue", "incoming": {"schema": {"type": "object"}}, "handler": {"kind": "worker"}})),
@@ -92,7 +92,7 @@ pub(super) async fn put_queue(
 
 /// Reads a definition as it was put.
 #[utoipa::path(
-    get, path = "/queues/{queue}", tag = "definitions", operation_id = "get_queue",
+    get, path = "/queues/{queue}", tag = "queue definitions", operation_id = "get_queue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses((status = 200, description = "The definition; signing secrets are replaced by stars", body = serde_json::Value), Problems),
 )]
@@ -107,7 +107,7 @@ pub(super) async fn get_queue(
 
 /// Deletes a queue. Its messages can no longer be asked for, and those that wait never run.
 #[utoipa::path(
-    delete, path = "/queues/{queue}", tag = "definitions", operation_id = "delete_queue",
+    delete, path = "/queues/{queue}", tag = "queue definitions", operation_id = "delete_queue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses((status = 204, description = "Deleted"), Problems),
 )]
@@ -130,7 +130,7 @@ pub(super) async fn delete_queue(
 
 /// Gives a queue another handler. What runs finishes with the old one.
 #[utoipa::path(
-    put, path = "/queues/{queue}/handler", tag = "definitions", operation_id = "put_handler",
+    put, path = "/queues/{queue}/handler", tag = "queue definitions", operation_id = "put_handler",
     params(("queue" = String, Path, description = "The queue's name")),
     request_body(content = serde_json::Value, content_type = "application/json", description = "The handler: kind and what that kind needs",
         example = json!({"kind": "javascript", "source": "module.exports = async function (message) { return message; };"})),

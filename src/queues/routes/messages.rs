@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 /// Pushes a message: the body is the message itself. Answered once it is durable.
 #[utoipa::path(
-    post, path = "/queues/{queue}/messages", tag = "messages", operation_id = "push_message",
+    post, path = "/queues/{queue}/messages", tag = "queue messages", operation_id = "push_message",
     params(("queue" = String, Path, description = "The queue's name"), WhenQuery,
         ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per queue: the same key with the same body gives the first answer again")),
     request_body(content = serde_json::Value, content_type = "application/json", description = "Any JSON value that the queue's schema allows"),
@@ -105,7 +105,7 @@ pub(super) struct View {
 
 /// Reads a message.
 #[utoipa::path(
-    get, path = "/queues/{queue}/messages/{id}", tag = "messages", operation_id = "get_message",
+    get, path = "/queues/{queue}/messages/{id}", tag = "queue messages", operation_id = "get_message",
     params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id"), View),
     responses((status = 200, description = "The message; with `view=full` a `FullMessage`", body = Message), Problems),
 )]
@@ -152,7 +152,7 @@ async fn whole(queues: &Queues, queue: &Queue, id: Uuid) -> Result<FullMessage> 
 /// Deletes a message. One that waits never runs; one that runs is stopped if it can be, and its end is
 /// dropped.
 #[utoipa::path(
-    delete, path = "/queues/{queue}/messages/{id}", tag = "messages", operation_id = "delete_message",
+    delete, path = "/queues/{queue}/messages/{id}", tag = "queue messages", operation_id = "delete_message",
     params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
     responses((status = 204, description = "Deleted"), Problems),
 )]

@@ -26,6 +26,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -75,9 +76,19 @@ impl FromRef<Queues> for Arc<Verifier> {
     }
 }
 
+/// How the reference groups the routes.
+#[derive(utoipa::OpenApi)]
+#[openapi(tags(
+    (name = "queue messages", description = "Push, read and delete messages"),
+    (name = "queue definitions", description = "What a queue takes, and what handles it"),
+    (name = "queue workers", description = "Claim, keep and end messages from any program: the handler `worker`"),
+    (name = "queue administration", description = "List, pause, run again"),
+))]
+struct Groups;
+
 /// All routes of the queues.
 pub fn routes() -> OpenApiRouter<Queues> {
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(Groups::openapi())
         .routes(routes!(messages::push, admin::list))
         .routes(routes!(batch::push_batch))
         .routes(routes!(messages::get, messages::delete))

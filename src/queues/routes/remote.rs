@@ -57,7 +57,7 @@ pub(super) struct Claimed {
 
 /// Claims messages of a queue whose handler is `worker`, waiting for some if there are none.
 #[utoipa::path(
-    post, path = "/queues/{queue}/claim", tag = "workers", operation_id = "claim_messages",
+    post, path = "/queues/{queue}/claim", tag = "queue workers", operation_id = "claim_messages",
     params(("queue" = String, Path, description = "The queue's name"), Claiming),
     responses(
         (status = 200, description = "The messages claimed, possibly none", body = Vec<Claimed>),
@@ -156,7 +156,7 @@ pub(super) struct Alive {
 
 /// Says that the worker lives: its lease goes on.
 #[utoipa::path(
-    post, path = "/queues/{queue}/messages/{id}/heartbeat", tag = "workers", operation_id = "heartbeat_message",
+    post, path = "/queues/{queue}/messages/{id}/heartbeat", tag = "queue workers", operation_id = "heartbeat_message",
     params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
     request_body = Heartbeat,
     responses(
@@ -193,7 +193,7 @@ pub(super) struct Completion {
 
 /// Ends a claimed message: COMPLETE.
 #[utoipa::path(
-    post, path = "/queues/{queue}/messages/{id}/complete", tag = "workers", operation_id = "complete_message",
+    post, path = "/queues/{queue}/messages/{id}/complete", tag = "queue workers", operation_id = "complete_message",
     params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
     request_body = Completion,
     responses(
@@ -246,7 +246,7 @@ impl Default for Retry {
 
 /// Ends an attempt without a result: ERROR, or PENDING again.
 #[utoipa::path(
-    post, path = "/queues/{queue}/messages/{id}/fail", tag = "workers", operation_id = "fail_message",
+    post, path = "/queues/{queue}/messages/{id}/fail", tag = "queue workers", operation_id = "fail_message",
     params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
     request_body = Failing,
     responses(

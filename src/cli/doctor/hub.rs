@@ -1,0 +1,153 @@
+//! The hub: what it cannot deliver, and what waits although it need not.
+
+use super::{Finding, fail, ok, warn};
+use sqlx::postgres::PgPool;
+
+/// Parked deliveries are counted up to here: more of them need nothing else.
+const MOST: i64 = 10_000;
+
+pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
+    let mut findings = endpoints(pool).await?;
+    findings.extend(parked(pool).await?);
+    findings.extend(late(pool).await?);
+    Ok(findings)
+}
+
+async fn endpoints(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
+    let row = sqlx::query!(
+        r#"
+        SELECT
+            count(*) AS "all!",
+            coalesce(
+                string_agg(stores.name || '/' || e.name, ', ' ORDER BY stores.name, e.name)
+                    FILTER (WHERE e.open_until IS NOT NULL),
+                ''
+            ) AS "open!",
+            coalesce(
+                string_agg(stores.name || '/' || e.name, ', ' ORDER BY stores.name, e.name)
+                    FILTER (WHERE e.gone_at IS NOT NULL),
+                ''
+            ) AS "gone!",
+            (
+                SELECT coalesce(string_agg(stores.name || '/' || p.name, ', ' ORDER BY stores.name, p.name), '')
+                FROM pollers AS p
+                JOIN stores ON stores.id = p.store_id
+                WHERE p.failures > 0
+            ) AS "failing!"
+        FROM endpoints AS e
+        JOIN stores ON stores.id = e.store_id
+        "#
+    )
+    .fetch_one(pool)
+    .await?;
+    let mut findings = vec![ok(format!("{} endpoints are defined", row.all))];
+    if !row.open.is_empty() {
+        findings.push(warn(
+            format!("their circuits are open: {}", row.open),
+            "they failed again and again and are tried now and then: see `postrider report failing_endpoints`",
+        ));
+    }
+    if !row.gone.is_empty() {
+        findings.push(warn(
+            format!("they answered 410, gone: {}", row.gone),
+            "correct their URL, or delete their mappings",
+        ));
+    }
+    if !row.failing.is_empty() {
+        findings.push(warn(
+            format!("pollers that fail: {}", row.failing),
+            "GET /stores/{store}/pollers says why, in last_error",
+        ));
+    }
+    Ok(findings)
+}
+
+async fn parked(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
+    let row = sqlx::query!(
+        r#"
+        SELECT
+            (
+                SELECT count(*)
+                FROM (
+                    SELECT
+                    FROM deliveries
+                    WHERE status = 'ERROR' AND archived_at IS NULL
+                    LIMIT $1
+                ) AS parked
+            ) AS "deliveries!",
+            (
+                SELECT count(*)
+                FROM (
+                    SELECT
+                    FROM hub_messages
+                    WHERE state = 'parked' AND id > uuid_v7_floor(now() - interval '1 day')
+                    LIMIT $1
+                ) AS parked
+            ) AS "messages!"
+        "#,
+        MOST,
+    )
+    .fetch_one(pool)
+    .await?;
+    let counted = |count: i64| if count < MOST { count.to_string() } else { format!("{MOST} or more") };
+    let mut findings = vec![if row.deliveries == 0 {
+        ok("0 deliveries are parked")
+    } else {
+        warn(
+            format!("{} deliveries are parked", counted(row.deliveries)),
+            "GET /stores/{store}/deliveries?status=ERROR says why; run them again, or archive them",
+        )
+    }];
+    if row.messages > 0 {
+        findings.push(warn(
+            format!("{} messages of the last day are parked", counted(row.messages)),
+            "GET /stores/{store}/messages?state=parked says why",
+        ));
+    }
+    Ok(findings)
+}
+
+/// What whoever lives does within seconds: if it stays undone, something is wrong with it.
+async fn late(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
+    let row = sqlx::query!(
+        r#"
+        SELECT
+            EXISTS (SELECT FROM workers WHERE heartbeat > now() - lease) AS "alive!",
+            (
+                SELECT count(*)
+                FROM (
+                    SELECT next_tick AS at FROM mappings WHERE enabled AND deleted_at IS NULL
+                    UNION ALL
+                    SELECT next_tick FROM pollers
+                ) AS schedules
+                WHERE at < now() - interval '1 minute'
+            ) AS "overdue!",
+            (
+                SELECT count(*)
+                FROM hub_messages AS m
+                WHERE m.state = 'pending'
+                    AND m.id < uuid_v7_floor(now() - interval '1 minute')
+                    AND NOT EXISTS (
+                        SELECT
+                        FROM scheduled AS s
+                        JOIN lanes ON lanes.id = s.lane
+                        WHERE lanes.kind = 'router' AND s.item = m.id AND s.run_at > now() - interval '1 minute'
+                    )
+            ) AS "pending!"
+        "#
+    )
+    .fetch_one(pool)
+    .await?;
+    let finding = |count: i64, what: &str| {
+        let what = format!("{count} {what}");
+        match (count, row.alive) {
+            (0, _) => ok(what),
+            (_, false) => warn(what, "start `postrider serve` or `postrider worker`"),
+            _ => fail(what, "look at the workers' logs: whoever lives does this within seconds"),
+        }
+    };
+    Ok(vec![
+        finding(row.overdue, "schedules of the hub are overdue"),
+        finding(row.pending, "messages of the hub have waited to be routed for over a minute"),
+    ])
+}

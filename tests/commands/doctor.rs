@@ -1,0 +1,130 @@
+//! `postrider doctor`: what it finds in order, and what not.
+
+use super::{command, finish, run};
+use crate::support::app::TestApp;
+use crate::support::eventually;
+use crate::support::server::server;
+use serde_json::json;
+use sqlx::{ConnectOptions as _, Executor as _};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_content_with_a_server_that_runs_and_tells_what_waits() {
+    let app = TestApp::start().await;
+    app.define("halted", json!({ "handler": { "kind": "worker" } })).await;
+    app.post("/queues/halted/pause", &json!(null)).await;
+    app.define("idle", json!({})).await;
+    let mut lines = String::new();
+    eventually("its worker lives", async || {
+        let done = run(&app.database, &["doctor"]).await;
+        assert!(done.ok && !done.out.contains("FAIL"), "{done:?}");
+        lines = done.out;
+        lines.contains("ok    1 workers live")
+    })
+    .await;
+    for line in [
+        "ok    PostgreSQL 1",
+        "ok    fsync = on",
+        "ok    the schema is of this version",
+        "ok    the partitions of the next week are there",
+        "ok    the default partitions are empty",
+        "warn  without a handler: idle",
+        "warn  paused: halted",
+    ] {
+        assert!(lines.contains(line), "{line}\n{lines}");
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_tells_what_the_hub_cannot_deliver_and_what_it_left_undone() {
+    let app = TestApp::start().await;
+    app.endpoint("away", "http://127.0.0.1:1", json!({ "breaker": { "failures": 1, "cooldown": "1h" } }))
+        .await;
+    app.mapping("ship", "away", &["order:*"], json!({ "options": { "retries_allowed": false } })).await;
+    app.mapping("poll", "away", &[], json!({ "schedule": { "every": "1h", "message": "orders:poll" } }))
+        .await;
+    let poller = json!({ "api": "http://127.0.0.1:1", "every": "1h" });
+    assert_eq!(app.put("/stores/s1/pollers/shop", &poller).await.status(), 201);
+    app.tell("order:new", json!({})).await;
+    let mut lines = String::new();
+    eventually("its delivery is parked", async || {
+        lines = run(&app.database, &["doctor"]).await.out;
+        lines.contains("warn  1 deliveries are parked")
+    })
+    .await;
+    for line in [
+        "ok    what connections start with arrives at the server",
+        "ok    1 endpoints are defined",
+        "warn  their circuits are open: s1/away",
+        "ok    0 schedules of the hub are overdue",
+        "ok    0 messages of the hub have waited",
+    ] {
+        assert!(lines.contains(line), "{line}\n{lines}");
+    }
+    let (database, mut db) = (app.database.clone(), app.connect().await);
+    app.stop().await;
+    sqlx::raw_sql(
+        "UPDATE mappings SET next_tick = now() - interval '2 minutes' WHERE name = 'poll';
+        UPDATE pollers SET failures = 2;
+        WITH waits AS (
+            INSERT INTO hub_messages (store_id, state, id, message, payload)
+            SELECT id, 'pending', uuid_v7(now() - interval '2 minutes'), 'order:new', '{}'
+            FROM stores
+            CROSS JOIN generate_series(1, 2)
+            RETURNING id
+        )
+        INSERT INTO scheduled (run_at, lane, rank, item)
+        SELECT now() + interval '1 hour', lanes.id, 0, waits.id
+        FROM waits
+        JOIN lanes ON lanes.kind = 'router'
+        LIMIT 1",
+    )
+    .execute(&mut db)
+    .await
+    .unwrap();
+    let overdue = "1 schedules of the hub are overdue";
+    let pending = "1 messages of the hub have waited";
+    let doctor = run(&database, &["doctor"]).await;
+    for line in [overdue, pending, "pollers that fail: s1/shop"] {
+        assert!(doctor.ok && doctor.out.contains(&format!("warn  {line}")), "{line}\n{}", doctor.out);
+    }
+    // Somebody who lives would have done it.
+    db.execute(
+        "INSERT INTO workers (id, name, lease, capacity) VALUES (gen_random_uuid(), 'idle', '1 hour', 1)",
+    )
+    .await
+    .unwrap();
+    let doctor = run(&database, &["doctor"]).await;
+    for line in [overdue, pending] {
+        assert!(!doctor.ok && doctor.out.contains(&format!("FAIL  {line}")), "{line}\n{}", doctor.out);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_fails_what_loses_messages_and_what_cannot_start() {
+    server().await.create_database("sick", "template1").await;
+    let database = server().await.connect_options("sick");
+    let mut db = database.connect().await.unwrap();
+    db.execute("ALTER DATABASE sick SET synchronous_commit = off").await.unwrap();
+    let done = run(&database, &["doctor"]).await;
+    assert!(!done.ok);
+    for line in ["FAIL  synchronous_commit = off", "FAIL  the schema is not there", "postrider migrate"] {
+        assert!(done.out.contains(line), "{line}\n{}", done.out);
+    }
+    let mut keyless = command(&database, &["doctor"]).await;
+    keyless.env_remove("POSTRIDER_JWT_SECRET");
+    let keyless = finish(keyless, "").await;
+    assert!(!keyless.ok && keyless.out.contains("FAIL  no key to verify tokens with"), "{keyless:?}");
+    let mut weak = command(&database, &["doctor"]).await;
+    weak.env("POSTRIDER_JWT_SECRET", "hunter2");
+    let weak = finish(weak, "").await;
+    assert!(weak.out.contains("FAIL  no token can be verified") && !weak.out.contains("hunter2"), "{weak:?}");
+    let mut wrong = command(&database, &["doctor"]).await;
+    wrong.env("POSTRIDER_LEASE", "soon");
+    let wrong = finish(wrong, "").await;
+    assert!(!wrong.ok && wrong.out.contains("FAIL  POSTRIDER_LEASE"), "{wrong:?}");
+    let mut nowhere = command(&database, &["doctor"]).await;
+    nowhere.env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing");
+    let nowhere = finish(nowhere, "").await;
+    assert!(!nowhere.ok && nowhere.out.contains("FAIL  the database does not answer"), "{nowhere:?}");
+}
