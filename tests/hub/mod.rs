@@ -15,6 +15,7 @@ mod roles;
 mod routing;
 mod schedules;
 mod secrets;
+mod signatures;
 mod sql;
 mod stage;
 mod storefront;
