@@ -2,6 +2,7 @@
 
 mod again;
 mod catalogue;
+mod certificates;
 mod control;
 mod definitions;
 mod deliveries;
