@@ -17,7 +17,8 @@ const STRANGE: &str = "whsec_c2Vjb25kIHNlY3JldCBvZiB0aGUgdGVzdHM=";
 fn verdicts(interpreter: &str, script: &str, library: &str, asked: &Asked) -> Option<Vec<String>> {
     // Not captured as what a test prints is: nobody is to believe that it was checked.
     let not_checked = |why: String| {
-        writeln!(stderr(), "not checked: signatures by {script}: {why}").unwrap();
+        let mut terminal = stderr();
+        writeln!(terminal, "not checked: signatures by {script}: {why}").unwrap();
         None
     };
     let directory = std::env::var_os("POSTRIDER_WEBHOOKS").map_or_else(
