@@ -8,6 +8,7 @@ mod definitions;
 mod deliveries;
 mod held;
 mod hostile;
+mod kept;
 mod killed;
 mod messages;
 mod pollers;
