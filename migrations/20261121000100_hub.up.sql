@@ -218,6 +218,7 @@ CREATE TABLE deliveries (
     CONSTRAINT deliveries_attempts_not_negative CHECK (attempts >= 0)
 ) PARTITION BY RANGE (id);
 CREATE INDEX deliveries_message_idx ON deliveries (message_id);
+CREATE INDEX deliveries_store_idx ON deliveries (store_id, id);
 CREATE INDEX deliveries_unfinished_idx ON deliveries (mapping_id, id) WHERE status = 'PENDING';
 CREATE INDEX deliveries_parked_idx ON deliveries (store_id, id) WHERE status = 'ERROR';
 COMMENT ON TABLE deliveries IS 'One message for one mapping. Weekly partitions by the time inside the id.';

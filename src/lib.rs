@@ -86,7 +86,7 @@
 //! 6. One transaction, fenced by the lease, writes the attempt, the delivery's end, the messages that the answer
 //!    brings and their deliveries, parameters and log entries.
 //! 7. What failed waits by backoff ([`hub::outcome`]), without limit unless its mapping sets one; then it is parked,
-//!    until somebody has it run again, archives it, or it is 30 days old ([`hub::upkeep`]).
+//!    until somebody has it run again or archives it.
 //!
 //! # Invariants, and the tests that hold them
 //!

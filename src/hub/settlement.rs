@@ -21,9 +21,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The most attempts that the engine counts, one less than it can: from there on the backoff is the same anyway.
-const MOST_ATTEMPTS: i16 = i16::MAX - 1;
-
 /// What the ends of attempts bring about, gathered before it is written.
 #[derive(Default)]
 struct Effects<'a> {
@@ -246,7 +243,7 @@ impl Deliveries {
 
 impl Effects<'_> {
     fn again(&mut self, claim: &Claim, lane: i32, after: Duration, counts: bool) {
-        let attempt = claim.attempt.min(MOST_ATTEMPTS) - i16::from(!counts);
+        let attempt = claim.attempt - i16::from(!counts);
         let Claim { rank, item, .. } = *claim;
         self.settled.again.push(Again { lane, rank, item, attempt, after });
     }

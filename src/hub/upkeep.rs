@@ -49,7 +49,7 @@ async fn tidy(db: &Database, holder: Uuid) -> sqlx::Result<()> {
         .await?;
         if !dropped {
             tracing::info!(week = name, "kept: something of the hub in it is still wanted");
-            break;
+            continue;
         }
         tracing::info!(week = name, "dropped a week of the hub's messages");
     }

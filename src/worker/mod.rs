@@ -15,6 +15,7 @@
 //! | file | duty |
 //! | --- | --- |
 //! | `claim.rs` | takes due items in batches, for every lane that has room |
+//! | `share.rs` | how much of the process's room a lane may take |
 //! | `marks.rs` | where in a lane the dead index entries end |
 //! | `desk.rs` | runs what was claimed, counts the room, stops what must stop |
 //! | `settle.rs` | writes the ends of many items in one fenced transaction |
@@ -35,6 +36,7 @@ mod lease;
 mod marks;
 mod reclaim;
 mod settle;
+mod share;
 mod wake;
 
 pub use engine::{Running, Stopper, Worker};

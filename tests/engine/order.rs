@@ -45,6 +45,20 @@ async fn the_order_is_priority_and_then_push() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_tried_more_often_than_can_be_counted_is_claimed_again() {
+    let gate = Gate::open();
+    let app = TestApp::with(&[], |app| app.handler("work", gate.handler())).await;
+    app.define("q", work(json!({}))).await;
+    app.post("/queues/q/pause", &json!(null)).await;
+    push_all(&app, "/queues/q/messages:batch", &numbers(2)).await;
+    let mut db = app.connect().await;
+    act(&mut db, "UPDATE dispatch SET attempt = 32767").await;
+    app.post("/queues/q/resume", &json!(null)).await;
+    eventually("both ran", async || gate.begun().len() == 2).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_commits_late_is_claimed_before_the_backlog_that_came_after_it() {
     let gate = Gate::shut();
     let app = TestApp::with(&[], |app| app.handler("work", gate.handler())).await;

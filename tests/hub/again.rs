@@ -41,6 +41,7 @@ async fn a_parked_delivery_is_run_again_or_archived_and_no_other() {
     let again = json(app.post(&path("retry"), &json!({})).await, 200).await;
     assert!(["PENDING", "INPROGRESS"].contains(&again["status"].as_str().unwrap()), "{again}");
     assert_eq!(again["archived_at"], json!(null));
+    eventually("it is asked", async || endpoint.asked().len() == 2).await;
     for action in ["retry", "archive"] {
         refusal(app.post(&path(action), &json!({})).await, 409).await;
     }
@@ -58,6 +59,37 @@ async fn a_parked_delivery_is_run_again_or_archived_and_no_other() {
     let verdicts: Vec<&str> =
         attempts.as_array().unwrap().iter().map(|attempt| attempt["verdict"].as_str().unwrap()).collect();
     assert_eq!(verdicts, ["failed", "delivered"]);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_waits_for_its_next_attempt_is_tried_at_once() {
+    let endpoint = Scripted::start(|asked: &Asked| match asked.before {
+        0 => Reply::Says(503, vec![("Retry-After", "3600".to_owned())], String::new()),
+        1 => asked.acknowledge(json!({ "delay": 3600, "update_url": "/later" })),
+        _ => asked.acknowledge(json!({})),
+    })
+    .await;
+    let app = TestApp::start().await;
+    app.endpoint("warehouse", &endpoint.url, json!({})).await;
+    app.mapping("ship", "warehouse", &["order:*"], json!({})).await;
+    let id = app.tell("order:new", json!({})).await;
+    let path = format!("{STORE}/deliveries/{}/retry", delivery(&app.told(&id).await));
+    for attempts in 1..=2 {
+        let mut waits = Value::Null;
+        eventually("it waits for an hour", async || {
+            waits = app.told(&id).await["deliveries"][0].take();
+            waits["status"] == "PENDING" && waits["attempts"] == attempts
+        })
+        .await;
+        assert!(waits["next_attempt_at"].is_string(), "{waits}");
+        json(app.post(&path, &json!({})).await, 200).await;
+    }
+    let message = app.delivered(&id, "COMPLETE").await;
+    assert_eq!(message["deliveries"][0]["attempts"], 3);
+    // The one that works on it already was asked on.
+    let paths: Vec<String> = endpoint.asked().into_iter().map(|asked| asked.path).collect();
+    assert_eq!(paths, ["/take", "/take", "/later"]);
     app.stop().await;
 }
 

@@ -2,11 +2,13 @@
 
 mod again;
 mod catalogue;
+mod certificates;
 mod control;
 mod definitions;
 mod deliveries;
 mod held;
 mod hostile;
+mod kept;
 mod killed;
 mod messages;
 mod pollers;
@@ -15,6 +17,7 @@ mod roles;
 mod routing;
 mod schedules;
 mod secrets;
+mod signatures;
 mod sql;
 mod stage;
 mod storefront;

@@ -104,10 +104,20 @@ async fn weeks_go_when_they_are_old_and_nothing_in_them_is_wanted() {
     eventually("it was looked at", async || ask::<i64>(&mut db, kept).await == 1).await;
     third.stop().await;
     assert_eq!(ask::<String>(&mut db, weeks).await, of(&["2022"]));
-    act(&mut db, "UPDATE deliveries SET finished_at = finished_at - interval '31 days'").await;
+    // What is parked stays for years, until somebody decides.
+    act(
+        &mut db,
+        "UPDATE deliveries SET status = 'ERROR', last_error = 'no', finished_at = finished_at - interval '31 days'",
+    )
+    .await;
     let fourth = tidier(&app).await;
-    eventually("the last one goes", async || ask::<String>(&mut db, weeks).await == of(&[])).await;
+    eventually("it was looked at", async || ask::<i64>(&mut db, kept).await == 1).await;
     fourth.stop().await;
+    assert_eq!(ask::<String>(&mut db, weeks).await, of(&["2022"]));
+    act(&mut db, "UPDATE deliveries SET archived_at = now()").await;
+    let fifth = tidier(&app).await;
+    eventually("the last one goes", async || ask::<String>(&mut db, weeks).await == of(&[])).await;
+    fifth.stop().await;
     let id = app.tell("order:new", json!({})).await;
     app.delivered(&id, "COMPLETE").await;
     app.stop().await;

@@ -8,6 +8,7 @@ pub(crate) mod process;
 pub(crate) mod scripted;
 pub(crate) mod serve;
 pub(crate) mod server;
+pub(crate) mod tls;
 
 use std::time::Duration;
 use tokio::time::{Instant, sleep};

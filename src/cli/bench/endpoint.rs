@@ -1,11 +1,29 @@
-//! An endpoint that acknowledges every message at once: what deliveries and plain requests are sent to.
+//! What deliveries and plain requests are sent to: an endpoint that acknowledges at once, or never.
 
 use super::handled::Counter;
 use anyhow::Context as _;
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+
+/// When each message came, by its id.
+pub(super) type Arrivals = Arc<Mutex<HashMap<String, Instant>>>;
+
+/// What an endpoint does about a request.
+#[derive(Debug, Clone)]
+pub(super) enum Manner {
+    /// Acknowledges it at once.
+    Prompt,
+    /// Notes when it came, and acknowledges it at once.
+    Noting(Arrivals),
+    /// Reads it and never answers.
+    Hanging,
+}
 
 /// A server on a port of its own; it ends when it is dropped.
 #[derive(Debug)]
@@ -16,7 +34,7 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) async fn start() -> anyhow::Result<Self> {
+    pub(super) async fn start(manner: Manner) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let taken = Counter::default();
@@ -25,8 +43,8 @@ impl Endpoint {
         server.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let counter = counter.clone();
-                connections.spawn(async move { _ = serve(stream, &counter).await });
+                let (counter, manner) = (counter.clone(), manner.clone());
+                connections.spawn(async move { _ = serve(stream, &counter, &manner).await });
             }
         });
         Ok(Self { address, taken, _server: server })
@@ -39,7 +57,7 @@ impl Endpoint {
 }
 
 /// Answers the requests of one connection, one after the other.
-async fn serve(mut stream: TcpStream, taken: &Counter) -> anyhow::Result<()> {
+async fn serve(mut stream: TcpStream, taken: &Counter, manner: &Manner) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
     let mut received = Vec::with_capacity(4096);
     loop {
@@ -49,11 +67,22 @@ async fn serve(mut stream: TcpStream, taken: &Counter) -> anyhow::Result<()> {
             }
             anyhow::ensure!(stream.read_buf(&mut received).await? > 0, "the client is gone");
         };
+        let came = Instant::now();
         let (id, length) = read_head(&received[..head])?;
         while received.len() < head + 4 + length {
             anyhow::ensure!(stream.read_buf(&mut received).await? > 0, "the client is gone");
         }
         received.drain(..head + 4 + length);
+        match manner {
+            Manner::Prompt => {}
+            Manner::Noting(arrivals) => _ = arrivals.lock().insert(id.clone(), came),
+            Manner::Hanging => {
+                taken.count_one();
+                // Until the client has had enough.
+                while stream.read_buf(&mut received).await? > 0 {}
+                return Ok(());
+            }
+        }
         let body = format!(r#"{{"message_id":"{id}"}}"#);
         let answer = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",

@@ -1,8 +1,10 @@
 //! `hub`: deliveries to an endpoint that answers at once, each attempt recorded and committed; beside as many
-//! requests of the same size by the same HTTP client, with no database behind them.
+//! requests of the same size by the same HTTP client, with no database behind them. And what others notice of
+//! endpoints that hang.
 
 use super::client::{Client, request};
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Manner};
+use super::hanging;
 use super::lab::{Instance, Lab};
 use super::measure::{Measure, Unit};
 use crate::http::outbound::{Outbound, Request};
@@ -18,11 +20,11 @@ use tokio::task::JoinSet;
 /// How many requests are under way at once.
 const AT_ONCE: usize = 256;
 /// What the guide's order may look like.
-const PAYLOAD: &str = r#"{"order":{"number":"R154085346","status":"complete","currency":"USD","totals":{"item":99.95,"adjustment":15,"tax":5,"shipping":0,"payment":114.95,"order":114.95}}}"#;
+pub(super) const PAYLOAD: &str = r#"{"order":{"number":"R154085346","status":"complete","currency":"USD","totals":{"item":99.95,"adjustment":15,"tax":5,"shipping":0,"payment":114.95,"order":114.95}}}"#;
 
 pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
     let count = lab.sizes.hub;
-    let endpoint = Endpoint::start().await?;
+    let endpoint = Endpoint::start(Manner::Prompt).await?;
     let instance = Instance::start(lab, |app| app).await?;
     let define = |enabled: bool| {
         json!({ "url": endpoint.url(), "concurrency": AT_ONCE, "enabled": enabled }).to_string()
@@ -54,7 +56,9 @@ pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
             measure = measure.with(part, Unit::Microseconds, micros);
         }
     }
-    Ok(vec![measure])
+    let mut measures = vec![measure];
+    measures.extend(hanging::measure(lab).await?);
+    Ok(measures)
 }
 
 /// Stores messages as an application does by SQL, and waits until they are routed.

@@ -8,6 +8,7 @@
 //! | `lab.rs` | the server, and instances on schemas of their own that are dropped again |
 //! | `client.rs`, `handled.rs`, `processes.rs` | load over HTTP; how much was handled; CPU and memory |
 //! | `endpoint.rs` | what deliveries are sent to |
+//! | `hanging.rs` | the hub's second figure: what endpoints that hang cost the others |
 //! | `measure.rs`, `times.rs`, `table.rs` | figures, their medians, how they are shown |
 
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded when they are shown")]
@@ -19,6 +20,7 @@ mod drain;
 mod endpoint;
 mod flow;
 mod handled;
+mod hanging;
 mod held;
 mod hub;
 mod idle;
@@ -82,7 +84,8 @@ enum Workload {
     Idle,
     /// `sustained` while another session holds a snapshot, beside the same without
     Held,
-    /// Deliveries of the hub to an endpoint that answers at once, beside plain requests
+    /// Deliveries of the hub to an endpoint that answers at once, beside plain requests; and from a push to the
+    /// endpoint at 200/s while ten of twenty endpoints hang, beside the same while none does
     Hub,
     /// A drain while many more messages wait, beside the same without
     Backlog,

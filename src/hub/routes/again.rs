@@ -25,15 +25,16 @@ use uuid::Uuid;
 /// Deliveries in one transaction.
 const BATCH: i64 = 1000;
 
-/// Runs a parked delivery again, at once.
+/// Runs a delivery at once that is parked, or waits for its next attempt.
 ///
-/// Its attempts and its age count from the start.
+/// Its attempts and its age count from the start. One that waits for something else, its turn in a line or its
+/// mapping to be switched on, goes on waiting.
 #[utoipa::path(
     post, path = "/stores/{store}/deliveries/{id}/retry", tag = "hub deliveries", operation_id = "retry_delivery",
     params(("store" = String, Path, description = "The store"), ("id" = String, Path, description = "The delivery's id")),
     responses(
         (status = 200, description = "It is PENDING again", body = Delivery),
-        (status = 409, description = "It is not parked, or its mapping was deleted", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has ended otherwise or is under way, or its mapping was deleted", body = Problem, content_type = "application/problem+json"),
         Problems,
     ),
 )]
@@ -50,8 +51,15 @@ pub(super) async fn retry(
             if standing.is_orphan {
                 return Err(Error::Conflict("the mapping of this delivery was deleted".to_owned()));
             }
-            if standing.status != "ERROR" {
-                return Err(Error::Conflict("only a parked delivery can be run again".to_owned()));
+            match standing.status.as_str() {
+                "ERROR" => {}
+                "PENDING" if !deliveries::is_under_way(&mut *tx, id).await? => {}
+                "PENDING" => return Err(Error::Conflict("this delivery is under way".to_owned())),
+                _ => {
+                    return Err(Error::Conflict(
+                        "only a parked or waiting delivery can be run again".to_owned(),
+                    ));
+                }
             }
             Ok(revive::retry(tx, store, &[id]).await?)
         })

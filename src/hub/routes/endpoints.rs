@@ -12,7 +12,7 @@ use crate::hub::definition::{PutEndpoint, check_name, check_store, endpoint, is_
 use crate::hub::endpoint::Endpoint;
 use crate::hub::roles::{self, Right};
 use crate::hub::secrets;
-use crate::hub::store::endpoints::{self, Described};
+use crate::hub::store::endpoints::{self, Deleted, Described};
 use crate::hub::store::stores;
 use crate::worker::store as engine;
 use axum::Json;
@@ -162,7 +162,7 @@ pub(super) async fn get(
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 409, description = "A mapping sends to it", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "A mapping sends to it, or deliveries to it are under way", body = Problem, content_type = "application/problem+json"),
         Problems,
     ),
 )]
@@ -175,20 +175,26 @@ pub(super) async fn delete(
     if !is_name(&name) {
         return Err(no_endpoint());
     }
-    let gone = db::transaction::<_, sqlx::Error, _>(&hub.db.api, move |tx| {
-        Box::pin(async move { endpoints::delete(tx, store, &name).await })
+    let ready = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+        Box::pin(async move {
+            match endpoints::delete(tx, store, &name).await {
+                Ok(Deleted::Gone(ready)) => Ok(ready),
+                Ok(Deleted::Absent) => Err(no_endpoint()),
+                Ok(Deleted::Busy) => Err(Error::Conflict(
+                    "deliveries to this endpoint are under way: try again later".to_owned(),
+                )),
+                Err(error) if is_constraint(&error, "mappings_endpoint_fkey") => Err(Error::Conflict(
+                    "a mapping sends to this endpoint: delete the mapping first".to_owned(),
+                )),
+                Err(error) => Err(error.into()),
+            }
+        })
     })
-    .await
-    .map_err(|error| {
-        if is_constraint(&error, "mappings_endpoint_fkey") {
-            return Error::Conflict("a mapping sends to this endpoint: delete the mapping first".to_owned());
-        }
-        error.into()
-    })?;
-    if !gone {
-        return Err(no_endpoint());
-    }
+    .await?;
     hub.changed().await?;
+    for lane in ready {
+        hub.wake.ready(lane, 0);
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
+use uuid::Uuid;
 
 /// An endpoint, as the catalog reads it.
 #[derive(Debug)]
@@ -187,9 +188,19 @@ pub async fn set_catalogue(tx: &mut PgConnection, id: i32, catalogue: &RawValue)
     Ok(())
 }
 
-/// Deletes an endpoint and its lane; says whether it was there. Refused by `mappings_endpoint_fkey` while a mapping
-/// sends to it.
-pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<bool> {
+/// What became of an endpoint that was to be deleted.
+#[derive(Debug)]
+pub enum Deleted {
+    /// It is gone; what waited for mappings that have moved on is ready in these lanes.
+    Gone(Vec<i32>),
+    /// There was none.
+    Absent,
+    /// Deliveries to it are under way: nothing that counts was done, and the transaction must be given up.
+    Busy,
+}
+
+/// Deletes an endpoint and its lane. Refused by `mappings_endpoint_fkey` while a mapping sends to it.
+pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<Deleted> {
     worker::store::bump(&mut *tx).await?;
     let lane = sqlx::query_scalar!(
         "DELETE FROM endpoints WHERE store_id = $1 AND name = $2 RETURNING id",
@@ -198,7 +209,40 @@ pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::R
     )
     .fetch_optional(&mut *tx)
     .await?;
-    let Some(lane) = lane else { return Ok(false) };
+    let Some(lane) = lane else { return Ok(Deleted::Absent) };
+    let mut ready = Vec::new();
+    // What is promoted while this waits for it is seen by the next look.
+    loop {
+        let astray = astray(&mut *tx, lane).await?;
+        if astray.is_empty() {
+            break;
+        }
+        ready.extend(worker::store::redirect(&mut *tx, lane, &astray).await?);
+    }
+    // What was claimed before it could be moved has its lease by now, and comes back into this lane.
+    if worker::store::is_leased(&mut *tx, lane).await? {
+        return Ok(Deleted::Busy);
+    }
     worker::store::remove_lane(tx, lane).await?;
-    Ok(true)
+    Ok(Deleted::Gone(ready))
+}
+
+/// Deliveries that wait in a lane though their mapping sends elsewhere by now, and where it sends.
+async fn astray(tx: &mut PgConnection, lane: i32) -> sqlx::Result<Vec<(Uuid, i32)>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT w.item AS "item!", m.endpoint_id
+        FROM (
+            SELECT item FROM dispatch WHERE lane = $1
+            UNION ALL
+            SELECT item FROM scheduled WHERE lane = $1
+        ) AS w
+        JOIN deliveries AS d ON d.id = w.item AND d.status = 'PENDING'
+        JOIN mappings AS m ON m.id = d.mapping_id AND m.deleted_at IS NULL AND m.endpoint_id <> $1
+        "#,
+        lane,
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.item, row.endpoint_id)).collect())
 }

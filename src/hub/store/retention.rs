@@ -8,18 +8,22 @@ use sqlx::postgres::PgConnection;
 /// The tables that are partitioned by the time of their ids, in the order in which a settlement locks them.
 pub const PARTITIONED: &[&str] = &["delivery_attempts", "deliveries", "hub_messages"];
 
-/// Whether something of before the end of this week is still wanted: a message that is to be routed, a delivery
-/// that is unfinished or ended after `keep_after`. A delivery may be younger than its message.
+/// Whether something of this week is still wanted: a message that is to be routed, a delivery
+/// that is unfinished, is parked until somebody decides, or ended after `keep_after`. A delivery may be younger than
+/// its message.
 async fn is_wanted(db: impl PgExecutor<'_>, week: &Week, keep_after: DateTime<Utc>) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
-        SELECT EXISTS (SELECT FROM hub_messages WHERE id < $1 AND state = 'pending')
+        SELECT EXISTS (SELECT FROM hub_messages WHERE id >= week.lower AND id < week.upper AND state = 'pending')
             OR EXISTS (
                 SELECT
                 FROM deliveries
-                WHERE message_id < $1 AND (status = 'PENDING' OR finished_at > $2)
-            )
-            OR EXISTS (SELECT FROM deliveries WHERE id < $1 AND (status = 'PENDING' OR finished_at > $2)) AS "is!"
+                WHERE ((message_id >= week.lower AND message_id < week.upper) OR (id >= week.lower AND id < week.upper))
+                    AND (status = 'PENDING' OR (status = 'ERROR' AND archived_at IS NULL) OR finished_at > $2)
+            ) AS "is!"
+        FROM (
+            SELECT uuid_v7_floor(uuid_v7_time($1) - interval '7 days') AS lower, $1::uuid AS upper
+        ) AS week
         "#,
         week.upper,
         keep_after,

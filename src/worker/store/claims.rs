@@ -27,7 +27,8 @@ pub struct Taken {
 }
 
 /// Takes due items: at most as many of each lane as there is room, in the order of priority and push, one
-/// lease a lane. A worker that is not registered, or was given up, takes nothing.
+/// lease a lane. A worker that is not registered, or was given up, takes nothing. Attempts are counted up to the
+/// highest number that there is, and not beyond.
 ///
 /// The commit does not wait for the disk: a claim that a crash undoes has not happened, since the end of
 /// its work can only become durable after it.
@@ -59,7 +60,7 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: Uuid, wanted: &[Wanted]) -> 
             DELETE FROM dispatch AS d
             USING due
             WHERE d.lane = due.lane AND d.rank = due.rank AND d.seq = due.seq
-            RETURNING d.lane, d.rank, d.seq, d.item, (d.attempt + 1)::smallint AS attempt
+            RETURNING d.lane, d.rank, d.seq, d.item, (least(d.attempt, 32766) + 1)::smallint AS attempt
         ),
         leased AS (
             INSERT INTO leases (worker, lane, ranks, items, attempts)
@@ -126,7 +127,7 @@ pub async fn claim_outside(
             DELETE FROM dispatch AS d
             USING due
             WHERE d.lane = due.lane AND d.rank = due.rank AND d.seq = due.seq
-            RETURNING d.lane, d.rank, d.seq, d.item, (d.attempt + 1)::smallint AS attempt
+            RETURNING d.lane, d.rank, d.seq, d.item, (least(d.attempt, 32766) + 1)::smallint AS attempt
         )
         INSERT INTO leases (expires_at, holder, lane, ranks, items, attempts)
         SELECT now() + make_interval(secs => $4), $3, lane, ARRAY[rank], ARRAY[item], ARRAY[attempt]

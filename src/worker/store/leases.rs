@@ -86,3 +86,10 @@ pub async fn lock_item(tx: &mut PgConnection, item: Uuid) -> sqlx::Result<bool> 
     let lease = sqlx::query_scalar!("SELECT id FROM leases WHERE $1 = ANY (items) FOR UPDATE", item);
     Ok(lease.fetch_optional(tx).await?.is_some())
 }
+
+/// Whether anything of a lane was claimed and has not ended.
+pub async fn is_leased(db: impl PgExecutor<'_>, lane: i32) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM leases WHERE lane = $1) AS "leased!""#, lane)
+        .fetch_one(db)
+        .await
+}

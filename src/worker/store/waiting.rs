@@ -94,6 +94,39 @@ pub async fn hurry(tx: &mut PgConnection, items: &[Uuid]) -> sqlx::Result<Vec<(i
     Ok(rows.into_iter().map(|row| (row.lane, row.item)).collect())
 }
 
+/// Moves items that wait in the lane `from` each to a lane of its own, with their time or behind what is ready
+/// there; gives the lanes in which something is ready now.
+pub async fn redirect(tx: &mut PgConnection, from: i32, to: &[(Uuid, i32)]) -> sqlx::Result<Vec<i32>> {
+    let (items, lanes): (Vec<Uuid>, Vec<i32>) = to.iter().copied().unzip();
+    sqlx::query_scalar!(
+        r#"
+        WITH goal AS (
+            SELECT item, lane FROM unnest($2::uuid[], $3::int[]) AS g (item, lane)
+        ),
+        later AS (
+            UPDATE scheduled AS s SET lane = goal.lane FROM goal WHERE s.item = goal.item AND s.lane = $1
+        ),
+        taken AS (
+            DELETE FROM dispatch AS d
+            USING goal
+            WHERE d.lane = $1 AND d.item = goal.item
+            RETURNING goal.lane, d.rank, d.seq, d.item, d.attempt
+        ),
+        moved AS (
+            INSERT INTO dispatch (lane, rank, item, attempt)
+            SELECT lane, rank, item, attempt FROM taken ORDER BY rank, seq
+            RETURNING lane
+        )
+        SELECT DISTINCT lane AS "lane!" FROM moved
+        "#,
+        from,
+        &items,
+        &lanes,
+    )
+    .fetch_all(tx)
+    .await
+}
+
 /// Deletes a bounded number of rows of lanes that are gone: nothing claims them any more. Gives how many.
 pub async fn sweep(tx: &mut PgConnection, limit: i64) -> sqlx::Result<u64> {
     let ready = sqlx::query!(

@@ -101,6 +101,9 @@ pub async fn list(
     before: Option<Uuid>,
     limit: i64,
 ) -> sqlx::Result<Vec<Row>> {
+    if filter.status.as_deref() == Some("ERROR") {
+        return parked(db, store_id, filter, before, limit).await;
+    }
     sqlx::query_as!(
         Row,
         r#"
@@ -124,6 +127,47 @@ pub async fn list(
         "#,
         store_id,
         filter.status,
+        filter.mapping,
+        filter.endpoint,
+        filter.created_after,
+        filter.created_before,
+        before,
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// As [`list`], of the parked ones, which are few and have an index of their own.
+async fn parked(
+    db: impl PgExecutor<'_>,
+    store_id: i32,
+    filter: &Filter,
+    before: Option<Uuid>,
+    limit: i64,
+) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        SELECT
+            d.id, d.message_id, msg.message AS "message?", m.name AS mapping, e.name AS "endpoint?",
+            d.status::text AS "status!", d.business_error, d.attempts, d.next_attempt_at, d.finished_at,
+            d.archived_at, d.last_error
+        FROM deliveries AS d
+        JOIN mappings AS m ON m.id = d.mapping_id
+        LEFT JOIN endpoints AS e ON e.id = m.endpoint_id
+        LEFT JOIN hub_messages AS msg ON msg.store_id = d.store_id AND msg.id = d.message_id
+        WHERE d.store_id = $1
+            AND d.status = 'ERROR'
+            AND ($2::text IS NULL OR m.name = $2)
+            AND ($3::text IS NULL OR e.name = $3)
+            AND d.id >= coalesce(uuid_v7_floor($4), '00000000-0000-0000-0000-000000000000'::uuid)
+            AND d.id < coalesce(uuid_v7_floor($5), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+            AND d.id < coalesce($6, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+        ORDER BY d.id DESC
+        LIMIT $7
+        "#,
+        store_id,
         filter.mapping,
         filter.endpoint,
         filter.created_after,
@@ -204,4 +248,11 @@ pub async fn lock(tx: &mut PgConnection, store_id: i32, id: Uuid) -> sqlx::Resul
     )
     .fetch_optional(tx)
     .await
+}
+
+/// Whether an attempt of a delivery runs.
+pub async fn is_under_way(tx: &mut PgConnection, id: Uuid) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM leases WHERE $1 = ANY (items)) AS "leased!""#, id)
+        .fetch_one(tx)
+        .await
 }

@@ -1,0 +1,62 @@
+//! An endpoint is deleted, and no delivery is lost with its lane.
+
+use super::stage::{STORE, eager};
+use crate::engine::ask;
+use crate::support::answer::refusal;
+use crate::support::app::TestApp;
+use crate::support::eventually;
+use crate::support::scripted::{Asked, Reply, Scripted};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_stays_while_a_delivery_to_it_is_under_way() {
+    let endpoint = Scripted::start(|asked: &Asked| asked.acknowledge(json!({})).held()).await;
+    let app = TestApp::start().await;
+    app.endpoint("e", &endpoint.url, json!({})).await;
+    app.mapping("m", "e", &["order:*"], json!({})).await;
+    let id = app.tell("order:new", json!({})).await;
+    eventually("it is asked", async || endpoint.asked().len() == 1).await;
+    assert_eq!(app.delete(&format!("{STORE}/mappings/m")).await.status(), 204);
+    let problem = refusal(app.delete(&format!("{STORE}/endpoints/e")).await, 409).await;
+    assert!(problem["detail"].as_str().unwrap().contains("under way"), "{problem}");
+    endpoint.release();
+    app.delivered(&id, "COMPLETE").await;
+    eventually("it can go", async || app.delete(&format!("{STORE}/endpoints/e")).await.status() == 204).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_at_an_endpoint_that_is_deleted_goes_where_its_mapping_sends() {
+    let old = Scripted::start(|_: &Asked| {
+        Reply::Says(503, vec![("Retry-After", "3600".to_owned())], String::new())
+    })
+    .await;
+    let new = Scripted::agreeable().await;
+    let app = TestApp::start().await;
+    app.endpoint("old", &old.url, json!({})).await;
+    app.endpoint("new", &new.url, json!({})).await;
+    app.mapping("m", "old", &["order:*"], json!({ "options": eager() })).await;
+    let later = app.tell("order:new", json!({ "n": 1 })).await;
+    eventually("one waits for an hour", async || {
+        app.told(&later).await["deliveries"][0]["next_attempt_at"].is_string()
+    })
+    .await;
+    // Nothing is claimed for an endpoint that is switched off.
+    app.endpoint("old", &old.url, json!({ "enabled": false })).await;
+    app.server.run_until_idle().await.unwrap();
+    let ready = app.tell("order:new", json!({ "n": 2 })).await;
+    app.mapping("m", "new", &["order:*"], json!({ "options": eager() })).await;
+    assert_eq!(app.delete(&format!("{STORE}/endpoints/old")).await.status(), 204);
+    app.delivered(&ready, "COMPLETE").await;
+    let path = format!(
+        "{STORE}/deliveries/{}/retry",
+        app.told(&later).await["deliveries"][0]["id"].as_str().unwrap()
+    );
+    assert_eq!(app.post(&path, &json!({})).await.status(), 200);
+    app.delivered(&later, "COMPLETE").await;
+    assert_eq!((old.asked().len(), new.asked().len()), (1, 2));
+    let mut db = app.connect().await;
+    let left = "SELECT (SELECT count(*) FROM dispatch) + (SELECT count(*) FROM scheduled)";
+    assert_eq!(ask::<i64>(&mut db, left).await, 0);
+    app.stop().await;
+}
