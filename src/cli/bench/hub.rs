@@ -2,7 +2,6 @@
 //! requests of the same size by the same HTTP client, with no database behind them. And what others notice of
 //! endpoints that hang.
 
-use super::client::{Client, request};
 use super::endpoint::{Endpoint, Manner};
 use super::hanging;
 use super::lab::{Instance, Lab};
@@ -10,7 +9,6 @@ use super::measure::{Measure, Unit};
 use crate::http::outbound::{Outbound, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use bytes::Bytes;
-use secrecy::SecretString;
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,7 +47,6 @@ pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
     let plain = plain(&endpoint, count).await?;
     let mut measure = Measure::new("deliveries, 256 at once", Unit::PerSecond, rate)
         .beside("plain requests", plain)
-        .with("requests of a bare client", Unit::PerSecond, bare(&endpoint, count).await?)
         .with("WAL of a delivery", Unit::Bytes, (after - before) / count as f64);
     if let (Some(before), Some(used)) = (cpu, used) {
         for (part, micros) in used.each(&before, count) {
@@ -114,27 +111,4 @@ async fn plain(endpoint: &Endpoint, count: usize) -> anyhow::Result<f64> {
         done??;
     }
     Ok(count as f64 / start.elapsed().as_secs_f64())
-}
-
-/// The same by a client that does nothing but write and read bytes.
-async fn bare(endpoint: &Endpoint, count: usize) -> anyhow::Result<f64> {
-    let bytes = request("POST", "/take", &SecretString::from("none"), &body());
-    let text = String::from_utf8(bytes)?.replacen("host:", "webhook-id: 1\r\nhost:", 1);
-    let bytes: Arc<[u8]> = text.into_bytes().into();
-    let start = Instant::now();
-    let mut tasks = JoinSet::new();
-    for _ in 0..AT_ONCE {
-        let (bytes, address) = (Arc::clone(&bytes), endpoint.address);
-        tasks.spawn(async move {
-            let mut client = Client::connect(address).await?;
-            for _ in 0..count.div_ceil(AT_ONCE) {
-                client.exchange(&bytes).await?.success()?;
-            }
-            anyhow::Ok(())
-        });
-    }
-    while let Some(done) = tasks.join_next().await {
-        done??;
-    }
-    Ok((count.div_ceil(AT_ONCE) * AT_ONCE) as f64 / start.elapsed().as_secs_f64())
 }
