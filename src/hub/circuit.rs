@@ -25,10 +25,11 @@ pub struct Circuit {
 }
 
 impl Circuit {
-    /// How many deliveries may run at once, of `concurrency`; `None` while it is open.
+    /// How many deliveries may run at once, of `concurrency`, half as many for each failure in a row; `None` while it
+    /// is open.
     pub fn room(self, concurrency: usize, now: DateTime<Utc>) -> Option<usize> {
         match self.open_until {
-            None => Some(concurrency),
+            None => Some(concurrency.checked_shr(self.failures).unwrap_or(0).max(1)),
             Some(until) if now < until => None,
             Some(_) => Some(concurrency.min(1)),
         }
@@ -115,10 +116,11 @@ mod tests {
     #[test]
     fn it_opens_after_so_many_failures_in_a_row_and_lets_one_try_after_the_cooldown() {
         let mut circuit = Circuit::default();
-        for failed in [true, true, false, true, true] {
+        for (failed, room) in [(true, 4), (true, 2), (false, 8), (true, 4), (true, 2)] {
             circuit = circuit.after(failed, BREAKER, at(0));
-            assert_eq!(circuit.room(8, at(0)), Some(8));
+            assert_eq!(circuit.room(8, at(0)), Some(room));
         }
+        assert_eq!(Circuit { failures: u32::MAX, open_until: None }.room(8, at(0)), Some(1));
         circuit = circuit.after(true, BREAKER, at(0));
         assert_eq!(circuit, Circuit { failures: 3, open_until: Some(at(30)) });
         assert_eq!((circuit.room(8, at(29)), circuit.room(8, at(30))), (None, Some(1)));

@@ -4,6 +4,7 @@ use super::desk::{Desk, Floor};
 use super::lease::{Registered, Registration};
 use super::marks::{Marks, Place, START};
 use super::reclaim::reclaim;
+use super::share;
 use super::store::{self, Pulse, Wanted};
 use super::{Claim, Lane};
 use crate::db::{Database, bounded};
@@ -12,8 +13,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// The most items of one lane in one claim.
-const LANE_BATCH: usize = 500;
 /// The most items that are promoted at once.
 const PROMOTE_BATCH: i64 = 1000;
 /// For how long the answer to a claim that failed may still turn into a lease: the statement timeout.
@@ -179,9 +178,10 @@ impl Claims {
         let now = Instant::now();
         let (busy, total) = self.floor.busy();
         let busy = |lane: &Lane| busy.get(&lane.id).copied().unwrap_or(0);
-        let mut left = self.registration.capacity.saturating_sub(total);
+        let capacity = self.registration.capacity;
+        let mut left = capacity.saturating_sub(total);
         // What cannot be written must not pile up: ends wait in memory.
-        if self.desks.iter().any(|desk| desk.unwritten() > 2 * self.registration.capacity) {
+        if self.desks.iter().any(|desk| desk.unwritten() > 2 * capacity) {
             left = 0;
         }
         let mut starving = false;
@@ -204,7 +204,7 @@ impl Claims {
                 self.gathers_until = Some(self.gathers_until.map_or(until, |soonest| soonest.min(until)));
                 continue;
             }
-            let room = free.min(LANE_BATCH).min(left);
+            let room = share::room(lane, busy(&lane), left, capacity);
             if room == 0 {
                 starving = true;
                 continue;

@@ -15,6 +15,7 @@
 //! | file | duty |
 //! | --- | --- |
 //! | `claim.rs` | takes due items in batches, for every lane that has room |
+//! | `share.rs` | how much of the process's room a lane may take |
 //! | `marks.rs` | where in a lane the dead index entries end |
 //! | `desk.rs` | runs what was claimed, counts the room, stops what must stop |
 //! | `settle.rs` | writes the ends of many items in one fenced transaction |
@@ -35,6 +36,7 @@ mod lease;
 mod marks;
 mod reclaim;
 mod settle;
+mod share;
 mod wake;
 
 pub use engine::{Running, Stopper, Worker};
@@ -72,6 +74,9 @@ pub struct Lane {
     pub id: i32,
     /// The most items at once.
     pub concurrency: usize,
+    /// Whether it leaves the last quarter of the process's room to others, except for one item: for what waits for
+    /// servers of strangers, many of which may hang at once.
+    pub yields: bool,
 }
 
 /// A claimed item, ready to run.
