@@ -180,7 +180,8 @@ impl Consumer for Deliveries {
     fn lanes(&self) -> Vec<Lane> {
         let mut lanes = Vec::new();
         self.catalog.each_endpoint(|endpoint| {
-            lanes.extend(self.room(endpoint).map(|concurrency| Lane { id: endpoint.id, concurrency }));
+            let lane = |concurrency| Lane { id: endpoint.id, concurrency, yields: true };
+            lanes.extend(self.room(endpoint).map(lane));
         });
         lanes
     }

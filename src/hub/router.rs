@@ -49,7 +49,7 @@ impl Consumer for Router {
     }
 
     fn lanes(&self) -> Vec<Lane> {
-        vec![Lane { id: self.lane, concurrency: CONCURRENCY }]
+        vec![Lane { id: self.lane, concurrency: CONCURRENCY, yields: false }]
     }
 
     fn owns(&self, lane: i32) -> bool {

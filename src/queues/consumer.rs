@@ -41,7 +41,7 @@ impl Consumer for Messages {
             if !queue.paused
                 && let Some(concurrency) = self.runners.room(&queue.definition)
             {
-                lanes.push(Lane { id: queue.id, concurrency });
+                lanes.push(Lane { id: queue.id, concurrency, yields: false });
             }
         });
         lanes

@@ -204,7 +204,7 @@ impl Claims {
                 self.gathers_until = Some(self.gathers_until.map_or(until, |soonest| soonest.min(until)));
                 continue;
             }
-            let room = share::room(free, busy(&lane), left, capacity);
+            let room = share::room(lane, busy(&lane), left, capacity);
             if room == 0 {
                 starving = true;
                 continue;

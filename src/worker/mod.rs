@@ -74,6 +74,9 @@ pub struct Lane {
     pub id: i32,
     /// The most items at once.
     pub concurrency: usize,
+    /// Whether it leaves the last quarter of the process's room to others, except for one item: for what waits for
+    /// servers of strangers, many of which may hang at once.
+    pub yields: bool,
 }
 
 /// A claimed item, ready to run.

@@ -82,7 +82,7 @@ impl Consumer for Runs {
     }
 
     fn lanes(&self) -> Vec<Lane> {
-        self.pollers.enabled().into_iter().map(|id| Lane { id, concurrency: 1 }).collect()
+        self.pollers.enabled().into_iter().map(|id| Lane { id, concurrency: 1, yields: false }).collect()
     }
 
     fn owns(&self, lane: i32) -> bool {
