@@ -33,7 +33,7 @@ pub(super) struct Args {
     idempotency_key: Option<String>,
 }
 
-/// Stores the message and prints its id. A server that runs finds it within two seconds.
+/// Stores the message and prints its id. A server that runs finds it within three seconds.
 pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     let message = read(&args.message)?;
     ensure!(message.len() <= config.max_body, "the message is larger than POSTRIDER_MAX_BODY allows");

@@ -23,8 +23,8 @@ const BUSY_LOOK: Duration = Duration::from_millis(250);
 /// A lane that is more than half full is claimed from this often at most, so that a claim takes several items.
 const GATHER: Duration = Duration::from_millis(2);
 const SHORTEST_LOOK: Duration = Duration::from_millis(50);
-/// What SQL enqueues is found within this time, and an idle server asks once in two seconds.
-const LONGEST_LOOK: Duration = Duration::from_secs(2);
+/// What SQL enqueues is found within this time; an idle server makes less than a statement a second.
+const LONGEST_LOOK: Duration = Duration::from_millis(2500);
 
 /// What the claim loop knows.
 pub(super) struct Claims {
