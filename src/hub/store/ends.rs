@@ -119,7 +119,7 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
     let parked = column(|e| e.parked.clone());
     let delays: Vec<Option<f64>> = ends.iter().map(|e| e.again.map(|after| after.as_secs_f64())).collect();
     let continued = column(|e| e.continue_url.clone());
-    sqlx::query!(
+    let done = sqlx::query!(
         r#"
         WITH ended AS (
             SELECT *
@@ -175,13 +175,14 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
     )
     .execute(tx)
     .await?;
+    debug_assert_eq!(done.rows_affected(), ends.len() as u64, "they are locked, each once");
     Ok(())
 }
 
 /// Parks locked deliveries that did not run, each for its reason.
 pub async fn park(tx: &mut PgConnection, parked: &[(Uuid, &str)]) -> sqlx::Result<()> {
     let (ids, reasons): (Vec<Uuid>, Vec<&str>) = parked.iter().copied().unzip();
-    sqlx::query!(
+    let done = sqlx::query!(
         r#"
         UPDATE deliveries AS d
         SET status = 'ERROR', finished_at = now(), next_attempt_at = NULL, last_error = p.reason
@@ -193,5 +194,6 @@ pub async fn park(tx: &mut PgConnection, parked: &[(Uuid, &str)]) -> sqlx::Resul
     )
     .execute(tx)
     .await?;
+    debug_assert_eq!(done.rows_affected(), parked.len() as u64, "they are locked, each once");
     Ok(())
 }

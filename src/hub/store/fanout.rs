@@ -307,7 +307,7 @@ pub async fn set_states(tx: &mut PgConnection, drafts: &[(Draft, State)]) -> sql
     let ids: Vec<Uuid> = drafts.iter().map(|(draft, _)| draft.id).collect();
     let states: Vec<State> = drafts.iter().map(|(_, state)| *state).collect();
     let reasons: Vec<Option<&str>> = drafts.iter().map(|(draft, _)| draft.parked.as_deref()).collect();
-    sqlx::query!(
+    let done = sqlx::query!(
         r#"
         UPDATE hub_messages AS m
         SET state = i.state, reason = i.reason
@@ -321,5 +321,6 @@ pub async fn set_states(tx: &mut PgConnection, drafts: &[(Draft, State)]) -> sql
     )
     .execute(tx)
     .await?;
+    debug_assert_eq!(done.rows_affected(), drafts.len() as u64, "they are locked, each once");
     Ok(())
 }

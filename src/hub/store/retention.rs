@@ -8,9 +8,8 @@ use sqlx::postgres::PgConnection;
 /// The tables that are partitioned by the time of their ids, in the order in which a settlement locks them.
 pub const PARTITIONED: &[&str] = &["delivery_attempts", "deliveries", "hub_messages"];
 
-/// Whether something of this week is still wanted: a message that is to be routed, a delivery
-/// that is unfinished, is parked until somebody decides, or ended after `keep_after`. A delivery may be younger than
-/// its message.
+/// Whether something of this week is still wanted: a message that is to be routed, a delivery that is unfinished, is
+/// parked until somebody decides, or ended after `keep_after`. A delivery may be younger than its message.
 async fn is_wanted(db: impl PgExecutor<'_>, week: &Week, keep_after: DateTime<Utc>) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
