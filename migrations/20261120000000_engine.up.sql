@@ -85,7 +85,12 @@ CREATE TABLE leases (
         AND cardinality(ranks) = cardinality(items)
         AND cardinality(attempts) = cardinality(items)
     )
-);
+) WITH (toast_tuple_target = 8160);
+-- A lease lives for milliseconds: neither pressed together nor, if it can be helped, stored in another place.
+ALTER TABLE leases
+    ALTER COLUMN ranks SET STORAGE EXTERNAL,
+    ALTER COLUMN items SET STORAGE EXTERNAL,
+    ALTER COLUMN attempts SET STORAGE EXTERNAL;
 COMMENT ON TABLE leases IS 'One row a claimed batch of one lane. It is the fence: an outcome counts only while the lease that ran it still exists.';
 COMMENT ON COLUMN leases.id IS 'Random, so it never comes back, not even after a crash undid the claim (a sequence would): a late outcome can never meet a newer claim.';
 COMMENT ON COLUMN leases.worker IS 'The process that runs the batch; the lease lives while its heartbeat does.';
@@ -157,6 +162,9 @@ DECLARE
     child text;
     made integer := 0;
     strays boolean;
+    -- A partitioned table has no storage parameters of its own; its default partition shows how to store the others.
+    storage text := (SELECT coalesce('WITH (' || array_to_string(reloptions, ', ') || ')', '')
+        FROM pg_class WHERE oid = (parent || '_default')::regclass);
 BEGIN
     WHILE week < upto LOOP
         child := parent || '_' || to_char(week AT TIME ZONE 'UTC', 'IYYY_IW');
@@ -166,8 +174,8 @@ BEGIN
             EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE id >= $1 AND id < $2)', parent || '_default')
                 INTO strays USING uuid_v7_floor(week), uuid_v7_floor(week + interval '7 days');
             IF NOT strays THEN
-                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
-                    child, parent, uuid_v7_floor(week), uuid_v7_floor(week + interval '7 days'));
+                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L) %s',
+                    child, parent, uuid_v7_floor(week), uuid_v7_floor(week + interval '7 days'), storage);
                 made := made + 1;
             END IF;
         END IF;

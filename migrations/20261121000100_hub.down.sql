@@ -1,6 +1,6 @@
 -- Takes the hub away, with everything it knows.
 DROP FUNCTION publish(text, text, json);
-DROP VIEW delivery_states;
+DROP VIEW delivery_states, unfinished_deliveries;
 DROP TABLE poller_snapshots, poller_bookmarks, pollers, log_entries, line_waits, lines, held_deliveries,
     delivered_identifiers, delivery_attempts, deliveries, hub_idempotency_keys, hub_messages, ticks,
     learned_parameters, mappings, parameters, endpoints, stores;

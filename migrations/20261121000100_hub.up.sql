@@ -209,6 +209,7 @@ CREATE TABLE deliveries (
     returned_by     uuid,
     continue_url    text,
     last_error      text,
+    parked          boolean GENERATED ALWAYS AS (CASE WHEN status = 'ERROR' THEN true END) STORED,
     CONSTRAINT deliveries_pkey PRIMARY KEY (id),
     CONSTRAINT deliveries_finished_has_time CHECK ((status = 'PENDING') = (finished_at IS NULL)),
     CONSTRAINT deliveries_waits_while_pending CHECK (next_attempt_at IS NULL OR status = 'PENDING'),
@@ -219,9 +220,8 @@ CREATE TABLE deliveries (
 ) PARTITION BY RANGE (id);
 CREATE INDEX deliveries_message_idx ON deliveries (message_id);
 CREATE INDEX deliveries_store_idx ON deliveries (store_id, id);
-CREATE INDEX deliveries_unfinished_idx ON deliveries (mapping_id, id) WHERE status = 'PENDING';
-CREATE INDEX deliveries_parked_idx ON deliveries (store_id, id) WHERE status = 'ERROR';
-COMMENT ON TABLE deliveries IS 'One message for one mapping. Weekly partitions by the time inside the id.';
+CREATE INDEX deliveries_parked_idx ON deliveries (store_id, id) WHERE parked;
+COMMENT ON TABLE deliveries IS 'One message for one mapping. Weekly partitions by the time inside the id. No index knows the status, and pages are filled to less than a half: so the row that says COMPLETE finds place beside the one that said PENDING, and no index has to learn of it (a heap-only update). What is unfinished, unfinished_deliveries tells.';
 COMMENT ON COLUMN deliveries.store_id IS 'The store.';
 COMMENT ON COLUMN deliveries.mapping_id IS 'The mapping.';
 COMMENT ON COLUMN deliveries.attempts IS 'How many attempts have ended, whatever they came to.';
@@ -237,7 +237,9 @@ COMMENT ON COLUMN deliveries.line IS 'SHA-256 of the values that put it in a lin
 COMMENT ON COLUMN deliveries.returned_by IS 'The claim that last gave it back without an attempt (held, rate limit, another endpoint): so that it is not given back twice.';
 COMMENT ON COLUMN deliveries.continue_url IS 'Where to ask on: the update_url of an asynchronous answer.';
 COMMENT ON COLUMN deliveries.last_error IS 'Why the last attempt failed, or why it is parked or skipped.';
-CREATE TABLE deliveries_default PARTITION OF deliveries DEFAULT;
+COMMENT ON COLUMN deliveries.parked IS 'True while the status is ERROR, otherwise null: what an index may know without learning of every delivery that is completed.';
+-- The partitions that are made later are stored as this one.
+CREATE TABLE deliveries_default PARTITION OF deliveries DEFAULT WITH (fillfactor = 45);
 
 CREATE TABLE delivery_attempts (
     number      integer         NOT NULL,
@@ -430,6 +432,18 @@ INSERT INTO lanes (kind) VALUES ('router');
 
 SELECT ensure_partitions(parent, now() + interval '14 days')
 FROM unnest(ARRAY['hub_messages', 'deliveries', 'delivery_attempts']) AS parent;
+
+CREATE VIEW unfinished_deliveries AS
+SELECT item AS id FROM dispatch WHERE lane IN (SELECT id FROM lanes WHERE kind = 'endpoint')
+UNION
+SELECT item FROM scheduled WHERE lane IN (SELECT id FROM lanes WHERE kind = 'endpoint')
+UNION
+SELECT unnest(items) FROM leases WHERE lane IN (SELECT id FROM lanes WHERE kind = 'endpoint')
+UNION
+SELECT delivery_id FROM held_deliveries
+UNION
+SELECT delivery_id FROM line_waits;
+COMMENT ON VIEW unfinished_deliveries IS 'Every delivery that is PENDING is in one of these places; what is there may have ended all the same (its lease holds others, or somebody parked it): ask for its status.';
 
 CREATE VIEW delivery_states AS
 SELECT

@@ -334,7 +334,7 @@ fn fetch(outbound: Outbound) -> auth::Fetch {
         Box::pin(async move {
             let request = Request {
                 method: Method::GET,
-                url,
+                url: url.parse()?,
                 headers: HeaderMap::new(),
                 body: Bytes::new(),
                 timeout: Duration::from_secs(5),
@@ -357,7 +357,7 @@ fn directory(config: &Config, outbound: Outbound) -> anyhow::Result<Directory> {
         let outbound = outbound.clone();
         let request = Request {
             method: call.method,
-            url: call.url.to_string(),
+            url: call.url,
             headers: call.headers,
             body: call.body.unwrap_or_default().into(),
             timeout: Duration::from_mins(1),

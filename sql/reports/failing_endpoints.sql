@@ -28,6 +28,22 @@ tried AS (
     WHERE id >= (SELECT first_id FROM parameter)
         AND finished_at >= (SELECT since FROM parameter)
     GROUP BY endpoint_id
+),
+waiting AS (
+    SELECT
+        mappings.endpoint_id,
+        count(*) FILTER (WHERE d.status = 'PENDING') AS unfinished,
+        count(*) FILTER (WHERE d.parked) AS parked
+    FROM (
+        SELECT id, mapping_id, status, parked
+        FROM unfinished_deliveries
+        JOIN deliveries USING (id)
+        WHERE status = 'PENDING'
+        UNION ALL
+        SELECT id, mapping_id, status, parked FROM deliveries WHERE parked AND archived_at IS NULL
+    ) AS d
+    JOIN mappings ON mappings.id = d.mapping_id
+    GROUP BY mappings.endpoint_id
 )
 SELECT
     stores.name AS store,
@@ -42,20 +58,13 @@ SELECT
         ELSE 'closed'
     END AS circuit,
     endpoints.gone_at AS gone_since,
-    waiting.unfinished,
-    waiting.parked,
+    coalesce(waiting.unfinished, 0) AS unfinished,
+    coalesce(waiting.parked, 0) AS parked,
     left(tried.commonest_error, 200) AS commonest_error,
     tried.last_failed_at
 FROM endpoints
 JOIN stores ON stores.id = endpoints.store_id
 LEFT JOIN tried ON tried.endpoint_id = endpoints.id
-CROSS JOIN LATERAL (
-    SELECT
-        count(*) FILTER (WHERE d.status = 'PENDING') AS unfinished,
-        count(*) FILTER (WHERE d.status = 'ERROR' AND d.archived_at IS NULL) AS parked
-    FROM mappings
-    JOIN deliveries AS d ON d.mapping_id = mappings.id AND d.store_id = mappings.store_id
-    WHERE mappings.endpoint_id = endpoints.id AND d.status IN ('PENDING', 'ERROR')
-) AS waiting
+LEFT JOIN waiting ON waiting.endpoint_id = endpoints.id
 WHERE tried.failed > 0 OR endpoints.open_until IS NOT NULL OR endpoints.gone_at IS NOT NULL
 ORDER BY failed_percent DESC NULLS LAST, failed DESC, store, endpoint;

@@ -23,7 +23,8 @@ SELECT
     round(extract(epoch FROM now() - min(uuid_v7_time(d.id)))::numeric, 1) AS oldest_seconds,
     min(d.next_attempt_at) AS next_attempt_at,
     left(mode() WITHIN GROUP (ORDER BY d.last_error), 200) AS commonest_error
-FROM deliveries AS d
+FROM unfinished_deliveries
+JOIN deliveries AS d ON d.id = unfinished_deliveries.id
 JOIN mappings ON mappings.id = d.mapping_id
 JOIN stores ON stores.id = mappings.store_id
 LEFT JOIN endpoints ON endpoints.id = mappings.endpoint_id

@@ -30,7 +30,7 @@ pub struct Request {
     /// The method.
     pub method: Method,
     /// An `http` or `https` URL.
-    pub url: String,
+    pub url: Url,
     /// Headers beside `Host`, `Content-Length` and `User-Agent`.
     pub headers: HeaderMap,
     /// The body.
@@ -87,7 +87,7 @@ impl Outbound {
                 .user_agent(concat!("postrider/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(Duration::from_secs(10))
                 .pool_idle_timeout(Duration::from_secs(30))
-                .pool_max_idle_per_host(256)
+                .pool_max_idle_per_host(1024)
         };
         let client = builder().build().or_else(|error| {
             tracing::warn!(error = ?error, "no root certificates on this machine: https endpoints are unreachable");
@@ -102,6 +102,11 @@ impl Outbound {
     /// Why it may not, in words for whoever wrote it.
     pub fn check_url(&self, url: &str) -> Result<Url, String> {
         let url = Url::parse(url).map_err(|error| format!("the URL cannot be read: {error}"))?;
+        self.check(&url)?;
+        Ok(url)
+    }
+
+    fn check(&self, url: &Url) -> Result<(), String> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err("the URL must be http or https".to_owned());
         }
@@ -118,7 +123,7 @@ impl Outbound {
         };
         match literal.map(|ip| vet(ip, &self.allow)) {
             Some(Err(RefusedAddress)) => Err(RefusedAddress.to_string()),
-            _ => Ok(url),
+            _ => Ok(()),
         }
     }
 
@@ -132,10 +137,12 @@ impl Outbound {
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, Failure> {
-        let url = self.check_url(&request.url).map_err(Failure::Refused)?;
+        self.check(&request.url).map_err(Failure::Refused)?;
         let limit = request.max_response;
-        let exchange = self.client.request(request.method, url).headers(request.headers).body(request.body);
-        let mut response = exchange.send().await.map_err(|error| failure(&error))?;
+        let mut asked = reqwest::Request::new(request.method, request.url);
+        *asked.headers_mut() = request.headers;
+        *asked.body_mut() = Some(request.body.into());
+        let mut response = self.client.execute(asked).await.map_err(|error| failure(&error))?;
         let too_large = |length: u64| usize::try_from(length).map_or(true, |length| length > limit);
         if response.content_length().is_some_and(too_large) {
             return Err(Failure::TooLarge(limit));

@@ -9,10 +9,10 @@ fn outbound(networks: &[&str]) -> Outbound {
     Outbound::new(networks.iter().map(|network| network.parse().unwrap()).collect()).unwrap()
 }
 
-fn get(url: String) -> Request {
+fn get(url: &str) -> Request {
     Request {
         method: Method::GET,
-        url,
+        url: url.parse().unwrap(),
         headers: HeaderMap::new(),
         body: Bytes::new(),
         timeout: Duration::from_secs(10),
@@ -22,7 +22,7 @@ fn get(url: String) -> Request {
 
 /// A request that does not wait for long.
 fn impatient(port: u16) -> Request {
-    Request { timeout: Duration::from_millis(100), ..get(format!("http://127.0.0.1:{port}/")) }
+    Request { timeout: Duration::from_millis(100), ..get(&format!("http://127.0.0.1:{port}/")) }
 }
 
 /// Serves one connection by `script` once the head of the request is there; gives the port.
@@ -47,7 +47,7 @@ async fn server<F: Future<Output = ()> + Send>(
 async fn ask(networks: &[&str], answer: &'static str) -> Result<Answer, Failure> {
     let port =
         server(move |mut stream, _| async move { stream.write_all(answer.as_bytes()).await.unwrap() }).await;
-    outbound(networks).send(get(format!("http://127.0.0.1:{port}/"))).await
+    outbound(networks).send(get(&format!("http://127.0.0.1:{port}/"))).await
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
@@ -139,9 +139,9 @@ async fn a_private_server_is_reached_only_with_the_allowance() {
 async fn a_name_is_vetted_by_all_its_addresses() {
     let port = server(|mut stream, _| async move { stream.write_all(OK.as_bytes()).await.unwrap() }).await;
     let url = format!("http://localhost:{port}/");
-    assert!(matches!(outbound(&[]).send(get(url.clone())).await, Err(Failure::Refused(_))));
-    assert!(outbound(&["127.0.0.0/8", "::1/128"]).send(get(url)).await.is_ok());
-    let unknown = outbound(&[]).send(get("http://does-not-exist.invalid/".to_owned())).await.unwrap_err();
+    assert!(matches!(outbound(&[]).send(get(&url)).await, Err(Failure::Refused(_))));
+    assert!(outbound(&["127.0.0.0/8", "::1/128"]).send(get(&url)).await.is_ok());
+    let unknown = outbound(&[]).send(get("http://does-not-exist.invalid/")).await.unwrap_err();
     assert!(matches!(unknown, Failure::Unreachable | Failure::Timeout));
 }
 
@@ -162,7 +162,7 @@ async fn what_is_sent_is_what_was_asked_for() {
         seen.send(format!("{head}{}", String::from_utf8_lossy(&body))).unwrap();
     })
     .await;
-    let mut request = get(format!("http://127.0.0.1:{port}/hook?a=b"));
+    let mut request = get(&format!("http://127.0.0.1:{port}/hook?a=b"));
     request.method = Method::POST;
     request.headers.insert("webhook-id", "m1".parse().unwrap());
     request.body = Bytes::from_static(b"body");
@@ -182,7 +182,7 @@ async fn a_large_answer_is_cut_off_whether_declared_or_not() {
         while stream.write_all(&[b'x'; 100]).await.is_ok() {}
     })
     .await;
-    let endless = outbound(&["127.0.0.0/8"]).send(get(format!("http://127.0.0.1:{port}/"))).await;
+    let endless = outbound(&["127.0.0.0/8"]).send(get(&format!("http://127.0.0.1:{port}/"))).await;
     assert_eq!(endless.unwrap_err(), Failure::TooLarge(1000));
 }
 
@@ -215,6 +215,6 @@ async fn a_server_that_breaks_off_or_talks_nonsense_is_unreachable() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     for scheme in ["http", "https"] {
         let url = format!("{scheme}://127.0.0.1:{port}/");
-        assert_eq!(outbound(&["127.0.0.0/8"]).send(get(url)).await.unwrap_err(), Failure::Unreachable);
+        assert_eq!(outbound(&["127.0.0.0/8"]).send(get(&url)).await.unwrap_err(), Failure::Unreachable);
     }
 }

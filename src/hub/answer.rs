@@ -14,7 +14,7 @@ pub(super) mod clean;
 use super::linked::named;
 use super::log_entry::{Level, Note};
 use super::message::is_key;
-use super::request::members;
+use super::request::{is, members};
 use serde_json::value::RawValue;
 use std::time::Duration;
 use uuid::Uuid;
@@ -167,7 +167,7 @@ fn notice(notification: &RawValue) -> Option<Child> {
     let level = find(&members, "level").and_then(string).unwrap_or_default();
     let level = Level::read(&level).unwrap_or(Level::Info);
     let mut payload = String::from("{");
-    for (key, value) in members.iter().filter(|(key, _)| string(key).is_none_or(|key| key != "level")) {
+    for (key, value) in members.iter().filter(|(key, _)| !is(key, "level")) {
         let comma = if payload.len() > 1 { "," } else { "" };
         payload.extend([comma, key.get(), ":", value.get()]);
     }
@@ -183,7 +183,7 @@ fn notice(notification: &RawValue) -> Option<Child> {
 
 /// The last member of this name, as parsers commonly have it.
 fn find<'a>(members: &[(&'a RawValue, &'a RawValue)], name: &str) -> Option<&'a RawValue> {
-    members.iter().rev().find(|(key, _)| string(key).is_some_and(|key| key == name)).map(|(_, value)| *value)
+    members.iter().rev().find(|(key, _)| is(key, name)).map(|(_, value)| *value)
 }
 
 fn string(value: &RawValue) -> Option<String> {

@@ -9,17 +9,17 @@ use super::message::Pattern;
 use super::outcome::{Attempted, Change, Outcome};
 use super::redact::Redactor;
 use super::request::{self, Message};
-use super::store::deliveries;
+use super::store::deliveries::{self, Delivery};
 use super::verdict::{Asked, Verdict, decide};
 use crate::db::Ids;
 use crate::http::outbound::{Answer as Reply, Failure, Outbound, Request};
 use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
+use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use url::Url;
-use uuid::Uuid;
 
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 1 << 20;
@@ -44,8 +44,11 @@ pub(super) struct Attempt {
     pub(super) means: Arc<Means>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) mapping: Arc<Mapping>,
-    pub(super) message_id: Uuid,
+    pub(super) delivery: Delivery,
     pub(super) message: deliveries::Message,
+    /// Where the mapping sends.
+    pub(super) service: Arc<Url>,
+    /// Where to ask on instead, after an asynchronous answer.
     pub(super) continue_url: Option<String>,
     /// What the mapping is sent, or why that is not known.
     pub(super) parameters: Arc<Result<Vec<Parameter>, String>>,
@@ -67,7 +70,7 @@ impl Attempt {
         let started = Instant::now();
         let request = Request {
             method: Method::POST,
-            url: url.to_string(),
+            url: (*url).clone(),
             headers,
             body,
             timeout,
@@ -86,27 +89,32 @@ impl Attempt {
         judge()
     }
 
-    fn request(&self) -> Result<(Url, HeaderMap, Bytes), String> {
+    fn request(&self) -> Result<(Arc<Url>, HeaderMap, Bytes), String> {
         let parameters = self.parameters.as_ref().as_ref().map_err(Clone::clone)?;
         let url = match &self.continue_url {
-            Some(url) => url.parse().map_err(|_| "the update_url cannot be read".to_owned())?,
-            None => request::url(&self.endpoint.definition.url, &self.mapping.definition.service),
+            Some(url) => Arc::new(url.parse().map_err(|_| "the update_url cannot be read".to_owned())?),
+            None => Arc::clone(&self.service),
         };
-        let message = Message { id: self.message_id, key: &self.message.key, payload: &self.message.payload };
+        let message =
+            Message { id: self.delivery.message_id, key: &self.message.key, payload: &self.message.payload };
         let body = request::body(message, &self.endpoint.store, parameters);
         let now = self.means.ids.now().unwrap_or_default().timestamp();
-        let headers = request::headers(&self.endpoint, self.message_id, now, &body)?;
+        let headers = request::headers(&self.endpoint, self.delivery.message_id, now, &body)?;
         Ok((url, headers, body))
     }
 
     /// What the reply comes to, and what of it may be kept.
-    fn judge(&self, url: &Url, reply: &Result<Reply, Failure>, took: Duration) -> Attempted {
+    fn judge(self, url: &Url, reply: &Result<Reply, Failure>, took: Duration) -> Attempted {
         let options = &self.mapping.definition.options;
         let now = self.means.ids.now().unwrap_or_default();
         let allowed: Option<&[Pattern]> = options.allow_responses.as_deref();
-        let asked = Asked { id: self.message_id, ack: options.ack, allowed, url, now };
-        let mut verdict = decide(asked, reply.as_ref());
-        let redactor = self.redactor(reply.as_ref().ok());
+        let asked = Asked { id: self.delivery.message_id, ack: options.ack, allowed, url, now };
+        let read = reply.as_ref().map(|reply| (reply, Answer::read(&reply.body)));
+        let redactor = self.redactor(match &read {
+            Ok((_, Ok(answer))) => &answer.parameters,
+            _ => &[],
+        });
+        let mut verdict = decide(asked, read);
         match &mut verdict {
             Verdict::Delivered(delivered) => {
                 for child in &mut delivered.children {
@@ -130,6 +138,7 @@ impl Attempt {
         };
         Attempted {
             verdict,
+            delivery: Some(self.delivery),
             status: reply.as_ref().ok().map(|reply| reply.status.as_u16()),
             took,
             body: reply.as_ref().ok().map(|reply| redactor.beginning(&reply.body, KEPT)),
@@ -139,7 +148,7 @@ impl Attempt {
     }
 
     /// What must not be kept of a reply: what was sent along, what signs, and what it brings to be sent from now on.
-    fn redactor(&self, reply: Option<&Reply>) -> Redactor {
+    fn redactor(&self, brought: &[(String, Box<RawValue>)]) -> Redactor {
         let mut redactor = Redactor::default();
         let secrets = self.endpoint.token.iter().chain(&self.endpoint.signing_secrets);
         secrets.for_each(|secret| redactor.hide(secret.expose_secret()));
@@ -147,10 +156,9 @@ impl Attempt {
         for parameter in sent {
             redactor.hide_value(&parameter.value, parameter.secret);
         }
-        let brought = reply.and_then(|reply| Answer::read(&reply.body).ok()).map(|answer| answer.parameters);
-        for (name, value) in brought.unwrap_or_default() {
-            let password = sent.iter().any(|parameter| parameter.name == name && parameter.secret);
-            redactor.hide_value(&value, password);
+        for (name, value) in brought {
+            let password = sent.iter().any(|parameter| parameter.name == *name && parameter.secret);
+            redactor.hide_value(value, password);
         }
         redactor
     }

@@ -8,6 +8,7 @@ use super::linked::Parameter;
 use super::mapping::{Mapping, Retry};
 use super::outcome::{Attempted, Outcome};
 use super::rate::HORIZON;
+use super::request;
 use super::store::deliveries::{self, Loaded};
 use super::store::{circuits, parameters_linked};
 use crate::db::{Database, bounded};
@@ -20,6 +21,7 @@ use sqlx::postgres::PgConnection;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+use url::Url;
 use uuid::Uuid;
 
 /// What cannot run here now, though nothing is wrong with it, is looked at again after this time.
@@ -75,23 +77,29 @@ impl Deliveries {
         self.means.circuits.of(endpoint).room(definition.concurrency.min(most), now)
     }
 
-    /// What a loaded delivery needs to be sent, or how it ends without that.
-    fn prepare(&self, claim: Claim, mut loaded: Loaded) -> Result<Ready, (Claim, Outcome)> {
+    /// What a loaded delivery needs to be sent, or how it ends without that. `unreadable` are mappings
+    /// that are there and not in the catalog: their definition is of another version of Postrider.
+    fn prepare(
+        &self,
+        claim: Claim,
+        mut loaded: Loaded,
+        unreadable: &[i32],
+    ) -> Result<Ready, (Claim, Outcome)> {
         let back = |lane, after| Outcome::NotStarted { lane, after };
         let Some(message) = loaded.message.take() else {
             return Err((claim, Outcome::Parked("the message is not there any more")));
         };
-        if !loaded.mapped {
-            return Err((claim, Outcome::Parked("the mapping was deleted")));
-        }
-        if !loaded.enabled {
-            return Err((claim, Outcome::Held));
-        }
-        // One that is there and not in the catalog has a definition of another version of Postrider.
-        let Some(mapping) = self.catalog.mapping(loaded.mapping_id) else {
-            let outcome = back(claim.lane, NOT_HERE);
+        let Some(mapping) = self.catalog.mapping(loaded.delivery.mapping_id) else {
+            let outcome = if unreadable.contains(&loaded.delivery.mapping_id) {
+                back(claim.lane, NOT_HERE)
+            } else {
+                Outcome::Parked("the mapping was deleted")
+            };
             return Err((claim, outcome));
         };
+        if !mapping.enabled {
+            return Err((claim, Outcome::Held));
+        }
         if mapping.endpoint_id != claim.lane {
             return Err((claim, back(mapping.endpoint_id, Duration::ZERO)));
         }
@@ -101,6 +109,18 @@ impl Deliveries {
             return Err((claim, outcome));
         };
         Ok(Ready { claim, endpoint, mapping, loaded, message })
+    }
+
+    /// Those mappings of these deliveries that this process cannot use, though nobody deleted them.
+    async fn unreadable(&self, loaded: &[Loaded]) -> sqlx::Result<Vec<i32>> {
+        let mapping = |loaded: &Loaded| loaded.delivery.mapping_id;
+        let unknown: HashSet<i32> =
+            loaded.iter().map(mapping).filter(|id| self.catalog.mapping(*id).is_none()).collect();
+        if unknown.is_empty() {
+            return Ok(Vec::new());
+        }
+        let unknown: Vec<i32> = unknown.into_iter().collect();
+        bounded(deliveries::living(&self.db.worker, &unknown)).await
     }
 
     /// The parameters of the mappings of these deliveries, or why they cannot be sent.
@@ -202,12 +222,13 @@ impl Consumer for Deliveries {
         if revision > self.catalog.revision() {
             self.catalog.refresh(&self.db.worker, self.sealer.as_deref(), revision).await?;
         }
+        let unreadable = self.unreadable(&loaded).await?;
         let mut loaded: HashMap<Uuid, Loaded> =
-            loaded.into_iter().map(|loaded| (loaded.id, loaded)).collect();
+            loaded.into_iter().map(|loaded| (loaded.delivery.id, loaded)).collect();
         let (mut ready, mut runs) = (Vec::new(), Vec::new());
         for claim in claims {
             let Some(loaded) = loaded.remove(&claim.item) else { continue };
-            match self.prepare(claim, loaded) {
+            match self.prepare(claim, loaded, &unreadable) {
                 Ok(delivery) => ready.push(delivery),
                 Err((claim, outcome)) => {
                     runs.push(Run { claim, attempt: Box::pin(std::future::ready(outcome)) });
@@ -217,6 +238,7 @@ impl Consumer for Deliveries {
         let parameters = self.parameters(&ready).await?;
         let slots = self.slots(&ready).await?;
         let none = Arc::new(Ok(Vec::new()));
+        let mut services: HashMap<(i32, i64, i64), Arc<Url>> = HashMap::new();
         for Ready { claim, endpoint, mapping, loaded, message } in ready {
             let (granted, wait) = slots.get(&claim.item).copied().unwrap_or((true, Duration::ZERO));
             if !granted {
@@ -224,12 +246,17 @@ impl Consumer for Deliveries {
                 runs.push(Run { claim, attempt: Box::pin(std::future::ready(outcome)) });
                 continue;
             }
+            let service =
+                services.entry((mapping.id, mapping.version, endpoint.version)).or_insert_with(|| {
+                    Arc::new(request::url(&endpoint.definition.url, &mapping.definition.service))
+                });
             let attempt = Attempt {
+                service: Arc::clone(service),
                 means: Arc::clone(&self.means),
                 parameters: Arc::clone(parameters.get(&mapping.id).unwrap_or(&none)),
                 endpoint,
                 mapping,
-                message_id: loaded.message_id,
+                delivery: loaded.delivery,
                 message,
                 continue_url: loaded.continue_url,
                 wait,

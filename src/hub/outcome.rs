@@ -2,6 +2,7 @@
 
 use super::circuit::Circuit;
 use super::mapping::{Options, Retry};
+use super::store::deliveries::Delivery;
 use super::verdict::{Failed, Verdict};
 use crate::worker::delay::delay_after;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub enum Outcome {
 /// An attempt, with everything that is kept of it. Nothing in it shows a secret but what is to be stored as one.
 #[derive(Debug)]
 pub struct Attempted {
+    /// Its delivery, as it was read when it was claimed; `None` if it came to nothing before that.
+    pub delivery: Option<Delivery>,
     /// What it came to.
     pub verdict: Verdict,
     /// The HTTP status, if there was an answer.
@@ -50,6 +53,7 @@ impl Attempted {
     /// An attempt that failed without asking anybody, or without leaving anything behind.
     pub fn failed(error: impl Into<String>) -> Self {
         Self {
+            delivery: None,
             verdict: Verdict::Failed(Failed::new(error)),
             status: None,
             took: Duration::ZERO,

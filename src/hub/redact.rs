@@ -103,12 +103,20 @@ impl Redactor {
     pub fn beginning(&self, body: &[u8], limit: usize) -> String {
         // Far enough that no secret that begins before the limit ends behind what is looked at.
         let far = limit.saturating_add(self.longest.saturating_mul(WIDEST));
-        let text = String::from_utf8_lossy(&body[..body.len().min(far)]).replace('\0', "\u{fffd}");
+        let mut text = String::from_utf8_lossy(&body[..body.len().min(far)]).into_owned();
+        if text.contains('\0') {
+            text = text.replace('\0', "\u{fffd}");
+        }
         let mut limit = limit.min(text.len());
         while !text.is_char_boundary(limit) {
             limit -= 1;
         }
-        blotted(&text, &self.find(text.as_bytes()), limit)
+        let found = self.find(text.as_bytes());
+        if found.is_empty() {
+            text.truncate(limit);
+            return text;
+        }
+        blotted(&text, &found, limit)
     }
 
     /// A JSON value with the secrets in its strings, keys and numbers blotted out; as it stands if it has none.

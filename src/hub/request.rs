@@ -53,7 +53,7 @@ pub fn body(message: Message<'_>, store: &str, parameters: &[Parameter]) -> Byte
     text.push_str(",\"payload\":{");
     let mut brought = Vec::new();
     for (key, value) in members(message.payload).unwrap_or_default() {
-        if serde_json::from_str::<String>(key.get()).is_ok_and(|key| key == "parameters") {
+        if is(key, "parameters") {
             brought = named(value);
             continue;
         }
@@ -82,7 +82,7 @@ pub fn body(message: Message<'_>, store: &str, parameters: &[Parameter]) -> Byte
 /// # Errors
 /// A token that no header can hold, or a secret that is none: said without showing it.
 pub fn headers(endpoint: &Endpoint, id: Uuid, now: i64, body: &[u8]) -> Result<HeaderMap, String> {
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(12);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     if let Some(token) = &endpoint.token {
@@ -129,6 +129,15 @@ pub fn members(object: &RawValue) -> Option<Vec<(&RawValue, &RawValue)>> {
         }
     }
     serde_json::from_str::<Members<'_>>(object.get()).ok().map(|members| members.0)
+}
+
+/// Whether a JSON string is this plain word, however it is spelt.
+pub fn is(string: &RawValue, word: &str) -> bool {
+    let spelt = string.get();
+    if spelt.contains('\\') {
+        return serde_json::from_str::<String>(spelt).is_ok_and(|text| text == word);
+    }
+    spelt.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) == Some(word)
 }
 
 fn push_string(text: &mut String, value: &str) {

@@ -1,16 +1,20 @@
 //! The one transaction in which the ends of attempts take effect: attempts, deliveries, children, parameters, log
 //! entries, lines, circuits.
 //!
-//! It may come twice with the same ends. What it has written once it finds written: a delivery is locked only while it
-//! is PENDING and nothing of the claim that ended is there.
+//! A delivery that is done needs nothing but what was read when it was claimed: while its lease is there, nobody else
+//! ends it. It is completed without a look at it; where it was not PENDING all the same, the transaction fails, and
+//! comes again without it. Every other is locked first, to see how it goes on: only while it is PENDING and nothing of
+//! the claim that ended is there.
 
 use super::answer::Child;
 use super::consumer::Deliveries;
 use super::log_entry::{Entry, Level, Note};
 use super::message::{Draft, MAX_HOPS, Parent};
+use super::metrics::Tally;
 use super::outcome::{Attempted, Change, Next, Outcome, next};
 use super::routing;
-use super::store::ends::{self, End, Locked};
+use super::store::deliveries::Delivery;
+use super::store::ends::{self, End, Locked, Standing};
 use super::store::lines::{self, Place};
 use super::store::parameters_linked::{self, Learned};
 use super::store::{circuits, log_entries, returned};
@@ -26,14 +30,25 @@ use uuid::Uuid;
 struct Effects<'a> {
     ends: Vec<End<'a>>,
     parked: Vec<(Uuid, &'static str)>,
-    held: Vec<(&'a Claim, Locked)>,
+    held: Vec<(&'a Claim, Delivery)>,
     returned: Vec<(Uuid, Uuid, Duration)>,
     drafts: Vec<Draft>,
     learned: Vec<Learned<'a>>,
     entries: Vec<Entry>,
     left: Vec<Place>,
     changes: BTreeMap<i32, Change>,
+    tally: Tally,
     settled: Settled,
+}
+
+/// The delivery of an attempt that ended it well, as it was read when it was claimed.
+fn done(end: &Ended<Outcome>) -> Option<(&Delivery, &Attempted)> {
+    match &end.outcome {
+        Some(Outcome::Attempted(attempted)) if matches!(attempted.verdict, Verdict::Delivered(_)) => {
+            Some((attempted.delivery.as_ref()?, attempted))
+        }
+        _ => None,
+    }
 }
 
 impl Deliveries {
@@ -43,29 +58,41 @@ impl Deliveries {
         tx: &mut PgConnection,
         ended: &[&Ended<Outcome>],
     ) -> sqlx::Result<Settled> {
-        let claims: Vec<&Claim> = ended.iter().map(|end| &end.claim).collect();
+        let claims: Vec<&Claim> =
+            ended.iter().filter(|end| done(end).is_none()).map(|end| &end.claim).collect();
         let mut locked: HashMap<Uuid, Locked> = HashMap::new();
-        for delivery in ends::lock(&mut *tx, &claims).await? {
-            locked.entry(delivery.id).or_insert(delivery);
+        if !claims.is_empty() {
+            for delivery in ends::lock(&mut *tx, &claims).await? {
+                locked.entry(delivery.delivery.id).or_insert(delivery);
+            }
         }
         // What is said of a claim without an answer.
         let lost = Attempted::failed("the worker was lost");
         let mut effects = Effects::default();
-        for Ended { claim, outcome } in ended {
+        for end in ended {
+            let Ended { claim, outcome } = end;
+            if let Some((delivery, attempted)) = done(end) {
+                effects.settled.written += 1;
+                self.attempted(&mut effects, claim, delivery, Standing::default(), attempted);
+                continue;
+            }
             let Some(outcome) = outcome else { continue };
-            let Some(delivery) = locked.remove(&claim.item) else { continue };
-            if delivery.lease != claim.lease {
+            let Some(Locked { delivery, lease, standing }) = locked.remove(&claim.item) else { continue };
+            if lease != claim.lease {
                 continue;
             }
             effects.settled.written += 1;
             match outcome {
-                Outcome::Attempted(attempted) => self.attempted(&mut effects, claim, delivery, attempted),
-                Outcome::Lost => self.attempted(&mut effects, claim, delivery, &lost),
+                Outcome::Attempted(attempted) => {
+                    self.attempted(&mut effects, claim, &delivery, standing, attempted);
+                }
+                Outcome::Lost => self.attempted(&mut effects, claim, &delivery, standing, &lost),
                 Outcome::NotStarted { lane, after } => effects.give_back(claim, *lane, *after),
                 Outcome::Held => effects.held.push((claim, delivery)),
                 Outcome::Parked(reason) => effects.park(&delivery, reason),
             }
         }
+        std::mem::take(&mut effects.tally).count();
         self.take_effect(tx, effects).await
     }
 
@@ -74,23 +101,23 @@ impl Deliveries {
         &self,
         effects: &mut Effects<'a>,
         claim: &'a Claim,
-        delivery: Locked,
+        delivery: &Delivery,
+        standing: Standing,
         attempted: &'a Attempted,
     ) {
         let mapping = self.catalog.mapping(delivery.mapping_id);
         let options = mapping.as_ref().map(|mapping| &mapping.definition.options);
-        let age = Duration::try_from_secs_f64(delivery.age).unwrap_or_default();
-        let next = next(&attempted.verdict, claim.attempt, age, options, self.retry);
+        let next = next(&attempted.verdict, claim.attempt, standing.age, options, self.retry);
         let endpoint = self.catalog.endpoint(claim.lane);
         if let Some(endpoint) = &endpoint {
-            super::metrics::attempt(endpoint, &attempted.verdict, attempted.took);
+            effects.tally.attempt(endpoint, &attempted.verdict, attempted.took);
         }
         let (verdict, notes, error) = match &attempted.verdict {
             Verdict::Delivered(delivered) => {
                 let named = |name: &str| {
                     mapping.as_ref().is_none_or(|m| m.definition.parameters.iter().any(|other| other == name))
                 };
-                self.delivered(effects, &delivery, attempted.hop, delivered, named);
+                self.delivered(effects, delivery, attempted.hop, delivered, named);
                 (ends::Verdict::Delivered, &delivered.notes, None)
             }
             Verdict::Deferred { notes, .. } => (ends::Verdict::Deferred, notes, None),
@@ -121,22 +148,22 @@ impl Deliveries {
         };
         match next {
             // Nobody would claim it: what deleted the mapping left it alone while it ran.
-            Next::Again { .. } if delivery.orphan => {
+            Next::Again { .. } if standing.is_orphan => {
                 end.parked = Some("the mapping was deleted".to_owned());
-                effects.leave(&delivery);
+                effects.leave(delivery);
             }
             Next::Again { after, counts } => {
                 end.again = Some(after);
-                end.continue_url = delivery.continue_url;
+                end.continue_url = standing.continue_url;
                 if let Verdict::Deferred { continue_url: Some(url), .. } = &attempted.verdict {
                     end.continue_url = Some(url.clone());
                 }
                 effects.again(claim, claim.lane, after, counts);
             }
-            Next::Complete => effects.leave(&delivery),
+            Next::Complete => effects.leave(delivery),
             Next::Parked(why) => {
                 end.parked = Some(why);
-                effects.leave(&delivery);
+                effects.leave(delivery);
             }
         }
         effects.ends.push(end);
@@ -145,7 +172,7 @@ impl Deliveries {
     fn delivered<'a>(
         &self,
         effects: &mut Effects<'a>,
-        delivery: &Locked,
+        delivery: &Delivery,
         hop: i16,
         delivered: &'a Delivered,
         named: impl Fn(&str) -> bool,
@@ -253,12 +280,12 @@ impl Effects<'_> {
         self.again(claim, lane, after, false);
     }
 
-    fn park(&mut self, delivery: &Locked, reason: &'static str) {
+    fn park(&mut self, delivery: &Delivery, reason: &'static str) {
         self.leave(delivery);
         self.parked.push((delivery.id, reason));
     }
 
-    fn leave(&mut self, delivery: &Locked) {
+    fn leave(&mut self, delivery: &Delivery) {
         if let Some(line) = delivery.line.clone() {
             self.left.push(Place { mapping_id: delivery.mapping_id, line, id: delivery.id });
         }

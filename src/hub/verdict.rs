@@ -1,6 +1,6 @@
 //! What an answer comes to: delivered, put off by the endpoint itself, or failed.
 
-use super::answer::{Answer, Child};
+use super::answer::{Answer, Child, Unreadable};
 use super::log_entry::{Level, Note};
 use super::mapping::Ack;
 use super::message::Pattern;
@@ -85,13 +85,12 @@ impl Failed {
     }
 }
 
-/// Decides what a reply comes to.
-pub fn decide(asked: Asked<'_>, reply: Result<&Reply, &Failure>) -> Verdict {
-    let reply = match reply {
-        Ok(reply) => reply,
+/// Decides what a reply and the answer in its body come to.
+pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable>), &Failure>) -> Verdict {
+    let (reply, answer) = match reply {
+        Ok(read) => read,
         Err(failure) => return Verdict::Failed(Failed::new(failure.to_string())),
     };
-    let answer = Answer::read(&reply.body);
     let known = answer.as_ref().is_ok_and(|answer| answer.acknowledges(asked.id));
     let taken = match asked.ack {
         Ack::Strict => reply.status == StatusCode::OK && known,

@@ -19,7 +19,8 @@ fn decided(
     let mut headers = HeaderMap::new();
     headers.extend(header.map(|value| (header::RETRY_AFTER, HeaderValue::from_static(value))));
     let body = body.replace("ID", &format!("\"{ID}\"")).into_bytes().into();
-    decide(asked, Ok(&Reply { status: StatusCode::from_u16(status).unwrap(), headers, body }))
+    let reply = Reply { status: StatusCode::from_u16(status).unwrap(), headers, body };
+    decide(asked, Ok((&reply, Answer::read(&reply.body))))
 }
 
 fn strict(status: u16, body: &str) -> Verdict {

@@ -41,14 +41,8 @@ pub(super) async fn attempt(
         return End::Fail(error("ConfigurationError", &why));
     }
     let timeout = queue.definition.options.timeout;
-    let request = Request {
-        method: Method::POST,
-        url: url.to_string(),
-        headers,
-        body,
-        timeout,
-        max_response: MAX_ANSWER,
-    };
+    let request =
+        Request { method: Method::POST, url: url.clone(), headers, body, timeout, max_response: MAX_ANSWER };
     match runners.outbound.send(request).await {
         Ok(answer) => verdict(&answer),
         Err(refused @ Failure::Refused(_)) => End::Fail(error("RequestRefused", &refused.to_string())),

@@ -20,8 +20,10 @@ const LOST_CLAIM: Duration = Duration::from_secs(40);
 /// The pause between two looks at the database grows from the first to the last while nothing is found.
 /// While claims find something, a look has little to tell.
 const BUSY_LOOK: Duration = Duration::from_millis(250);
-/// A lane that is more than half full is claimed from this often at most, so that a claim takes several items.
-const GATHER: Duration = Duration::from_millis(2);
+/// A lane gathers room for this long at most, until a part of it is free, so that a claim takes several items.
+const GATHER: Duration = Duration::from_millis(5);
+/// That part.
+const GATHERED: usize = 4;
 const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 /// What SQL enqueues is found within this time; an idle server makes less than a statement a second.
 const LONGEST_LOOK: Duration = Duration::from_millis(2500);
@@ -198,8 +200,8 @@ impl Claims {
             let gathered = self.claimed_at.get(&lane.id).map(|at| *at + GATHER);
             if let Some(until) = gathered
                 && free > 0
-                && free * 2 < lane.concurrency
                 && now < until
+                && self.floor.await_room(lane.id, lane.concurrency - lane.concurrency.div_ceil(GATHERED))
             {
                 self.gathers_until = Some(self.gathers_until.map_or(until, |soonest| soonest.min(until)));
                 continue;

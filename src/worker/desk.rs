@@ -24,8 +24,16 @@ pub(super) struct Floor {
     pub(super) wake: Arc<Wake>,
     /// Held from before a claim until its room is taken: in between, an item is neither ready nor busy.
     pub(super) claiming: tokio::sync::Mutex<()>,
-    busy: Mutex<HashMap<i32, usize>>,
+    room: Mutex<Room>,
     running: Mutex<HashMap<Uuid, Attempt>>,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    /// How many items of each lane are claimed and not ended.
+    busy: HashMap<i32, usize>,
+    /// The bell rings when no more of a lane's items than this are busy.
+    awaited: HashMap<i32, usize>,
 }
 
 /// The newest attempt of an item in this process. An older one may still be on its way out: it was stopped
@@ -40,31 +48,50 @@ struct Attempt {
 impl Floor {
     pub(super) fn new(wake: Arc<Wake>) -> Self {
         let (tracker, claiming) = (TaskTracker::new(), tokio::sync::Mutex::default());
-        Self { tracker, wake, claiming, busy: Mutex::default(), running: Mutex::default() }
+        Self { tracker, wake, claiming, room: Mutex::default(), running: Mutex::default() }
     }
 
     /// How many items of each lane are claimed and not ended, and how many of all.
     pub(super) fn busy(&self) -> (HashMap<i32, usize>, usize) {
-        let busy = self.busy.lock();
-        (busy.clone(), busy.values().sum())
+        let room = self.room.lock();
+        (room.busy.clone(), room.busy.values().sum())
+    }
+
+    /// Rings the bell once no more than so many items of a lane are busy; says whether that is still to come.
+    pub(super) fn await_room(&self, lane: i32, busy: usize) -> bool {
+        let mut room = self.room.lock();
+        let is_to_come = room.busy.get(&lane).is_some_and(|now| *now > busy);
+        if is_to_come {
+            room.awaited.insert(lane, busy);
+        }
+        is_to_come
     }
 
     /// Takes room for what was just claimed.
     pub(super) fn reserve(&self, claims: &[Claim]) {
-        let mut busy = self.busy.lock();
+        let mut room = self.room.lock();
         for claim in claims {
-            *busy.entry(claim.lane).or_insert(0) += 1;
+            *room.busy.entry(claim.lane).or_insert(0) += 1;
         }
     }
 
     pub(super) fn release(&self, lane: i32) {
-        if let Entry::Occupied(mut count) = self.busy.lock().entry(lane) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+        let mut is_awaited = false;
+        {
+            let mut room = self.room.lock();
+            if let Entry::Occupied(mut count) = room.busy.entry(lane) {
+                *count.get_mut() -= 1;
+                let left = *count.get();
+                if left == 0 {
+                    count.remove();
+                }
+                is_awaited = room.awaited.get(&lane).is_some_and(|awaited| left <= *awaited);
+                if is_awaited {
+                    room.awaited.remove(&lane);
+                }
             }
         }
-        self.wake.room();
+        if is_awaited { self.wake.ring() } else { self.wake.room() }
     }
 
     /// Stops the attempt of an item whose end nobody wants any more; says whether it ran here.

@@ -124,6 +124,11 @@ impl Wake {
         self.abroad.notify_one();
     }
 
+    /// What the claim loop waits for is there.
+    pub(super) fn ring(&self) {
+        self.bell.notify_one();
+    }
+
     /// Room was made for one more item.
     pub(super) fn room(&self) {
         if self.starving.load(Ordering::Relaxed) {

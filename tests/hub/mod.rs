@@ -17,6 +17,7 @@ mod roles;
 mod routing;
 mod schedules;
 mod secrets;
+mod settled;
 mod signatures;
 mod sql;
 mod stage;

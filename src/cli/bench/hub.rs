@@ -1,6 +1,6 @@
 //! `hub`: deliveries to an endpoint that answers at once, each attempt recorded and committed; beside as many
-//! requests of the same size by the same HTTP client, with no database behind them. And what others notice of
-//! endpoints that hang.
+//! requests with the same headers and a body as long, by the same HTTP client, with no database behind them. And
+//! what others notice of endpoints that hang.
 
 use super::endpoint::{Endpoint, Manner};
 use super::hanging;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
+use url::Url;
 
 /// How many requests are under way at once.
 const AT_ONCE: usize = 256;
@@ -79,11 +80,23 @@ fn body() -> String {
     )
 }
 
+/// The headers of a service request.
+fn headers() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(12);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert("x-hub-store", HeaderValue::from_static("bench"));
+    headers.insert("x-hub-timestamp", HeaderValue::from_static("1800000000"));
+    headers.insert("webhook-id", HeaderValue::from_static("0198c0de-0000-7000-8000-000000000001"));
+    headers.insert("webhook-timestamp", HeaderValue::from_static("1800000000"));
+    headers
+}
+
 /// How many requests in a second the hub's HTTP client sends and has answered.
 async fn plain(endpoint: &Endpoint, count: usize) -> anyhow::Result<f64> {
     let outbound = Outbound::new(vec!["127.0.0.0/8".parse().map_err(anyhow::Error::msg)?])?;
     let (body, left) = (Bytes::from(body()), Arc::new(AtomicUsize::new(count)));
-    let url = format!("{}/take", endpoint.url());
+    let url: Url = format!("{}/take", endpoint.url()).parse()?;
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..AT_ONCE {
@@ -91,13 +104,10 @@ async fn plain(endpoint: &Endpoint, count: usize) -> anyhow::Result<f64> {
         tasks.spawn(async move {
             while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
             {
-                let mut headers = HeaderMap::new();
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                headers.insert("webhook-id", HeaderValue::from_static("1"));
                 let request = Request {
                     method: Method::POST,
                     url: url.clone(),
-                    headers,
+                    headers: headers(),
                     body: body.clone(),
                     timeout: Duration::from_secs(10),
                     max_response: 1 << 20,

@@ -71,7 +71,7 @@ async fn parked(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
                 FROM (
                     SELECT
                     FROM deliveries
-                    WHERE status = 'ERROR' AND archived_at IS NULL
+                    WHERE parked AND archived_at IS NULL
                     LIMIT $1
                 ) AS parked
             ) AS "deliveries!",

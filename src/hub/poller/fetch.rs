@@ -45,7 +45,7 @@ pub(super) async fn read(
     loop {
         let request = Request {
             method: Method::GET,
-            url: url(definition, collection, begin.as_deref(), number).to_string(),
+            url: url(definition, collection, begin.as_deref(), number),
             headers: headers(poller),
             body: Bytes::new(),
             timeout: definition.timeout,

@@ -25,6 +25,7 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::time::Duration;
+use url::Url;
 
 /// How long a check waits at most.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -224,7 +225,7 @@ pub(super) async fn check(
 ) -> Result<Json<Reached>> {
     let store = hub.store(&store, &caller, Right::Admin).await?;
     let endpoint = hub.endpoint(store, &name).await?;
-    let request = ask(&endpoint, endpoint.definition.url.to_string(), 64 << 10);
+    let request = ask(&endpoint, endpoint.definition.url.clone(), 64 << 10);
     Ok(Json(match hub.outbound.send(request).await {
         Ok(answer) => Reached { reachable: true, status: Some(answer.status.as_u16()), error: None },
         Err(Failure::TooLarge(_)) => Reached { reachable: true, status: None, error: None },
@@ -233,7 +234,7 @@ pub(super) async fn check(
 }
 
 /// A GET of an endpoint, with what every request to it bears.
-pub(super) fn ask(endpoint: &Endpoint, url: String, max_response: usize) -> Request {
+pub(super) fn ask(endpoint: &Endpoint, url: Url, max_response: usize) -> Request {
     let mut headers = HeaderMap::new();
     if let Some(mut token) =
         endpoint.token.as_ref().and_then(|token| HeaderValue::from_str(token.expose_secret()).ok())

@@ -34,7 +34,7 @@ pub async fn parked(
         JOIN mappings AS m ON m.id = d.mapping_id AND m.deleted_at IS NULL
         JOIN endpoints AS e ON e.id = m.endpoint_id
         WHERE d.store_id = $1
-            AND d.status = 'ERROR'
+            AND d.parked
             AND d.archived_at IS NULL
             AND ($2::text IS NULL OR m.name = $2)
             AND ($3::text IS NULL OR e.name = $3)
@@ -72,7 +72,7 @@ pub async fn delivered(
         JOIN mappings AS m ON m.id = d.mapping_id AND m.deleted_at IS NULL
         JOIN endpoints AS e ON e.id = m.endpoint_id
         WHERE d.store_id = $1
-            AND (d.status = 'COMPLETE' OR ($8 AND d.status = 'ERROR' AND d.archived_at IS NULL))
+            AND (d.status = 'COMPLETE' OR ($8 AND d.parked AND d.archived_at IS NULL))
             AND ($2::text IS NULL OR m.name = $2)
             AND ($3::text IS NULL OR e.name = $3)
             AND d.id >= coalesce(uuid_v7_floor($4), '00000000-0000-0000-0000-000000000000'::uuid)

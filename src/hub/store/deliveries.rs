@@ -10,9 +10,9 @@ use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-/// What a claimed delivery needs to run.
-#[derive(Debug)]
-pub struct Loaded {
+/// What of a delivery nothing but the end of its attempt changes while that runs.
+#[derive(Debug, Clone)]
+pub struct Delivery {
     /// The delivery.
     pub id: Uuid,
     /// The store's id.
@@ -21,14 +21,21 @@ pub struct Loaded {
     pub mapping_id: i32,
     /// The message's id.
     pub message_id: Uuid,
+    /// How many attempts have ended before.
+    pub attempts: i32,
+    /// The line it stands in.
+    pub line: Option<Vec<u8>>,
+}
+
+/// What a claimed delivery needs to run.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The delivery.
+    pub delivery: Delivery,
     /// Where to ask on, after an asynchronous answer.
     pub continue_url: Option<String>,
     /// The message, unless it is gone.
     pub message: Option<Message>,
-    /// Whether the mapping was not deleted.
-    pub mapped: bool,
-    /// Whether the mapping is switched on.
-    pub enabled: bool,
     /// Whether answers have set parameters that the mapping's definition does not name.
     pub learns: bool,
 }
@@ -51,21 +58,19 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
         r#"
         SELECT
             d.id AS "id!", d.store_id AS "store_id!", d.mapping_id AS "mapping_id!", d.message_id AS "message_id!",
-            d.continue_url, m.message AS "message?", m.payload AS "payload?: Json<Box<RawValue>>", m.hop AS "hop?",
-            coalesce(mp.id IS NOT NULL AND mp.deleted_at IS NULL, false) AS "mapped!",
-            coalesce(mp.enabled, false) AS "enabled!",
-            EXISTS (SELECT FROM learned_parameters AS l WHERE l.mapping_id = d.mapping_id) AS "learns!",
+            d.attempts AS "attempts!", d.line, d.continue_url,
+            m.message AS "message?", m.payload AS "payload?: Json<Box<RawValue>>", m.hop AS "hop?",
+            -- Asked once whether there are any: mostly there are none.
+            (SELECT EXISTS (SELECT FROM learned_parameters))
+                AND EXISTS (SELECT FROM learned_parameters AS l WHERE l.mapping_id = d.mapping_id) AS "learns!",
             (SELECT revision FROM catalog) AS "revision!"
         FROM unnest($1::uuid[]) AS c (item)
         CROSS JOIN LATERAL (
-            SELECT id, store_id, mapping_id, message_id, continue_url
+            SELECT id, store_id, mapping_id, message_id, attempts, line, continue_url
             FROM deliveries
             WHERE id = c.item AND status = 'PENDING'
             LIMIT 1
         ) AS d
-        LEFT JOIN LATERAL (
-            SELECT id, enabled, deleted_at FROM mappings WHERE id = d.mapping_id LIMIT 1
-        ) AS mp ON true
         LEFT JOIN LATERAL (
             SELECT message, payload, hop FROM hub_messages WHERE store_id = d.store_id AND id = d.message_id LIMIT 1
         ) AS m ON true
@@ -76,20 +81,29 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
     .await?;
     let revision = rows.first().map_or(0, |row| row.revision);
     let loaded = rows.into_iter().map(|row| Loaded {
-        id: row.id,
-        store_id: row.store_id,
-        mapping_id: row.mapping_id,
-        message_id: row.message_id,
+        delivery: Delivery {
+            id: row.id,
+            store_id: row.store_id,
+            mapping_id: row.mapping_id,
+            message_id: row.message_id,
+            attempts: row.attempts,
+            line: row.line,
+        },
         continue_url: row.continue_url,
         message: match (row.message, row.payload, row.hop) {
             (Some(key), Some(Json(payload)), Some(hop)) => Some(Message { key, payload, hop }),
             _ => None,
         },
-        mapped: row.mapped,
-        enabled: row.enabled,
         learns: row.learns,
     });
     Ok((revision, loaded.collect()))
+}
+
+/// Those of these mappings that were not deleted.
+pub async fn living(db: impl PgExecutor<'_>, mappings: &[i32]) -> sqlx::Result<Vec<i32>> {
+    sqlx::query_scalar!("SELECT id FROM mappings WHERE id = ANY ($1) AND deleted_at IS NULL", mappings)
+        .fetch_all(db)
+        .await
 }
 
 /// Of these claims, the deliveries and leases that have not ended: no attempt of this lease is there, the lease has

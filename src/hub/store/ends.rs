@@ -1,5 +1,7 @@
-//! The SQL of how attempts end: deliveries are locked, their attempts written, their states changed.
+//! The SQL of how attempts end: their deliveries are locked where that is needed, the attempts written, the states
+//! changed.
 
+use super::deliveries::Delivery;
 use crate::worker::Claim;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
@@ -10,39 +12,35 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub struct Locked {
     /// The delivery.
-    pub id: Uuid,
+    pub delivery: Delivery,
     /// The claim that ended.
     pub lease: Uuid,
-    /// The store's id.
-    pub store_id: i32,
-    /// The mapping's id.
-    pub mapping_id: i32,
-    /// The message's id.
-    pub message_id: Uuid,
-    /// How many attempts have ended before.
-    pub attempts: i32,
-    /// The line it stands in.
-    pub line: Option<Vec<u8>>,
+    /// How it stands.
+    pub standing: Standing,
+}
+
+/// What decides how a delivery goes on that is not done.
+#[derive(Debug, Default)]
+pub struct Standing {
     /// Where to ask on, as before the attempt.
     pub continue_url: Option<String>,
-    /// In seconds, since it was made or last run again by hand.
-    pub age: f64,
+    /// Since it was made or last run again by hand.
+    pub age: Duration,
     /// Whether its mapping was deleted.
-    pub orphan: bool,
+    pub is_orphan: bool,
 }
 
 /// Locks the deliveries of these claims whose end is not written yet: not by this claim, and not by anybody.
 pub async fn lock(tx: &mut PgConnection, claims: &[&Claim]) -> sqlx::Result<Vec<Locked>> {
     let ids: Vec<Uuid> = claims.iter().map(|c| c.item).collect();
     let leases: Vec<Uuid> = claims.iter().map(|c| c.lease).collect();
-    sqlx::query_as!(
-        Locked,
+    let rows = sqlx::query!(
         r#"
         SELECT
             d.id AS "id!", c.lease AS "lease!", d.store_id AS "store_id!", d.mapping_id AS "mapping_id!",
             d.message_id AS "message_id!", d.attempts AS "attempts!", d.line, d.continue_url,
             extract(epoch FROM now() - d.retry_from)::float8 AS "age!",
-            (SELECT m.deleted_at IS NOT NULL FROM mappings AS m WHERE m.id = d.mapping_id) AS "orphan!"
+            (SELECT m.deleted_at IS NOT NULL FROM mappings AS m WHERE m.id = d.mapping_id) AS "is_orphan!"
         FROM (SELECT item, lease FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease) ORDER BY item) AS c
         CROSS JOIN LATERAL (
             SELECT id, store_id, mapping_id, message_id, attempts, line, continue_url, retry_from
@@ -60,7 +58,24 @@ pub async fn lock(tx: &mut PgConnection, claims: &[&Claim]) -> sqlx::Result<Vec<
         &leases,
     )
     .fetch_all(tx)
-    .await
+    .await?;
+    let locked = rows.into_iter().map(|row| Locked {
+        delivery: Delivery {
+            id: row.id,
+            store_id: row.store_id,
+            mapping_id: row.mapping_id,
+            message_id: row.message_id,
+            attempts: row.attempts,
+            line: row.line,
+        },
+        lease: row.lease,
+        standing: Standing {
+            continue_url: row.continue_url,
+            age: Duration::try_from_secs_f64(row.age).unwrap_or_default(),
+            is_orphan: row.is_orphan,
+        },
+    });
+    Ok(locked.collect())
 }
 
 /// What an attempt came to, in the table's words.
@@ -102,9 +117,11 @@ pub struct End<'a> {
     pub continue_url: Option<String>,
 }
 
-/// Writes the attempts of locked deliveries, and what becomes of each.
+/// Writes the attempts of claimed deliveries, and what becomes of each.
+///
+/// # Errors
+/// [`sqlx::Error::RowNotFound`] when one of them is unfinished no more.
 pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> {
-    let column = |text: fn(&End<'_>) -> Option<String>| ends.iter().map(text).collect::<Vec<_>>();
     let ids: Vec<Uuid> = ends.iter().map(|e| e.claim.item).collect();
     let leases: Vec<Uuid> = ends.iter().map(|e| e.claim.lease).collect();
     let lanes: Vec<i32> = ends.iter().map(|e| e.claim.lane).collect();
@@ -113,16 +130,29 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
     let verdicts: Vec<Verdict> = ends.iter().map(|e| e.verdict).collect();
     let statuses: Vec<Option<i16>> = ends.iter().map(|e| e.status).collect();
     let took: Vec<f64> = ends.iter().map(|e| e.took.as_secs_f64()).collect();
-    let errors = column(|e| e.error.map(ToOwned::to_owned));
-    let bodies = column(|e| e.body.map(ToOwned::to_owned));
+    let errors: Vec<Option<&str>> = ends.iter().map(|e| e.error).collect();
+    let bodies: Vec<Option<&str>> = ends.iter().map(|e| e.body).collect();
     let business: Vec<bool> = ends.iter().map(|e| e.business_error).collect();
-    let parked = column(|e| e.parked.clone());
+    let parked: Vec<Option<&str>> = ends.iter().map(|e| e.parked.as_deref()).collect();
     let delays: Vec<Option<f64>> = ends.iter().map(|e| e.again.map(|after| after.as_secs_f64())).collect();
-    let continued = column(|e| e.continue_url.clone());
+    let continued: Vec<Option<&str>> = ends.iter().map(|e| e.continue_url.as_deref()).collect();
     let done = sqlx::query!(
         r#"
-        WITH ended AS (
-            SELECT *
+        WITH done AS (
+            UPDATE deliveries AS d
+            SET attempts = e.number,
+                status = (
+                    CASE
+                        WHEN e.delay IS NOT NULL THEN 'PENDING'
+                        WHEN e.parked IS NOT NULL THEN 'ERROR'
+                        ELSE 'COMPLETE'
+                    END
+                )::delivery_status,
+                business_error = e.business_error,
+                next_attempt_at = CASE WHEN e.delay > 0 THEN now() + make_interval(secs => e.delay) END,
+                finished_at = CASE WHEN e.delay IS NULL THEN now() END,
+                last_error = coalesce(e.parked, e.error),
+                continue_url = e.continue_url
             FROM unnest(
                 $1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[], $5::int[], $6::attempt_verdict[],
                 $7::smallint[], $8::float8[], $9::text[], $10::text[], $11::bool[], $12::text[], $13::float8[],
@@ -132,31 +162,15 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
                 status_code, took, error, body, business_error, parked, delay,
                 continue_url
             )
-        ),
-        tried AS (
-            INSERT INTO delivery_attempts (
-                number, status_code, verdict, id, lease, started_at, duration, endpoint_id, error, body
-            )
-            SELECT
-                number, status_code, verdict, id, lease, started_at, make_interval(secs => took), lane, error, body
-            FROM ended
+            WHERE d.id = e.id AND d.status = 'PENDING'
+            RETURNING
+                e.number, e.status_code, e.verdict, e.id, e.lease, e.started_at, e.took, e.lane, e.error, e.body
         )
-        UPDATE deliveries AS d
-        SET attempts = e.number,
-            status = (
-                CASE
-                    WHEN e.delay IS NOT NULL THEN 'PENDING'
-                    WHEN e.parked IS NOT NULL THEN 'ERROR'
-                    ELSE 'COMPLETE'
-                END
-            )::delivery_status,
-            business_error = e.business_error,
-            next_attempt_at = CASE WHEN e.delay > 0 THEN now() + make_interval(secs => e.delay) END,
-            finished_at = CASE WHEN e.delay IS NULL THEN now() END,
-            last_error = coalesce(e.parked, e.error),
-            continue_url = e.continue_url
-        FROM ended AS e
-        WHERE d.id = e.id
+        INSERT INTO delivery_attempts (
+            number, status_code, verdict, id, lease, started_at, duration, endpoint_id, error, body
+        )
+        SELECT number, status_code, verdict, id, lease, started_at, make_interval(secs => took), lane, error, body
+        FROM done
         "#,
         &ids,
         &leases,
@@ -175,8 +189,7 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
     )
     .execute(tx)
     .await?;
-    debug_assert_eq!(done.rows_affected(), ends.len() as u64, "they are locked, each once");
-    Ok(())
+    if done.rows_affected() == ends.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }
 
 /// Parks locked deliveries that did not run, each for its reason.

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
+use uuid::Uuid;
 
 /// A mapping that was not deleted, as the catalog reads it.
 #[derive(Debug)]
@@ -179,21 +180,57 @@ pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::R
     .fetch_optional(&mut *tx)
     .await?;
     let Some(id) = id else { return Ok(false) };
+    // Taken from where it waits, so that no claim takes it at the same time. What changes its place meanwhile is
+    // parked when it is claimed.
+    let waiting = waiting(&mut *tx, store_id, id).await?;
+    let withdrawn = worker::store::withdraw(&mut *tx, &waiting).await?;
     sqlx::query!(
         r#"
+        WITH held AS (
+            DELETE FROM held_deliveries WHERE mapping_id = $1 RETURNING delivery_id
+        ),
+        in_line AS (
+            DELETE FROM line_waits WHERE mapping_id = $1 RETURNING delivery_id
+        )
         UPDATE deliveries AS d
         SET status = 'ERROR', finished_at = now(), next_attempt_at = NULL, last_error = 'the mapping was deleted'
-        WHERE d.mapping_id = $1
-            AND d.status = 'PENDING'
-            AND NOT EXISTS (SELECT FROM leases AS l WHERE d.id = ANY (l.items))
+        FROM (
+            SELECT id FROM unnest($2::uuid[]) AS w (id)
+            UNION ALL
+            SELECT delivery_id FROM held
+            UNION ALL
+            SELECT delivery_id FROM in_line
+        ) AS waited
+        WHERE d.id = waited.id AND d.status = 'PENDING'
         "#,
         id,
+        &withdrawn,
     )
     .execute(&mut *tx)
     .await?;
-    sqlx::query!("DELETE FROM held_deliveries WHERE mapping_id = $1", id).execute(&mut *tx).await?;
-    sqlx::query!("DELETE FROM line_waits WHERE mapping_id = $1", id).execute(&mut *tx).await?;
     sqlx::query!("DELETE FROM lines WHERE mapping_id = $1", id).execute(&mut *tx).await?;
     sqlx::query!("DELETE FROM learned_parameters WHERE mapping_id = $1", id).execute(tx).await?;
     Ok(true)
+}
+
+/// The deliveries of a mapping that wait to be claimed, each with its lane. It may have sent to another endpoint
+/// before, so any endpoint of the store may have some.
+async fn waiting(tx: &mut PgConnection, store_id: i32, mapping: i32) -> sqlx::Result<Vec<(i32, Uuid)>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT w.lane AS "lane!", w.item AS "item!"
+        FROM (
+            SELECT lane, item FROM dispatch
+            UNION ALL
+            SELECT lane, item FROM scheduled
+        ) AS w
+        JOIN deliveries AS d ON d.id = w.item
+        WHERE w.lane IN (SELECT id FROM endpoints WHERE store_id = $1) AND d.mapping_id = $2
+        "#,
+        store_id,
+        mapping,
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.lane, row.item)).collect())
 }

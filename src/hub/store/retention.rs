@@ -18,7 +18,7 @@ async fn is_wanted(db: impl PgExecutor<'_>, week: &Week, keep_after: DateTime<Ut
                 SELECT
                 FROM deliveries
                 WHERE ((message_id >= week.lower AND message_id < week.upper) OR (id >= week.lower AND id < week.upper))
-                    AND (status = 'PENDING' OR (status = 'ERROR' AND archived_at IS NULL) OR finished_at > $2)
+                    AND (status = 'PENDING' OR (parked AND archived_at IS NULL) OR finished_at > $2)
             ) AS "is!"
         FROM (
             SELECT uuid_v7_floor(uuid_v7_time($1) - interval '7 days') AS lower, $1::uuid AS upper

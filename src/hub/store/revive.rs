@@ -20,7 +20,7 @@ pub struct Retried {
 pub async fn retry(tx: &mut PgConnection, store_id: i32, ids: &[Uuid]) -> sqlx::Result<Retried> {
     let found = sqlx::query!(
         r#"
-        SELECT id, mapping_id, line, status = 'ERROR' AS "parked!"
+        SELECT id, mapping_id, line, coalesce(parked, false) AS "parked!"
         FROM deliveries
         WHERE store_id = $1 AND id = ANY ($2) AND status IN ('PENDING', 'ERROR')
         ORDER BY id
@@ -107,7 +107,7 @@ pub async fn archive(tx: &mut PgConnection, store_id: i32, ids: &[Uuid]) -> sqlx
         r#"
         UPDATE deliveries
         SET archived_at = now()
-        WHERE store_id = $1 AND id = ANY ($2) AND status = 'ERROR' AND archived_at IS NULL
+        WHERE store_id = $1 AND id = ANY ($2) AND parked AND archived_at IS NULL
         "#,
         store_id,
         ids,

@@ -63,15 +63,20 @@ pub async fn move_mapping(
     Ok(())
 }
 
-/// Whether a message of this key is on its way to a mapping.
+/// Whether the last message that a mapping's schedule made is still on its way to it, if it was of this key.
 pub async fn is_under_way(tx: &mut PgConnection, mapping: i32, key: &str) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
         SELECT EXISTS (
             SELECT
-            FROM deliveries AS d
-            JOIN hub_messages AS m ON m.store_id = d.store_id AND m.id = d.message_id
-            WHERE d.mapping_id = $1 AND d.status = 'PENDING' AND m.message = $2
+            FROM (
+                SELECT message_id FROM ticks
+                WHERE mapping_id = $1 AND message_id IS NOT NULL
+                ORDER BY at DESC
+                LIMIT 1
+            ) AS last
+            JOIN deliveries AS d ON d.message_id = last.message_id AND d.mapping_id = $1 AND d.status = 'PENDING'
+            JOIN hub_messages AS m ON m.store_id = d.store_id AND m.id = d.message_id AND m.message = $2
         ) AS "is!"
         "#,
         mapping,

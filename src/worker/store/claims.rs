@@ -30,6 +30,8 @@ pub struct Taken {
 /// lease a lane. A worker that is not registered, or was given up, takes nothing. Attempts are counted up to the
 /// highest number that there is, and not beyond.
 ///
+/// Rows are found once: where they lie (`ctid`) is enough to delete them, since the lock keeps them there.
+///
 /// The commit does not wait for the disk: a claim that a crash undoes has not happened, since the end of
 /// its work can only become durable after it.
 pub async fn claim(db: impl PgExecutor<'_>, worker: Uuid, wanted: &[Wanted]) -> sqlx::Result<Vec<Taken>> {
@@ -45,10 +47,10 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: Uuid, wanted: &[Wanted]) -> 
             WHERE EXISTS (SELECT FROM workers WHERE id = $1 AND heartbeat > now() - lease)
         ),
         due AS MATERIALIZED (
-            SELECT d.lane, d.rank, d.seq
+            SELECT d.place
             FROM wanted
             CROSS JOIN LATERAL (
-                SELECT lane, rank, seq
+                SELECT dispatch.ctid AS place
                 FROM dispatch
                 WHERE lane = wanted.lane AND (rank, seq) >= (wanted.from_rank, wanted.from_seq)
                 ORDER BY rank, seq
@@ -59,7 +61,7 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: Uuid, wanted: &[Wanted]) -> 
         taken AS (
             DELETE FROM dispatch AS d
             USING due
-            WHERE d.lane = due.lane AND d.rank = due.rank AND d.seq = due.seq
+            WHERE d.ctid = due.place
             RETURNING d.lane, d.rank, d.seq, d.item, (least(d.attempt, 32766) + 1)::smallint AS attempt
         ),
         leased AS (

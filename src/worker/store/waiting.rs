@@ -127,6 +127,37 @@ pub async fn redirect(tx: &mut PgConnection, from: i32, to: &[(Uuid, i32)]) -> s
     .await
 }
 
+/// Takes items out of the lanes in which they wait; gives those that waited there still.
+pub async fn withdraw(tx: &mut PgConnection, waiting: &[(i32, Uuid)]) -> sqlx::Result<Vec<Uuid>> {
+    let (lanes, items): (Vec<i32>, Vec<Uuid>) = waiting.iter().copied().unzip();
+    sqlx::query_scalar!(
+        r#"
+        WITH waiting AS (
+            SELECT lane, item FROM unnest($1::int[], $2::uuid[]) AS w (lane, item)
+        ),
+        ready AS (
+            DELETE FROM dispatch AS d
+            USING waiting
+            WHERE d.lane = waiting.lane AND d.item = waiting.item
+            RETURNING d.item
+        ),
+        later AS (
+            DELETE FROM scheduled AS s
+            USING waiting
+            WHERE s.lane = waiting.lane AND s.item = waiting.item
+            RETURNING s.item
+        )
+        SELECT item AS "item!" FROM ready
+        UNION ALL
+        SELECT item FROM later
+        "#,
+        &lanes,
+        &items,
+    )
+    .fetch_all(tx)
+    .await
+}
+
 /// Deletes a bounded number of rows of lanes that are gone: nothing claims them any more. Gives how many.
 pub async fn sweep(tx: &mut PgConnection, limit: i64) -> sqlx::Result<u64> {
     let ready = sqlx::query!(

@@ -158,7 +158,7 @@ async fn parked(
         LEFT JOIN endpoints AS e ON e.id = m.endpoint_id
         LEFT JOIN hub_messages AS msg ON msg.store_id = d.store_id AND msg.id = d.message_id
         WHERE d.store_id = $1
-            AND d.status = 'ERROR'
+            AND d.parked
             AND ($2::text IS NULL OR m.name = $2)
             AND ($3::text IS NULL OR e.name = $3)
             AND d.id >= coalesce(uuid_v7_floor($4), '00000000-0000-0000-0000-000000000000'::uuid)
