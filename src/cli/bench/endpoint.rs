@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +31,7 @@ pub(super) enum Manner {
 pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     pub(super) taken: Counter,
+    received: Arc<AtomicU64>,
     _server: JoinSet<()>,
 }
 
@@ -39,15 +41,21 @@ impl Endpoint {
         let address = listener.local_addr()?;
         let taken = Counter::default();
         let mut server = JoinSet::new();
-        let counter = taken.clone();
+        let (counter, received) = (taken.clone(), Arc::<AtomicU64>::default());
+        let bytes = Arc::clone(&received);
         server.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (counter, manner) = (counter.clone(), manner.clone());
-                connections.spawn(async move { _ = serve(stream, &counter, &manner).await });
+                let (counter, manner, bytes) = (counter.clone(), manner.clone(), Arc::clone(&bytes));
+                connections.spawn(async move { _ = serve(stream, &counter, &manner, &bytes).await });
             }
         });
-        Ok(Self { address, taken, _server: server })
+        Ok(Self { address, taken, received, _server: server })
+    }
+
+    /// How many bytes the requests had, heads and bodies, since this was last asked.
+    pub(super) fn received(&self) -> u64 {
+        self.received.swap(0, Ordering::Relaxed)
     }
 
     /// Its base URL.
@@ -57,7 +65,12 @@ impl Endpoint {
 }
 
 /// Answers the requests of one connection, one after the other.
-async fn serve(mut stream: TcpStream, taken: &Counter, manner: &Manner) -> anyhow::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    taken: &Counter,
+    manner: &Manner,
+    bytes: &AtomicU64,
+) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
     let mut received = Vec::with_capacity(4096);
     loop {
@@ -73,6 +86,7 @@ async fn serve(mut stream: TcpStream, taken: &Counter, manner: &Manner) -> anyho
             anyhow::ensure!(stream.read_buf(&mut received).await? > 0, "the client is gone");
         }
         received.drain(..head + 4 + length);
+        bytes.fetch_add((head + 4 + length) as u64, Ordering::Relaxed);
         match manner {
             Manner::Prompt => {}
             Manner::Noting(arrivals) => _ = arrivals.lock().insert(id.clone(), came),

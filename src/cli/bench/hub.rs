@@ -45,7 +45,13 @@ pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
     anyhow::ensure!(usize::try_from(ended)? == count, "{ended} of {count} deliveries are complete");
     instance.stop().await?;
 
+    let delivered = endpoint.received();
     let plain = plain(&endpoint, count).await?;
+    let asked = endpoint.received();
+    anyhow::ensure!(
+        asked == delivered,
+        "{asked} bytes of plain requests are no measure of {delivered} of deliveries"
+    );
     let mut measure = Measure::new("deliveries, 256 at once", Unit::PerSecond, rate)
         .beside("plain requests", plain)
         .with("WAL of a delivery", Unit::Bytes, (after - before) / count as f64);
