@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::db::{Database, partitions};
 use crate::http::body::BodyLimits;
 use crate::http::health::Readiness;
-use crate::http::limits::InFlight;
+use crate::http::limits::{InFlight, Limits};
 use crate::http::metrics::{self, OnScrape};
 use crate::http::outbound::{Outbound, Request};
 use crate::http::server::{ServerLimits, serve};
@@ -49,6 +49,8 @@ use tokio_util::task::TaskTracker;
 const CAPACITY: usize = 4096;
 /// Requests that are worked on at a time, unless told otherwise.
 const IN_FLIGHT: usize = 1024;
+/// Memory for the bodies of requests, in bytes: at least this, and at least room for so many of the largest.
+const BODIES: (usize, usize) = (256 << 20, 8);
 /// Long polls beside them.
 const LONG_POLLS_AT_ONCE: usize = 4096;
 /// The addresses that may wait.
@@ -206,7 +208,12 @@ impl App {
         let of_jobs = Arc::new(jobs::metrics::Depths::new(db.clone(), Arc::clone(&jobs.types)));
         let state = HttpState {
             readiness: readiness.clone(),
-            in_flight: InFlight::new(self.in_flight, LONG_POLLS_AT_ONCE, &LONG_WAITS),
+            in_flight: InFlight::new(Limits {
+                working: self.in_flight,
+                waiting: LONG_POLLS_AT_ONCE,
+                long_polls: &LONG_WAITS,
+                bodies: BODIES.0.max(config.max_body.saturating_mul(BODIES.1)),
+            }),
             on_scrape: OnScrape::new(move || {
                 let (depths, of_jobs) = (Arc::clone(&depths), Arc::clone(&of_jobs));
                 Box::pin(async move { _ = tokio::join!(depths.measure(), of_jobs.measure()) })

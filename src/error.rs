@@ -46,6 +46,9 @@ pub enum Error {
     /// 422: it can be read, but breaks a rule; every violation is listed.
     #[error("{0}")]
     Invalid(String, Vec<Violation>),
+    /// 429: this caller asks for too much at a time; it may try again after this time.
+    #[error("{0}")]
+    TooManyRequests(String, Duration),
     /// 503: not now; the client may try again after this time.
     #[error("{0}")]
     Unavailable(String, Duration),
@@ -140,6 +143,7 @@ impl Error {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(..) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooManyRequests(..) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(..) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(error) if is_transient(error) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -148,7 +152,7 @@ impl Error {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Unavailable(_, after) => Some(*after),
+            Self::TooManyRequests(_, after) | Self::Unavailable(_, after) => Some(*after),
             Self::Database(error) if is_transient(error) => Some(Duration::from_secs(1)),
             _ => None,
         }

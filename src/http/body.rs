@@ -49,7 +49,7 @@ pub struct Json {
 ///
 /// # Errors
 /// 413 over the limit (before reading when the length is declared), 415 when it is compressed, 408 when the
-/// sender stalls, 400 when it breaks off.
+/// sender stalls, 400 when it breaks off; 429 or 503 when there is no room for it ([`super::limits`]).
 pub async fn read_bytes(headers: &HeaderMap, body: Body, limits: &BodyLimits) -> Result<Bytes> {
     refuse_declared_size(&body, limits)?;
     require_identity(headers)?;
@@ -72,7 +72,7 @@ async fn collect(mut body: Body, limits: &BodyLimits) -> Result<Bytes> {
         let deadline = started + limits.timeout + Duration::from_secs(seconds as u64);
         let frame = timeout_at(deadline, body.frame()).await.map_err(|_| Error::RequestTimeout)?;
         let Some(frame) = frame else { break };
-        let frame = frame.map_err(|_| Error::BadRequest("the body broke off".to_owned()))?;
+        let frame = frame.map_err(refused_or_broken)?;
         let Ok(data) = frame.into_data() else { continue };
         if received + data.len() > limits.max_body {
             return Err(Error::TooLarge(limits.max_body));
@@ -88,6 +88,12 @@ async fn collect(mut body: Body, limits: &BodyLimits) -> Result<Bytes> {
         }
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// Why there is no more of a body: it was refused on its way in, or its sender is gone.
+fn refused_or_broken(error: axum::Error) -> Error {
+    let refused = error.into_inner().downcast::<Error>();
+    refused.map_or_else(|_| Error::BadRequest("the body broke off".to_owned()), |refused| *refused)
 }
 
 /// Reads the body as a JSON document.

@@ -5,7 +5,6 @@
 //! has begun; and an answer that nobody takes ends as well. A handler that takes its time is not limited.
 
 use super::server::ServerLimits;
-use axum::http::StatusCode;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(super) struct Progress {
     requests: AtomicUsize,
     serving: AtomicBool,
-    refused: AtomicBool,
+    unread: AtomicBool,
 }
 
 impl Progress {
@@ -30,9 +29,10 @@ impl Progress {
         self.serving.store(true, Relaxed);
     }
 
-    /// The handler has answered; its body may still be on the way.
-    pub(super) fn end(&self, status: StatusCode) {
-        self.refused.store(status.is_client_error(), Relaxed);
+    /// The handler has answered; its body may still be on the way. `is_left`: there is more of the request, and
+    /// nobody will read it.
+    pub(super) fn end(&self, is_left: bool) {
+        self.unread.store(is_left, Relaxed);
         self.serving.store(false, Relaxed);
     }
 }
@@ -173,14 +173,14 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// Closes our half. After a refusal, what the peer still sends is read and dropped for a moment: closing a
-    /// socket with unread bytes resets it, and the peer might never see why it was refused.
+    /// Closes our half. What the peer still sends of a request that nobody reads is read and dropped for a moment:
+    /// closing a socket with unread bytes resets it, and the peer might never see its answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingering.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         }
         let since = *self.lingering.get_or_insert_with(Instant::now);
-        if !self.progress.refused.load(Relaxed) {
+        if !self.progress.unread.load(Relaxed) {
             return Poll::Ready(Ok(()));
         }
         let deadline = since + self.limits.linger;

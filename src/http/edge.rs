@@ -1,6 +1,7 @@
 //! What happens to every request around its handler, in one place and in this order: a name, a place among the
 //! requests in flight, the handler (whose panic is caught), a count, a line in the log, the common headers.
 
+use super::arriving::Arriving;
 use super::limits::InFlight;
 use super::metrics::Requests;
 use super::request_id;
@@ -33,9 +34,12 @@ pub(super) async fn around(State(edge): State<Arc<Edge>>, request: Request, next
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     let span =
         tracing::debug_span!("request", id = id.to_str().unwrap_or_default(), %method, path = uri.path());
-    let answer = match edge.in_flight.admit(route) {
+    let answer = match edge.in_flight.admit(route, token(request.headers())) {
         // The place is kept until the answer begins.
-        Ok(_place) => AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span).await,
+        Ok(place) => {
+            let request = request.map(|body| Arriving::watch(body, &place));
+            AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span).await
+        }
         Err(refused) => Ok(refused.into_response()),
     };
     let answer = answer.unwrap_or_else(|panic| {
@@ -50,6 +54,12 @@ pub(super) async fn around(State(edge): State<Arc<Edge>>, request: Request, next
     edge.log.answered(&Seen { id: &id, method: &method, path: uri.path(), status, took, cause });
     common_headers(answer.headers_mut(), id);
     answer
+}
+
+/// What the request says of its caller, before anybody has looked whether it is true.
+fn token(headers: &HeaderMap) -> Option<&[u8]> {
+    let sent = headers.get("x-access-token").or_else(|| headers.get(header::AUTHORIZATION));
+    sent.map(HeaderValue::as_bytes)
 }
 
 /// Gives a refusal that does not come from us, such as one of axum, the form of all others.

@@ -4,10 +4,12 @@
 //! [`body`], and answers with a value or a [`crate::error::Error`]. [`router`] puts the features together with
 //! what operators need, and [`server::serve`] serves the whole. Requests to others go through [`outbound`].
 
+mod arriving;
 mod connection;
 mod content_type;
 mod edge;
 mod json_text;
+mod names;
 mod request_id;
 mod shape;
 mod unread;

@@ -6,6 +6,7 @@
 //! the environment is used, and an answer is read up to a limit within a time.
 
 use super::address::special_purpose;
+use super::names::Names;
 use crate::config::Network;
 use axum::http::{HeaderMap, Method, StatusCode};
 use bytes::{Bytes, BytesMut};
@@ -75,10 +76,14 @@ impl Outbound {
     /// # Errors
     /// When the TLS library cannot be set up.
     pub fn new(allow: Vec<Network>) -> anyhow::Result<Self> {
+        Self::with_names(allow, &Names::of_the_system()?)
+    }
+
+    fn with_names(allow: Vec<Network>, names: &Names) -> anyhow::Result<Self> {
         let allow: Arc<[Network]> = allow.into();
         let builder = || {
             reqwest::Client::builder()
-                .dns_resolver(Arc::new(Vetted { allow: Arc::clone(&allow) }))
+                .dns_resolver(Arc::new(Vetted { allow: Arc::clone(&allow), names: names.clone() }))
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .no_proxy()
@@ -183,20 +188,21 @@ fn vet(ip: IpAddr, allow: &[Network]) -> Result<(), RefusedAddress> {
     Err(RefusedAddress)
 }
 
-/// Resolves by the system, and yields nothing unless every address may be dialled.
+/// Looks names up, and yields nothing unless every address may be dialled.
 struct Vetted {
+    names: Names,
     allow: Arc<[Network]>,
 }
 
 impl Resolve for Vetted {
     fn resolve(&self, name: Name) -> Resolving {
-        let allow = Arc::clone(&self.allow);
+        let (allow, names) = (Arc::clone(&self.allow), self.names.clone());
         Box::pin(async move {
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let addresses = names.look_up(name.as_str()).await?;
             for address in &addresses {
-                vet(address.ip(), &allow)?;
+                vet(*address, &allow)?;
             }
-            Ok(Box::new(addresses.into_iter()) as Addrs)
+            Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::from((ip, 0)))) as Addrs)
         })
     }
 }

@@ -218,3 +218,63 @@ async fn a_server_that_breaks_off_or_talks_nonsense_is_unreachable() {
         assert_eq!(outbound(&["127.0.0.0/8"]).send(get(&url)).await.unwrap_err(), Failure::Unreachable);
     }
 }
+
+/// Serves names: `up` is 127.0.0.1, of any other nothing is ever said. Gives the port.
+async fn name_server() -> u16 {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let mut query = [0; 512];
+        loop {
+            let (length, from) = socket.recv_from(&mut query).await.unwrap();
+            let query = &query[..length];
+            // RFC 1035, 4.1: twelve bytes of header, then the name in labels, its type and its class.
+            let Some(name) = query.get(12..).filter(|name| name.to_ascii_lowercase().starts_with(b"\x02up"))
+            else {
+                continue;
+            };
+            let end = 12 + name.iter().position(|byte| *byte == 0).unwrap() + 5;
+            let is_v4 = query[end - 3] == 1;
+            let mut answer = query[..end].to_vec();
+            // An answer, recursion available; one question, one answer if it was asked for an IPv4 address.
+            answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_v4), 0, 0, 0, 0]);
+            if is_v4 {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+            }
+            socket.send_to(&answer, from).await.unwrap();
+        }
+    });
+    tasks.detach_all();
+    port
+}
+
+#[tokio::test]
+async fn names_whose_servers_are_silent_stop_no_other() {
+    use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
+    let mut connection = ConnectionConfig::udp();
+    connection.port = name_server().await;
+    let server = NameServerConfig::new("127.0.0.1".parse().unwrap(), true, vec![connection]);
+    let names =
+        Names::with(ResolverConfig::from_name_servers(vec![server]), ResolverOpts::default()).unwrap();
+    let outbound = Outbound::with_names(vec!["127.0.0.0/8".parse().unwrap()], &names).unwrap();
+    let mut silent = tokio::task::JoinSet::new();
+    // More than there are threads for what blocks.
+    for n in 0..600 {
+        let (outbound, request) = (outbound.clone(), get(&format!("http://silent{n}.test/")));
+        silent.spawn(async move { outbound.send(request).await });
+    }
+    tokio::task::yield_now().await;
+    let port = server_of("up").await;
+    assert_eq!(outbound.send(get(&format!("http://up.test:{port}/"))).await.unwrap().body, "up");
+    assert!(silent.try_join_next().is_none(), "none of them has got an answer meanwhile");
+}
+
+/// Serves one connection with this body; gives the port.
+async fn server_of(body: &'static str) -> u16 {
+    server(move |mut stream, _| async move {
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await
+}

@@ -65,7 +65,8 @@ fn app() -> (Router, Arc<Notify>) {
         .acquire_timeout(Duration::from_millis(10))
         .connect_lazy_with(nowhere);
     let readiness = health::Readiness::new(pool);
-    let in_flight = limits::InFlight::new(1, 1, &["/letters/wait"]);
+    let limits = limits::Limits { working: 1, waiting: 1, long_polls: &["/letters/wait"], bodies: 1 << 20 };
+    let in_flight = limits::InFlight::new(limits);
     (router(letters, HttpState { readiness, in_flight, on_scrape: metrics::OnScrape::default() }), arrived)
 }
 

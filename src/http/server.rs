@@ -14,7 +14,6 @@ use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -54,6 +53,8 @@ impl Default for ServerLimits {
 
 /// The largest head of a request, in bytes; beyond it the answer is 431.
 const MAX_HEAD: usize = 32 << 10;
+/// How much of a body that no handler has read is read all the same, and for how long.
+const UNWANTED: (usize, Duration) = (64 << 10, Duration::from_secs(2));
 
 /// Serves `router` on `listener` until `shutdown`; then finishes what is in flight, for at most
 /// [`ServerLimits::grace`], and drops the rest. Returns when no connection is left.
@@ -120,16 +121,22 @@ async fn serve_connection(
     let service = service_fn(move |request: Request<Incoming>| {
         progress.begin();
         let (head, body) = request.into_parts();
-        let (body, unread) = Watched::new(body);
+        // A client that asked whether to send its body at all sends none once it has its answer.
+        let asks_first = head.headers.contains_key(header::EXPECT);
+        let (body, rest) = Watched::new(body);
         let answer = router.clone().call(Request::from_parts(head, Body::new(body)));
         let progress = Arc::clone(&progress);
         async move {
             let Ok(mut answer) = answer.await;
-            progress.end(answer.status());
+            // A body that nobody wanted may still be on its way, with a client that reads its answer only when all
+            // of it is sent. It is waited for, within bounds: hyper would close the connection under it.
+            if rest.is_some() && !asks_first && answer.status().is_success() {
+                rest.drain(UNWANTED.0, UNWANTED.1).await;
+            }
+            let is_left = rest.is_some();
+            progress.end(is_left);
             // hyper closes the connection then: a client that is not told might send its next request on it.
-            if unread.load(Relaxed)
-                && (answer.status().is_client_error() || answer.status().is_server_error())
-            {
+            if is_left {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(answer)

@@ -49,7 +49,7 @@ async fn start() -> Server {
     let router = Router::new()
         .route("/", get(|| async { "hi" }))
         .route("/endless", get(move || async move { Body::from_stream(endless()) }))
-        .route("/wait", get(wait))
+        .route("/wait", get(wait.clone()).post(wait))
         .route("/body", post(read));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -182,6 +182,33 @@ async fn a_client_in_the_middle_of_a_large_body_sees_the_refusal() {
     let mut text = String::new();
     tokio::time::timeout(LONG, read.read_to_string(&mut text)).await.unwrap().unwrap();
     assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_wanted_may_come_late_and_the_connection_goes_on() {
+    let server = start().await;
+    let mut stream = server.connect().await;
+    for _ in 0..20 {
+        // As simple clients do: the head, then the body, and only then they look for the answer.
+        stream.write_all(b"POST /wait HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n").await.unwrap();
+        server.entered.notified().await;
+        server.release.notify_one();
+        tokio::task::yield_now().await;
+        let text = exchange(&mut stream, "hello", "done").await;
+        assert!(text.starts_with("HTTP/1.1 200") && !text.contains("connection: close"), "{text}");
+    }
+    assert!(exchange(&mut stream, GET, "hi").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_client_that_never_sends_the_body_it_announced_gets_its_answer_and_the_connection_ends() {
+    let server = start().await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"POST /wait HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n").await.unwrap();
+    server.entered.notified().await;
+    server.release.notify_one();
+    let (text, _) = rest(&mut stream).await;
+    assert!(text.starts_with("HTTP/1.1 200") && text.contains("connection: close"), "{text}");
 }
 
 #[tokio::test]

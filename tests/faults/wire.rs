@@ -2,11 +2,13 @@
 
 use crate::support::app::TestApp;
 use crate::support::eventually;
+use reqwest::Method;
 use serde_json::json;
-use std::collections::VecDeque;
+use sqlx::{Connection as _, Executor as _};
+use std::io::ErrorKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 
 /// How many requests the server works on at a time.
 const PLACES: usize = 16;
@@ -15,21 +17,20 @@ const PLACES: usize = 16;
 async fn a_full_server_refuses_at_once_and_serves_again_when_there_is_room() {
     let app = TestApp::with(&[], |app| app.in_flight(PLACES)).await;
     app.define("q", json!({ "handler": { "kind": "worker" } })).await;
-    let address = app.url.trim_start_matches("http://");
-    let head = format!(
-        "POST /queues/q/messages HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\
-         Content-Type: application/json\r\nContent-Length: 2\r\n\r\n1",
-        app.token(&["system_admin"])
-    );
-    // Each has a place, and keeps the other half of its body back. A body that does not come is given up after
-    // 10 s, so on a slow machine the first of them may be gone when the last arrives: then there is one more.
-    let slow = Mutex::new(VecDeque::new());
+    // Nothing can be stored while the table is locked, so each push keeps its place.
+    let mut holder = app.connect().await;
+    let mut lock = holder.begin().await.unwrap();
+    lock.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let mut pushes = JoinSet::new();
+    let mut turn = 0;
     eventually("it refuses", async || {
-        let lacking = if slow.lock().await.is_empty() { PLACES } else { 1 };
-        for _ in 0..lacking {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(head.as_bytes()).await.unwrap();
-            slow.lock().await.push_back(stream);
+        // The database lets no statement wait for ever: who was answered is followed by another.
+        while pushes.try_join_next().is_some() {}
+        while pushes.len() < PLACES {
+            let token = app.token_of(&format!("caller {}", turn % 2), &["system_admin"]);
+            let push = app.anonymous(Method::POST, "/queues/q/messages").bearer_auth(token).json(&turn);
+            pushes.spawn(async move { push.send().await.unwrap().status() });
+            turn += 1;
         }
         let answer = app.get("/queues/q").await;
         answer.status() == 503 && answer.headers().contains_key("retry-after")
@@ -37,16 +38,51 @@ async fn a_full_server_refuses_at_once_and_serves_again_when_there_is_room() {
     .await;
     assert_eq!(app.get("/healthz").await.status(), 200, "who looks after it still can");
     assert_eq!(app.get("/readyz").await.status(), 200);
-    // One that has a place comes to its end (those that came too late were refused), and the others give up.
-    let mut slow = slow.into_inner();
-    let mut answer = [0; 12];
-    while &answer != b"HTTP/1.1 201" {
-        let mut first: TcpStream = slow.pop_front().expect("one of them has a place");
-        if first.write_all(b"2").await.is_ok() {
-            _ = first.read_exact(&mut answer).await;
-        }
+    lock.rollback().await.unwrap();
+    pushes.join_all().await;
+    assert_eq!(app.get("/queues/q").await.status(), 200, "it serves again");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_whose_bodies_do_not_come_leaves_room_to_the_others() {
+    let app = TestApp::with(&[], |app| app.in_flight(PLACES)).await;
+    app.define("q", json!({ "handler": { "kind": "worker" } })).await;
+    let address = app.url.trim_start_matches("http://");
+    let head = format!(
+        "POST /queues/q/messages HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: 2\r\n\r\n1",
+        app.token_of("greedy", &["system_admin"])
+    );
+    let mut slow = Vec::new();
+    for _ in 0..2 * PLACES {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
     }
+    // Beyond its share the caller is refused at once; the others are served as if it were not there.
+    eventually("it refuses what is beyond", async || {
+        slow.retain(|stream| {
+            let mut answer = [0; 12];
+            match stream.try_read(&mut answer) {
+                Ok(_) => assert_eq!(&answer, b"HTTP/1.1 429"),
+                Err(nothing) => assert_eq!(nothing.kind(), ErrorKind::WouldBlock),
+            }
+            answer == [0; 12]
+        });
+        slow.len() == PLACES / 4 * 3
+    })
+    .await;
+    for other in 0..PLACES {
+        let token = app.token_of(&format!("caller {other}"), &["system_admin"]);
+        let push = app.anonymous(Method::POST, "/queues/q/messages").bearer_auth(token).json(&other);
+        assert_eq!(push.send().await.unwrap().status(), 201);
+    }
+    // What comes late comes all the same.
+    let mut answer = [0; 12];
+    slow[0].write_all(b"2").await.unwrap();
+    slow[0].read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 201");
     drop(slow);
-    eventually("it serves again", async || app.get("/queues/q").await.status() == 200).await;
     app.stop().await;
 }
