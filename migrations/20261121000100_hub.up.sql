@@ -110,6 +110,7 @@ CREATE TABLE mappings (
     CONSTRAINT mappings_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$')
 );
 CREATE UNIQUE INDEX mappings_name_idx ON mappings (store_id, name) WHERE deleted_at IS NULL;
+CREATE INDEX mappings_next_tick_idx ON mappings (next_tick) WHERE next_tick IS NOT NULL AND enabled AND deleted_at IS NULL;
 COMMENT ON TABLE mappings IS 'Which messages of a store go to which service of which endpoint, and how.';
 COMMENT ON COLUMN mappings.id IS 'The mapping. One that is deleted and made again has another.';
 COMMENT ON COLUMN mappings.store_id IS 'Its store.';
@@ -382,6 +383,7 @@ CREATE TABLE pollers (
     CONSTRAINT pollers_sealed_with_a_key CHECK ((token IS NULL) = (key_id IS NULL)),
     CONSTRAINT pollers_failures_not_negative CHECK (failures >= 0)
 ) WITH (fillfactor = 70);
+CREATE INDEX pollers_next_tick_idx ON pollers (next_tick) WHERE next_tick IS NOT NULL;
 COMMENT ON TABLE pollers IS 'Storefront pollers: they read an API and tell what changed in it.';
 COMMENT ON COLUMN pollers.id IS 'The poller''s lane.';
 COMMENT ON COLUMN pollers.store_id IS 'Its store.';

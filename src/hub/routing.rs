@@ -65,41 +65,52 @@ pub async fn accept(
     Ok(Accepted { states: states(&routed), ready, soonest })
 }
 
-/// Stores the poll message `key` of a mapping's schedule, for that mapping alone, whatever messages it takes. Gives
-/// the lanes in which something became ready.
+/// A poll message of a mapping's schedule.
+#[derive(Debug)]
+pub struct Poll<'a> {
+    /// The mapping, which alone gets it, whatever messages it takes.
+    pub mapping: &'a Mapping,
+    /// The message.
+    pub id: Uuid,
+    /// Its key.
+    pub key: &'a str,
+}
+
+/// Stores poll messages, each for its mapping. Returns the lanes in which something became ready.
 ///
 /// # Errors
 /// As [`accept`].
-pub async fn poll(
-    tx: &mut PgConnection,
-    mapping: &Mapping,
-    ids: &Ids,
-    id: Uuid,
-    key: &str,
-) -> sqlx::Result<Vec<i32>> {
-    let message = json!({ "message": key, "message_id": id, "payload": {} });
-    let delivery = Delivery {
-        id: ids.next(),
-        store_id: mapping.store_id,
-        message_id: id,
-        mapping_id: mapping.id,
-        lane: mapping.endpoint_id,
-        enabled: mapping.enabled,
-        identifiers: None,
-        line: identifiers::line(&mapping.definition.options.serial, &message),
-    };
-    let draft = Draft {
-        id,
-        store_id: mapping.store_id,
-        key: key.to_owned(),
-        payload: serde_json::value::to_raw_value(&message["payload"]).unwrap_or_default(),
-        parent: None,
-        hop: 0,
-        delay: Duration::ZERO,
-        parked: None,
-    };
-    fanout::insert_messages(&mut *tx, &[(draft, State::Routed)]).await?;
-    place(tx, vec![delivery]).await
+pub async fn poll(tx: &mut PgConnection, ids: &Ids, polls: &[Poll<'_>]) -> sqlx::Result<Vec<i32>> {
+    if polls.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (mut drafts, mut deliveries) = (Vec::with_capacity(polls.len()), Vec::with_capacity(polls.len()));
+    for Poll { mapping, id, key } in polls {
+        let message = json!({ "message": key, "message_id": id, "payload": {} });
+        deliveries.push(Delivery {
+            id: ids.next(),
+            store_id: mapping.store_id,
+            message_id: *id,
+            mapping_id: mapping.id,
+            lane: mapping.endpoint_id,
+            enabled: mapping.enabled,
+            identifiers: None,
+            line: identifiers::line(&mapping.definition.options.serial, &message),
+        });
+        let draft = Draft {
+            id: *id,
+            store_id: mapping.store_id,
+            key: (*key).to_owned(),
+            payload: serde_json::value::to_raw_value(&message["payload"]).unwrap_or_default(),
+            parent: None,
+            hop: 0,
+            delay: Duration::ZERO,
+            parked: None,
+        };
+        drafts.push((draft, State::Routed));
+    }
+    fanout::insert_messages(&mut *tx, &drafts).await?;
+    place(tx, deliveries).await
 }
 
 /// Routes messages that are stored already and waited for it. One that somebody has routed is left alone.

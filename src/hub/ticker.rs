@@ -2,20 +2,27 @@
 //!
 //! It sleeps until the earliest moment, and looks anew when a schedule may have changed; without a schedule it
 //! asks the database nothing. Every process has one: whoever locks a due row first fires it, and the row in
-//! `ticks` is there once.
+//! `ticks` is there once. Many fire in one transaction, as many are due at once: all of one minute.
 
 use super::catalog::Catalog;
 use super::definition::PutPoller;
-use super::routing;
-use super::store::{mappings, pollers, ticks};
+use super::mapping::Mapping;
+use super::routing::{self, Poll};
+use super::schedule::Schedule;
+use super::store::pollers;
+use super::store::ticks::{self, Due, Tick};
 use crate::db::{self, Database, bounded};
 use crate::worker::Wake;
+use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+/// The most mappings, and the most pollers, that fire in one transaction.
+const BATCH: i64 = 500;
 /// The longest sleep: the database's clock may be set.
 const LONGEST: Duration = Duration::from_mins(10);
 /// The pause when the database is away, and when another process fires what is due.
@@ -73,8 +80,11 @@ impl Ticker {
             let ticker = self.clone();
             let fired = db::transaction::<_, sqlx::Error, _>(&self.db.worker, move |tx| {
                 Box::pin(async move {
-                    let fired = ticker.fire_mapping(&mut *tx).await?;
-                    if fired.any { Ok(fired) } else { fire_poller(tx).await }
+                    let mut fired = ticker.fire_mappings(&mut *tx).await?;
+                    let pollers = fire_pollers(tx).await?;
+                    fired.any |= pollers.any;
+                    fired.ready.extend(pollers.ready);
+                    Ok(fired)
                 })
             })
             .await?;
@@ -87,46 +97,66 @@ impl Ticker {
         }
     }
 
-    /// Sends the poll message of a mapping that is due, unless the one before is still under way.
-    async fn fire_mapping(&self, tx: &mut PgConnection) -> sqlx::Result<Fired> {
-        let Some(due) = ticks::lock_mapping(&mut *tx).await? else { return Ok(Fired::default()) };
-        let mut fired = Fired { any: true, ready: Vec::new() };
-        let rows = mappings::live(&mut *tx, Some(&[due.store_id]), -1).await?;
-        let row = rows.into_iter().find(|row| row.id == due.id);
-        let mapping = row.and_then(|row| self.catalog.compiled(row));
-        let schedule = mapping.as_ref().and_then(|mapping| mapping.definition.schedule.as_ref());
-        let (Some(mapping), Some(schedule)) = (&mapping, schedule) else {
-            // A definition that cannot be used here: the next one that is put sets the time.
-            ticks::move_mapping(tx, due.id, None).await?;
-            return Ok(fired);
-        };
-        let is_under_way = ticks::is_under_way(&mut *tx, due.id, &schedule.message).await?;
-        let id = (!is_under_way).then(|| self.db.ids.next());
-        if ticks::fire(&mut *tx, due.id, due.at, id).await?
-            && let Some(id) = id
-        {
-            fired.ready = routing::poll(&mut *tx, mapping, &self.db.ids, id, &schedule.message).await?;
+    /// Sends the poll messages of mappings that are due, but for those whose one before is still under way.
+    async fn fire_mappings(&self, tx: &mut PgConnection) -> sqlx::Result<Fired> {
+        let due = ticks::lock_mappings(&mut *tx, BATCH).await?;
+        let mut fired = Fired { any: !due.is_empty(), ready: Vec::new() };
+        // A definition that cannot be used here moves on to no moment: the next one that is put sets it.
+        let mut next: HashMap<i32, Option<DateTime<Utc>>> =
+            due.iter().map(|(row, _)| (row.id, None)).collect();
+        let compiled = due.into_iter().filter_map(|(row, due)| Some((self.catalog.compiled(row)?, due)));
+        let compiled: Vec<(Arc<Mapping>, Due)> = compiled.collect();
+        let schedules: Vec<(&Mapping, &Schedule, Due)> = compiled
+            .iter()
+            .filter_map(|(mapping, due)| Some((&**mapping, mapping.definition.schedule.as_ref()?, *due)))
+            .collect();
+        let polls: Vec<(i32, &str)> =
+            schedules.iter().map(|(mapping, schedule, _)| (mapping.id, schedule.message.as_str())).collect();
+        let under_way = ticks::under_way(&mut *tx, &polls).await?;
+        let moments: Vec<Tick> = schedules
+            .iter()
+            .map(|(mapping, _, due)| {
+                let message = (!under_way.contains(&mapping.id)).then(|| self.db.ids.next());
+                Tick { mapping: mapping.id, at: due.at, message }
+            })
+            .collect();
+        let new = ticks::fire(&mut *tx, &moments).await?;
+        let polls: Vec<Poll<'_>> = schedules
+            .iter()
+            .zip(&moments)
+            .filter(|((mapping, ..), _)| new.contains(&mapping.id))
+            .filter_map(|((mapping, schedule, _), tick)| {
+                Some(Poll { mapping, id: tick.message?, key: &schedule.message })
+            })
+            .collect();
+        fired.ready = routing::poll(&mut *tx, &self.db.ids, &polls).await?;
+        for (mapping, schedule, due) in &schedules {
+            next.insert(mapping.id, schedule.timing.following(due.at, due.now));
         }
-        ticks::move_mapping(tx, due.id, schedule.timing.following(due.at, due.now)).await?;
+        ticks::move_mappings(tx, &next.into_iter().collect::<Vec<_>>()).await?;
         Ok(fired)
     }
 }
 
-/// Has a poller run that is due, unless it does already.
-async fn fire_poller(tx: &mut PgConnection) -> sqlx::Result<Fired> {
-    let Some(due) = ticks::lock_poller(&mut *tx).await? else { return Ok(Fired::default()) };
-    let definition = serde_json::from_str(due.definition.get()).ok();
-    let next = if let Some(Ok(put)) = definition.map(|document| PutPoller::read(&document)) {
-        put.definition.timing.following(due.at, due.now)
-    } else {
-        tracing::error!(poller = due.name, "a stored poller cannot be used: it does not run");
-        None
-    };
-    let mut fired = Fired { any: true, ready: Vec::new() };
-    if next.is_some() && !due.queued {
-        pollers::queue_run(&mut *tx, due.id).await?;
-        fired.ready.push(due.id);
+/// Has pollers run that are due, but for those that do already.
+async fn fire_pollers(tx: &mut PgConnection) -> sqlx::Result<Fired> {
+    let due = ticks::lock_pollers(&mut *tx, BATCH).await?;
+    let mut fired = Fired { any: !due.is_empty(), ready: Vec::new() };
+    let mut next = Vec::with_capacity(due.len());
+    for poller in due {
+        let definition = serde_json::from_str(poller.definition.get()).ok();
+        let following = if let Some(Ok(put)) = definition.map(|document| PutPoller::read(&document)) {
+            put.definition.timing.following(poller.at, poller.now)
+        } else {
+            tracing::error!(poller = poller.name, "a stored poller cannot be used: it does not run");
+            None
+        };
+        if following.is_some() && !poller.queued {
+            fired.ready.push(poller.id);
+        }
+        next.push((poller.id, following));
     }
-    ticks::move_poller(tx, due.id, next).await?;
+    pollers::queue_runs(&mut *tx, &fired.ready).await?;
+    ticks::move_pollers(tx, &next).await?;
     Ok(fired)
 }

@@ -189,3 +189,57 @@ async fn cron_fires_by_the_clock_and_a_schedule_that_is_none_is_refused() {
     assert_eq!(found, expected);
     app.stop().await;
 }
+
+/// Makes 2,000 more of what is there by `statement`, and has every process look.
+async fn multiply(app: &TestApp, statement: &'static str) {
+    let mut db = app.connect().await;
+    sqlx::query(statement).execute(&mut db).await.unwrap();
+    sqlx::query("UPDATE catalog SET revision = revision + 1").execute(&mut db).await.unwrap();
+    sqlx::query("NOTIFY postrider_postrider").execute(&mut db).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_one_minute_fire_in_a_few_transactions() {
+    let source = Scripted::start(|asked| asked.acknowledge(json!({})).held()).await;
+    let app = TestApp::start().await;
+    app.endpoint("source", &source.url, json!({})).await;
+    app.mapping("pull", "source", &[], polling(&hourly())).await;
+    let more = "INSERT INTO mappings (store_id, name, endpoint_id, definition, version, next_tick)
+        SELECT store_id, name || number, endpoint_id, definition, revision + 1, now() - interval '1 minute'
+        FROM mappings, catalog, generate_series(1, 2000) AS number";
+    multiply(&app, more).await;
+    eventually("the mappings fire", async || ticks(&app).await == (2000, 2000)).await;
+    let mut db = app.connect().await;
+    let transactions = "SELECT count(DISTINCT xmin::text) FROM ticks";
+    let count: i64 = sqlx::query_scalar(transactions).fetch_one(&mut db).await.unwrap();
+    assert!(count <= 20, "{count} transactions");
+    source.release();
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_pollers_of_one_minute_are_queued_in_a_few_transactions() {
+    let source = Scripted::start(|asked| asked.acknowledge(json!({})).held()).await;
+    let app = TestApp::start().await;
+    let poller = json!({
+        "api": source.url, "token": "secret", "token_header": "X-Spree-Token", "every": "1h",
+        "collections": [{ "name": "orders", "id": "number", "updated": "updated_at", "key": "order" }]
+    });
+    json(app.put(&format!("{STORE}/pollers/shop"), &poller).await, 201).await;
+    let more = "WITH lane AS (INSERT INTO lanes (kind) SELECT 'poller' FROM generate_series(1, 2000) RETURNING id)
+        INSERT INTO pollers (id, store_id, name, definition, token, key_id, version, next_tick)
+        SELECT lane.id, store_id, name || lane.id, definition, token, key_id, revision + 1, now() - interval '1 minute'
+        FROM pollers, catalog, lane";
+    multiply(&app, more).await;
+    let mut db = app.connect().await;
+    let due = "SELECT count(*) FROM pollers WHERE next_tick < now()";
+    eventually("the pollers are queued", async || {
+        sqlx::query_scalar::<_, i64>(due).fetch_one(&mut db).await.unwrap() == 0
+    })
+    .await;
+    let transactions = "SELECT count(DISTINCT xmin::text) FROM pollers WHERE queued";
+    let count: i64 = sqlx::query_scalar(transactions).fetch_one(&mut db).await.unwrap();
+    assert!(count <= 20, "{count} transactions");
+    source.release();
+    app.stop().await;
+}

@@ -226,15 +226,30 @@ pub async fn queue(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Re
     .fetch_optional(&mut *tx)
     .await?;
     let Some(found) = found else { return Ok(None) };
-    let item = if found.queued { found.item } else { queue_run(tx, found.id).await? };
+    let mut item = found.item;
+    if !found.queued {
+        item = queue_runs(tx, &[found.id]).await?.pop().unwrap_or(item);
+    }
     Ok(Some(Waiting { lane: found.id, item, was_queued: found.queued }))
 }
 
-/// Puts a run of a poller, which is in none and whose row is locked, into its lane; gives its name.
-pub async fn queue_run(tx: &mut PgConnection, id: i32) -> sqlx::Result<Uuid> {
-    let item = rename_run(&mut *tx, id).await?;
-    sqlx::query!("INSERT INTO dispatch (lane, rank, item) VALUES ($1, 0, $2)", id, item).execute(tx).await?;
-    Ok(item)
+/// Puts a run of each of these pollers, which are in none and whose rows are locked, into its lane; returns the names
+/// of the runs.
+pub async fn queue_runs(tx: &mut PgConnection, ids: &[i32]) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        r#"
+        WITH named AS (
+            UPDATE pollers SET item = uuid_v7(), queued = true WHERE id = ANY ($1) RETURNING id, item
+        ),
+        ready AS (
+            INSERT INTO dispatch (lane, rank, item) SELECT id, 0, item FROM named
+        )
+        SELECT item FROM named
+        "#,
+        ids,
+    )
+    .fetch_all(tx)
+    .await
 }
 
 /// Gives the next attempt at a run a name of its own.
