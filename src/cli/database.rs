@@ -7,7 +7,6 @@ use crate::db::embedded::{self, Options, Server};
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgConnectOptions;
-use std::path::PathBuf;
 
 /// A server, and what to stop at the end.
 pub(super) struct Database {
@@ -37,23 +36,6 @@ impl Database {
     /// The pools of the instance on it.
     pub(super) fn pools(&self, config: &Config) -> db::Database {
         db::Database::new(&self.options, &config.schema)
-    }
-
-    /// The server that the settings name, or a private one in a directory of its own, both removed at the end.
-    ///
-    /// The directory is in `/var/tmp`, since `/tmp` may be memory, which is faster than any disk.
-    pub(super) async fn apart(config: &Config) -> anyhow::Result<Self> {
-        if let Some(url) = &config.database_url {
-            return Ok(Self { options: parse(url)?, embedded: None });
-        }
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
-        let parent =
-            Some(PathBuf::from("/var/tmp")).filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir);
-        let mut options =
-            Options::new(parent.join(format!("postrider-{:08x}", rand::random::<u32>())), program);
-        options.ephemeral = true;
-        let server = embedded::start(options).await?;
-        Ok(Self { options: server.connect_options(), embedded: Some(server) })
     }
 
     /// Stops what was started.

@@ -1,7 +1,6 @@
 //! The command line: one file a subcommand.
 #![expect(clippy::print_stdout, reason = "what a command prints is its answer")]
 
-mod bench;
 mod database;
 mod demo;
 mod doctor;
@@ -36,12 +35,6 @@ enum Command {
     Worker,
     /// Bring the database to this version, or take the newest migration back
     Migrate(migrate::Args),
-    /// Measure how fast this is, each figure beside what plain SQL reaches in the same run
-    ///
-    /// Runs on a private PostgreSQL server made for the run, or in schemas of its own on the server that
-    /// `DATABASE_URL` names; both are gone afterwards. Allow nine minutes on a machine that has nothing else
-    /// to do.
-    Bench(bench::Args),
     /// Sign a token with the configured or the development secret
     Token(token::Args),
     /// Push a message to a queue and print its id
@@ -96,7 +89,6 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve => serve::serve(Config::from_env()?).await,
         Command::Worker => serve::worker(Config::from_env()?).await,
         Command::Migrate(args) => migrate::run(Config::from_env()?, &args).await,
-        Command::Bench(args) => bench::run(Config::from_env()?, &args).await,
         Command::Token(args) => token::run(&Config::from_env()?, &args),
         Command::Push(args) => push::run(Config::from_env()?, &args).await,
         Command::Tail(args) => tail::run(Config::from_env()?, &args).await,

@@ -1,10 +1,10 @@
 //! The workers of the jobs, each of which says something once a second.
 
 use super::{Job, Window};
-use crate::cli::bench::client::{Client, request};
-use crate::cli::bench::lab::Instance;
-use crate::cli::bench::times::Times;
-use crate::jobs::job_type::BUILT_IN;
+use crate::client::{Client, request};
+use crate::lab::Instance;
+use crate::times::Times;
+use postrider::jobs::job_type::BUILT_IN;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 

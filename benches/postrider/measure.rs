@@ -121,41 +121,12 @@ pub(super) fn summarize(workload: &str, repeats: &[Vec<Measure>]) -> Vec<Row> {
 }
 
 /// The value in the middle; of an even number, the mean of the two.
-fn median(values: &[f64]) -> f64 {
+pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {
         0 => f64::NAN,
         odd if odd % 2 == 1 => sorted[odd / 2],
         even => f64::midpoint(sorted[even / 2 - 1], sorted[even / 2]),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn repeats_come_to_medians_and_their_ratio() {
-        let repeat = |value: f64, raw: f64, wal: f64| {
-            vec![
-                Measure::new("a", Unit::PerSecond, value).beside("raw", raw).with("WAL", Unit::Bytes, wal),
-                Measure::new("b", Unit::Count, 1.0),
-            ]
-        };
-        let rows =
-            summarize("drain", &[repeat(30.0, 90.0, 1.0), repeat(10.0, 100.0, 3.0), repeat(50.0, 60.0, 2.0)]);
-        assert_eq!(rows.len(), 2);
-        let row = &rows[0];
-        assert_eq!((row.median, row.min, row.max), (30.0, 10.0, 50.0));
-        let beside = row.beside.as_ref().map(|beside| (beside.median, beside.ratio));
-        assert_eq!(beside, Some((90.0, 30.0 / 90.0)));
-        assert_eq!(row.details.first().map(|detail| detail.median), Some(2.0));
-        assert!(rows[1].beside.is_none());
-    }
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between_two() {
-        assert!((2.4..2.6).contains(&median(&[4.0, 1.0, 3.0, 2.0])));
     }
 }

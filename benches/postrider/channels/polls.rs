@@ -1,10 +1,10 @@
 //! Subscribers that poll, each at its own pace, over connections that are kept alive.
 
 use super::{Job, POLL, Window};
-use crate::cli::bench::client::{Client, request_with};
-use crate::cli::bench::lab::Instance;
-use crate::cli::bench::times::Times;
-use crate::jobs::job_type::BUILT_IN;
+use crate::client::{Client, request_with};
+use crate::lab::Instance;
+use crate::times::Times;
+use postrider::jobs::job_type::BUILT_IN;
 use std::time::Instant;
 use tokio::task::JoinSet;
 

@@ -83,11 +83,11 @@ fn peak_of(pid: u32) -> Option<f64> {
 
 /// What `/proc/<pid>/stat` says of a process.
 #[derive(Debug, PartialEq)]
-struct Stat {
-    parent: u32,
-    own: f64,
+pub(super) struct Stat {
+    pub(super) parent: u32,
+    pub(super) own: f64,
     /// What children used that have ended and were waited for.
-    ended_children: f64,
+    pub(super) ended_children: f64,
 }
 
 impl Stat {
@@ -95,7 +95,7 @@ impl Stat {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         // The second field is the program's name in parentheses, whatever is in it.
         let (_, fields) = text.rsplit_once(')')?;
         let fields: Vec<&str> = fields.split_whitespace().collect();
@@ -114,15 +114,4 @@ fn children(of: u32) -> impl Iterator<Item = (u32, Stat)> {
         let pid = entry.file_name().to_str()?.parse().ok()?;
         Stat::read(pid).filter(|stat| stat.parent == of).map(|stat| (pid, stat))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_programs_name_may_hold_anything() {
-        let text = "7 (a) b 9) S 42 7 7 0 -1 4194304 1 2 3 4 150 50 25 75 20 0 1 0";
-        assert_eq!(Stat::parse(text), Some(Stat { parent: 42, own: 2.0, ended_children: 1.0 }));
-    }
 }

@@ -71,7 +71,7 @@ pub(super) fn json(setting: &Setting, rows: &[Row]) -> serde_json::Result<()> {
     Ok(())
 }
 
-fn shown(value: f64, unit: Unit) -> String {
+pub(super) fn shown(value: f64, unit: Unit) -> String {
     let number = number(value, unit);
     match unit {
         Unit::PerSecond => format!("{number}/s"),
@@ -106,19 +106,4 @@ fn grouped(value: f64) -> String {
         text.push(digit);
     }
     if value <= -0.5 { format!("-{text}") } else { text }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_have_as_many_digits_as_say_something() {
-        assert_eq!(shown(1_234_567.4, Unit::PerSecond), "1,234,567/s");
-        assert_eq!(shown(711.3, Unit::Bytes), "711 B");
-        assert_eq!(shown(0.554, Unit::Milliseconds), "0.55 ms");
-        assert_eq!(shown(64.26, Unit::Mebibytes), "64.3 MiB");
-        assert_eq!(shown(1000.0, Unit::Count), "1,000");
-        assert_eq!(shown(f64::NAN, Unit::PerSecond), "–/s");
-    }
 }

@@ -1,11 +1,11 @@
 //! Subscribers that listen: one stream a job.
 
 use super::{Job, Window};
-use crate::cli::bench::client::request_with;
-use crate::cli::bench::lab::Instance;
-use crate::cli::bench::times::Times;
-use crate::jobs::job_type::BUILT_IN;
+use crate::client::request_with;
+use crate::lab::Instance;
+use crate::times::Times;
 use anyhow::{Context as _, ensure};
+use postrider::jobs::job_type::BUILT_IN;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -2,23 +2,22 @@
 
 use super::client::{Client, request};
 use super::processes::{self, Cpu};
+use super::server::{BINARY, Server as Database};
 use super::sizes::Sizes;
 use super::table::Setting;
-use crate::app::{App, Parts, Server};
-use crate::auth;
-use crate::cli::database::Database;
-use crate::config::{Config, Jwt};
-use crate::db::migrate::migrate;
-use crate::queues::store::pushes::{self, Push};
 use anyhow::Context as _;
 use parking_lot::Mutex;
+use postrider::app::{App, Parts, Server};
+use postrider::auth;
+use postrider::config::{Config, Jwt};
+use postrider::db::migrate::migrate;
+use postrider::queues::store::pushes::{self, Push};
 use secrecy::SecretString;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -34,7 +33,6 @@ pub(super) struct Lab {
     pub(super) sizes: Sizes,
     config: Config,
     database: Database,
-    program: PathBuf,
     /// Of the private server.
     postmaster: Option<u32>,
     /// What is to be dropped.
@@ -43,9 +41,8 @@ pub(super) struct Lab {
 
 impl Lab {
     pub(super) async fn open(config: Config, sizes: Sizes) -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
         let database = Database::apart(&config).await?;
-        let mut lab = Self { sizes, config, database, program, postmaster: None, schemas: Mutex::default() };
+        let mut lab = Self { sizes, config, database, postmaster: None, schemas: Mutex::default() };
         if lab.is_private() {
             lab.postmaster = processes::postmaster(&mut lab.connect("public").await?).await;
         }
@@ -54,7 +51,12 @@ impl Lab {
 
     /// Whether the server was made for this run.
     pub(super) fn is_private(&self) -> bool {
-        self.database.embedded.is_some()
+        self.database.is_private()
+    }
+
+    /// How a client that is not ours connects to the server.
+    pub(super) fn url(&self) -> &str {
+        &self.database.url
     }
 
     /// What the figures are measured on.
@@ -144,7 +146,7 @@ impl<'a> Instance<'a> {
         };
         let (admin, pusher) = (sign("system_admin")?, sign(ROLE)?);
         migrate(&lab.database.options, &schema).await?;
-        let app = build(App::new(config).development_key(key).javascript(&lab.program));
+        let app = build(App::new(config).development_key(key).javascript(BINARY));
         let server = app.start(&lab.database.options, Parts::Everything).await?;
         let address = server.address().context("the instance does not listen")?;
         Ok(Self { server, address, schema, lab, admin, pusher })
@@ -152,8 +154,7 @@ impl<'a> Instance<'a> {
 
     /// Defines a queue with this handler and these options, like the document's in all else; gives its id.
     pub(super) async fn define(&self, name: &str, handler: Value, options: Value) -> anyhow::Result<i32> {
-        let mut definition: Value =
-            serde_json::from_str(include_str!("../../../examples/myQueue.queue.json"))?;
+        let mut definition: Value = serde_json::from_str(include_str!("../../examples/myQueue.queue.json"))?;
         definition["name"] = name.into();
         definition["handler"] = handler;
         definition["options"] = options;

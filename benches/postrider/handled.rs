@@ -1,7 +1,7 @@
 //! Counts what was handled, and wakes whoever waits for the count.
 
-use crate::queues::native::{Handler, Message};
 use anyhow::bail;
+use postrider::queues::native::{Handler, Message};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

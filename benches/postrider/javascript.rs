@@ -14,7 +14,7 @@ const CONCURRENCY: u16 = 8;
 const POLL: Duration = Duration::from_millis(20);
 
 pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
-    let source = include_str!("../../../examples/myQueue.queue.js");
+    let source = include_str!("../../examples/myQueue.queue.js");
     let scripted = run(lab, json!({ "kind": "javascript", "source": source })).await?;
     let native = run(lab, json!({ "kind": "native", "name": "noop" })).await?;
     let what = format!("the document's handler, {CONCURRENCY} at once");

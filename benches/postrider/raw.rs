@@ -4,9 +4,9 @@
 //! statements do what the engine's must do and no more, batches are of 500, nothing runs between claim and
 //! end. As in the engine the claim's commit does not wait for the disk, and everything else's does.
 
+use super::inserts::Inserter;
 use super::lab::{BODY, Lab};
 use super::times::Times;
-use super::wire::Wire;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _, PgExecutor};
 use std::time::{Duration, Instant};
@@ -105,32 +105,21 @@ impl<'a> Raw<'a> {
 
     /// What `clients` connections insert in a second, one row a commit.
     pub(super) async fn inserts(&self, clients: usize, time: Duration) -> anyhow::Result<f64> {
-        const SINGLE: &str = "INSERT INTO inserts (payload) VALUES ($1::json)";
-        let mut wires = Vec::new();
+        const SINGLE: &str = "INSERT INTO inserts (payload) VALUES ($1::text::json)";
+        let mut inserters = Vec::new();
         for _ in 0..clients {
-            wires.extend(Wire::prepare(&self.lab.options(&self.schema), &self.schema, SINGLE, BODY).await?);
+            inserters.push(Inserter::prepare(self.lab.url(), &self.schema, SINGLE).await?);
         }
         let start = Instant::now();
-        if wires.len() == clients {
-            let insert = |mut wire: Wire| async move {
-                let mut count = 0;
-                while start.elapsed() < time {
-                    wire.execute().await?;
-                    count += 1;
-                }
-                Ok(count)
-            };
-            return at_once(wires, insert).await;
-        }
-        let insert = |mut connection: PgConnection| async move {
+        let insert = |inserter: Inserter| async move {
             let mut count = 0;
             while start.elapsed() < time {
-                sqlx::query(SINGLE).bind(BODY).execute(&mut connection).await?;
+                inserter.execute(BODY).await?;
                 count += 1;
             }
             Ok(count)
         };
-        at_once(self.connections(clients).await?, insert).await
+        at_once(inserters, insert).await
     }
 
     /// What as many connections claim and end in a second, of messages that wait already.

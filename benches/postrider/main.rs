@@ -1,17 +1,21 @@
-//! `postrider bench`: how fast this is, each figure beside what plain SQL reaches in the same run.
+//! `cargo bench`: how fast this is, each figure beside what plain SQL reaches in the same run.
+//!
+//! Runs on a private PostgreSQL server made for the run, or in schemas of its own on the server that `DATABASE_URL`
+//! names; both are gone afterwards. Allow nine minutes on a machine that has nothing else to do.
 //!
 //! | file | duty |
 //! | --- | --- |
 //! | `push.rs` … `channels.rs` | one workload each: measures once, on an instance of its own |
 //! | `flow.rs` | producers and workers at once, for `sustained` and `held` |
-//! | `raw.rs`, `wire.rs` | what the same work costs in plain SQL: the ceilings |
-//! | `lab.rs` | the server, and instances on schemas of their own that are dropped again |
+//! | `raw.rs`, `inserts.rs` | what the same work costs in plain SQL: the ceilings |
+//! | `lab.rs`, `server.rs` | the server, and instances on schemas of their own that are dropped again |
 //! | `client.rs`, `handled.rs`, `processes.rs` | load over HTTP; how much was handled; CPU and memory |
 //! | `endpoint.rs` | what deliveries are sent to |
 //! | `hanging.rs` | the hub's second figure: what endpoints that hang cost the others |
 //! | `measure.rs`, `times.rs`, `table.rs` | figures, their medians, how they are shown |
 
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded when they are shown")]
+#![expect(clippy::print_stdout, reason = "what it prints is its answer")]
 
 mod backlog;
 mod channels;
@@ -24,6 +28,7 @@ mod hanging;
 mod held;
 mod hub;
 mod idle;
+mod inserts;
 mod javascript;
 mod lab;
 mod latency;
@@ -31,25 +36,26 @@ mod measure;
 mod processes;
 mod push;
 mod raw;
+mod server;
 mod sizes;
 mod sustained;
 mod table;
 mod times;
-mod wire;
 
-use crate::config::Config;
-use crate::http::trace::init_logging;
-use clap::ValueEnum;
+use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use lab::Lab;
 use measure::{Measure, Row, Unit, summarize};
+use postrider::config::Config;
+use postrider::http::trace::init_logging;
 use sizes::Sizes;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What to measure, and for how long.
-#[derive(Debug, clap::Args)]
-pub(super) struct Args {
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench --", version)]
+struct Args {
     /// Only these workloads
     #[arg(long, value_delimiter = ',', value_name = "WORKLOAD,…")]
     only: Vec<Workload>,
@@ -115,7 +121,11 @@ impl Workload {
     }
 }
 
-pub(super) async fn run(mut config: Config, args: &Args) -> anyhow::Result<()> {
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    // What cargo says to every benchmark is nothing that one could choose.
+    let args = Args::parse_from(std::env::args().filter(|argument| argument != "--bench"));
+    let mut config = Config::from_env()?;
     // What an instance says at its start, and what sqlx says of statements that a full machine makes slow,
     // would stand between the rows.
     if config.log == "info" {
@@ -126,7 +136,7 @@ pub(super) async fn run(mut config: Config, args: &Args) -> anyhow::Result<()> {
     // However it ends, what was made is removed again.
     let mut terminate = signal(SignalKind::terminate())?;
     let done = tokio::select! {
-        done = measure_all(&lab, args) => done,
+        done = measure_all(&lab, &args) => done,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
         _ = terminate.recv() => Err(anyhow::anyhow!("interrupted")),
     };
