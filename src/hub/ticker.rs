@@ -91,7 +91,7 @@ impl Ticker {
     async fn fire_mapping(&self, tx: &mut PgConnection) -> sqlx::Result<Fired> {
         let Some(due) = ticks::lock_mapping(&mut *tx).await? else { return Ok(Fired::default()) };
         let mut fired = Fired { any: true, ready: Vec::new() };
-        let rows = mappings::live(&mut *tx, Some(&[due.store_id]), -1).await?;
+        let rows = mappings::of_stores(&mut *tx, &[due.store_id]).await?;
         let row = rows.into_iter().find(|row| row.id == due.id);
         let mapping = row.and_then(|row| self.catalog.compiled(row));
         let schedule = mapping.as_ref().and_then(|mapping| mapping.definition.schedule.as_ref());

@@ -32,7 +32,8 @@ impl Consumer for Messages {
     type Outcome = Outcome;
 
     async fn refresh(&self, revision: i64) -> sqlx::Result<()> {
-        self.catalog.refresh(&self.db.worker, revision).await
+        self.catalog.refresh(&self.db.worker, revision).await?;
+        Ok(())
     }
 
     fn lanes(&self) -> Vec<Lane> {

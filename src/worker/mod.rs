@@ -26,6 +26,7 @@
 //! | `engine.rs` | puts the loops together, starts and stops them |
 //! | `store/` | all SQL of `dispatch`, `scheduled`, `workers`, `leases` |
 
+pub mod definitions;
 pub mod delay;
 pub mod store;
 

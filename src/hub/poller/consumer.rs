@@ -32,9 +32,8 @@ const CHUNK: usize = 500;
 /// The consumer of the runs of pollers.
 pub struct Runs {
     db: Database,
-    pollers: Arc<Pollers>,
+    pollers: Pollers,
     catalog: Arc<Catalog>,
-    sealer: Option<Arc<Sealer>>,
     outbound: Outbound,
     /// Rings when a schedule may have changed.
     ticker: Arc<Notify>,
@@ -68,7 +67,7 @@ impl Runs {
         outbound: Outbound,
         ticker: Arc<Notify>,
     ) -> Self {
-        Self { db, pollers: Arc::default(), catalog, sealer, outbound, ticker }
+        Self { db, pollers: Pollers::new(sealer), catalog, outbound, ticker }
     }
 }
 
@@ -76,8 +75,9 @@ impl Consumer for Runs {
     type Outcome = Outcome;
 
     async fn refresh(&self, revision: i64) -> sqlx::Result<()> {
-        self.pollers.refresh(&self.db.worker, self.sealer.as_deref(), revision).await?;
-        self.ticker.notify_one();
+        if self.pollers.refresh(&self.db.worker, revision).await? {
+            self.ticker.notify_one();
+        }
         Ok(())
     }
 
@@ -86,7 +86,7 @@ impl Consumer for Runs {
     }
 
     fn owns(&self, lane: i32) -> bool {
-        self.pollers.all().contains(&lane)
+        self.pollers.has(lane)
     }
 
     fn all(&self) -> Vec<i32> {

@@ -7,7 +7,7 @@ mod leases;
 mod waiting;
 mod workers;
 
-pub use catalog::{bump, lock_revision, remove_lane, revision};
+pub use catalog::{Catalogued, bump, bump_removed, lock_revision, remove_lane, revision};
 pub use claims::{Taken, Wanted, claim, claim_outside, extend, outside};
 pub use duties::{leave_duty, take_duty};
 pub use leases::{expire, fence, is_leased, leases_of, lock_dead, lock_item};
