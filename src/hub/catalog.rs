@@ -200,8 +200,7 @@ impl Kind for OfEndpoints {
 
     /// One that cannot be read, or whose secrets cannot be opened, stays what it was.
     async fn learn(&self, known: &mut Self::Known, row: endpoints::Row) -> Result<(), String> {
-        let (put, token, signing_secrets) =
-            open(&row, self.sealer.as_deref()).map_err(|why| reason(&why))?;
+        let (put, token, signing_secrets) = open(&row, self.sealer.as_deref()).map_err(|why| reason(&why))?;
         let endpoint = Endpoint {
             id: row.id,
             store_id: row.store_id,

@@ -77,10 +77,15 @@ impl Deliveries {
         self.means.circuits.of(endpoint).room(definition.concurrency.min(most), now)
     }
 
+    fn lane_of(&self, endpoint: &Endpoint) -> Option<Lane> {
+        self.room(endpoint).map(|concurrency| Lane { id: endpoint.id, concurrency, yields: true })
+    }
+
     /// Learns what other processes have written of the circuits of these lanes, unless they have changed just as often as
     /// is known.
     async fn adopt_circuits(&self, lanes: &[i32], changes: i64) -> sqlx::Result<()> {
-        let known: Vec<Arc<Endpoint>> = lanes.iter().filter_map(|lane| self.catalog.endpoint(*lane)).collect();
+        let known: Vec<Arc<Endpoint>> =
+            lanes.iter().filter_map(|lane| self.catalog.endpoint(*lane)).collect();
         if self.means.circuits.changes(known.iter().map(AsRef::as_ref)) == changes {
             return Ok(());
         }
@@ -223,11 +228,12 @@ impl Consumer for Deliveries {
 
     fn lanes(&self) -> Vec<Lane> {
         let mut lanes = Vec::new();
-        self.catalog.each_endpoint(|endpoint| {
-            let lane = |concurrency| Lane { id: endpoint.id, concurrency, yields: true };
-            lanes.extend(self.room(endpoint).map(lane));
-        });
+        self.catalog.each_endpoint(|endpoint| lanes.extend(self.lane_of(endpoint)));
         lanes
+    }
+
+    fn lane(&self, id: i32) -> Option<Lane> {
+        self.catalog.endpoint(id).and_then(|endpoint| self.lane_of(&endpoint))
     }
 
     fn owns(&self, lane: i32) -> bool {

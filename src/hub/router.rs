@@ -47,7 +47,11 @@ impl Consumer for Router {
     }
 
     fn lanes(&self) -> Vec<Lane> {
-        vec![Lane { id: self.lane, concurrency: CONCURRENCY, yields: false }]
+        self.lane(self.lane).into_iter().collect()
+    }
+
+    fn lane(&self, id: i32) -> Option<Lane> {
+        (id == self.lane).then_some(Lane { id, concurrency: CONCURRENCY, yields: false })
     }
 
     fn owns(&self, lane: i32) -> bool {

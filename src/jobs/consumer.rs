@@ -40,6 +40,10 @@ impl Consumer for Jobs {
         Vec::new()
     }
 
+    fn lane(&self, _id: i32) -> Option<Lane> {
+        None
+    }
+
     fn owns(&self, lane: i32) -> bool {
         self.types.by_id(lane).is_some()
     }

@@ -64,8 +64,10 @@ async fn while_definitions_change_without_a_pause_sql_is_heard_and_the_dead_give
     gate.open_up();
     for number in 0..5 {
         // Of queues from which nothing was ever claimed: a look alone finds it.
-        let enqueue = format!("SELECT name || ' ' || enqueue(name, '1') FROM queues WHERE name LIKE 'many%' \
-                               ORDER BY name OFFSET {number} LIMIT 1");
+        let enqueue = format!(
+            "SELECT name || ' ' || enqueue(name, '1') FROM queues WHERE name LIKE 'many%' \
+                               ORDER BY name OFFSET {number} LIMIT 1"
+        );
         let made: String = sqlx::query_scalar(AssertSqlSafe(enqueue)).fetch_one(&mut db).await.unwrap();
         let (queue, id) = made.split_once(' ').unwrap();
         let message = super::ended(&app, queue, id).await;

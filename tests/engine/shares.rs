@@ -22,7 +22,8 @@ fn http(url: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_whose_url_hangs_leaves_room_for_all_others_whatever_its_concurrency_is() {
-    let (hanging, prompt) = (Endpoint::start(|_| "1".to_owned()).await, Endpoint::start(|_| "2".to_owned()).await);
+    let (hanging, prompt) =
+        (Endpoint::start(|_| "1".to_owned()).await, Endpoint::start(|_| "2".to_owned()).await);
     hanging.hold();
     let gate = Gate::open();
     let app = TestApp::with(&[], |app| app.handler("work", gate.handler())).await;
@@ -65,12 +66,15 @@ async fn storefronts_that_hang_leave_room_for_queues_of_every_kind() {
     let app = TestApp::with(&[], |app| app.handler("work", gate.handler())).await;
     app.define("answers", http(&prompt.url)).await;
     app.define("native", work(json!({}))).await;
-    let poller = json!({ "api": format!("{}/api/", shop.url), "every": "24h", "timeout": "10m", "enabled": true });
+    let poller =
+        json!({ "api": format!("{}/api/", shop.url), "every": "24h", "timeout": "10m", "enabled": true });
     assert_eq!(app.put("/stores/s1/pollers/shop", &poller).await.status(), 201);
     let mut db = app.connect().await;
     // One transaction: who learns of the change finds the pollers.
-    let all = format!("BEGIN; {POLLERS}; UPDATE pollers SET version = (SELECT revision + 1 FROM catalog); \
-                       UPDATE catalog SET revision = revision + 1; COMMIT");
+    let all = format!(
+        "BEGIN; {POLLERS}; UPDATE pollers SET version = (SELECT revision + 1 FROM catalog); \
+                       UPDATE catalog SET revision = revision + 1; COMMIT"
+    );
     sqlx::raw_sql(sqlx::AssertSqlSafe(all)).execute(&mut db).await.unwrap();
     act(&mut db, "NOTIFY postrider_postrider").await;
     eventually("many hang", async || shop.open() > 1000).await;

@@ -21,7 +21,11 @@ async fn while_broadcast_is_not_committed_the_lost_job_waits_and_everything_else
     ok(worker.post("/twice_jobs/claim?wait=20s", &json!({})).await).await;
     let mut db = app.connect().await;
     let mut tx = db.begin().await.unwrap();
-    sqlx::query("SELECT broadcast($1, '{\"status\": \"UPDATING\"}')").bind(id).execute(&mut *tx).await.unwrap();
+    sqlx::query("SELECT broadcast($1, '{\"status\": \"UPDATING\"}')")
+        .bind(id)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
     // Its worker is lost: the lease is over.
     let mut other = app.connect().await;
     let over = "UPDATE leases SET expires_at = now() - interval '1 s'";

@@ -82,7 +82,11 @@ impl Consumer for Runs {
     }
 
     fn lanes(&self) -> Vec<Lane> {
-        self.pollers.enabled().into_iter().map(|id| Lane { id, concurrency: 1, yields: false }).collect()
+        self.pollers.enabled().into_iter().map(of).collect()
+    }
+
+    fn lane(&self, id: i32) -> Option<Lane> {
+        self.pollers.get(id).filter(|poller| poller.definition.enabled).map(|_| of(id))
     }
 
     fn owns(&self, lane: i32) -> bool {
@@ -216,6 +220,11 @@ impl Runs {
         pollers::end_run(tx, id, more, remark.as_deref()).await?;
         Ok(more.then_some(Duration::ZERO))
     }
+}
+
+/// The lane of a poller.
+fn of(id: i32) -> Lane {
+    Lane { id, concurrency: 1, yields: true }
 }
 
 /// Reads every collection; one that fails does not stand in the way of the others.

@@ -46,8 +46,10 @@ pub async fn change(tx: &mut PgConnection, changes: &[(i32, Change)]) -> sqlx::R
 
 /// What is written of the circuits of these endpoints.
 pub async fn written(db: impl PgExecutor<'_>, ids: &[i32]) -> sqlx::Result<Vec<(i32, Written)>> {
-    let rows =
-        sqlx::query!("SELECT id, failures, open_until, gone_at, circuit FROM endpoints WHERE id = ANY ($1)", ids);
+    let rows = sqlx::query!(
+        "SELECT id, failures, open_until, gone_at, circuit FROM endpoints WHERE id = ANY ($1)",
+        ids
+    );
     let written = |failures: i32, open_until, is_gone, changes| {
         let circuit = Circuit { failures: failures.unsigned_abs(), open_until };
         Written { circuit, is_gone, changes }

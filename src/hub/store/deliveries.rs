@@ -94,10 +94,8 @@ pub async fn load(
     )
     .fetch_all(db)
     .await?;
-    let newest = rows
-        .first()
-        .map(|row| Newest { revision: row.revision, circuits: row.circuits })
-        .unwrap_or_default();
+    let newest =
+        rows.first().map(|row| Newest { revision: row.revision, circuits: row.circuits }).unwrap_or_default();
     let loaded = rows.into_iter().map(|row| Loaded {
         delivery: Delivery {
             id: row.id,
