@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// How long a row may take to be made ready. One that takes longer cannot be used, and holds up no other for longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a row that cannot be used is tried again: the reason may have been a passing one.
-const AGAIN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// A kind of definition.
 pub trait Kind: Send + Sync + 'static {

@@ -2,6 +2,7 @@
 
 mod cancelled;
 mod changes;
+mod duties;
 mod fence;
 mod idle;
 pub(crate) mod lost_answers;

@@ -85,3 +85,37 @@ async fn storefronts_that_hang_leave_room_for_queues_of_every_kind() {
     assert!(leased > 1000);
     app.server.stop_within(std::time::Duration::ZERO).await;
 }
+
+/// Queues that each have one message, far more than one claim asks for.
+const QUEUES: &str = r#"
+    WITH lane AS (
+        INSERT INTO lanes (kind) SELECT 'queue' FROM generate_series(1, 3000) RETURNING id
+    ),
+    made AS (
+        INSERT INTO queues (id, name, definition, version)
+        SELECT id, 'many-' || id, '{"handler": {"kind": "native", "name": "work"}}', revision + 1 FROM lane, catalog
+        RETURNING id
+    ),
+    messages AS (
+        INSERT INTO messages (queue_id, id, request) SELECT id, uuid_v7(), '1' FROM made RETURNING queue_id, id
+    ),
+    changed AS (
+        UPDATE catalog SET revision = revision + 1
+    )
+    INSERT INTO dispatch (lane, rank, item) SELECT queue_id, 0, id FROM messages
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_queues_of_which_each_wants_little_all_have_their_turn() {
+    let gate = Gate::shut();
+    let app = TestApp::with(&[], |app| app.handler("work", gate.handler())).await;
+    let mut db = app.connect().await;
+    act(&mut db, QUEUES).await;
+    // None of them ends: each has its place beside all the others.
+    gate.until_running(3000).await;
+    gate.open_up();
+    app.server.run_until_idle().await.unwrap();
+    assert_eq!(gate.runs().len(), 3000);
+    assert_eq!(ask::<i64>(&mut db, "SELECT count(*) FROM outcomes WHERE status = 'COMPLETE'").await, 3000);
+    app.stop().await;
+}
