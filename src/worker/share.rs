@@ -8,9 +8,9 @@
 //!                       └─ a lane has at most as much as it leaves free
 //! ```
 //!
-//! A lane that wants room alone gets most of it, and the more lanes there are, the less each gets; but what is free is
-//! never used up by those who have some, so whoever has none gets some at once. Nothing is set aside for a number of
-//! lanes or kinds that somebody would have to know.
+//! A lane that wants room alone gets most of it, and the more lanes there are, the less each gets. A sixteenth is only for
+//! the first items of lanes, the half of it only for those of our own: whoever has none gets one at once, and more as
+//! soon as the others have less. Nothing depends on a number of lanes or kinds that somebody would have to know.
 
 use super::Lane;
 use super::desk::{Busy, Kind};
@@ -22,6 +22,8 @@ const LANE_BATCH: usize = 500;
 const OF_OURS: usize = 4;
 /// ... which leaves this part to what does.
 const OF_STRANGERS: usize = 8;
+/// This part of the room is for the first items of lanes.
+const NEWCOMERS: usize = 16;
 /// So many times what it leaves free may a lane of our own have.
 const OWN_LANE: usize = 8;
 /// So many times may a kind of what waits for strangers, ...
@@ -59,17 +61,19 @@ impl Share {
         let total: usize = self.kinds.values().sum();
         let ours = self.kinds.get(&None).copied().unwrap_or(0);
         let left = self.capacity.saturating_sub(total);
-        let more = if kind.is_some() {
-            let free = left.min(self.allowed(OF_OURS).saturating_sub(total - ours));
+        let newcomers = self.capacity / NEWCOMERS;
+        let (more, first) = if kind.is_some() {
+            let allowed = self.allowed(OF_OURS).saturating_sub(total - ours);
+            let free = left.min(allowed);
             let of_kind = self.kinds.get(&kind).copied().unwrap_or(0);
-            let more = grows_by(busy, LANE, free).min(grows_by(of_kind, KIND, free));
-            let first = if of_kind == 0 { free } else { grows_by(of_kind, FIRST, free) };
-            if busy == 0 { more.max(first.min(1)) } else { more }
+            let more = grows_by(busy, LANE, free.saturating_sub(newcomers));
+            let has_room = of_kind == 0 || grows_by(of_kind, FIRST, allowed) > 0;
+            (more.min(grows_by(of_kind, KIND, allowed)), has_room && free > newcomers / 2)
         } else {
             let free = left.min(self.allowed(OF_STRANGERS).saturating_sub(ours));
-            let more = grows_by(busy, OWN_LANE, free);
-            if busy == 0 { more.max(free.min(1)) } else { more }
+            (grows_by(busy, OWN_LANE, free.saturating_sub(newcomers)), free > 0)
         };
+        let more = if busy == 0 { more.max(usize::from(first)) } else { more };
         lane.concurrency.min(busy + more)
     }
 
@@ -138,7 +142,7 @@ mod tests {
     #[test]
     fn a_lane_alone_gets_what_it_asks_for_or_most_of_the_room() {
         let lane = |concurrency, yields| Lane { id: 7, concurrency, yields };
-        for (kind, most) in [(None, 3185), (Some(1), 1536)] {
+        for (kind, most) in [(None, 2958), (Some(1), 1408)] {
             let share = Share::new(CAPACITY, &Busy::default());
             let yields = kind.is_some();
             assert_eq!(share.room(lane(8, yields), kind, 0), 8);

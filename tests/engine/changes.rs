@@ -35,26 +35,26 @@ async fn while_definitions_change_without_a_pause_sql_is_heard_and_the_dead_give
 
     // Two connections change the catalog as fast as they can, and one client puts a definition again and again.
     let (over, puts) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let mut bumps = JoinSet::new();
+    let mut changing = JoinSet::new();
     for _ in 0..2 {
         let (over, mut db) = (Arc::clone(&over), app.connect().await);
         db.execute("SET synchronous_commit = off").await.unwrap();
-        bumps.spawn(async move {
+        changing.spawn(async move {
             while !over.load(Ordering::SeqCst) {
                 db.execute("UPDATE catalog SET revision = revision + 1").await.unwrap();
             }
         });
     }
-    let putting = {
+    {
         let (app, over, puts) = (Arc::clone(&app), Arc::clone(&over), Arc::clone(&puts));
-        tokio::spawn(async move {
+        changing.spawn(async move {
             while !over.load(Ordering::SeqCst) {
                 let concurrency = 1 + puts.load(Ordering::SeqCst) % 2;
                 app.define("changes", work(json!({ "concurrency": concurrency }))).await;
                 puts.fetch_add(1, Ordering::SeqCst);
             }
-        })
-    };
+        });
+    }
     eventually("definitions change", async || puts.load(Ordering::SeqCst) > 3).await;
     act(&mut db, "DELETE FROM workers").await;
     eventually("what the lost worker held runs again", async || {
@@ -78,8 +78,7 @@ async fn while_definitions_change_without_a_pause_sql_is_heard_and_the_dead_give
     let id = app.push("newest", &json!("first")).await;
     assert_eq!(super::ended(&app, "newest", &id).await["status"], "COMPLETE");
     over.store(true, Ordering::SeqCst);
-    bumps.join_all().await;
-    putting.await.unwrap();
+    changing.join_all().await;
     assert_eq!(app.get("/readyz").await.status(), 200);
     Arc::into_inner(app).unwrap().stop().await;
 }

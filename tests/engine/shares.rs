@@ -43,7 +43,7 @@ async fn a_queue_whose_url_hangs_leaves_room_for_all_others_whatever_its_concurr
 }
 
 /// As many pollers as there is room in a process, and more, each of which is to run.
-const POLLERS: &str = r#"
+const POLLERS: &str = "
     WITH first AS (
         SELECT store_id, definition, version FROM pollers
     ),
@@ -56,7 +56,7 @@ const POLLERS: &str = r#"
         RETURNING id, item
     )
     INSERT INTO dispatch (lane, rank, item) SELECT id, 0, item FROM made
-"#;
+";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn storefronts_that_hang_leave_room_for_queues_of_every_kind() {
