@@ -118,12 +118,14 @@ COMMENT ON COLUMN duties.last_at IS 'When it was last taken or renewed.';
 CREATE TABLE catalog (
     singleton boolean NOT NULL DEFAULT true,
     revision  bigint  NOT NULL DEFAULT 1,
+    removed   bigint  NOT NULL DEFAULT 1,
     CONSTRAINT catalog_pkey PRIMARY KEY (singleton),
     CONSTRAINT catalog_is_one_row CHECK (singleton)
 );
 COMMENT ON TABLE catalog IS 'Counts the changes of definitions, so that every process learns of them with the poll it makes anyway.';
 COMMENT ON COLUMN catalog.singleton IS 'Holds the table to one row.';
-COMMENT ON COLUMN catalog.revision IS 'Grows with every change of a definition.';
+COMMENT ON COLUMN catalog.revision IS 'Grows with every change of a definition, which bears it as its version: what is newer than a process knows, it reads.';
+COMMENT ON COLUMN catalog.removed IS 'The revision of the last change that removed a definition: a process that knows an older one asks which are left.';
 INSERT INTO catalog DEFAULT VALUES;
 
 CREATE FUNCTION uuid_v7(at timestamptz DEFAULT clock_timestamp()) RETURNS uuid

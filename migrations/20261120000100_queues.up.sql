@@ -19,6 +19,7 @@ CREATE TABLE queues (
     CONSTRAINT queues_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' AND name NOT IN ('system', 'queue')),
     CONSTRAINT queues_source_known CHECK (source IN ('api', 'file', 'example'))
 );
+CREATE INDEX queues_version_idx ON queues (version);
 COMMENT ON TABLE queues IS 'Queue definitions.';
 COMMENT ON COLUMN queues.id IS 'The queue''s lane. A queue that is deleted and made again has another, so old messages do not come back.';
 COMMENT ON COLUMN queues.name IS 'Its name in the API; system and queue are refused, since their writer roles would be global ones.';

@@ -13,16 +13,19 @@ CREATE TABLE job_types (
     id         integer     NOT NULL,
     name       text        NOT NULL,
     definition json        NOT NULL,
+    version    bigint      NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT job_types_pkey PRIMARY KEY (id),
     CONSTRAINT job_types_name_key UNIQUE (name),
     CONSTRAINT job_types_lane_fkey FOREIGN KEY (id) REFERENCES lanes (id),
     CONSTRAINT job_types_name_grammar CHECK (name ~ '^[a-z][a-z0-9_]{0,99}$')
 );
+CREATE INDEX job_types_version_idx ON job_types (version);
 COMMENT ON TABLE job_types IS 'The kinds of jobs. Each has routes of its name at the root of the API.';
 COMMENT ON COLUMN job_types.id IS 'The type''s lane.';
 COMMENT ON COLUMN job_types.name IS 'Its name in the API.';
 COMMENT ON COLUMN job_types.definition IS 'Its rules, as its file says them: timeouts, lease, what happens to the jobs of a lost worker.';
+COMMENT ON COLUMN job_types.version IS 'The catalog''s revision at its last change.';
 COMMENT ON COLUMN job_types.created_at IS 'When it was first loaded.';
 
 CREATE TABLE jobs (

@@ -38,6 +38,7 @@ CREATE TABLE endpoints (
     failures      integer     NOT NULL DEFAULT 0,
     open_until    timestamptz,
     gone_at       timestamptz,
+    circuit       bigint      NOT NULL DEFAULT 0,
     due_at        timestamptz,
     created_at    timestamptz NOT NULL DEFAULT now(),
     updated_at    timestamptz NOT NULL DEFAULT now(),
@@ -49,6 +50,7 @@ CREATE TABLE endpoints (
     CONSTRAINT endpoints_sealed_with_a_key CHECK ((token IS NULL AND secrets IS NULL) = (key_id IS NULL)),
     CONSTRAINT endpoints_failures_not_negative CHECK (failures >= 0)
 ) WITH (fillfactor = 70);
+CREATE INDEX endpoints_version_idx ON endpoints (version);
 COMMENT ON TABLE endpoints IS 'Servers that take messages.';
 COMMENT ON COLUMN endpoints.id IS 'The endpoint''s lane.';
 COMMENT ON COLUMN endpoints.store_id IS 'Its store.';
@@ -62,6 +64,7 @@ COMMENT ON COLUMN endpoints.version IS 'The catalog''s revision at its last chan
 COMMENT ON COLUMN endpoints.failures IS 'Failed attempts since the last that was not, over all processes.';
 COMMENT ON COLUMN endpoints.open_until IS 'The circuit is open until then: nothing is claimed for it; afterwards one delivery at a time tries whether it is back. Null: closed.';
 COMMENT ON COLUMN endpoints.gone_at IS 'When it first answered 410; null again when a delivery succeeds.';
+COMMENT ON COLUMN endpoints.circuit IS 'How often failures, open_until or gone_at have changed. It is no change of the definition: who loads a delivery of this endpoint compares it with what it knows.';
 COMMENT ON COLUMN endpoints.due_at IS 'Under a rate limit: when the next request may leave (the theoretical arrival time of the generic cell rate algorithm).';
 COMMENT ON COLUMN endpoints.created_at IS 'When it was first put.';
 COMMENT ON COLUMN endpoints.updated_at IS 'When it was last put.';
@@ -111,6 +114,7 @@ CREATE TABLE mappings (
 );
 CREATE UNIQUE INDEX mappings_name_idx ON mappings (store_id, name) WHERE deleted_at IS NULL;
 CREATE INDEX mappings_next_tick_idx ON mappings (next_tick) WHERE next_tick IS NOT NULL AND enabled AND deleted_at IS NULL;
+CREATE INDEX mappings_version_idx ON mappings (version);
 COMMENT ON TABLE mappings IS 'Which messages of a store go to which service of which endpoint, and how.';
 COMMENT ON COLUMN mappings.id IS 'The mapping. One that is deleted and made again has another.';
 COMMENT ON COLUMN mappings.store_id IS 'Its store.';
@@ -384,6 +388,7 @@ CREATE TABLE pollers (
     CONSTRAINT pollers_failures_not_negative CHECK (failures >= 0)
 ) WITH (fillfactor = 70);
 CREATE INDEX pollers_next_tick_idx ON pollers (next_tick) WHERE next_tick IS NOT NULL;
+CREATE INDEX pollers_version_idx ON pollers (version);
 COMMENT ON TABLE pollers IS 'Storefront pollers: they read an API and tell what changed in it.';
 COMMENT ON COLUMN pollers.id IS 'The poller''s lane.';
 COMMENT ON COLUMN pollers.store_id IS 'Its store.';

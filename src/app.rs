@@ -58,7 +58,7 @@ const LONG_WAITS: [&str; 5] =
     ["/queues/{queue}/claim", LONG_POLLS[0], LONG_POLLS[1], LONG_POLLS[2], LONG_POLLS[3]];
 /// How long what runs may go on after the signal to stop.
 const GRACE: Duration = Duration::from_secs(20);
-/// A claim loop that has not come round for so long is stuck.
+/// A loop of the engine that has not done its duty for so long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
 
 /// Which parts of Postrider a process runs.
@@ -199,8 +199,10 @@ impl App {
         upkeep.load().await?;
 
         let readiness = Readiness::new(db.api.clone());
-        let beat = readiness.watch("claim loop", STUCK);
-        let engine = worker.start(move || beat.beat());
+        let engine = worker.start(|name| {
+            let pulse = readiness.watch(name, STUCK);
+            move || pulse.beat()
+        });
         tasks.spawn(upkeep.run(stop.clone()));
         tasks.spawn(metrics::upkeep(stop.clone()));
 

@@ -49,13 +49,17 @@
 //! 2. [`queues::push`] stores it with those that came at the same time, in one statement; the answer follows
 //!    the commit. The claim loop's bell rings.
 //! 3. The claim loop takes due items of every lane that has room, in the order of priority and push: dispatch
-//!    rows go, one lease row comes.
+//!    rows go, one lease row comes. It waits for nothing but claims: looks at the database, promotion, reclaim and
+//!    changed definitions have tasks of their own ([`worker`]).
 //! 4. The consumer ([`queues::consumer`]) loads the messages and makes each ready to run
 //!    ([`queues::runners`]). No transaction and no connection is held while handlers run.
 //! 5. Ends queue up at the settler, which writes many in one transaction, fenced by their leases. The last end
 //!    of a lease removes it.
 //! 6. A worker that dies leaves its lease behind. Once its heartbeat is older than its lease, any process puts
 //!    what had not ended back.
+//!
+//! Definitions (queues, endpoints, mappings, pollers, job types) are compiled once and kept, one snapshot at a time
+//! ([`worker::definitions`]): a change counts up the catalog's revision, and a process reads what is newer than it knows.
 //!
 //! # The journey of a job
 //!
@@ -115,6 +119,9 @@
 //! 15. Nothing that is held is forgotten, however pushes and switches meet (`tests/hub/held.rs`).
 //! 16. A moment of a schedule fires once over all servers (`tests/hub/schedules.rs`); a change in a storefront is
 //!     told once, whatever fails on the way (`tests/hub/pollers.rs`).
+//! 17. Neither changing definitions, nor an open transaction of somebody else, nor what cannot be promoted or
+//!     reclaimed, keeps a claim waiting (`tests/engine/changes.rs`, `tests/jobs/held.rs`, `tests/engine/duties.rs`).
+//! 18. No lane takes the room of a process, whatever its definition says (`tests/engine/shares.rs`).
 //!
 //! # As a library
 //!

@@ -6,7 +6,7 @@ use super::endpoint::Endpoint;
 use super::linked::Parameter;
 use super::mapping::Mapping;
 use super::message::Pattern;
-use super::outcome::{Attempted, Change, Outcome};
+use super::outcome::{Attempted, Outcome};
 use super::redact::Redactor;
 use super::request::{self, Message};
 use super::store::deliveries::{self, Delivery};
@@ -132,10 +132,7 @@ impl Attempt {
             Verdict::Failed(failed) => (true, failed.gone),
             _ => (false, false),
         };
-        let change = Change {
-            circuit: self.means.circuits.record(&self.endpoint, failed, now),
-            gone: (gone || !failed).then_some(gone).filter(|gone| *gone != self.endpoint.gone_at.is_some()),
-        };
+        let change = self.means.circuits.record(&self.endpoint, failed, gone, now);
         Attempted {
             verdict,
             delivery: Some(self.delivery),

@@ -7,93 +7,64 @@ use super::purpose::Purpose;
 use super::store::{endpoints, mappings};
 use crate::error::Error;
 use crate::seal::{Sealed, Sealer};
-use crate::worker::store as engine;
-use arc_swap::ArcSwap;
+use crate::worker::definitions::{Definitions, Kind, Stored};
+use crate::worker::store::Catalogued;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgPool;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-#[derive(Debug, Default)]
-struct Snapshot {
-    revision: i64,
-    /// Whether a definition could not be used.
-    incomplete: bool,
-    endpoints: HashMap<i32, Arc<Endpoint>>,
-    mappings: HashMap<i32, Arc<Mapping>>,
-    by_store: HashMap<i32, Vec<Arc<Mapping>>>,
+/// All endpoints and mappings of the instance.
+pub struct Catalog {
+    endpoints: Definitions<OfEndpoints>,
+    mappings: Definitions<OfMappings>,
 }
 
-/// All endpoints and mappings of the instance.
-#[derive(Debug, Default)]
-pub struct Catalog {
-    current: ArcSwap<Snapshot>,
-    refreshing: tokio::sync::Mutex<()>,
+impl Default for Catalog {
+    fn default() -> Self {
+        Self::new(None)
+    }
 }
 
 impl Catalog {
+    /// A catalog that opens secrets with this sealer, and knows nothing yet.
+    pub fn new(sealer: Option<Arc<Sealer>>) -> Self {
+        Self { endpoints: Definitions::new(OfEndpoints { sealer }), mappings: Definitions::new(OfMappings) }
+    }
+
     /// The revision that this process knows.
     pub fn revision(&self) -> i64 {
-        self.current.load().revision
+        self.endpoints.load().revision.min(self.mappings.load().revision)
     }
 
     /// The endpoint of this lane.
     pub fn endpoint(&self, id: i32) -> Option<Arc<Endpoint>> {
-        self.current.load().endpoints.get(&id).cloned()
+        self.endpoints.load().known.get(&id).cloned()
     }
 
     /// A mapping that was not deleted.
     pub fn mapping(&self, id: i32) -> Option<Arc<Mapping>> {
-        self.current.load().mappings.get(&id).cloned()
+        self.mappings.load().known.by_id.get(&id).cloned()
     }
 
     /// The mappings of a store, by name.
     pub fn of_store(&self, store_id: i32) -> Vec<Arc<Mapping>> {
-        self.current.load().by_store.get(&store_id).cloned().unwrap_or_default()
+        self.mappings.load().known.by_store.get(&store_id).cloned().unwrap_or_default()
     }
 
     /// Calls `visit` for every endpoint, in no order.
     pub fn each_endpoint(&self, visit: impl FnMut(&Arc<Endpoint>)) {
-        self.current.load().endpoints.values().for_each(visit);
+        self.endpoints.load().known.values().for_each(visit);
     }
 
-    /// Reads what changed, unless this process knows `revision` already. A definition that cannot be used is
-    /// out of service, loudly, or stays what it was; the others work.
+    /// Learns what changed, unless this process knows `revision` already.
     ///
     /// # Errors
-    /// The database cannot be read; the former snapshot stays.
-    pub async fn refresh(&self, db: &PgPool, sealer: Option<&Sealer>, revision: i64) -> sqlx::Result<()> {
-        // One at a time: the others find it done.
-        let _one = self.refreshing.lock().await;
-        let former = self.current.load_full();
-        if former.revision >= revision && !former.incomplete {
-            return Ok(());
-        }
-        let known = if former.incomplete { -1 } else { former.revision };
-        // Read first: what changes while the rest is read is read again. Mappings before endpoints, so that
-        // each finds its own.
-        let mut next = Snapshot { revision: engine::revision(db).await?, ..Snapshot::default() };
-        let (mappings, endpoints) =
-            (mappings::live(db, None, known).await?, endpoints::all(db, known).await?);
-        for row in mappings {
-            let (id, store) = (row.id, row.store_id);
-            let mapping = self.compiled(row);
-            next.incomplete |= mapping.is_none();
-            let Some(mapping) = mapping.or_else(|| former.mappings.get(&id).cloned()) else { continue };
-            next.by_store.entry(store).or_default().push(Arc::clone(&mapping));
-            next.mappings.insert(id, mapping);
-        }
-        for row in endpoints {
-            let id = row.id;
-            let kept = former.endpoints.get(&id);
-            let endpoint = match kept.filter(|endpoint| endpoint.version == row.version) {
-                Some(endpoint) => Some(Arc::clone(endpoint)),
-                None => opened(row, sealer).map(Arc::new),
-            };
-            next.incomplete |= endpoint.is_none();
-            next.endpoints.extend(endpoint.or_else(|| kept.cloned()).map(|endpoint| (id, endpoint)));
-        }
-        self.current.store(Arc::new(next));
+    /// The database cannot be read; what was known stays.
+    pub async fn refresh(&self, db: &PgPool, revision: i64) -> sqlx::Result<()> {
+        // Mappings before endpoints, so that each finds its own.
+        self.mappings.refresh(db, revision).await?;
+        self.endpoints.refresh(db, revision).await?;
         Ok(())
     }
 
@@ -103,32 +74,134 @@ impl Catalog {
         if let Some(known) = self.mapping(row.id).filter(|known| known.version == row.version) {
             return Some(known);
         }
-        let document = row.definition.map_or_else(|| "null".to_owned(), |json| json.0.get().to_owned());
-        let document = serde_json::from_str(&document).map_err(Error::internal);
-        let (definition, _) = match document.and_then(|document| Definition::read(&document)) {
-            Ok(read) => read,
+        let label = row.label();
+        match read(row) {
+            Ok(mapping) => Some(Arc::new(mapping)),
             Err(why) => {
-                out_of_service("mapping", &row.store, &row.name, &why);
-                return None;
+                tracing::error!(definition = label, why, "a stored definition cannot be used");
+                None
             }
-        };
-        Some(Arc::new(Mapping {
-            id: row.id,
-            store_id: row.store_id,
-            store: row.store,
-            name: row.name,
-            endpoint_id: row.endpoint_id,
-            definition,
-            enabled: row.enabled,
-            version: row.version,
-        }))
+        }
     }
 }
 
-/// The endpoint of a row, its secrets opened. `None` if that or its definition fails, which is logged.
-fn opened(row: endpoints::Row, sealer: Option<&Sealer>) -> Option<Endpoint> {
-    match open(&row, sealer) {
-        Ok((put, token, signing_secrets)) => Some(Endpoint {
+/// The mappings that this process knows.
+#[derive(Debug, Clone, Default)]
+struct KnownMappings {
+    by_id: HashMap<i32, Arc<Mapping>>,
+    /// Those of each store, by name.
+    by_store: HashMap<i32, Vec<Arc<Mapping>>>,
+}
+
+/// Definitions of mappings.
+struct OfMappings;
+
+impl Stored for mappings::Row {
+    fn id(&self) -> i32 {
+        self.id
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn label(&self) -> String {
+        format!("mapping {} of store {}", self.name, self.store)
+    }
+}
+
+impl Kind for OfMappings {
+    type Row = mappings::Row;
+    type Known = KnownMappings;
+
+    async fn changed(
+        &self,
+        db: &PgPool,
+        known: i64,
+        again: &[i32],
+    ) -> sqlx::Result<(Catalogued, Vec<mappings::Row>)> {
+        mappings::changed(db, known, again).await
+    }
+
+    async fn ids(&self, db: &PgPool) -> sqlx::Result<Vec<i32>> {
+        mappings::ids(db).await
+    }
+
+    /// One that cannot be read stays what it was.
+    async fn learn(&self, known: &mut KnownMappings, row: mappings::Row) -> Result<(), String> {
+        let mapping = Arc::new(read(row)?);
+        let of_store = known.by_store.entry(mapping.store_id).or_default();
+        of_store.retain(|other| other.id != mapping.id);
+        let place = of_store.partition_point(|other| other.name < mapping.name);
+        of_store.insert(place, Arc::clone(&mapping));
+        known.by_id.insert(mapping.id, mapping);
+        Ok(())
+    }
+
+    fn retain(&self, known: &mut KnownMappings, there: &HashSet<i32>) {
+        known.by_id.retain(|id, _| there.contains(id));
+        known.by_store.retain(|_, of_store| {
+            of_store.retain(|mapping| there.contains(&mapping.id));
+            !of_store.is_empty()
+        });
+    }
+}
+
+fn read(row: mappings::Row) -> Result<Mapping, String> {
+    let document = serde_json::from_str(row.definition.get()).map_err(|error| error.to_string())?;
+    let (definition, _) = Definition::read(&document).map_err(|why| reason(&why))?;
+    Ok(Mapping {
+        id: row.id,
+        store_id: row.store_id,
+        store: row.store,
+        name: row.name,
+        endpoint_id: row.endpoint_id,
+        definition,
+        enabled: row.enabled,
+        version: row.version,
+    })
+}
+
+/// Definitions of endpoints.
+struct OfEndpoints {
+    sealer: Option<Arc<Sealer>>,
+}
+
+impl Stored for endpoints::Row {
+    fn id(&self) -> i32 {
+        self.id
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn label(&self) -> String {
+        format!("endpoint {} of store {}", self.name, self.store)
+    }
+}
+
+impl Kind for OfEndpoints {
+    type Row = endpoints::Row;
+    type Known = HashMap<i32, Arc<Endpoint>>;
+
+    async fn changed(
+        &self,
+        db: &PgPool,
+        known: i64,
+        again: &[i32],
+    ) -> sqlx::Result<(Catalogued, Vec<endpoints::Row>)> {
+        endpoints::changed(db, known, again).await
+    }
+
+    async fn ids(&self, db: &PgPool) -> sqlx::Result<Vec<i32>> {
+        endpoints::ids(db).await
+    }
+
+    /// One that cannot be read, or whose secrets cannot be opened, stays what it was.
+    async fn learn(&self, known: &mut Self::Known, row: endpoints::Row) -> Result<(), String> {
+        let (put, token, signing_secrets) = open(&row, self.sealer.as_deref()).map_err(|why| reason(&why))?;
+        let endpoint = Endpoint {
             id: row.id,
             store_id: row.store_id,
             store: row.store,
@@ -137,22 +210,24 @@ fn opened(row: endpoints::Row, sealer: Option<&Sealer>) -> Option<Endpoint> {
             token,
             signing_secrets,
             version: row.version,
-            failures: row.failures,
+            failures: row.failures.unsigned_abs(),
             open_until: row.open_until,
-            gone_at: row.gone_at,
-        }),
-        Err(why) => {
-            out_of_service("endpoint", &row.store, &row.name, &why);
-            None
-        }
+            is_gone: row.is_gone,
+            circuit: row.circuit,
+        };
+        known.insert(endpoint.id, Arc::new(endpoint));
+        Ok(())
+    }
+
+    fn retain(&self, known: &mut Self::Known, there: &HashSet<i32>) {
+        known.retain(|id, _| there.contains(id));
     }
 }
 
 type Opened = (PutEndpoint, Option<SecretString>, Vec<SecretString>);
 
 fn open(row: &endpoints::Row, sealer: Option<&Sealer>) -> Result<Opened, Error> {
-    let document = row.definition.as_ref().map_or("null", |json| json.0.get());
-    let put = PutEndpoint::read(&serde_json::from_str(document).map_err(Error::internal)?)?;
+    let put = PutEndpoint::read(&serde_json::from_str(row.definition.get()).map_err(Error::internal)?)?;
     let reveal = |bytes: &Option<Vec<u8>>, purpose: Purpose<'_>| {
         let Some(bytes) = bytes else { return Ok(None) };
         let secret = Sealed { key_id: row.key_id.clone().unwrap_or_default(), bytes: bytes.clone() };
@@ -170,11 +245,11 @@ fn open(row: &endpoints::Row, sealer: Option<&Sealer>) -> Result<Opened, Error> 
     Ok((put, token, secrets.into_iter().map(SecretString::from).collect()))
 }
 
-fn out_of_service(what: &str, store: &str, name: &str, why: &Error) {
-    let chain = match why {
+/// Why a definition cannot be used, in all its words: they name no secret.
+fn reason(why: &Error) -> String {
+    match why {
         Error::Invalid(_, violations) => format!("{violations:?}"),
         Error::Internal(error) => format!("{error:#}"),
         other => other.to_string(),
-    };
-    tracing::error!(store, name, why = chain, "a stored {what} cannot be used: it is out of service");
+    }
 }

@@ -8,7 +8,7 @@
 //!     └──────────────────────────────────────────────────────────────────┘ a success
 //! ```
 //! Each process counts by itself. What opens or closes is written with the end of the attempt that did it, and
-//! other processes adopt it with the definitions.
+//! other processes adopt it when they next claim a delivery of the endpoint. It is no change of a definition.
 
 use super::endpoint::{Breaker, Endpoint};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -57,30 +57,65 @@ fn later(now: DateTime<Utc>, breaker: Breaker) -> DateTime<Utc> {
     now.checked_add_signed(cooldown).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
+/// A circuit as it is written in the row of its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// The circuit.
+    pub circuit: Circuit,
+    /// Whether the endpoint has answered 410 Gone, and nothing since.
+    pub is_gone: bool,
+    /// How often any of it has changed: what is written later has a larger number.
+    pub changes: i64,
+}
+
+impl Written {
+    fn of(endpoint: &Endpoint) -> Self {
+        let Endpoint { failures, open_until, is_gone, circuit, .. } = *endpoint;
+        Self { circuit: Circuit { failures, open_until }, is_gone, changes: circuit }
+    }
+}
+
+/// What an attempt changed in the endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Change {
+    /// Its circuit, when it opened or closed.
+    pub circuit: Option<Circuit>,
+    /// Whether it is gone for good, when that is news.
+    pub gone: Option<bool>,
+}
+
 /// The circuits of all endpoints, as this process knows them.
 #[derive(Debug, Default)]
-pub struct Circuits(Mutex<HashMap<i32, Known>>);
-
-#[derive(Debug)]
-struct Known {
-    circuit: Circuit,
-    /// The version of the endpoint's row that it was taken from.
-    version: i64,
-}
+pub struct Circuits(Mutex<HashMap<i32, Written>>);
 
 impl Circuits {
     /// The circuit of an endpoint.
     pub fn of(&self, endpoint: &Endpoint) -> Circuit {
-        adopted(&mut self.0.lock(), endpoint).circuit
+        adopted(&mut self.0.lock(), endpoint.id, Written::of(endpoint)).circuit
     }
 
-    /// Counts an attempt; gives the circuit if it opened or closed.
-    pub fn record(&self, endpoint: &Endpoint, failed: bool, now: DateTime<Utc>) -> Option<Circuit> {
+    /// How often the circuits of these endpoints had changed in all, when what is known of them was written.
+    pub fn changes<'a>(&self, endpoints: impl Iterator<Item = &'a Endpoint>) -> i64 {
         let mut circuits = self.0.lock();
-        let known = adopted(&mut circuits, endpoint);
+        endpoints.map(|endpoint| adopted(&mut circuits, endpoint.id, Written::of(endpoint)).changes).sum()
+    }
+
+    /// Learns what is written of an endpoint's circuit.
+    pub fn adopt(&self, id: i32, written: Written) {
+        adopted(&mut self.0.lock(), id, written);
+    }
+
+    /// Counts an attempt; returns what is to be written: its circuit if it opened or closed, and whether the endpoint is
+    /// gone if something else is written.
+    pub fn record(&self, endpoint: &Endpoint, failed: bool, gone: bool, now: DateTime<Utc>) -> Change {
+        let mut circuits = self.0.lock();
+        let known = adopted(&mut circuits, endpoint.id, Written::of(endpoint));
         let before = known.circuit;
         known.circuit = before.after(failed, endpoint.definition.breaker, now);
-        (known.circuit.open_until != before.open_until).then_some(known.circuit)
+        Change {
+            circuit: (known.circuit.open_until != before.open_until).then_some(known.circuit),
+            gone: (gone || !failed).then_some(gone).filter(|gone| *gone != known.is_gone),
+        }
     }
 
     /// Forgets the endpoints that `keep` does not know.
@@ -89,13 +124,11 @@ impl Circuits {
     }
 }
 
-/// What is known of an endpoint's circuit, or what its row says when that is newer.
-fn adopted<'a>(circuits: &'a mut HashMap<i32, Known>, endpoint: &Endpoint) -> &'a mut Known {
-    let (failures, open_until) = (endpoint.failures.unsigned_abs(), endpoint.open_until);
-    let said = || Known { circuit: Circuit { failures, open_until }, version: endpoint.version };
-    let known = circuits.entry(endpoint.id).or_insert_with(said);
-    if known.version < endpoint.version {
-        *known = said();
+/// What is known of an endpoint's circuit, or what is written where that is newer.
+fn adopted(circuits: &mut HashMap<i32, Written>, id: i32, written: Written) -> &mut Written {
+    let known = circuits.entry(id).or_insert(written);
+    if known.changes < written.changes {
+        *known = written;
     }
     known
 }
@@ -131,7 +164,7 @@ mod tests {
         assert_eq!(again.after(false, BREAKER, at(80)), Circuit::default());
     }
 
-    fn endpoint(version: i64, failures: i32, open_until: Option<DateTime<Utc>>) -> Endpoint {
+    fn endpoint(circuit: i64, failures: u32, open_until: Option<DateTime<Utc>>) -> Endpoint {
         Endpoint {
             id: 7,
             store_id: 1,
@@ -147,21 +180,34 @@ mod tests {
             },
             token: None,
             signing_secrets: Vec::new(),
-            version,
+            version: 1,
             failures,
             open_until,
-            gone_at: None,
+            is_gone: false,
+            circuit,
         }
     }
 
     #[test]
     fn only_what_opens_or_closes_it_is_told() {
         let (circuits, endpoint) = (Circuits::default(), endpoint(1, 1, None));
-        assert_eq!(circuits.record(&endpoint, true, at(0)), None);
-        assert_eq!(circuits.record(&endpoint, true, at(0)).unwrap().open_until, Some(at(30)));
-        assert_eq!(circuits.record(&endpoint, true, at(1)), None);
-        assert_eq!(circuits.record(&endpoint, false, at(31)), Some(Circuit::default()));
-        assert_eq!(circuits.record(&endpoint, false, at(32)), None);
+        let record = |failed, now| circuits.record(&endpoint, failed, false, now).circuit;
+        assert_eq!(record(true, at(0)), None);
+        assert_eq!(record(true, at(0)).unwrap().open_until, Some(at(30)));
+        assert_eq!(record(true, at(1)), None);
+        assert_eq!(record(false, at(31)), Some(Circuit::default()));
+        assert_eq!(record(false, at(32)), None);
+    }
+
+    #[test]
+    fn that_it_is_gone_is_told_until_that_is_written_and_so_is_that_it_is_back() {
+        let (circuits, endpoint) = (Circuits::default(), endpoint(1, 0, None));
+        let record = |failed, gone| circuits.record(&endpoint, failed, gone, at(0)).gone;
+        assert_eq!((record(true, false), record(false, false)), (None, None));
+        assert_eq!((record(true, true), record(true, true)), (Some(true), Some(true)));
+        circuits.adopt(endpoint.id, Written { is_gone: true, changes: 2, ..Written::default() });
+        assert_eq!((record(true, true), record(false, false)), (None, Some(false)));
+        assert_eq!(circuits.changes([&endpoint].into_iter()), 2);
     }
 
     #[test]
@@ -171,7 +217,7 @@ mod tests {
         let opened = endpoint(3, 3, Some(at(30)));
         assert_eq!(circuits.of(&opened).open_until, Some(at(30)));
         assert_eq!(circuits.of(&endpoint(2, 0, None)).open_until, Some(at(30)));
-        assert_eq!(circuits.record(&opened, false, at(31)), Some(Circuit::default()));
+        assert_eq!(circuits.record(&opened, false, false, at(31)).circuit, Some(Circuit::default()));
         assert_eq!(circuits.of(&opened), Circuit::default());
     }
 

@@ -77,6 +77,31 @@ impl Deliveries {
         self.means.circuits.of(endpoint).room(definition.concurrency.min(most), now)
     }
 
+    fn lane_of(&self, endpoint: &Endpoint) -> Option<Lane> {
+        self.room(endpoint).map(|concurrency| Lane { id: endpoint.id, concurrency, yields: true })
+    }
+
+    /// Learns what other processes have written of the circuits of these lanes, unless they have changed just as often as
+    /// is known.
+    async fn adopt_circuits(&self, lanes: &[i32], changes: i64) -> sqlx::Result<()> {
+        let known: Vec<Arc<Endpoint>> =
+            lanes.iter().filter_map(|lane| self.catalog.endpoint(*lane)).collect();
+        if self.means.circuits.changes(known.iter().map(AsRef::as_ref)) == changes {
+            return Ok(());
+        }
+        for (id, written) in bounded(circuits::written(&self.db.worker, lanes)).await? {
+            self.means.circuits.adopt(id, written);
+        }
+        Ok(())
+    }
+
+    /// After which time the circuit of an endpoint lets a delivery try; `None` unless it is open.
+    fn closes_after(&self, endpoint: &Endpoint) -> Option<Duration> {
+        let now = self.db.ids.now()?;
+        let until = self.means.circuits.of(endpoint).open_until.filter(|until| now < *until)?;
+        Some((until - now).to_std().unwrap_or_default().min(endpoint.definition.breaker.cooldown))
+    }
+
     /// What a loaded delivery needs to be sent, or how it ends without that. `unreadable` are mappings
     /// that are there and not in the catalog: their definition is of another version of Postrider.
     fn prepare(
@@ -108,6 +133,10 @@ impl Deliveries {
             let outcome = back(claim.lane, NOT_HERE);
             return Err((claim, outcome));
         };
+        if let Some(after) = self.closes_after(&endpoint) {
+            let outcome = back(claim.lane, after);
+            return Err((claim, outcome));
+        }
         Ok(Ready { claim, endpoint, mapping, loaded, message })
     }
 
@@ -190,7 +219,7 @@ impl Consumer for Deliveries {
     type Outcome = Outcome;
 
     async fn refresh(&self, revision: i64) -> sqlx::Result<()> {
-        self.catalog.refresh(&self.db.worker, self.sealer.as_deref(), revision).await?;
+        self.catalog.refresh(&self.db.worker, revision).await?;
         let here = |id| self.catalog.endpoint(id).is_some();
         self.means.circuits.retain(here);
         self.spent.lock().retain(|id, _| here(*id));
@@ -199,11 +228,12 @@ impl Consumer for Deliveries {
 
     fn lanes(&self) -> Vec<Lane> {
         let mut lanes = Vec::new();
-        self.catalog.each_endpoint(|endpoint| {
-            let lane = |concurrency| Lane { id: endpoint.id, concurrency, yields: true };
-            lanes.extend(self.room(endpoint).map(lane));
-        });
+        self.catalog.each_endpoint(|endpoint| lanes.extend(self.lane_of(endpoint)));
         lanes
+    }
+
+    fn lane(&self, id: i32) -> Option<Lane> {
+        self.catalog.endpoint(id).and_then(|endpoint| self.lane_of(&endpoint))
     }
 
     fn owns(&self, lane: i32) -> bool {
@@ -217,11 +247,14 @@ impl Consumer for Deliveries {
     }
 
     async fn load(&self, claims: Vec<Claim>) -> sqlx::Result<Vec<Run<Outcome>>> {
-        let (revision, loaded) = bounded(deliveries::load(&self.db.worker, &claims)).await?;
+        let lanes: HashSet<i32> = claims.iter().map(|claim| claim.lane).collect();
+        let lanes: Vec<i32> = lanes.into_iter().collect();
+        let (newest, loaded) = bounded(deliveries::load(&self.db.worker, &claims, &lanes)).await?;
         // A delivery claimed after a change runs under what the change says.
-        if revision > self.catalog.revision() {
-            self.catalog.refresh(&self.db.worker, self.sealer.as_deref(), revision).await?;
+        if newest.revision > self.catalog.revision() {
+            self.catalog.refresh(&self.db.worker, newest.revision).await?;
         }
+        self.adopt_circuits(&lanes, newest.circuits).await?;
         let unreadable = self.unreadable(&loaded).await?;
         let mut loaded: HashMap<Uuid, Loaded> =
             loaded.into_iter().map(|loaded| (loaded.delivery.id, loaded)).collect();

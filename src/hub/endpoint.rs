@@ -24,12 +24,14 @@ pub struct Endpoint {
     pub signing_secrets: Vec<SecretString>,
     /// The catalog's revision at its last change.
     pub version: i64,
-    /// Failed attempts since the last that was not, as last read.
-    pub failures: i32,
-    /// Until when its circuit is open, as last read.
+    /// Failed attempts since the last that was not, as they were written when the definition was read.
+    pub failures: u32,
+    /// Until when its circuit is open, as was written then.
     pub open_until: Option<DateTime<Utc>>,
-    /// When it first answered 410.
-    pub gone_at: Option<DateTime<Utc>>,
+    /// Whether it answered 410, as was written then.
+    pub is_gone: bool,
+    /// How often these three had changed by then.
+    pub circuit: i64,
 }
 
 /// The definition of an endpoint, without its secrets.

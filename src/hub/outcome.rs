@@ -1,6 +1,6 @@
 //! How an attempt at a delivery ends, and what follows from it.
 
-use super::circuit::Circuit;
+use super::circuit::Change;
 use super::mapping::{Options, Retry};
 use super::store::deliveries::Delivery;
 use super::verdict::{Failed, Verdict};
@@ -62,15 +62,6 @@ impl Attempted {
             change: Change::default(),
         }
     }
-}
-
-/// What an attempt changed in the endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Change {
-    /// Its circuit, when it opened or closed.
-    pub circuit: Option<Circuit>,
-    /// Whether it is gone for good, when that is news.
-    pub gone: Option<bool>,
 }
 
 /// What is done about an attempt.

@@ -96,7 +96,8 @@ fn endpoint(token: Option<&str>, secrets: &[&str]) -> Endpoint {
         version: 1,
         failures: 0,
         open_until: None,
-        gone_at: None,
+        is_gone: false,
+        circuit: 0,
     }
 }
 

@@ -4,7 +4,6 @@ use super::catalog::Catalog;
 use super::routing;
 use super::store::pending;
 use crate::db::{Database, bounded};
-use crate::seal::Sealer;
 use crate::worker::{self, Claim, Consumer, Ended, Lane, Run, Settled};
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
@@ -17,7 +16,6 @@ const CONCURRENCY: usize = 500;
 pub struct Router {
     db: Database,
     catalog: Arc<Catalog>,
-    sealer: Option<Arc<Sealer>>,
     lane: i32,
 }
 
@@ -35,9 +33,9 @@ impl Router {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn new(db: Database, catalog: Arc<Catalog>, sealer: Option<Arc<Sealer>>) -> sqlx::Result<Self> {
+    pub async fn new(db: Database, catalog: Arc<Catalog>) -> sqlx::Result<Self> {
         let lane = pending::lane(&db.worker).await?;
-        Ok(Self { db, catalog, sealer, lane })
+        Ok(Self { db, catalog, lane })
     }
 }
 
@@ -45,11 +43,15 @@ impl Consumer for Router {
     type Outcome = Turn;
 
     async fn refresh(&self, revision: i64) -> sqlx::Result<()> {
-        self.catalog.refresh(&self.db.worker, self.sealer.as_deref(), revision).await
+        self.catalog.refresh(&self.db.worker, revision).await
     }
 
     fn lanes(&self) -> Vec<Lane> {
-        vec![Lane { id: self.lane, concurrency: CONCURRENCY, yields: false }]
+        self.lane(self.lane).into_iter().collect()
+    }
+
+    fn lane(&self, id: i32) -> Option<Lane> {
+        (id == self.lane).then_some(Lane { id, concurrency: CONCURRENCY, yields: false })
     }
 
     fn owns(&self, lane: i32) -> bool {

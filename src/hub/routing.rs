@@ -188,7 +188,7 @@ async fn current(
         return Ok(found);
     }
     let stores: Vec<i32> = stores.into_iter().collect();
-    for row in mappings::live(tx, Some(&stores), -1).await? {
+    for row in mappings::of_stores(tx, &stores).await? {
         let store = row.store_id;
         found.entry(store).or_default().extend(catalog.compiled(row));
     }

@@ -7,11 +7,12 @@
 //! the claim that ended is there.
 
 use super::answer::Child;
+use super::circuit::Change;
 use super::consumer::Deliveries;
 use super::log_entry::{Entry, Level, Note};
 use super::message::{Draft, MAX_HOPS, Parent};
 use super::metrics::Tally;
-use super::outcome::{Attempted, Change, Next, Outcome, next};
+use super::outcome::{Attempted, Next, Outcome, next};
 use super::routing;
 use super::store::deliveries::Delivery;
 use super::store::ends::{self, End, Locked, Standing};

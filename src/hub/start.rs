@@ -32,7 +32,7 @@ pub async fn start(
     if let Err(error) = partitions::make_ahead(&db.worker, retention::PARTITIONED).await {
         tracing::warn!(%error, "cannot make partitions of the hub ahead now; its upkeep tries again");
     }
-    let router = Router::new(db.clone(), Arc::clone(&catalog), sealer.clone()).await?;
+    let router = Router::new(db.clone(), Arc::clone(&catalog)).await?;
     worker.add(Arc::new(router));
     let deliveries =
         Deliveries::new(db.clone(), Arc::clone(&catalog), outbound.clone(), sealer.clone(), retry);

@@ -31,12 +31,17 @@ impl Jobs {
 impl Consumer for Jobs {
     type Outcome = Lost;
 
-    async fn refresh(&self, _revision: i64) -> sqlx::Result<()> {
-        self.types.refresh(&self.pool).await
+    async fn refresh(&self, revision: i64) -> sqlx::Result<()> {
+        self.types.refresh(&self.pool, revision).await?;
+        Ok(())
     }
 
     fn lanes(&self) -> Vec<Lane> {
         Vec::new()
+    }
+
+    fn lane(&self, _id: i32) -> Option<Lane> {
+        None
     }
 
     fn owns(&self, lane: i32) -> bool {

@@ -4,34 +4,49 @@ use super::job_type::{self, BUILT_IN, JobType, Rules};
 use super::metrics::Series;
 use super::store::types;
 use crate::db;
-use arc_swap::ArcSwap;
+use crate::worker::definitions::{Definitions, Kind, Stored};
+use crate::worker::store::{self as engine, Catalogued};
 use sqlx::postgres::PgPool;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 const FILE: &str = ".jobs.json";
 
+/// The job types that this process knows: few.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    by_id: BTreeMap<i32, Arc<JobType>>,
+}
+
+/// Definitions of job types.
+#[derive(Debug)]
+struct OfTypes;
+
 /// All job types of the instance.
-#[derive(Debug, Default)]
-pub struct Types {
-    current: ArcSwap<Vec<Arc<JobType>>>,
+#[derive(Debug)]
+pub struct Types(Definitions<OfTypes>);
+
+impl Default for Types {
+    fn default() -> Self {
+        Self(Definitions::new(OfTypes))
+    }
 }
 
 impl Types {
     /// The type of this name.
     pub fn by_name(&self, name: &str) -> Option<Arc<JobType>> {
-        self.current.load().iter().find(|found| found.name == name).cloned()
+        self.0.load().known.by_id.values().find(|found| found.name == name).cloned()
     }
 
     /// The type of this lane.
     pub fn by_id(&self, id: i32) -> Option<Arc<JobType>> {
-        self.current.load().iter().find(|found| found.id == id).cloned()
+        self.0.load().known.by_id.get(&id).cloned()
     }
 
     /// The lanes of all types.
     pub fn ids(&self) -> Vec<i32> {
-        self.current.load().iter().map(|found| found.id).collect()
+        self.0.load().known.by_id.keys().copied().collect()
     }
 
     /// Stores the built-in type and those of the files in `directory`, and learns of all that are stored.
@@ -47,28 +62,60 @@ impl Types {
             Box::pin(async move { types::ensure(tx, &definitions).await })
         })
         .await?;
-        self.refresh(pool).await?;
+        let revision = engine::revision(pool).await?;
+        self.refresh(pool, revision).await?;
         Ok(())
     }
 
-    /// Learns of all types that are stored.
+    /// Learns what changed, unless this process knows `revision` already; says whether there was a newer one.
     ///
     /// # Errors
-    /// The database's.
-    pub async fn refresh(&self, pool: &PgPool) -> sqlx::Result<()> {
-        let stored = types::all(pool).await?;
-        let types = stored.into_iter().filter_map(|row| match Rules::read(row.definition.get()) {
-            Ok(rules) => {
-                let series = Series::of(&row.name);
-                Some(Arc::new(JobType { id: row.id, name: row.name, rules, series }))
-            }
-            Err(error) => {
-                tracing::error!(job_type = row.name, %error, "a stored job type cannot be used: it is out of service");
-                None
-            }
-        });
-        self.current.store(Arc::new(types.collect()));
+    /// The database cannot be read; what was known stays.
+    pub async fn refresh(&self, pool: &PgPool, revision: i64) -> sqlx::Result<bool> {
+        self.0.refresh(pool, revision).await
+    }
+}
+
+impl Stored for types::Row {
+    fn id(&self) -> i32 {
+        self.id
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn label(&self) -> String {
+        format!("job type {}", self.name)
+    }
+}
+
+impl Kind for OfTypes {
+    type Row = types::Row;
+    type Known = Known;
+
+    async fn changed(
+        &self,
+        db: &PgPool,
+        known: i64,
+        again: &[i32],
+    ) -> sqlx::Result<(Catalogued, Vec<types::Row>)> {
+        types::changed(db, known, again).await
+    }
+
+    async fn ids(&self, db: &PgPool) -> sqlx::Result<Vec<i32>> {
+        types::ids(db).await
+    }
+
+    async fn learn(&self, known: &mut Known, row: types::Row) -> Result<(), String> {
+        let rules = Rules::read(row.definition.get()).map_err(|error| error.to_string())?;
+        let series = Series::of(&row.name);
+        known.by_id.insert(row.id, Arc::new(JobType { id: row.id, name: row.name, rules, series }));
         Ok(())
+    }
+
+    fn retain(&self, known: &mut Known, there: &HashSet<i32>) {
+        known.by_id.retain(|id, _| there.contains(id));
     }
 }
 

@@ -26,8 +26,6 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 /// ... and this while none has.
 const IDLE: Duration = Duration::from_secs(15);
-/// How often types that other processes loaded are learned of.
-const LEARN: Duration = Duration::from_mins(1);
 /// How often what is old is deleted.
 const TIDY: Duration = Duration::from_mins(10);
 /// How long the key of a request that created jobs is known.
@@ -39,7 +37,7 @@ const OVERDUE: i64 = 200;
 
 /// Keeps the deadlines of jobs until `stop`.
 pub async fn run(jobs: Jobs, stop: CancellationToken) {
-    let mut upkeep = Upkeep { jobs, holder: Uuid::new_v4(), learned: None, tidied: None };
+    let mut upkeep = Upkeep { jobs, holder: Uuid::new_v4(), tidied: None };
     while !stop.is_cancelled() {
         let pause = match upkeep.round().await {
             Ok(pause) => pause,
@@ -63,7 +61,6 @@ pub async fn run(jobs: Jobs, stop: CancellationToken) {
 struct Upkeep {
     jobs: Jobs,
     holder: Uuid,
-    learned: Option<Instant>,
     tidied: Option<Instant>,
 }
 
@@ -72,10 +69,6 @@ impl Upkeep {
     /// something takes the duty.
     async fn round(&mut self) -> Result<Duration> {
         let pool = &self.jobs.db.worker;
-        if self.learned.is_none_or(|at| at.elapsed() >= LEARN) {
-            self.jobs.types.refresh(pool).await?;
-            self.learned = Some(Instant::now());
-        }
         let next = due::next(pool).await?;
         if next.is_some_and(|seconds| seconds <= 0.0) {
             if !self.on_duty().await? {

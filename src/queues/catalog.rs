@@ -4,11 +4,12 @@ use super::definition::{Definition, Handler};
 use super::metrics::Series;
 use super::schema::CompiledSchema;
 use super::store::definitions;
-use crate::error::{Error, Result};
-use arc_swap::ArcSwap;
+use crate::error::{self, Error};
+use crate::worker::definitions::{Definitions, Kind, Stored};
+use crate::worker::store::Catalogued;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgPool;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// A queue, ready to use.
@@ -36,124 +37,147 @@ pub struct Queue {
     pub series: Series,
 }
 
-#[derive(Debug, Default)]
-struct Snapshot {
-    revision: i64,
-    /// Whether a definition could not be used.
-    incomplete: bool,
+/// The queues that this process knows.
+#[derive(Debug, Clone, Default)]
+struct Known {
     by_name: HashMap<String, Arc<Queue>>,
     by_id: HashMap<i32, Arc<Queue>>,
 }
 
-/// All queues of the instance.
+/// Definitions of queues.
 #[derive(Debug, Default)]
-pub struct Catalog {
-    current: ArcSwap<Snapshot>,
-    refreshing: tokio::sync::Mutex<()>,
+struct Queues;
+
+/// All queues of the instance.
+#[derive(Debug)]
+pub struct Catalog(Definitions<Queues>);
+
+impl Default for Catalog {
+    fn default() -> Self {
+        Self(Definitions::new(Queues))
+    }
 }
 
 impl Catalog {
     /// The queue of this name.
     pub fn by_name(&self, name: &str) -> Option<Arc<Queue>> {
-        self.current.load().by_name.get(name).cloned()
+        self.0.load().known.by_name.get(name).cloned()
     }
 
     /// The queue of this lane.
     pub fn by_id(&self, id: i32) -> Option<Arc<Queue>> {
-        self.current.load().by_id.get(&id).cloned()
+        self.0.load().known.by_id.get(&id).cloned()
     }
 
     /// Whether a queue has this lane.
     pub fn has(&self, id: i32) -> bool {
-        self.current.load().by_id.contains_key(&id)
+        self.0.load().known.by_id.contains_key(&id)
     }
 
     /// The revision that this process knows.
     pub fn revision(&self) -> i64 {
-        self.current.load().revision
+        self.0.load().revision
     }
 
     /// Whether every definition there is could be used.
     pub fn is_complete(&self) -> bool {
-        !self.current.load().incomplete
+        self.0.load().is_complete()
     }
 
     /// All queues, by name.
     pub fn all(&self) -> Vec<Arc<Queue>> {
-        let mut all: Vec<_> = self.current.load().by_name.values().cloned().collect();
+        let mut all: Vec<_> = self.0.load().known.by_name.values().cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
     /// Calls `visit` for every queue, in no order.
     pub fn each(&self, mut visit: impl FnMut(&Queue)) {
-        self.current.load().by_id.values().for_each(|queue| visit(queue));
+        self.0.load().known.by_id.values().for_each(|queue| visit(queue));
     }
 
-    /// Reads the definitions unless this process knows `revision` already. What did not change is kept,
-    /// compiled as it is.
+    /// Learns what changed, unless this process knows `revision` already.
     ///
     /// # Errors
-    /// The database cannot be read; the former snapshot stays.
-    pub async fn refresh(&self, db: &PgPool, revision: i64) -> sqlx::Result<()> {
-        // One at a time: the others find it done.
-        let _one = self.refreshing.lock().await;
-        let former = self.current.load_full();
-        if former.revision >= revision && !former.incomplete {
-            return Ok(());
-        }
-        let (revision, rows) = definitions::all(db).await?;
-        let mut next = Snapshot { revision, ..Snapshot::default() };
-        for row in rows {
-            let kept = former.by_id.get(&row.id).filter(|queue| queue.version == row.version).cloned();
-            let queue = if let Some(queue) = kept {
-                queue
-            } else {
-                let (id, paused) = (row.id, row.paused);
-                let compiled = compile(row).await.map(Arc::new);
-                next.incomplete |= compiled.is_none();
-                // Better the former definition than no queue.
-                let former = || former.by_id.get(&id).filter(|queue| queue.paused == paused).cloned();
-                let Some(queue) = compiled.or_else(former) else { continue };
-                queue
-            };
-            next.by_name.insert(queue.name.clone(), Arc::clone(&queue));
-            next.by_id.insert(queue.id, queue);
-        }
-        self.current.store(Arc::new(next));
-        Ok(())
+    /// The database cannot be read; what was known stays.
+    pub async fn refresh(&self, db: &PgPool, revision: i64) -> sqlx::Result<bool> {
+        self.0.refresh(db, revision).await
     }
 }
 
-/// Compiles a stored definition. It was checked when it was put; one that does not compile now (put by
-/// another version of Postrider) is left out, loudly, and the others work.
-async fn compile(row: definitions::Row) -> Option<Queue> {
-    let (definition, schema) = match compiled(&row.name, row.definition.get()).await {
-        Ok(compiled) => compiled,
-        Err(why) => {
-            tracing::error!(queue = row.name, %why, "a stored definition cannot be used: the queue is out of service");
-            return None;
-        }
-    };
-    let script = match &definition.handler {
-        Some(Handler::JavaScript { source }) => Some(Arc::from(source.as_str())),
-        _ => None,
-    };
-    Some(Queue {
-        id: row.id,
-        series: Series::of(&row.name),
-        name: row.name,
-        definition,
-        document: row.definition.0,
-        script,
-        schema,
-        version: row.version,
-        source: row.source,
-        paused: row.paused,
-    })
+impl Stored for definitions::Row {
+    fn id(&self) -> i32 {
+        self.id
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn label(&self) -> String {
+        format!("queue {}", self.name)
+    }
 }
 
-async fn compiled(name: &str, document: &str) -> Result<(Definition, Option<Arc<CompiledSchema>>)> {
+impl Kind for Queues {
+    type Row = definitions::Row;
+    type Known = Known;
+
+    async fn changed(
+        &self,
+        db: &PgPool,
+        known: i64,
+        again: &[i32],
+    ) -> sqlx::Result<(Catalogued, Vec<definitions::Row>)> {
+        definitions::changed(db, known, again).await
+    }
+
+    async fn ids(&self, db: &PgPool) -> sqlx::Result<Vec<i32>> {
+        definitions::ids(db).await
+    }
+
+    /// Compiles a definition. It was checked when it was put; one that does not compile now was put by another
+    /// version of Postrider.
+    async fn learn(&self, known: &mut Known, row: definitions::Row) -> Result<(), String> {
+        let (definition, schema) = match compiled(&row.name, row.definition.get()).await {
+            Ok(compiled) => compiled,
+            Err(why) => {
+                // Better the former definition than no queue, but not against a pause.
+                if known.by_id.get(&row.id).is_some_and(|former| former.paused != row.paused) {
+                    known.by_id.remove(&row.id);
+                    known.by_name.remove(&row.name);
+                }
+                return Err(why.to_string());
+            }
+        };
+        let script = match &definition.handler {
+            Some(Handler::JavaScript { source }) => Some(Arc::from(source.as_str())),
+            _ => None,
+        };
+        let queue = Arc::new(Queue {
+            id: row.id,
+            series: Series::of(&row.name),
+            name: row.name,
+            definition,
+            document: row.definition.0,
+            script,
+            schema,
+            version: row.version,
+            source: row.source,
+            paused: row.paused,
+        });
+        known.by_name.insert(queue.name.clone(), Arc::clone(&queue));
+        known.by_id.insert(queue.id, queue);
+        Ok(())
+    }
+
+    fn retain(&self, known: &mut Known, there: &HashSet<i32>) {
+        known.by_id.retain(|id, _| there.contains(id));
+        known.by_name.retain(|_, queue| there.contains(&queue.id));
+    }
+}
+
+async fn compiled(name: &str, document: &str) -> error::Result<(Definition, Option<Arc<CompiledSchema>>)> {
     let document = serde_json::from_str(document).map_err(Error::internal)?;
     let definition = Definition::read(name, &document)?;
     let schema = definition.compile_schema().await?;

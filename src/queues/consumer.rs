@@ -1,6 +1,7 @@
 //! The queues as the engine sees them: which lanes to claim, how a message runs, how its end is written.
 
 use super::catalog::{Catalog, Queue};
+use super::definition::Handler;
 use super::options::Options;
 use super::outcome::{self, End, Next, Outcome};
 use super::runners::{Runners, unrunnable};
@@ -26,25 +27,31 @@ impl Messages {
     pub fn new(db: Database, catalog: Arc<Catalog>, runners: Arc<Runners>, worker: String) -> Self {
         Self { db, catalog, runners, worker }
     }
+
+    /// The lane of a queue, unless it is paused, or its handler runs elsewhere.
+    fn lane_of(&self, queue: &Queue) -> Option<Lane> {
+        let concurrency = self.runners.room(&queue.definition).filter(|_| !queue.paused)?;
+        let yields = matches!(queue.definition.handler, Some(Handler::Http { .. }));
+        Some(Lane { id: queue.id, concurrency, yields })
+    }
 }
 
 impl Consumer for Messages {
     type Outcome = Outcome;
 
     async fn refresh(&self, revision: i64) -> sqlx::Result<()> {
-        self.catalog.refresh(&self.db.worker, revision).await
+        self.catalog.refresh(&self.db.worker, revision).await?;
+        Ok(())
     }
 
     fn lanes(&self) -> Vec<Lane> {
         let mut lanes = Vec::new();
-        self.catalog.each(|queue| {
-            if !queue.paused
-                && let Some(concurrency) = self.runners.room(&queue.definition)
-            {
-                lanes.push(Lane { id: queue.id, concurrency, yields: false });
-            }
-        });
+        self.catalog.each(|queue| lanes.extend(self.lane_of(queue)));
         lanes
+    }
+
+    fn lane(&self, id: i32) -> Option<Lane> {
+        self.catalog.by_id(id).and_then(|queue| self.lane_of(&queue))
     }
 
     fn owns(&self, lane: i32) -> bool {

@@ -28,10 +28,23 @@ pub(super) struct Floor {
     running: Mutex<HashMap<Uuid, Attempt>>,
 }
 
+/// What waits for servers of strangers, by its desk; `None` for what does not.
+pub(super) type Kind = Option<usize>;
+
+/// How many items are claimed and not ended.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Busy {
+    /// Of each lane.
+    pub(super) lanes: HashMap<i32, usize>,
+    /// Of each kind.
+    pub(super) kinds: HashMap<Kind, usize>,
+}
+
 #[derive(Debug, Default)]
 struct Room {
-    /// How many items of each lane are claimed and not ended.
-    busy: HashMap<i32, usize>,
+    busy: Busy,
+    /// The kind of each lane that is busy, as it was when its first item was claimed.
+    kinds: HashMap<i32, Kind>,
     /// The bell rings when no more of a lane's items than this are busy.
     awaited: HashMap<i32, usize>,
 }
@@ -51,39 +64,49 @@ impl Floor {
         Self { tracker, wake, claiming, room: Mutex::default(), running: Mutex::default() }
     }
 
-    /// How many items of each lane are claimed and not ended, and how many of all.
-    pub(super) fn busy(&self) -> (HashMap<i32, usize>, usize) {
-        let room = self.room.lock();
-        (room.busy.clone(), room.busy.values().sum())
+    /// How many items are claimed and not ended, by lane and kind.
+    pub(super) fn busy(&self) -> Busy {
+        self.room.lock().busy.clone()
+    }
+
+    /// How many items are claimed and not ended.
+    pub(super) fn total(&self) -> usize {
+        self.room.lock().busy.kinds.values().sum()
     }
 
     /// Rings the bell once no more than so many items of a lane are busy; says whether that is still to come.
     pub(super) fn await_room(&self, lane: i32, busy: usize) -> bool {
         let mut room = self.room.lock();
-        let is_to_come = room.busy.get(&lane).is_some_and(|now| *now > busy);
+        let is_to_come = room.busy.lanes.get(&lane).is_some_and(|now| *now > busy);
         if is_to_come {
             room.awaited.insert(lane, busy);
         }
         is_to_come
     }
 
-    /// Takes room for what was just claimed.
-    pub(super) fn reserve(&self, claims: &[Claim]) {
-        let mut room = self.room.lock();
-        for claim in claims {
-            *room.busy.entry(claim.lane).or_insert(0) += 1;
-        }
+    /// Takes room for what was just claimed from a lane of this kind.
+    pub(super) fn reserve(&self, lane: i32, kind: Kind, count: usize) {
+        let room = &mut *self.room.lock();
+        // A queue may get another handler while some of its items run: they are counted as they were.
+        let kind = *room.kinds.entry(lane).or_insert(kind);
+        *room.busy.kinds.entry(kind).or_insert(0) += count;
+        *room.busy.lanes.entry(lane).or_insert(0) += count;
     }
 
     pub(super) fn release(&self, lane: i32) {
         let mut is_awaited = false;
         {
-            let mut room = self.room.lock();
-            if let Entry::Occupied(mut count) = room.busy.entry(lane) {
+            let room = &mut *self.room.lock();
+            if let Entry::Occupied(mut count) = room.busy.lanes.entry(lane) {
                 *count.get_mut() -= 1;
                 let left = *count.get();
+                let kind = room.kinds.get(&lane).copied().unwrap_or_default();
+                if let Some(of_kind) = room.busy.kinds.get_mut(&kind) {
+                    *of_kind -= 1;
+                }
                 if left == 0 {
                     count.remove();
+                    room.kinds.remove(&lane);
                 }
                 is_awaited = room.awaited.get(&lane).is_some_and(|awaited| left <= *awaited);
                 if is_awaited {
@@ -161,6 +184,7 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 pub(super) trait Desk: Send + Sync {
     fn refresh(&self, revision: i64) -> BoxFuture<'_, sqlx::Result<()>>;
     fn lanes(&self) -> Vec<Lane>;
+    fn lane(&self, id: i32) -> Option<Lane>;
     fn owns(&self, lane: i32) -> bool;
     fn all(&self) -> Vec<i32>;
     /// Whether attempts of this lease run here, or their ends are not written yet.
@@ -207,6 +231,10 @@ impl<C: Consumer> Desk for DeskOf<C> {
 
     fn lanes(&self) -> Vec<Lane> {
         self.consumer.lanes()
+    }
+
+    fn lane(&self, id: i32) -> Option<Lane> {
+        self.consumer.lane(id)
     }
 
     fn owns(&self, lane: i32) -> bool {

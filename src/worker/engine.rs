@@ -2,14 +2,18 @@
 
 use super::claim::Claims;
 use super::desk::{Desk, DeskOf, Floor};
+use super::learn::Learning;
 use super::lease::Registration;
-use super::marks::START;
+use super::look::Looks;
+use super::marks::{Marks, START};
+use super::reclaim::Reclaim;
 use super::settle::Settler;
 use super::wake::Note;
-use super::{Consumer, Wake, store, wake};
+use super::{Consumer, Wake, promote, store, wake};
 use crate::db::Database;
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -67,9 +71,9 @@ impl Worker {
         settler
     }
 
-    /// Starts the loops. `beat` is called after every round of the claim loop, so that a loop that hangs is
-    /// seen.
-    pub fn start(self, beat: impl Fn() + Send + Sync + 'static) -> Running {
+    /// Starts the loops. Each has a name by which `watch` is asked for what it calls whenever it has done its duty, so
+    /// that one that hangs, or goes round and does nothing, is seen.
+    pub fn start<B: Fn() + Send + Sync + 'static>(self, watch: impl Fn(&'static str) -> B) -> Running {
         let stop = CancellationToken::new();
         let (db, floor, registration) = (self.db, self.floor, self.registration);
         let tasks = TaskTracker::new();
@@ -95,7 +99,9 @@ impl Worker {
                 wake.listen(&db.worker, &channel, on_note, &stop).await;
             });
         }
+        let learning = Arc::new(Learning::default());
         let running = Running {
+            learning: learning.clone(),
             stop: stop.clone(),
             tasks: tasks.clone(),
             leave,
@@ -107,8 +113,38 @@ impl Worker {
             desks: self.desks.clone(),
             settled: self.settled,
         };
-        let claims = Claims::new(db, floor, registration, self.desks);
-        tasks.spawn(async move { claims.run(&stop, &beat).await });
+        let (marks, desks) = (Arc::new(Mutex::new(Marks::new(Instant::now()))), self.desks);
+        {
+            let (db, floor, stop, beat) = (db.clone(), floor.clone(), stop.clone(), watch("promotion"));
+            tasks.spawn(async move { promote::run(db, &floor.wake, &stop, beat).await });
+        }
+        {
+            let (learning, floor, stop, beat) =
+                (learning.clone(), floor.clone(), stop.clone(), watch("definitions"));
+            let desks = desks.clone();
+            tasks.spawn(async move { learning.run(&desks, &floor.wake, &stop, beat).await });
+        }
+        let reclaim = Arc::new(Reclaim::new(db.clone(), floor.clone(), registration.clone(), desks.clone()));
+        {
+            let (reclaim, stop, beat) = (reclaim.clone(), stop.clone(), watch("reclaim"));
+            tasks.spawn(async move { reclaim.run(&stop, beat).await });
+        }
+        let looks = Looks {
+            db: db.clone(),
+            floor: floor.clone(),
+            registration: registration.clone(),
+            desks: desks.clone(),
+            marks: marks.clone(),
+            learning,
+            reclaim: reclaim.clone(),
+        };
+        {
+            let (stop, beat) = (stop.clone(), watch("look"));
+            tasks.spawn(async move { looks.run(&stop, beat).await });
+        }
+        let claims = Claims::new(db, floor, registration, desks, marks, reclaim);
+        let beat = watch("claim loop");
+        tasks.spawn(async move { claims.run(&stop, beat).await });
         running
     }
 }
@@ -134,6 +170,7 @@ impl Stopper {
 
 /// A running engine.
 pub struct Running {
+    learning: Arc<Learning>,
     stop: CancellationToken,
     tasks: TaskTracker,
     /// Ends the heartbeat, which outlives the other loops: what runs must stay ours until its end is written.
@@ -156,13 +193,16 @@ impl Running {
         loop {
             // While nothing can be claimed, and first what runs and what is unwritten: either may put items back.
             let claiming = self.floor.claiming.lock().await;
-            let resting = self.floor.busy().1 == 0 && self.settled.iter().all(|idle| idle());
+            let resting = self.floor.total() == 0 && self.settled.iter().all(|idle| idle());
             let lanes: Vec<_> =
                 self.desks.iter().flat_map(|desk| desk.lanes()).map(|lane| (lane.id, START)).collect();
             let pulse = store::pulse(&self.db.worker, &lanes).await?;
             drop(claiming);
             let overdue = pulse.next_due.is_some_and(|seconds| seconds <= 0.0);
-            let quiet = pulse.ready.is_empty() && !overdue && !pulse.dead_leases;
+            let quiet = pulse.ready.is_empty()
+                && !overdue
+                && !pulse.dead_leases
+                && self.learning.knows(pulse.revision);
             if quiet && resting {
                 return Ok(());
             }
@@ -176,7 +216,7 @@ impl Running {
     /// What tells how many items are claimed here and not ended.
     pub fn busy(&self) -> impl Fn() -> usize + Send + Sync + 'static {
         let floor = Arc::clone(&self.floor);
-        move || floor.busy().1
+        move || floor.total()
     }
 
     /// Stops claiming, lets what runs finish for at most `grace`, writes the ends, gives the rest back.

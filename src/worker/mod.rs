@@ -19,21 +19,33 @@
 //! | `marks.rs` | where in a lane the dead index entries end |
 //! | `desk.rs` | runs what was claimed, counts the room, stops what must stop |
 //! | `settle.rs` | writes the ends of many items in one fenced transaction |
-//! | `reclaim.rs` | gives back what dead workers held |
+//! | `look.rs` | looks at the database, and passes on what it sees to the following |
+//! | `promote.rs` | moves items whose time has come to where they are claimed |
+//! | `reclaim.rs`, `later.rs` | gives back what dead workers held; what cannot be had now, later |
+//! | `learn.rs` | has the consumers learn of changed definitions |
+//! | `definitions.rs` | what a process knows of a kind of definition, refreshed by what is newer |
 //! | `lease.rs` | registers, renews, registers anew |
 //! | `wake.rs` | tells the claim loop that there is work, here and in other processes |
 //! | `delay.rs` | how long until the next attempt |
 //! | `engine.rs` | puts the loops together, starts and stops them |
 //! | `store/` | all SQL of `dispatch`, `scheduled`, `workers`, `leases` |
+//!
+//! Each loop is a task of its own, and none waits for another: the claim loop waits for claims alone. Each tells
+//! `/readyz` when it has done its duty ([`Worker::start`]).
 
+pub mod definitions;
 pub mod delay;
 pub mod store;
 
 mod claim;
 mod desk;
 mod engine;
+mod later;
+mod learn;
 mod lease;
+mod look;
 mod marks;
+mod promote;
 mod reclaim;
 mod settle;
 mod share;
@@ -74,8 +86,8 @@ pub struct Lane {
     pub id: i32,
     /// The most items at once.
     pub concurrency: usize,
-    /// Whether it leaves the last quarter of the process's room to others, except for one item: for what waits for
-    /// servers of strangers, many of which may hang at once.
+    /// Whether its items wait for servers of strangers, many of which may hang at once: it leaves more of the process's
+    /// room to others.
     pub yields: bool,
 }
 
@@ -129,11 +141,15 @@ pub trait Consumer: Send + Sync + 'static {
     /// How an attempt ends.
     type Outcome: Send + Sync + 'static;
 
-    /// Reads the definitions again, since the catalog's revision is now another.
+    /// Learns of changed definitions, unless it knows the catalog's `revision` already. What is claimed meanwhile is
+    /// loaded and run by what is known.
     fn refresh(&self, revision: i64) -> impl Future<Output = sqlx::Result<()>> + Send;
 
     /// The lanes it would claim from now.
     fn lanes(&self) -> Vec<Lane>;
+
+    /// The lane of this id, if it would claim from it now.
+    fn lane(&self, id: i32) -> Option<Lane>;
 
     /// Whether this lane is its own, paused or not.
     fn owns(&self, lane: i32) -> bool;

@@ -22,10 +22,10 @@ const LOGS: usize = 190;
 pub(super) struct News {
     /// Lanes in which something became ready, with its lowest rank.
     pub(super) ready: HashMap<i32, i16>,
-    /// When something scheduled here becomes due.
-    pub(super) due: Option<Instant>,
-    /// Whether to look at the database without waiting.
-    pub(super) look: bool,
+    /// Lanes in which a look at the database found something.
+    pub(super) found: Vec<i32>,
+    /// Whether definitions are others now.
+    pub(super) changed: bool,
 }
 
 /// The bell of one process. Cheap to ring.
@@ -33,6 +33,14 @@ pub(super) struct News {
 pub struct Wake {
     news: Mutex<News>,
     bell: Notify,
+    /// Rings when the database is to be looked at without waiting.
+    looks: Notify,
+    /// Whether claims found something since the last look.
+    busy: AtomicBool,
+    /// When the next scheduled item is due, as far as is known.
+    due: Mutex<Option<Instant>>,
+    /// Rings when that comes nearer.
+    dues: Notify,
     abroad: Notify,
     /// Whether the other processes are to look.
     look_abroad: AtomicBool,
@@ -83,11 +91,26 @@ impl Wake {
     /// Something was scheduled that becomes due after this time; called after its commit.
     pub fn due_after(&self, after: Duration) {
         let at = Instant::now() + after;
-        {
-            let mut news = self.news.lock();
-            news.due = Some(news.due.map_or(at, |due| due.min(at)));
+        let mut due = self.due.lock();
+        if due.is_none_or(|due| at < due) {
+            *due = Some(at);
+            self.dues.notify_one();
         }
-        self.bell.notify_one();
+    }
+
+    /// When the next scheduled item is due, as far as is known.
+    pub(super) fn due(&self) -> Option<Instant> {
+        *self.due.lock()
+    }
+
+    /// What is due is taken up: what becomes due from here on is told anew.
+    pub(super) fn take_due(&self) {
+        *self.due.lock() = None;
+    }
+
+    /// Returns when something is due sooner than was known.
+    pub(super) async fn sooner(&self) {
+        self.dues.notified().await;
     }
 
     /// What a settlement made is there; called after its commit.
@@ -109,8 +132,37 @@ impl Wake {
 
     /// Definitions changed, or another process has news: look at the database now.
     pub fn look(&self) {
-        self.news.lock().look = true;
+        self.looks.notify_one();
         self.bell.notify_one();
+    }
+
+    /// Returns when the database is to be looked at without waiting.
+    pub(super) async fn look_asked(&self) {
+        self.looks.notified().await;
+    }
+
+    /// A look found something in these lanes.
+    pub(super) fn found(&self, lanes: Vec<i32>) {
+        if !lanes.is_empty() {
+            self.news.lock().found.extend(lanes);
+            self.bell.notify_one();
+        }
+    }
+
+    /// Definitions are others now: lanes came, went, or changed.
+    pub(super) fn changed(&self) {
+        self.news.lock().changed = true;
+        self.bell.notify_one();
+    }
+
+    /// Claims found something.
+    pub(super) fn set_busy(&self) {
+        self.busy.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether claims found something since this was last asked.
+    pub(super) fn take_busy(&self) -> bool {
+        self.busy.swap(false, Ordering::Relaxed)
     }
 
     /// As [`Wake::look`], and the other processes too.

@@ -1,6 +1,8 @@
 //! The engine: what is claimed runs, ends once, and never twice at a time, whatever dies in between.
 
 mod cancelled;
+mod changes;
+mod duties;
 mod fence;
 mod idle;
 pub(crate) mod lost_answers;
@@ -8,6 +10,7 @@ mod order;
 mod reclaim;
 mod refused;
 mod room;
+mod shares;
 mod upkeep;
 
 use crate::support::app::TestApp;

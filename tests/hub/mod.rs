@@ -3,6 +3,7 @@
 mod again;
 mod catalogue;
 mod certificates;
+mod circuits;
 mod control;
 mod definitions;
 mod deliveries;

@@ -4,6 +4,7 @@ mod access;
 mod channels;
 mod conversation;
 mod field;
+mod held;
 mod idempotency;
 mod metrics;
 mod secrets;

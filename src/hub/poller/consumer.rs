@@ -32,9 +32,8 @@ const CHUNK: usize = 500;
 /// The consumer of the runs of pollers.
 pub struct Runs {
     db: Database,
-    pollers: Arc<Pollers>,
+    pollers: Pollers,
     catalog: Arc<Catalog>,
-    sealer: Option<Arc<Sealer>>,
     outbound: Outbound,
     /// Rings when a schedule may have changed.
     ticker: Arc<Notify>,
@@ -68,7 +67,7 @@ impl Runs {
         outbound: Outbound,
         ticker: Arc<Notify>,
     ) -> Self {
-        Self { db, pollers: Arc::default(), catalog, sealer, outbound, ticker }
+        Self { db, pollers: Pollers::new(sealer), catalog, outbound, ticker }
     }
 }
 
@@ -76,17 +75,22 @@ impl Consumer for Runs {
     type Outcome = Outcome;
 
     async fn refresh(&self, revision: i64) -> sqlx::Result<()> {
-        self.pollers.refresh(&self.db.worker, self.sealer.as_deref(), revision).await?;
-        self.ticker.notify_one();
+        if self.pollers.refresh(&self.db.worker, revision).await? {
+            self.ticker.notify_one();
+        }
         Ok(())
     }
 
     fn lanes(&self) -> Vec<Lane> {
-        self.pollers.enabled().into_iter().map(|id| Lane { id, concurrency: 1, yields: false }).collect()
+        self.pollers.enabled().into_iter().map(of).collect()
+    }
+
+    fn lane(&self, id: i32) -> Option<Lane> {
+        self.pollers.get(id).filter(|poller| poller.definition.enabled).map(|_| of(id))
     }
 
     fn owns(&self, lane: i32) -> bool {
-        self.pollers.all().contains(&lane)
+        self.pollers.has(lane)
     }
 
     fn all(&self) -> Vec<i32> {
@@ -216,6 +220,11 @@ impl Runs {
         pollers::end_run(tx, id, more, remark.as_deref()).await?;
         Ok(more.then_some(Duration::ZERO))
     }
+}
+
+/// The lane of a poller.
+fn of(id: i32) -> Lane {
+    Lane { id, concurrency: 1, yields: true }
 }
 
 /// Reads every collection; one that fails does not stand in the way of the others.

@@ -5,11 +5,12 @@ use crate::hub::definition::PutPoller;
 use crate::hub::purpose::Purpose;
 use crate::hub::store::pollers::{self, Row};
 use crate::seal::Sealer;
+use crate::worker::definitions::{Definitions, Kind, Stored};
+use crate::worker::store::Catalogued;
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
 use secrecy::SecretString;
 use sqlx::postgres::PgPool;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// A poller, ready to run.
@@ -29,73 +30,108 @@ pub struct Poller {
     pub version: i64,
 }
 
-#[derive(Debug, Default)]
-struct Snapshot {
-    revision: i64,
+/// The pollers that this process knows.
+#[derive(Debug, Clone, Default)]
+struct Known {
     /// Those that can be used.
     ready: HashMap<i32, Arc<Poller>>,
     /// All lanes, usable or not.
-    lanes: Vec<i32>,
+    lanes: HashSet<i32>,
+}
+
+/// Definitions of pollers.
+struct OfPollers {
+    sealer: Option<Arc<Sealer>>,
 }
 
 /// All pollers of the instance.
-#[derive(Debug, Default)]
-pub struct Pollers {
-    current: ArcSwap<Snapshot>,
-    refreshing: tokio::sync::Mutex<()>,
-}
+pub struct Pollers(Definitions<OfPollers>);
 
 impl Pollers {
+    /// Pollers whose tokens are opened with this sealer; none is known yet.
+    pub fn new(sealer: Option<Arc<Sealer>>) -> Self {
+        Self(Definitions::new(OfPollers { sealer }))
+    }
+
     /// The revision that this process knows.
     pub fn revision(&self) -> i64 {
-        self.current.load().revision
+        self.0.load().revision
     }
 
     /// The poller of this lane.
     pub fn get(&self, id: i32) -> Option<Arc<Poller>> {
-        self.current.load().ready.get(&id).cloned()
+        self.0.load().known.ready.get(&id).cloned()
     }
 
     /// The lanes of those that run.
     pub fn enabled(&self) -> Vec<i32> {
-        let current = self.current.load();
-        current.ready.values().filter(|poller| poller.definition.enabled).map(|poller| poller.id).collect()
+        let current = self.0.load();
+        let ready = current.known.ready.values();
+        ready.filter(|poller| poller.definition.enabled).map(|poller| poller.id).collect()
+    }
+
+    /// Whether a poller has this lane, usable or not.
+    pub fn has(&self, id: i32) -> bool {
+        self.0.load().known.lanes.contains(&id)
     }
 
     /// The lanes of all.
     pub fn all(&self) -> Vec<i32> {
-        self.current.load().lanes.clone()
+        self.0.load().known.lanes.iter().copied().collect()
     }
 
-    /// Reads the pollers unless this process knows `revision` already.
+    /// Learns what changed, unless this process knows `revision` already; says whether there was a newer one.
     ///
     /// # Errors
-    /// The database cannot be read; the former snapshot stays.
-    pub async fn refresh(&self, db: &PgPool, sealer: Option<&Sealer>, revision: i64) -> sqlx::Result<()> {
-        let _one = self.refreshing.lock().await;
-        let former = self.current.load_full();
-        if former.revision >= revision {
-            return Ok(());
-        }
-        let (revision, rows) = pollers::all(db).await?;
-        let mut next = Snapshot { revision, ..Snapshot::default() };
-        for row in rows {
-            next.lanes.push(row.id);
-            let (id, name) = (row.id, row.name.clone());
-            let kept = former.ready.get(&id).filter(|poller| poller.version == row.version).cloned();
-            match kept.map_or_else(|| ready(row, sealer).map(Arc::new), Ok) {
-                Ok(poller) => drop(next.ready.insert(id, poller)),
-                Err(error) => {
-                    tracing::error!(
-                        poller = name,
-                        error = format!("{error:#}"),
-                        "a stored poller cannot be used: it does not run"
-                    );
-                }
+    /// The database cannot be read; what was known stays.
+    pub async fn refresh(&self, db: &PgPool, revision: i64) -> sqlx::Result<bool> {
+        self.0.refresh(db, revision).await
+    }
+}
+
+impl Stored for Row {
+    fn id(&self) -> i32 {
+        self.id
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn label(&self) -> String {
+        format!("poller {}", self.name)
+    }
+}
+
+impl Kind for OfPollers {
+    type Row = Row;
+    type Known = Known;
+
+    async fn changed(&self, db: &PgPool, known: i64, again: &[i32]) -> sqlx::Result<(Catalogued, Vec<Row>)> {
+        pollers::changed(db, known, again).await
+    }
+
+    async fn ids(&self, db: &PgPool) -> sqlx::Result<Vec<i32>> {
+        pollers::ids(db).await
+    }
+
+    async fn learn(&self, known: &mut Known, row: Row) -> Result<(), String> {
+        let id = row.id;
+        known.lanes.insert(id);
+        match ready(row, self.sealer.as_deref()) {
+            Ok(poller) => _ = known.ready.insert(id, Arc::new(poller)),
+            Err(error) => {
+                // It does not run: what it reads by another definition would be thrown away.
+                known.ready.remove(&id);
+                return Err(format!("{error:#}"));
             }
         }
-        self.current.store(Arc::new(next));
         Ok(())
+    }
+
+    fn retain(&self, known: &mut Known, there: &HashSet<i32>) {
+        known.lanes.retain(|id| there.contains(id));
+        known.ready.retain(|id, _| there.contains(id));
     }
 }
 

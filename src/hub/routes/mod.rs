@@ -105,7 +105,8 @@ impl Hub {
         limits: BodyLimits,
         outbound: Outbound,
     ) -> Self {
-        Self { db, catalog: Arc::default(), sealer, wake, verifier, limits, outbound }
+        let catalog = Arc::new(Catalog::new(sealer.clone()));
+        Self { db, catalog, sealer, wake, verifier, limits, outbound }
     }
 
     /// The store of this name, for a caller who has this right in it.
@@ -126,7 +127,7 @@ impl Hub {
 
     async fn refresh(&self) -> Result<()> {
         let revision = crate::worker::store::revision(&self.db.api).await?;
-        self.catalog.refresh(&self.db.api, self.sealer.as_deref(), revision).await?;
+        self.catalog.refresh(&self.db.api, revision).await?;
         Ok(())
     }
 

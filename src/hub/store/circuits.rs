@@ -1,16 +1,14 @@
 //! The SQL of what attempts change in endpoints: circuits, whether they are gone, the slots of their rate limits.
 
+use crate::hub::circuit::{Change, Circuit, Written};
 use crate::hub::endpoint::Rate;
-use crate::hub::outcome::Change;
 use crate::hub::rate::HORIZON;
-use crate::worker;
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 
-/// Writes changes, so that other processes learn of them.
+/// Writes changes, in the order of the endpoints, so that two settlements wait for each other rather than both.
 pub async fn change(tx: &mut PgConnection, changes: &[(i32, Change)]) -> sqlx::Result<()> {
-    let version = worker::store::bump(&mut *tx).await?;
     let ids: Vec<i32> = changes.iter().map(|(id, _)| *id).collect();
     let failures: Vec<Option<i32>> = changes
         .iter()
@@ -21,6 +19,9 @@ pub async fn change(tx: &mut PgConnection, changes: &[(i32, Change)]) -> sqlx::R
     let gone: Vec<Option<bool>> = changes.iter().map(|(_, change)| change.gone).collect();
     sqlx::query!(
         r#"
+        WITH locked AS MATERIALIZED (
+            SELECT id FROM endpoints WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE
+        )
         UPDATE endpoints AS e
         SET failures = coalesce(c.failures, e.failures),
             open_until = CASE WHEN c.failures IS NULL THEN e.open_until ELSE c.open_until END,
@@ -28,19 +29,35 @@ pub async fn change(tx: &mut PgConnection, changes: &[(i32, Change)]) -> sqlx::R
                 WHEN c.gone IS NULL THEN e.gone_at
                 WHEN c.gone THEN coalesce(e.gone_at, now())
             END,
-            version = $5
+            circuit = e.circuit + 1
         FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::bool[]) AS c (id, failures, open_until, gone)
+        JOIN locked ON locked.id = c.id
         WHERE e.id = c.id
         "#,
         &ids,
         &failures as _,
         &open as _,
         &gone as _,
-        version,
     )
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// What is written of the circuits of these endpoints.
+pub async fn written(db: impl PgExecutor<'_>, ids: &[i32]) -> sqlx::Result<Vec<(i32, Written)>> {
+    let rows = sqlx::query!(
+        "SELECT id, failures, open_until, gone_at, circuit FROM endpoints WHERE id = ANY ($1)",
+        ids
+    );
+    let written = |failures: i32, open_until, is_gone, changes| {
+        let circuit = Circuit { failures: failures.unsigned_abs(), open_until };
+        Written { circuit, is_gone, changes }
+    };
+    let rows = rows.fetch_all(db).await?.into_iter();
+    Ok(rows
+        .map(|row| (row.id, written(row.failures, row.open_until, row.gone_at.is_some(), row.circuit)))
+        .collect())
 }
 
 /// What a rate limit grants.

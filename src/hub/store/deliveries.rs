@@ -51,8 +51,21 @@ pub struct Message {
     pub hop: i16,
 }
 
-/// The deliveries of these claims that have not ended, and the catalog's revision.
-pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i64, Vec<Loaded>)> {
+/// What is newer than a process may know when it loads deliveries.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Newest {
+    /// The catalog's revision.
+    pub revision: i64,
+    /// How often the circuits of the endpoints have changed, in all.
+    pub circuits: i64,
+}
+
+/// The deliveries of these claims, in these lanes, that have not ended.
+pub async fn load(
+    db: impl PgExecutor<'_>,
+    claims: &[Claim],
+    lanes: &[i32],
+) -> sqlx::Result<(Newest, Vec<Loaded>)> {
     let ids: Vec<Uuid> = claims.iter().map(|c| c.item).collect();
     let rows = sqlx::query!(
         r#"
@@ -63,7 +76,8 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
             -- Asked once whether there are any: mostly there are none.
             (SELECT EXISTS (SELECT FROM learned_parameters))
                 AND EXISTS (SELECT FROM learned_parameters AS l WHERE l.mapping_id = d.mapping_id) AS "learns!",
-            (SELECT revision FROM catalog) AS "revision!"
+            (SELECT revision FROM catalog) AS "revision!",
+            (SELECT coalesce(sum(circuit), 0)::bigint FROM endpoints WHERE id = ANY ($2)) AS "circuits!"
         FROM unnest($1::uuid[]) AS c (item)
         CROSS JOIN LATERAL (
             SELECT id, store_id, mapping_id, message_id, attempts, line, continue_url
@@ -76,10 +90,12 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
         ) AS m ON true
         "#,
         &ids,
+        lanes,
     )
     .fetch_all(db)
     .await?;
-    let revision = rows.first().map_or(0, |row| row.revision);
+    let newest =
+        rows.first().map(|row| Newest { revision: row.revision, circuits: row.circuits }).unwrap_or_default();
     let loaded = rows.into_iter().map(|row| Loaded {
         delivery: Delivery {
             id: row.id,
@@ -96,7 +112,7 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
         },
         learns: row.learns,
     });
-    Ok((revision, loaded.collect()))
+    Ok((newest, loaded.collect()))
 }
 
 /// Those of these mappings that were not deleted.

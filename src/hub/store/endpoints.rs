@@ -1,6 +1,7 @@
 //! The SQL of `endpoints`: their definitions and secrets.
 
 use crate::worker;
+use crate::worker::store::Catalogued;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
@@ -19,8 +20,8 @@ pub struct Row {
     pub store: String,
     /// Its name in the API.
     pub name: String,
-    /// Its definition, where it was asked for.
-    pub definition: Option<Json<Box<RawValue>>>,
+    /// Its definition.
+    pub definition: Json<Box<RawValue>>,
     /// Its token, sealed.
     pub token: Option<Vec<u8>>,
     /// Its signing secrets, sealed.
@@ -33,26 +34,61 @@ pub struct Row {
     pub failures: i32,
     /// Until when its circuit is open.
     pub open_until: Option<DateTime<Utc>>,
-    /// When it first answered 410.
-    pub gone_at: Option<DateTime<Utc>>,
+    /// Whether it answered 410.
+    pub is_gone: bool,
+    /// How often its circuit has changed.
+    pub circuit: i64,
 }
 
-/// All endpoints; with definitions and secrets where they changed after the revision `known`.
-pub async fn all(db: impl PgExecutor<'_>, known: i64) -> sqlx::Result<Vec<Row>> {
-    sqlx::query_as!(
-        Row,
+/// The endpoints that changed after the revision `known`, those of `again`, and the catalog that they belong to.
+pub async fn changed(
+    db: impl PgExecutor<'_>,
+    known: i64,
+    again: &[i32],
+) -> sqlx::Result<(Catalogued, Vec<Row>)> {
+    let rows = sqlx::query!(
         r#"
         SELECT
-            e.id, e.store_id, s.name AS store, e.name,
-            CASE WHEN e.version > $1 THEN e.definition END AS "definition: Json<Box<RawValue>>",
-            e.token, e.secrets, e.key_id, e.version, e.failures, e.open_until, e.gone_at
-        FROM endpoints AS e
-        JOIN stores AS s ON s.id = e.store_id
+            catalog.revision, catalog.removed, e.id AS "id?", e.store_id AS "store_id?", s.name AS "store?",
+            e.name AS "name?", e.definition AS "definition?: Json<Box<RawValue>>", e.token, e.secrets, e.key_id,
+            e.version AS "version?", e.failures AS "failures?", e.open_until, e.gone_at, e.circuit AS "circuit?"
+        FROM catalog
+        LEFT JOIN endpoints AS e ON e.version > $1 OR e.id = ANY ($2)
+        LEFT JOIN stores AS s ON s.id = e.store_id
+        ORDER BY e.version
         "#,
         known,
+        again,
     )
     .fetch_all(db)
-    .await
+    .await?;
+    let catalog = rows
+        .first()
+        .map(|row| Catalogued { revision: row.revision, removed: row.removed })
+        .unwrap_or_default();
+    let endpoints = rows.into_iter().filter_map(|row| {
+        Some(Row {
+            id: row.id?,
+            store_id: row.store_id?,
+            store: row.store?,
+            name: row.name?,
+            definition: row.definition?,
+            token: row.token,
+            secrets: row.secrets,
+            key_id: row.key_id,
+            version: row.version?,
+            failures: row.failures?,
+            open_until: row.open_until,
+            is_gone: row.gone_at.is_some(),
+            circuit: row.circuit?,
+        })
+    });
+    Ok((catalog, endpoints.collect()))
+}
+
+/// The lanes of all endpoints.
+pub async fn ids(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<i32>> {
+    sqlx::query_scalar!("SELECT id FROM endpoints").fetch_all(db).await
 }
 
 /// An endpoint as people see it.
@@ -143,7 +179,7 @@ pub async fn put(
         r#"
         UPDATE endpoints
         SET definition = $3::text::json, token = $4, secrets = $5, key_id = $6, version = $7, failures = 0,
-            open_until = NULL, gone_at = NULL, updated_at = now()
+            open_until = NULL, gone_at = NULL, circuit = circuit + 1, updated_at = now()
         WHERE store_id = $1 AND name = $2
         "#,
         store_id,
@@ -201,7 +237,7 @@ pub enum Deleted {
 
 /// Deletes an endpoint and its lane. Refused by `mappings_endpoint_fkey` while a mapping sends to it.
 pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<Deleted> {
-    worker::store::bump(&mut *tx).await?;
+    worker::store::bump_removed(&mut *tx).await?;
     let lane = sqlx::query_scalar!(
         "DELETE FROM endpoints WHERE store_id = $1 AND name = $2 RETURNING id",
         store_id,

@@ -1,6 +1,7 @@
 //! The SQL of `mappings`: their definitions.
 
 use crate::worker;
+use crate::worker::store::Catalogued;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
@@ -21,30 +22,74 @@ pub struct Row {
     pub name: String,
     /// Its endpoint.
     pub endpoint_id: i32,
-    /// Its definition, where it was asked for.
-    pub definition: Option<Json<Box<RawValue>>>,
+    /// Its definition.
+    pub definition: Json<Box<RawValue>>,
     /// Whether its deliveries run.
     pub enabled: bool,
     /// The catalog's revision at its last change.
     pub version: i64,
 }
 
-/// All mappings, or those of these stores; with their definitions where they changed after the revision `known`.
-pub async fn live(db: impl PgExecutor<'_>, stores: Option<&[i32]>, known: i64) -> sqlx::Result<Vec<Row>> {
+/// The mappings that changed after the revision `known`, those of `again`, and the catalog that they belong to.
+pub async fn changed(
+    db: impl PgExecutor<'_>,
+    known: i64,
+    again: &[i32],
+) -> sqlx::Result<(Catalogued, Vec<Row>)> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT
+            catalog.revision, catalog.removed, m.id AS "id?", m.store_id AS "store_id?", s.name AS "store?",
+            m.name AS "name?", m.endpoint_id AS "endpoint_id?", m.definition AS "definition?: Json<Box<RawValue>>",
+            m.enabled AS "enabled?", m.version AS "version?"
+        FROM catalog
+        LEFT JOIN mappings AS m ON (m.version > $1 OR m.id = ANY ($2)) AND m.deleted_at IS NULL
+        LEFT JOIN stores AS s ON s.id = m.store_id
+        ORDER BY m.version
+        "#,
+        known,
+        again,
+    )
+    .fetch_all(db)
+    .await?;
+    let catalog = rows
+        .first()
+        .map(|row| Catalogued { revision: row.revision, removed: row.removed })
+        .unwrap_or_default();
+    let mappings = rows.into_iter().filter_map(|row| {
+        Some(Row {
+            id: row.id?,
+            store_id: row.store_id?,
+            store: row.store?,
+            name: row.name?,
+            endpoint_id: row.endpoint_id?,
+            definition: row.definition?,
+            enabled: row.enabled?,
+            version: row.version?,
+        })
+    });
+    Ok((catalog, mappings.collect()))
+}
+
+/// All mappings that were not deleted.
+pub async fn ids(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<i32>> {
+    sqlx::query_scalar!("SELECT id FROM mappings WHERE deleted_at IS NULL").fetch_all(db).await
+}
+
+/// The mappings of these stores, by name.
+pub async fn of_stores(db: impl PgExecutor<'_>, stores: &[i32]) -> sqlx::Result<Vec<Row>> {
     sqlx::query_as!(
         Row,
         r#"
         SELECT
             m.id, m.store_id, s.name AS store, m.name, m.endpoint_id,
-            CASE WHEN m.version > $2 THEN m.definition END AS "definition: Json<Box<RawValue>>",
-            m.enabled, m.version
+            m.definition AS "definition: Json<Box<RawValue>>", m.enabled, m.version
         FROM mappings AS m
         JOIN stores AS s ON s.id = m.store_id
-        WHERE m.deleted_at IS NULL AND ($1::int[] IS NULL OR m.store_id = ANY ($1))
+        WHERE m.deleted_at IS NULL AND m.store_id = ANY ($1)
         ORDER BY m.name
         "#,
         stores,
-        known,
     )
     .fetch_all(db)
     .await
@@ -165,7 +210,7 @@ pub async fn put(tx: &mut PgConnection, store_id: i32, put: &Put<'_>) -> sqlx::R
 
 /// Deletes a mapping; says whether it was there. What waits for it is parked; what runs comes to its end.
 pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<bool> {
-    let version = worker::store::bump(&mut *tx).await?;
+    let version = worker::store::bump_removed(&mut *tx).await?;
     let id = sqlx::query_scalar!(
         r#"
         UPDATE mappings

@@ -2,6 +2,7 @@
 
 use crate::seal::Sealed;
 use crate::worker;
+use crate::worker::store::Catalogued;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
@@ -26,21 +27,30 @@ pub struct Row {
     pub version: i64,
 }
 
-/// All pollers and the revision they belong to, from one snapshot.
-pub async fn all(db: impl PgExecutor<'_>) -> sqlx::Result<(i64, Vec<Row>)> {
+/// The pollers that changed after the revision `known`, those of `again`, and the catalog that they belong to.
+pub async fn changed(
+    db: impl PgExecutor<'_>,
+    known: i64,
+    again: &[i32],
+) -> sqlx::Result<(Catalogued, Vec<Row>)> {
     let rows = sqlx::query!(
         r#"
         SELECT
-            catalog.revision, p.id AS "id?", p.store_id AS "store_id?", p.name AS "name?",
+            catalog.revision, catalog.removed, p.id AS "id?", p.store_id AS "store_id?", p.name AS "name?",
             p.definition AS "definition?: Json<Box<RawValue>>", p.token, p.key_id, p.version AS "version?"
         FROM catalog
-        LEFT JOIN pollers AS p ON true
-        ORDER BY p.id
-        "#
+        LEFT JOIN pollers AS p ON p.version > $1 OR p.id = ANY ($2)
+        ORDER BY p.version
+        "#,
+        known,
+        again,
     )
     .fetch_all(db)
     .await?;
-    let revision = rows.first().map_or(0, |row| row.revision);
+    let catalog = rows
+        .first()
+        .map(|row| Catalogued { revision: row.revision, removed: row.removed })
+        .unwrap_or_default();
     let pollers = rows
         .into_iter()
         .filter_map(|row| {
@@ -54,7 +64,12 @@ pub async fn all(db: impl PgExecutor<'_>) -> sqlx::Result<(i64, Vec<Row>)> {
             })
         })
         .collect();
-    Ok((revision, pollers))
+    Ok((catalog, pollers))
+}
+
+/// The lanes of all pollers.
+pub async fn ids(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<i32>> {
+    sqlx::query_scalar!("SELECT id FROM pollers").fetch_all(db).await
 }
 
 /// A poller as administrators see it.
@@ -192,7 +207,7 @@ pub async fn update(tx: &mut PgConnection, id: i32, version: i64, put: &Put<'_>)
 
 /// Deletes a poller and all it has seen; says whether it was there. A run that waits goes with its lane.
 pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<bool> {
-    worker::store::bump(&mut *tx).await?;
+    worker::store::bump_removed(&mut *tx).await?;
     let lane = sqlx::query_scalar!(
         "DELETE FROM pollers WHERE store_id = $1 AND name = $2 RETURNING id",
         store_id,

@@ -64,7 +64,7 @@ pub async fn lock_mappings(tx: &mut PgConnection, limit: i64) -> sqlx::Result<Ve
             store: row.store,
             name: row.name,
             endpoint_id: row.endpoint_id,
-            definition: Some(row.definition),
+            definition: row.definition,
             enabled: row.enabled,
             version: row.version,
         };

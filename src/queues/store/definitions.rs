@@ -1,6 +1,7 @@
 //! The SQL of `queues` and their `lanes`: definitions.
 
 use crate::worker;
+use crate::worker::store::Catalogued;
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
@@ -23,22 +24,31 @@ pub struct Row {
     pub paused: bool,
 }
 
-/// All definitions and the revision they belong to, from one snapshot.
-pub async fn all(db: impl PgExecutor<'_>) -> sqlx::Result<(i64, Vec<Row>)> {
+/// The definitions that changed after the revision `known`, those of `again`, and the catalog that they belong to.
+pub async fn changed(
+    db: impl PgExecutor<'_>,
+    known: i64,
+    again: &[i32],
+) -> sqlx::Result<(Catalogued, Vec<Row>)> {
     let rows = sqlx::query!(
         r#"
         SELECT
-            catalog.revision, queues.id AS "id?", queues.name AS "name?",
+            catalog.revision, catalog.removed, queues.id AS "id?", queues.name AS "name?",
             queues.definition AS "definition?: Json<Box<RawValue>>", queues.version AS "version?",
             queues.source AS "source?", queues.paused_at IS NOT NULL AS "paused!"
         FROM catalog
-        LEFT JOIN queues ON true
-        ORDER BY queues.name
-        "#
+        LEFT JOIN queues ON queues.version > $1 OR queues.id = ANY ($2)
+        ORDER BY queues.version
+        "#,
+        known,
+        again,
     )
     .fetch_all(db)
     .await?;
-    let revision = rows.first().map_or(0, |row| row.revision);
+    let catalog = rows
+        .first()
+        .map(|row| Catalogued { revision: row.revision, removed: row.removed })
+        .unwrap_or_default();
     let queues = rows
         .into_iter()
         .filter_map(|row| {
@@ -52,7 +62,12 @@ pub async fn all(db: impl PgExecutor<'_>) -> sqlx::Result<(i64, Vec<Row>)> {
             })
         })
         .collect();
-    Ok((revision, queues))
+    Ok((catalog, queues))
+}
+
+/// The lanes of all queues.
+pub async fn ids(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<i32>> {
+    sqlx::query_scalar!("SELECT id FROM queues").fetch_all(db).await
 }
 
 /// Makes the queue or gives it a new definition; says whether it was made.
@@ -131,7 +146,7 @@ pub async fn set_paused(tx: &mut PgConnection, name: &str, paused: bool) -> sqlx
 /// Deletes a queue; says whether it was there. Its lane goes too, so nothing of it is ever claimed again;
 /// what lies in the engine's tables the maintenance sweeps out, its messages go with their partitions.
 pub async fn delete(tx: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
-    worker::store::bump(&mut *tx).await?;
+    worker::store::bump_removed(&mut *tx).await?;
     let lane = sqlx::query_scalar!("DELETE FROM queues WHERE name = $1 RETURNING id", name)
         .fetch_optional(&mut *tx)
         .await?;

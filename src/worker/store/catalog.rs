@@ -3,6 +3,15 @@
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 
+/// The state of the catalog, as one statement sees it together with definitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Catalogued {
+    /// The revision: of the last change.
+    pub revision: i64,
+    /// The revision of the last change that removed a definition.
+    pub removed: i64,
+}
+
 /// The catalog's revision.
 pub async fn revision(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
     sqlx::query_scalar!("SELECT revision FROM catalog").fetch_one(db).await
@@ -11,6 +20,15 @@ pub async fn revision(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
 /// Counts a change of a definition. Changes wait for each other here, so that a revision names one state.
 pub async fn bump(tx: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar!("UPDATE catalog SET revision = revision + 1 RETURNING revision").fetch_one(tx).await
+}
+
+/// Counts a change that removes a definition: every process asks which are left.
+pub async fn bump_removed(tx: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        "UPDATE catalog SET revision = revision + 1, removed = revision + 1 RETURNING revision"
+    )
+    .fetch_one(tx)
+    .await
 }
 
 /// Holds other changes back until the transaction ends, without being one.

@@ -3,6 +3,7 @@
 use crate::worker::Claim;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// The fence. Ends the leases in `finished` and locks those in `open`; gives those that still existed.
@@ -26,9 +27,46 @@ pub async fn fence(tx: &mut PgConnection, finished: &[Uuid], open: &[Uuid]) -> s
     .await
 }
 
-/// Locks leases that outlived their holders, at most `limit`, and gives their items: those of these lanes, and
-/// those of lanes that are gone.
-pub async fn lock_dead(tx: &mut PgConnection, lanes: &[i32], limit: i64) -> sqlx::Result<Vec<Claim>> {
+/// Leases that outlived their holders, at most `limit`, the oldest first, each with the number of its items: those of
+/// these lanes, and those of lanes that are gone. All but `without`, or only those of `among`.
+pub async fn dead(
+    db: impl PgExecutor<'_>,
+    lanes: &[i32],
+    without: &[Uuid],
+    among: Option<&[Uuid]>,
+    limit: i64,
+) -> sqlx::Result<Vec<(Uuid, usize)>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT l.id, cardinality(l.items) AS "items!"
+        FROM leases AS l
+        LEFT JOIN workers AS w ON w.id = l.worker
+        WHERE coalesce(l.expires_at, w.heartbeat + w.lease, '-infinity') < now()
+            AND (l.lane = ANY ($1) OR NOT EXISTS (SELECT FROM lanes WHERE lanes.id = l.lane))
+            AND l.id <> ALL ($2)
+            AND ($3::uuid[] IS NULL OR l.id = ANY ($3))
+        ORDER BY l.claimed_at, l.id
+        LIMIT $4
+        "#,
+        lanes,
+        without,
+        among,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, usize::try_from(row.items).unwrap_or(0))).collect())
+}
+
+/// Locks those of these leases that outlived their holders and that nobody else has locked, and returns their items.
+/// From here on the transaction waits for no lock longer than `patience`.
+pub async fn lock_dead(
+    tx: &mut PgConnection,
+    leases: &[Uuid],
+    patience: Duration,
+) -> sqlx::Result<Vec<Claim>> {
+    let patience = format!("{}ms", patience.as_millis());
+    sqlx::query_scalar!("SELECT set_config('lock_timeout', $1, true)", patience).fetch_one(&mut *tx).await?;
     let rows = sqlx::query!(
         r#"
         WITH dead AS MATERIALIZED (
@@ -36,9 +74,8 @@ pub async fn lock_dead(tx: &mut PgConnection, lanes: &[i32], limit: i64) -> sqlx
             FROM leases AS l
             LEFT JOIN workers AS w ON w.id = l.worker
             WHERE coalesce(l.expires_at, w.heartbeat + w.lease, '-infinity') < now()
-                AND (l.lane = ANY ($2) OR NOT EXISTS (SELECT FROM lanes WHERE lanes.id = l.lane))
+                AND l.id = ANY ($1)
             ORDER BY l.id
-            LIMIT $1
             FOR UPDATE OF l SKIP LOCKED
         )
         SELECT
@@ -47,8 +84,7 @@ pub async fn lock_dead(tx: &mut PgConnection, lanes: &[i32], limit: i64) -> sqlx
         FROM dead
         CROSS JOIN LATERAL unnest(dead.ranks, dead.items, dead.attempts) AS each (rank, item, attempt)
         "#,
-        limit,
-        lanes,
+        leases,
     )
     .fetch_all(tx)
     .await?;

@@ -69,6 +69,13 @@ pub async fn promote(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<(i
     Ok(rows.into_iter().map(|row| (row.lane, row.rank)).collect())
 }
 
+/// How many seconds until the next scheduled item is due; negative when it is overdue.
+pub async fn next_due(db: impl PgExecutor<'_>) -> sqlx::Result<Option<f64>> {
+    sqlx::query_scalar!("SELECT extract(epoch FROM min(run_at) - now())::float8 FROM scheduled")
+        .fetch_one(db)
+        .await
+}
+
 /// Takes an item out of `scheduled`, if it waits there.
 pub async fn unschedule(tx: &mut PgConnection, item: Uuid) -> sqlx::Result<()> {
     sqlx::query!("DELETE FROM scheduled WHERE item = $1", item).execute(tx).await?;
