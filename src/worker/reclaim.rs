@@ -13,12 +13,13 @@ use uuid::Uuid;
 /// The most leases in one transaction.
 const BATCH: i64 = 50;
 
-/// Ends the leases that outlived their holders; gives how many items went back or ended.
+/// Gives up silent workers, and ends the leases that outlived their holders; gives how many items went back or ended.
 ///
 /// The lease rows are locked first. What has already ended is looked for by the next statements, whose
 /// snapshots are newer than the locks: an end that was written while this waited is seen, and one that comes
 /// after finds no lease.
 pub(super) async fn reclaim(pool: &PgPool, desks: &[Arc<dyn Desk>], wake: &Wake) -> sqlx::Result<usize> {
+    store::give_up(pool).await?;
     let mut total = 0;
     loop {
         let desks = desks.to_vec();

@@ -1,6 +1,7 @@
 //! The engine: what is claimed runs, ends once, and never twice at a time, whatever dies in between.
 
 mod cancelled;
+mod clock;
 mod fence;
 mod idle;
 pub(crate) mod lost_answers;
