@@ -14,13 +14,13 @@ use super::store::{circuits, parameters_linked};
 use crate::db::{Database, bounded};
 use crate::http::outbound::Outbound;
 use crate::seal::Sealer;
-use crate::worker::{Claim, Consumer, Ended, Lane, Run, Settled};
-use chrono::{DateTime, TimeDelta, Utc};
+use crate::worker::{Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnection;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use url::Url;
 use uuid::Uuid;
 
@@ -36,7 +36,7 @@ pub struct Deliveries {
     pub(super) retry: Retry,
     means: Arc<Means>,
     /// Until when the rate limits of endpoints have no slots to give.
-    spent: Mutex<HashMap<i32, DateTime<Utc>>>,
+    spent: Mutex<HashMap<i32, Instant>>,
 }
 
 /// A delivery that may be sent now.
@@ -69,12 +69,12 @@ impl Deliveries {
     fn room(&self, endpoint: &Endpoint) -> Option<usize> {
         let (now, definition) = (self.now(), &endpoint.definition);
         let spent = definition.rate.is_some()
-            && self.spent.lock().get(&endpoint.id).is_some_and(|until| now < *until);
+            && self.spent.lock().get(&endpoint.id).is_some_and(|until| Instant::now() < *until);
         if !definition.enabled || spent {
             return None;
         }
         let most = definition.rate.map_or(usize::MAX, Rate::room);
-        self.means.circuits.of(endpoint).room(definition.concurrency.min(most), now)
+        self.means.circuits.of(endpoint).room(definition.concurrency.min(most), definition.breaker, now)
     }
 
     /// What a loaded delivery needs to be sent, or how it ends without that. `unreadable` are mappings
@@ -178,8 +178,7 @@ impl Deliveries {
             }
             if slots.granted < ready.len() {
                 let pause = rate.wait(slots.ahead, slots.granted).saturating_sub(HORIZON);
-                let until = self.now() + TimeDelta::from_std(pause).unwrap_or(TimeDelta::zero());
-                self.spent.lock().insert(id, until);
+                self.spent.lock().insert(id, Instant::now() + pause);
             }
         }
         Ok(waits)
@@ -216,7 +215,7 @@ impl Consumer for Deliveries {
         all
     }
 
-    async fn load(&self, claims: Vec<Claim>) -> sqlx::Result<Vec<Run<Outcome>>> {
+    async fn load(&self, claims: Vec<Claim>, tenure: &Tenure) -> sqlx::Result<Vec<Run<Outcome>>> {
         let (revision, loaded) = bounded(deliveries::load(&self.db.worker, &claims)).await?;
         // A delivery claimed after a change runs under what the change says.
         if revision > self.catalog.revision() {
@@ -260,6 +259,7 @@ impl Consumer for Deliveries {
                 message,
                 continue_url: loaded.continue_url,
                 wait,
+                tenure: tenure.clone(),
             };
             runs.push(Run { claim, attempt: Box::pin(attempt.run()) });
         }
@@ -278,6 +278,10 @@ impl Consumer for Deliveries {
 
     fn panicked(&self, _message: &str) -> Outcome {
         Outcome::Attempted(Box::new(Attempted::failed("the attempt panicked")))
+    }
+
+    fn given_back(&self) -> Outcome {
+        Outcome::GivenBack
     }
 
     async fn lost(&self, tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Outcome>>> {

@@ -6,6 +6,7 @@ use super::marks::{Marks, Place, START};
 use super::reclaim::reclaim;
 use super::share;
 use super::store::{self, Pulse, Wanted};
+use super::tenure::Tenure;
 use super::{Claim, Lane};
 use crate::db::{Database, bounded};
 use std::collections::{HashMap, HashSet};
@@ -108,7 +109,7 @@ impl Claims {
     /// One round: does what there is to do, and says whether there may be more.
     async fn round(&mut self) -> sqlx::Result<bool> {
         self.hear();
-        let Some(Registered { id, over }) = self.registration.current() else { return Ok(false) };
+        let Some(Registered { id, tenure }) = self.registration.current() else { return Ok(false) };
         let now = Instant::now();
         if now >= self.next_look {
             self.look().await?;
@@ -150,7 +151,7 @@ impl Claims {
                 };
             }
         }
-        self.start(claims, &over);
+        self.start(claims, &tenure);
         drop(claiming);
         if !counts.is_empty() {
             self.pause = self.pause.min(BUSY_LOOK);
@@ -223,7 +224,7 @@ impl Claims {
         wanted
     }
 
-    fn start(&mut self, claims: HashMap<i32, Vec<Claim>>, over: &CancellationToken) {
+    fn start(&mut self, claims: HashMap<i32, Vec<Claim>>, tenure: &Tenure) {
         let mut by_desk: Vec<Vec<Claim>> = self.desks.iter().map(|_| Vec::new()).collect();
         for (lane, claims) in claims {
             self.floor.reserve(&claims);
@@ -239,7 +240,7 @@ impl Claims {
         }
         for (desk, claims) in self.desks.iter().zip(by_desk) {
             if !claims.is_empty() {
-                Arc::clone(desk).start(Arc::clone(&self.floor), over.clone(), claims);
+                Arc::clone(desk).start(Arc::clone(&self.floor), tenure.clone(), claims);
             }
         }
     }

@@ -20,7 +20,9 @@
 //! | `desk.rs` | runs what was claimed, counts the room, stops what must stop |
 //! | `settle.rs` | writes the ends of many items in one fenced transaction |
 //! | `reclaim.rs` | gives back what dead workers held |
+//! | `give_back.rs` | gives back what a process holds that is told to stop |
 //! | `lease.rs` | registers, renews, registers anew |
+//! | `tenure.rs` | says right before each start whether what was claimed is still ours |
 //! | `wake.rs` | tells the claim loop that there is work, here and in other processes |
 //! | `delay.rs` | how long until the next attempt |
 //! | `engine.rs` | puts the loops together, starts and stops them |
@@ -32,15 +34,18 @@ pub mod store;
 mod claim;
 mod desk;
 mod engine;
+mod give_back;
 mod lease;
 mod marks;
 mod reclaim;
 mod settle;
 mod share;
+mod tenure;
 mod wake;
 
 pub use engine::{Running, Stopper, Worker};
 pub use settle::{LOST_CLAIMS, Settler, Stopping};
+pub use tenure::Tenure;
 pub use wake::Wake;
 
 use chrono::{DateTime, Utc};
@@ -142,8 +147,13 @@ pub trait Consumer: Send + Sync + 'static {
     fn all(&self) -> Vec<i32>;
 
     /// Reads what the claimed items need and makes them ready to run. An item that is not there any more is
-    /// left out.
-    fn load(&self, claims: Vec<Claim>) -> impl Future<Output = sqlx::Result<Vec<Run<Self::Outcome>>>> + Send;
+    /// left out. An attempt that waits before it starts anything, or starts several things, awaits
+    /// [`Tenure::holds`] right before each.
+    fn load(
+        &self,
+        claims: Vec<Claim>,
+        tenure: &Tenure,
+    ) -> impl Future<Output = sqlx::Result<Vec<Run<Self::Outcome>>>> + Send;
 
     /// Writes how attempts ended (each has an outcome), in the transaction that holds their leases. None of
     /// them is written yet, as far as [`Consumer::lost`] can see: where the commit of a former settlement was cut
@@ -159,6 +169,9 @@ pub trait Consumer: Send + Sync + 'static {
 
     /// How an attempt ends that panicked.
     fn panicked(&self, message: &str) -> Self::Outcome;
+
+    /// How an attempt ends that this process gives back, since it was told to stop: again at once, not counted.
+    fn given_back(&self) -> Self::Outcome;
 
     /// Of the items of a dead lease, those whose attempt has not ended, each with the end that a lost worker
     /// gives it. An item that is gone is left out. The lease is locked; this is a statement after that one.
