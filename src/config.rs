@@ -31,6 +31,8 @@ pub struct Config {
     pub allow_networks: Vec<Network>,
     /// `POSTRIDER_LEASE`: how long a worker counts as alive after its last heartbeat.
     pub lease: Duration,
+    /// `POSTRIDER_GRACE`: how long what runs may go on after the signal to stop.
+    pub grace: Duration,
     /// `POSTRIDER_MAX_BODY`: the largest request body, in bytes.
     pub max_body: usize,
     /// `POSTRIDER_HUB_RETRY_BASE` and `POSTRIDER_HUB_RETRY_CAP`: the backoff of deliveries.
@@ -142,6 +144,7 @@ pub const SETTINGS: &[&str] = &[
     "POSTRIDER_EXAMPLES",
     "POSTRIDER_ALLOW_NETWORKS",
     "POSTRIDER_LEASE",
+    "POSTRIDER_GRACE",
     "POSTRIDER_MAX_BODY",
     "POSTRIDER_HUB_RETRY_BASE",
     "POSTRIDER_HUB_RETRY_CAP",
@@ -256,6 +259,7 @@ impl Config {
             examples: boolean("POSTRIDER_EXAMPLES", database_url.is_none())?,
             allow_networks,
             lease,
+            grace: duration("POSTRIDER_GRACE", "20s")?,
             max_body,
             hub_retry: (
                 duration("POSTRIDER_HUB_RETRY_BASE", "5s")?,
