@@ -156,6 +156,19 @@ pub const SETTINGS: &[&str] = &[
     "POSTRIDER_LOG_FORMAT",
 ];
 
+/// The name of the schema, which statements and channels may carry as it is.
+fn schema(name: Option<String>) -> anyhow::Result<String> {
+    let schema = name.unwrap_or_else(|| "postrider".to_owned());
+    let plain = schema.len() <= 63
+        && schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && schema.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    anyhow::ensure!(
+        plain && !schema.starts_with("pg_"),
+        "POSTRIDER_DATABASE_SCHEMA: `{schema}` must be lower-case letters, digits and _, at most 63"
+    );
+    Ok(schema)
+}
+
 impl Config {
     /// The settings of this process's environment.
     ///
@@ -210,14 +223,7 @@ impl Config {
             "set one of POSTRIDER_JWT_SECRET, POSTRIDER_JWT_PUBLIC_KEY_FILE and POSTRIDER_JWKS_URL: \
              the key decides the algorithm"
         );
-        let schema = get("POSTRIDER_DATABASE_SCHEMA").unwrap_or_else(|| "postrider".to_owned());
-        let plain = schema.len() <= 63
-            && schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-            && schema.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        anyhow::ensure!(
-            plain && !schema.starts_with("pg_"),
-            "POSTRIDER_DATABASE_SCHEMA: `{schema}` must be lower-case letters, digits and _, at most 63"
-        );
+        let schema = schema(get("POSTRIDER_DATABASE_SCHEMA"))?;
         let lease = duration("POSTRIDER_LEASE", "15s")?;
         anyhow::ensure!(
             lease >= Duration::from_secs(2),
