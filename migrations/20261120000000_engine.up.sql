@@ -51,12 +51,15 @@ COMMENT ON COLUMN scheduled.item IS 'As in dispatch.';
 COMMENT ON COLUMN scheduled.attempt IS 'As in dispatch.';
 
 CREATE TABLE workers (
-    id         uuid        NOT NULL,
-    name       text        NOT NULL,
-    started_at timestamptz NOT NULL DEFAULT now(),
-    heartbeat  timestamptz NOT NULL DEFAULT now(),
-    lease      interval    NOT NULL,
-    capacity   integer     NOT NULL,
+    id           uuid        NOT NULL,
+    name         text        NOT NULL,
+    started_at   timestamptz NOT NULL DEFAULT now(),
+    heartbeat    timestamptz NOT NULL DEFAULT now(),
+    clock_at     timestamptz NOT NULL DEFAULT now(),
+    steady_since timestamptz NOT NULL DEFAULT '-infinity',
+    given_up_at  timestamptz,
+    lease        interval    NOT NULL,
+    capacity     integer     NOT NULL,
     CONSTRAINT workers_pkey PRIMARY KEY (id),
     CONSTRAINT workers_lease_positive CHECK (lease > interval '0')
 ) WITH (fillfactor = 50);
@@ -65,6 +68,9 @@ COMMENT ON COLUMN workers.id IS 'Made anew whenever the process registers: a wor
 COMMENT ON COLUMN workers.name IS 'Host and process, for people.';
 COMMENT ON COLUMN workers.started_at IS 'When it registered.';
 COMMENT ON COLUMN workers.heartbeat IS 'When it last said that it lives.';
+COMMENT ON COLUMN workers.clock_at IS 'What the database''s clock said then: with it the view clock knows that somebody alive has seen the clock as it is now.';
+COMMENT ON COLUMN workers.steady_since IS 'Since when the database''s clock has gone on as this process''s own does: when it last saw the clock being set; -infinity if it never did.';
+COMMENT ON COLUMN workers.given_up_at IS 'When it was found silent. From then on it neither renews nor claims, and what it holds goes back.';
 COMMENT ON COLUMN workers.lease IS 'How long after a heartbeat it still counts as alive.';
 COMMENT ON COLUMN workers.capacity IS 'How many items it runs at once, over all lanes.';
 
@@ -72,6 +78,7 @@ CREATE TABLE leases (
     id         uuid        NOT NULL DEFAULT gen_random_uuid(),
     worker     uuid,
     expires_at timestamptz,
+    lease      interval,
     claimed_at timestamptz NOT NULL DEFAULT now(),
     holder     text,
     lane       integer     NOT NULL,
@@ -80,6 +87,7 @@ CREATE TABLE leases (
     attempts   smallint[]  NOT NULL,
     CONSTRAINT leases_pkey PRIMARY KEY (id),
     CONSTRAINT leases_one_way_to_end CHECK ((worker IS NULL) <> (expires_at IS NULL)),
+    CONSTRAINT leases_length_if_it_expires CHECK ((lease IS NULL) = (expires_at IS NULL)),
     CONSTRAINT leases_same_length CHECK (
         cardinality(items) > 0
         AND cardinality(ranks) = cardinality(items)
@@ -95,12 +103,56 @@ COMMENT ON TABLE leases IS 'One row a claimed batch of one lane. It is the fence
 COMMENT ON COLUMN leases.id IS 'Random, so it never comes back, not even after a crash undid the claim (a sequence would): a late outcome can never meet a newer claim.';
 COMMENT ON COLUMN leases.worker IS 'The process that runs the batch; the lease lives while its heartbeat does.';
 COMMENT ON COLUMN leases.expires_at IS 'For a claim over HTTP instead: lives until then, moved on by the remote worker''s heartbeats.';
+COMMENT ON COLUMN leases.lease IS 'For a claim over HTTP: how long it lives after each heartbeat.';
 COMMENT ON COLUMN leases.claimed_at IS 'When the attempt began.';
 COMMENT ON COLUMN leases.holder IS 'For a claim over HTTP: the subject of the token that claimed.';
 COMMENT ON COLUMN leases.lane IS 'The lane of the batch.';
 COMMENT ON COLUMN leases.ranks IS 'The rank of each item, for its way back.';
 COMMENT ON COLUMN leases.items IS 'The items of the batch.';
 COMMENT ON COLUMN leases.attempts IS 'The number of this attempt for each item, counted from 1.';
+
+-- Leases are measured by the database's clock, and that clock may be set. Whether it was, each process tells by its
+-- own monotonic clock, and notes it in its workers row with its heartbeat. What follows is the one place that says
+-- when somebody counts as silent and when that has consequences.
+
+CREATE FUNCTION is_silent(renewed timestamptz, lease interval) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT renewed + lease < now() OR renewed > now() + interval '1 second'
+$$;
+COMMENT ON FUNCTION is_silent(timestamptz, interval) IS 'Whether what was renewed at this moment, for so long, is over as far as its stamp tells. A moment that is still to come was stamped before the clock was set back: who lives has renewed since.';
+
+CREATE FUNCTION is_over(renewed timestamptz, lease interval, steady_since timestamptz) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT is_silent(renewed, lease) AND steady_since + lease <= now()
+$$;
+COMMENT ON FUNCTION is_over(timestamptz, interval, timestamptz) IS 'Whether that may be acted upon: after the clock was set (see the view clock), whoever lives has a whole lease to renew under the new time.';
+
+CREATE VIEW clock AS
+SELECT max(steady_since) FILTER (WHERE steady_since <= now() + interval '1 second') AS steady_since
+FROM workers
+HAVING bool_or(clock_at BETWEEN now() - lease / 2 AND now() + interval '1 second');
+COMMENT ON VIEW clock IS 'Since when the database''s clock has not been set, as the processes saw it. No row while nobody alive has seen the clock as it is now: it may just have been set, so nobody is given up.';
+COMMENT ON COLUMN clock.steady_since IS 'When somebody who counts last saw it being set; -infinity if nobody did.';
+
+CREATE VIEW lease_terms AS
+SELECT
+    l.id,
+    l.lane,
+    l.items,
+    l.claimed_at,
+    coalesce(l.holder, w.name) AS holder,
+    coalesce(l.expires_at - l.lease, w.heartbeat, l.claimed_at) AS renewed_at,
+    coalesce(l.lease, w.lease, interval '0') AS lease
+FROM leases AS l
+LEFT JOIN workers AS w ON w.id = l.worker;
+COMMENT ON VIEW lease_terms IS 'The leases with their holders'' last signs of life, for people and reports: is_silent(renewed_at, lease) says whether one is over.';
+COMMENT ON COLUMN lease_terms.id IS 'As in leases.';
+COMMENT ON COLUMN lease_terms.lane IS 'As in leases.';
+COMMENT ON COLUMN lease_terms.items IS 'As in leases.';
+COMMENT ON COLUMN lease_terms.claimed_at IS 'As in leases.';
+COMMENT ON COLUMN lease_terms.holder IS 'Who claimed it; null when the worker is gone.';
+COMMENT ON COLUMN lease_terms.renewed_at IS 'The holder''s last sign of life; of a worker that is gone, the claim.';
+COMMENT ON COLUMN lease_terms.lease IS 'How long it lives after that.';
 
 CREATE TABLE duties (
     name    text        NOT NULL,

@@ -81,6 +81,7 @@ CREATE INDEX outcomes_error_idx ON outcomes (queue_id, id) WHERE status = 'ERROR
 CREATE TABLE attempts (
     queue_id    integer     NOT NULL,
     attempt     smallint    NOT NULL,
+    counts      boolean     NOT NULL DEFAULT true,
     id          uuid        NOT NULL,
     lease       uuid        NOT NULL,
     started_at  timestamptz NOT NULL,
@@ -93,6 +94,7 @@ CREATE TABLE attempts (
 COMMENT ON TABLE attempts IS 'Attempts that did not end their message: what was retried, reclaimed or run again by hand.';
 COMMENT ON COLUMN attempts.queue_id IS 'The queue.';
 COMMENT ON COLUMN attempts.attempt IS 'The number of the attempt, counted from 1 (again from 1 after a retry by hand).';
+COMMENT ON COLUMN attempts.counts IS 'Whether it counts: not if it never began, or its worker gave it back; then the next has the same number.';
 COMMENT ON COLUMN attempts.id IS 'The message.';
 COMMENT ON COLUMN attempts.lease IS 'The claim that ran it; with the message it names the attempt for ever.';
 COMMENT ON COLUMN attempts.started_at IS 'When it was claimed.';

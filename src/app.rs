@@ -56,8 +56,8 @@ const LONG_POLLS_AT_ONCE: usize = 4096;
 /// The addresses that may wait.
 const LONG_WAITS: [&str; 5] =
     ["/queues/{queue}/claim", LONG_POLLS[0], LONG_POLLS[1], LONG_POLLS[2], LONG_POLLS[3]];
-/// How long what runs may go on after the signal to stop.
-const GRACE: Duration = Duration::from_secs(20);
+/// How long the rest may take that a process does once nothing runs any more.
+const LAST: Duration = Duration::from_secs(5);
 /// A loop of the engine that has not done its duty for so long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
 
@@ -233,10 +233,10 @@ impl App {
                 .await
                 .with_context(|| format!("cannot listen on {}", config.listen))?;
             address = Some(listener.local_addr()?);
-            let limits = ServerLimits { grace: GRACE, ..ServerLimits::default() };
+            let limits = ServerLimits { grace: config.grace, ..ServerLimits::default() };
             tasks.spawn(serve(listener, router, stop.clone(), limits));
         }
-        Ok(Server { address, db, engine, readiness, stop, tasks })
+        Ok(Server { address, db, engine, readiness, stop, tasks, grace: config.grace })
     }
 }
 
@@ -297,6 +297,7 @@ pub struct Server {
     readiness: Readiness,
     stop: CancellationToken,
     tasks: TaskTracker,
+    grace: Duration,
 }
 
 impl Server {
@@ -313,20 +314,23 @@ impl Server {
         self.engine.idle().await
     }
 
-    /// Stops: accepts nothing more, claims nothing more, lets what runs finish within the grace period,
-    /// gives the rest back.
+    /// Stops: accepts nothing more, claims nothing more, lets what runs finish within the grace period
+    /// (`POSTRIDER_GRACE`), gives the rest back.
     pub async fn stop(self) {
-        self.stop_within(GRACE).await;
+        let grace = self.grace;
+        self.stop_within(grace).await;
     }
 
     /// As [`Server::stop`], with another grace period for what runs.
     pub async fn stop_within(self, grace: Duration) {
+        let deadline = tokio::time::Instant::now() + grace;
         self.readiness.stop();
         self.stop.cancel();
         self.engine.stop(grace).await;
         self.tasks.close();
         // The inbox ends when the last request that may push is gone.
-        drop(tokio::time::timeout(grace, self.tasks.wait()).await);
+        let deadline = deadline.max(tokio::time::Instant::now()) + LAST;
+        drop(tokio::time::timeout_at(deadline, self.tasks.wait()).await);
         self.db.close().await;
     }
 }

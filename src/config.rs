@@ -31,6 +31,8 @@ pub struct Config {
     pub allow_networks: Vec<Network>,
     /// `POSTRIDER_LEASE`: how long a worker counts as alive after its last heartbeat.
     pub lease: Duration,
+    /// `POSTRIDER_GRACE`: how long what runs may go on after the signal to stop.
+    pub grace: Duration,
     /// `POSTRIDER_MAX_BODY`: the largest request body, in bytes.
     pub max_body: usize,
     /// `POSTRIDER_HUB_RETRY_BASE` and `POSTRIDER_HUB_RETRY_CAP`: the backoff of deliveries.
@@ -142,6 +144,7 @@ pub const SETTINGS: &[&str] = &[
     "POSTRIDER_EXAMPLES",
     "POSTRIDER_ALLOW_NETWORKS",
     "POSTRIDER_LEASE",
+    "POSTRIDER_GRACE",
     "POSTRIDER_MAX_BODY",
     "POSTRIDER_HUB_RETRY_BASE",
     "POSTRIDER_HUB_RETRY_CAP",
@@ -152,6 +155,19 @@ pub const SETTINGS: &[&str] = &[
     "POSTRIDER_LOG",
     "POSTRIDER_LOG_FORMAT",
 ];
+
+/// The name of the schema, which statements and channels may carry as it is.
+fn schema(name: Option<String>) -> anyhow::Result<String> {
+    let schema = name.unwrap_or_else(|| "postrider".to_owned());
+    let plain = schema.len() <= 63
+        && schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && schema.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    anyhow::ensure!(
+        plain && !schema.starts_with("pg_"),
+        "POSTRIDER_DATABASE_SCHEMA: `{schema}` must be lower-case letters, digits and _, at most 63"
+    );
+    Ok(schema)
+}
 
 impl Config {
     /// The settings of this process's environment.
@@ -207,14 +223,7 @@ impl Config {
             "set one of POSTRIDER_JWT_SECRET, POSTRIDER_JWT_PUBLIC_KEY_FILE and POSTRIDER_JWKS_URL: \
              the key decides the algorithm"
         );
-        let schema = get("POSTRIDER_DATABASE_SCHEMA").unwrap_or_else(|| "postrider".to_owned());
-        let plain = schema.len() <= 63
-            && schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-            && schema.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        anyhow::ensure!(
-            plain && !schema.starts_with("pg_"),
-            "POSTRIDER_DATABASE_SCHEMA: `{schema}` must be lower-case letters, digits and _, at most 63"
-        );
+        let schema = schema(get("POSTRIDER_DATABASE_SCHEMA"))?;
         let lease = duration("POSTRIDER_LEASE", "15s")?;
         anyhow::ensure!(
             lease >= Duration::from_secs(2),
@@ -256,6 +265,7 @@ impl Config {
             examples: boolean("POSTRIDER_EXAMPLES", database_url.is_none())?,
             allow_networks,
             lease,
+            grace: duration("POSTRIDER_GRACE", "20s")?,
             max_body,
             hub_retry: (
                 duration("POSTRIDER_HUB_RETRY_BASE", "5s")?,

@@ -55,8 +55,8 @@
 //!    ([`queues::runners`]). No transaction and no connection is held while handlers run.
 //! 5. Ends queue up at the settler, which writes many in one transaction, fenced by their leases. The last end
 //!    of a lease removes it.
-//! 6. A worker that dies leaves its lease behind. Once its heartbeat is older than its lease, any process puts
-//!    what had not ended back.
+//! 6. A worker that dies leaves its lease behind. Once its heartbeat is older than its lease, any process gives it up
+//!    and puts what had not ended back. One that is told to stop gives back by itself what it cannot finish.
 //!
 //! Definitions (queues, endpoints, mappings, pollers, job types) are compiled once and kept, one snapshot at a time
 //! ([`worker::definitions`]): a change counts up the catalog's revision, and a process reads what is newer than it knows.
@@ -98,8 +98,11 @@
 //!    outcome a message (`tests/engine`).
 //! 2. Every end is fenced by the claim that made it; a lost claim is normal, logged, and changes nothing
 //!    (`tests/engine`, `tests/faults`).
+//!    No attempt starts after its lease is over, by the process's own monotonic clock (`worker/tenure.rs`,
+//!    `tests/faults/stopped.rs`); a graceful stop counts none (`tests/faults/terminated.rs`).
 //! 3. No transaction and no connection is held while a handler runs ([`worker`]).
-//! 4. Time is the database's; ids carry it ([`db::Ids`]). Clippy bans `Utc::now`.
+//! 4. Time is the database's; ids carry it ([`db::Ids`]). Clippy bans `Utc::now`. When a lease is over, the functions
+//!    `is_silent` and `is_over` say, also when the clock was set (`tests/engine/clock.rs`, `tests/faults/clock.rs`).
 //! 5. What is accepted is committed; what one step causes commits with it (`tests/faults`).
 //! 6. A handler's failure is data ([`queues::outcome`]), never an `Err`.
 //! 7. Secrets are `SecretString`, never in logs, errors or metrics, nor in what endpoints said

@@ -1,8 +1,8 @@
 -- How did the attempts at each queue's messages end?
 --
 -- completed and failed: the attempt ended its message. retried: it failed, and the message is tried again. lost:
--- its worker died or lost its lease, whatever followed. The words are those of the metric
--- postrider_attempts_total.
+-- its worker died or lost its lease, whatever followed. given back: its worker was told to stop. The other words
+-- are those of the metric postrider_attempts_total.
 --
 -- Parameters: report.period, how far to look back (1 hour); report.lookback, how long before that a message
 -- may have been pushed to count (1 day). In psql: SET report.period = '6 hours';
@@ -37,6 +37,7 @@ named AS (
             -- json keeps what PostgreSQL's text cannot hold; to look into it would fail.
             WHEN error::text ~ '\\u(0000|[dD][89a-fA-F])' THEN status
             WHEN json_typeof(error) = 'object' AND error ->> 'name' = 'WorkerLost' THEN 'lost'
+            WHEN json_typeof(error) = 'object' AND error ->> 'name' = 'GivenBack' AND status = 'AGAIN' THEN 'given back'
             ELSE status
         END AS outcome
     FROM ended

@@ -18,7 +18,7 @@ SELECT
         WHEN NOT EXISTS (
             SELECT
             FROM workers
-            WHERE workers.heartbeat > now() - workers.lease
+            WHERE workers.given_up_at IS NULL AND NOT is_silent(workers.heartbeat, workers.lease)
         ) THEN 'no worker lives: start postrider serve or postrider worker'
         ELSE 'it waits for room: raise options.concurrency, or start another worker'
     END AS why

@@ -17,17 +17,18 @@ WITH parameter AS (
 ),
 held AS (
     SELECT
-        leases.id,
-        leases.lane,
-        leases.items,
-        leases.claimed_at,
-        coalesce(leases.holder, workers.name, 'a worker that is gone') AS holder,
-        coalesce(leases.expires_at, workers.heartbeat + workers.lease, leases.claimed_at) AS alive_until
-    FROM leases
-    LEFT JOIN workers ON workers.id = leases.worker
+        id,
+        lane,
+        items,
+        claimed_at,
+        coalesce(holder, 'a worker that is gone') AS holder,
+        renewed_at + lease AS alive_until,
+        -- Workers look every second or two.
+        is_silent(renewed_at, lease + interval '10 seconds') AS is_over
+    FROM lease_terms
 ),
 running AS (
-    SELECT held.id, held.lane, item.id AS item, held.claimed_at, held.holder, held.alive_until
+    SELECT held.id, held.lane, item.id AS item, held.claimed_at, held.holder, held.alive_until, held.is_over
     FROM held
     CROSS JOIN LATERAL unnest(held.items) AS item (id)
     JOIN messages ON messages.queue_id = held.lane AND messages.id = item.id
@@ -51,8 +52,7 @@ stuck AS (
         holder,
         'start a worker: it takes the message back within seconds' AS what_to_do
     FROM running
-    -- Workers look every second or two.
-    WHERE alive_until < now() - interval '10 seconds'
+    WHERE is_over
     UNION ALL
     SELECT
         'long attempt',
@@ -62,7 +62,7 @@ stuck AS (
         holder,
         'look at what the handler waits for; DELETE the message to stop it'
     FROM running
-    WHERE alive_until >= now() - interval '10 seconds'
+    WHERE NOT is_over
         AND claimed_at < (SELECT long_since FROM parameter)
     UNION ALL
     SELECT

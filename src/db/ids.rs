@@ -1,36 +1,53 @@
 //! Makes ids: UUIDs of version 7 whose time is the database's, whatever this machine's clock says.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 use std::time::Instant;
 use uuid::{ContextV7, Timestamp, Uuid};
 
-/// The maker of ids of one process. Ids of one process only grow.
+/// A clock that says less than before by more than this was set back: what it says then is the present.
+const SET_BACK: TimeDelta = TimeDelta::seconds(1);
+
+/// The maker of ids of one process. Ids of one process only grow, unless the database's clock is set back.
 #[derive(Debug, Default)]
-pub struct Ids {
-    context: Mutex<ContextV7>,
-    clock: Mutex<Option<(DateTime<Utc>, Instant)>>,
+pub struct Ids(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    context: ContextV7,
+    /// What the database said that it was, and when.
+    clock: Option<(DateTime<Utc>, Instant)>,
+}
+
+impl State {
+    fn now(&self) -> Option<DateTime<Utc>> {
+        self.clock.map(|(then, at)| then + at.elapsed())
+    }
 }
 
 impl Ids {
     /// The database said that it is `now`. Told at the start and with every heartbeat.
     pub fn set_clock(&self, now: DateTime<Utc>) {
-        *self.clock.lock() = Some((now, Instant::now()));
+        let mut state = self.0.lock();
+        if state.now().is_some_and(|before| now < before - SET_BACK) {
+            // The context would hold on to the latest time that it has seen: for weeks, once that was a wrong one.
+            state.context = ContextV7::new();
+        }
+        state.clock = Some((now, Instant::now()));
     }
 
     /// The database's time, as last heard plus what has passed since; `None` before it was heard.
     pub fn now(&self) -> Option<DateTime<Utc>> {
-        let heard = *self.clock.lock();
-        heard.map(|(then, at)| then + at.elapsed())
+        self.0.lock().now()
     }
 
     /// A new id. Before the database has been heard (a process that never reached it) the time is 0, which
     /// the default partition takes.
     pub fn next(&self) -> Uuid {
-        let now = self.now().unwrap_or_default();
+        let state = self.0.lock();
+        let now = state.now().unwrap_or_default();
         let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
-        let context = self.context.lock();
-        Uuid::new_v7(Timestamp::from_unix(&*context, seconds, now.timestamp_subsec_nanos()))
+        Uuid::new_v7(Timestamp::from_unix(&state.context, seconds, now.timestamp_subsec_nanos()))
     }
 }
 
@@ -56,11 +73,27 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_does_not_make_smaller_ids() {
+    fn a_clock_that_is_heard_a_little_late_does_not_make_smaller_ids() {
         let ids = Ids::default();
-        ids.set_clock(DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default());
+        let then = DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default();
+        ids.set_clock(then);
         let before = ids.next();
-        ids.set_clock(DateTime::from_timestamp(1_700_000_000, 0).unwrap_or_default());
+        ids.set_clock(then - TimeDelta::milliseconds(500));
         assert!(before < ids.next());
+    }
+
+    #[test]
+    fn ids_go_back_to_the_present_once_the_databases_clock_does() {
+        let ids = Ids::default();
+        let then = DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default();
+        let seconds = |id: Uuid| id.get_timestamp().map_or(0, |time| time.to_unix().0);
+        ids.set_clock(then);
+        let before = ids.next();
+        ids.set_clock(then + TimeDelta::days(40));
+        assert!(seconds(ids.next()) >= 1_800_000_000 + 40 * 86_400);
+        ids.set_clock(then);
+        let made: Vec<Uuid> = (0..1000).map(|_| ids.next()).collect();
+        assert!((1_800_000_000..1_800_000_060).contains(&seconds(made[0])));
+        assert!(made.windows(2).all(|pair| pair[0] < pair[1]) && seconds(before) <= seconds(made[0]));
     }
 }

@@ -13,6 +13,7 @@ use super::store::deliveries::{self, Delivery};
 use super::verdict::{Asked, Verdict, decide};
 use crate::db::Ids;
 use crate::http::outbound::{Answer as Reply, Failure, Outbound, Request};
+use crate::worker::Tenure;
 use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
@@ -54,6 +55,8 @@ pub(super) struct Attempt {
     pub(super) parameters: Arc<Result<Vec<Parameter>, String>>,
     /// How long the rate limit makes it wait.
     pub(super) wait: Duration,
+    /// How long the claim is ours.
+    pub(super) tenure: Tenure,
 }
 
 impl Attempt {
@@ -61,6 +64,7 @@ impl Attempt {
         if !self.wait.is_zero() {
             tokio::time::sleep(self.wait).await;
         }
+        self.tenure.holds().await;
         let (url, headers, body) = match self.request() {
             Ok(request) => request,
             Err(error) => return Outcome::Attempted(Box::new(Attempted::failed(error))),

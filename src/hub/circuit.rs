@@ -27,10 +27,10 @@ pub struct Circuit {
 impl Circuit {
     /// How many deliveries may run at once, of `concurrency`, half as many for each failure in a row; `None` while it
     /// is open.
-    pub fn room(self, concurrency: usize, now: DateTime<Utc>) -> Option<usize> {
+    pub fn room(self, concurrency: usize, breaker: Breaker, now: DateTime<Utc>) -> Option<usize> {
         match self.open_until {
             None => Some(concurrency.checked_shr(self.failures).unwrap_or(0).max(1)),
-            Some(until) if now < until => None,
+            Some(until) if is_open(until, breaker, now) => None,
             Some(_) => Some(concurrency.min(1)),
         }
     }
@@ -44,12 +44,18 @@ impl Circuit {
         let failures = self.failures.saturating_add(1);
         let open_until = match self.open_until {
             // What began before it opened says nothing new.
-            Some(until) if now < until => Some(until),
+            Some(until) if is_open(until, breaker, now) => Some(until),
             Some(_) => Some(later(now, breaker)),
             None => (failures >= breaker.failures).then(|| later(now, breaker)),
         };
         Self { failures, open_until }
     }
+}
+
+/// Whether a circuit that was opened until then is still open. One that is to be open for longer than a cooldown was
+/// opened before the database's clock was set back.
+fn is_open(until: DateTime<Utc>, breaker: Breaker, now: DateTime<Utc>) -> bool {
+    now < until && until <= later(now + TimeDelta::seconds(1), breaker)
 }
 
 fn later(now: DateTime<Utc>, breaker: Breaker) -> DateTime<Utc> {
@@ -151,17 +157,25 @@ mod tests {
         let mut circuit = Circuit::default();
         for (failed, room) in [(true, 4), (true, 2), (false, 8), (true, 4), (true, 2)] {
             circuit = circuit.after(failed, BREAKER, at(0));
-            assert_eq!(circuit.room(8, at(0)), Some(room));
+            assert_eq!(circuit.room(8, BREAKER, at(0)), Some(room));
         }
-        assert_eq!(Circuit { failures: u32::MAX, open_until: None }.room(8, at(0)), Some(1));
+        assert_eq!(Circuit { failures: u32::MAX, open_until: None }.room(8, BREAKER, at(0)), Some(1));
         circuit = circuit.after(true, BREAKER, at(0));
         assert_eq!(circuit, Circuit { failures: 3, open_until: Some(at(30)) });
-        assert_eq!((circuit.room(8, at(29)), circuit.room(8, at(30))), (None, Some(1)));
+        assert_eq!((circuit.room(8, BREAKER, at(29)), circuit.room(8, BREAKER, at(30))), (None, Some(1)));
         // What began before changes nothing.
         assert_eq!(circuit.after(true, BREAKER, at(20)).open_until, Some(at(30)));
         let again = circuit.after(true, BREAKER, at(40));
-        assert_eq!((again.room(8, at(69)), again.room(8, at(70))), (None, Some(1)));
+        assert_eq!((again.room(8, BREAKER, at(69)), again.room(8, BREAKER, at(70))), (None, Some(1)));
         assert_eq!(again.after(false, BREAKER, at(80)), Circuit::default());
+    }
+
+    #[test]
+    fn one_that_was_opened_before_the_clock_was_set_back_does_not_stay_open() {
+        let circuit = Circuit { failures: 3, open_until: Some(at(3600)) };
+        assert_eq!(circuit.room(8, BREAKER, at(0)), Some(1));
+        assert_eq!(circuit.after(true, BREAKER, at(0)).open_until, Some(at(30)));
+        assert_eq!(Circuit { open_until: Some(at(31)), ..circuit }.room(8, BREAKER, at(0)), None);
     }
 
     fn endpoint(circuit: i64, failures: u32, open_until: Option<DateTime<Utc>>) -> Endpoint {
@@ -234,7 +248,7 @@ mod tests {
                 prop_assert_eq!(circuit.failures, row);
                 prop_assert_eq!(circuit.open_until.is_some(), row >= BREAKER.failures);
                 prop_assert!(circuit.open_until.is_none_or(|until| until <= at(now + 30)));
-                prop_assert!(circuit.room(8, at(now + 30)).is_some());
+                prop_assert!(circuit.room(8, BREAKER, at(now + 30)).is_some());
             }
         }
     }

@@ -14,13 +14,13 @@ use super::store::{circuits, parameters_linked};
 use crate::db::{Database, bounded};
 use crate::http::outbound::Outbound;
 use crate::seal::Sealer;
-use crate::worker::{Claim, Consumer, Ended, Lane, Run, Settled};
-use chrono::{DateTime, TimeDelta, Utc};
+use crate::worker::{Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnection;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use url::Url;
 use uuid::Uuid;
 
@@ -36,7 +36,7 @@ pub struct Deliveries {
     pub(super) retry: Retry,
     means: Arc<Means>,
     /// Until when the rate limits of endpoints have no slots to give.
-    spent: Mutex<HashMap<i32, DateTime<Utc>>>,
+    spent: Mutex<HashMap<i32, Instant>>,
 }
 
 /// A delivery that may be sent now.
@@ -69,12 +69,12 @@ impl Deliveries {
     fn room(&self, endpoint: &Endpoint) -> Option<usize> {
         let (now, definition) = (self.now(), &endpoint.definition);
         let spent = definition.rate.is_some()
-            && self.spent.lock().get(&endpoint.id).is_some_and(|until| now < *until);
+            && self.spent.lock().get(&endpoint.id).is_some_and(|until| Instant::now() < *until);
         if !definition.enabled || spent {
             return None;
         }
         let most = definition.rate.map_or(usize::MAX, Rate::room);
-        self.means.circuits.of(endpoint).room(definition.concurrency.min(most), now)
+        self.means.circuits.of(endpoint).room(definition.concurrency.min(most), definition.breaker, now)
     }
 
     fn lane_of(&self, endpoint: &Endpoint) -> Option<Lane> {
@@ -207,8 +207,7 @@ impl Deliveries {
             }
             if slots.granted < ready.len() {
                 let pause = rate.wait(slots.ahead, slots.granted).saturating_sub(HORIZON);
-                let until = self.now() + TimeDelta::from_std(pause).unwrap_or(TimeDelta::zero());
-                self.spent.lock().insert(id, until);
+                self.spent.lock().insert(id, Instant::now() + pause);
             }
         }
         Ok(waits)
@@ -246,7 +245,7 @@ impl Consumer for Deliveries {
         all
     }
 
-    async fn load(&self, claims: Vec<Claim>) -> sqlx::Result<Vec<Run<Outcome>>> {
+    async fn load(&self, claims: Vec<Claim>, tenure: &Tenure) -> sqlx::Result<Vec<Run<Outcome>>> {
         let lanes: HashSet<i32> = claims.iter().map(|claim| claim.lane).collect();
         let lanes: Vec<i32> = lanes.into_iter().collect();
         let (newest, loaded) = bounded(deliveries::load(&self.db.worker, &claims, &lanes)).await?;
@@ -293,6 +292,7 @@ impl Consumer for Deliveries {
                 message,
                 continue_url: loaded.continue_url,
                 wait,
+                tenure: tenure.clone(),
             };
             runs.push(Run { claim, attempt: Box::pin(attempt.run()) });
         }
@@ -311,6 +311,10 @@ impl Consumer for Deliveries {
 
     fn panicked(&self, _message: &str) -> Outcome {
         Outcome::Attempted(Box::new(Attempted::failed("the attempt panicked")))
+    }
+
+    fn given_back(&self) -> Outcome {
+        Outcome::GivenBack
     }
 
     async fn lost(&self, tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Outcome>>> {

@@ -28,6 +28,8 @@ pub enum Outcome {
     Parked(&'static str),
     /// Its worker died or went silent.
     Lost,
+    /// Its worker was told to stop. The request may have been sent.
+    GivenBack,
 }
 
 /// An attempt, with everything that is kept of it. Nothing in it shows a secret but what is to be stored as one.

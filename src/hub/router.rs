@@ -4,7 +4,7 @@ use super::catalog::Catalog;
 use super::routing;
 use super::store::pending;
 use crate::db::{Database, bounded};
-use crate::worker::{self, Claim, Consumer, Ended, Lane, Run, Settled};
+use crate::worker::{self, Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -62,7 +62,7 @@ impl Consumer for Router {
         vec![self.lane]
     }
 
-    async fn load(&self, claims: Vec<Claim>) -> sqlx::Result<Vec<Run<Turn>>> {
+    async fn load(&self, claims: Vec<Claim>, _tenure: &Tenure) -> sqlx::Result<Vec<Run<Turn>>> {
         // A message is routed by what is defined now, not when it was published.
         let revision = bounded(worker::store::revision(&self.db.worker)).await?;
         if revision > self.catalog.revision() {
@@ -97,6 +97,10 @@ impl Consumer for Router {
 
     fn panicked(&self, _message: &str) -> Turn {
         Turn::Park
+    }
+
+    fn given_back(&self) -> Turn {
+        Turn::Route
     }
 
     async fn lost(&self, _tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Turn>>> {

@@ -87,6 +87,7 @@ impl Deliveries {
                 Outcome::Attempted(attempted) => {
                     self.attempted(&mut effects, claim, &delivery, standing, attempted);
                 }
+                Outcome::GivenBack => effects.return_attempt(claim, &delivery, standing),
                 Outcome::Lost => self.attempted(&mut effects, claim, &delivery, standing, &lost),
                 Outcome::NotStarted { lane, after } => effects.give_back(claim, *lane, *after),
                 Outcome::Held => effects.held.push((claim, delivery)),
@@ -269,11 +270,35 @@ impl Deliveries {
     }
 }
 
-impl Effects<'_> {
+impl<'a> Effects<'a> {
     fn again(&mut self, claim: &Claim, lane: i32, after: Duration, counts: bool) {
         let attempt = claim.attempt - i16::from(!counts);
         let Claim { rank, item, .. } = *claim;
         self.settled.again.push(Again { lane, rank, item, attempt, after });
+    }
+
+    /// Notes an attempt that a stopping worker gave back: the endpoint may have heard of it.
+    fn return_attempt(&mut self, claim: &'a Claim, delivery: &Delivery, standing: Standing) {
+        // Nobody would claim it: what deleted the mapping left it alone while it ran.
+        let parked = standing.is_orphan.then(|| "the mapping was deleted".to_owned());
+        if parked.is_some() {
+            self.leave(delivery);
+        } else {
+            self.again(claim, claim.lane, Duration::ZERO, false);
+        }
+        self.ends.push(End {
+            claim,
+            number: delivery.attempts.saturating_add(1),
+            verdict: ends::Verdict::Returned,
+            status: None,
+            took: Duration::ZERO,
+            error: Some("given back: the worker was told to stop"),
+            body: None,
+            business_error: false,
+            again: parked.is_none().then_some(Duration::ZERO),
+            parked,
+            continue_url: standing.continue_url,
+        });
     }
 
     fn give_back(&mut self, claim: &Claim, lane: i32, after: Duration) {

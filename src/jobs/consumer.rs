@@ -3,7 +3,7 @@
 use super::store::jobs;
 use super::store::work::{self, Running};
 use super::types::Types;
-use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled};
+use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
 use serde_json::json;
 use sqlx::postgres::{PgConnection, PgPool};
 use std::collections::HashMap;
@@ -52,7 +52,7 @@ impl Consumer for Jobs {
         self.types.ids()
     }
 
-    async fn load(&self, _claims: Vec<Claim>) -> sqlx::Result<Vec<Run<Lost>>> {
+    async fn load(&self, _claims: Vec<Claim>, _tenure: &Tenure) -> sqlx::Result<Vec<Run<Lost>>> {
         Ok(Vec::new())
     }
 
@@ -88,6 +88,11 @@ impl Consumer for Jobs {
     }
 
     fn panicked(&self, _message: &str) -> Lost {
+        Lost
+    }
+
+    fn given_back(&self) -> Lost {
+        // Jobs are their workers', which go on whatever becomes of this process.
         Lost
     }
 

@@ -7,7 +7,7 @@ use super::outcome::{self, End, Next, Outcome};
 use super::runners::{Runners, unrunnable};
 use super::store::ends::{self, Failure};
 use crate::db::{Database, bounded};
-use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled};
+use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
 use sqlx::postgres::PgConnection;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl Consumer for Messages {
         all
     }
 
-    async fn load(&self, claims: Vec<Claim>) -> sqlx::Result<Vec<Run<Outcome>>> {
+    async fn load(&self, claims: Vec<Claim>, tenure: &Tenure) -> sqlx::Result<Vec<Run<Outcome>>> {
         let (revision, loaded) = bounded(ends::load(&self.db.worker, &claims)).await?;
         // A message claimed after a change runs under what the change says.
         if revision > self.catalog.revision() {
@@ -77,7 +77,7 @@ impl Consumer for Messages {
             let Some(claim) = claims.remove(&message.id) else { continue };
             let queue = queues.entry(claim.lane).or_insert_with(|| self.catalog.by_id(claim.lane));
             let attempt = match queue {
-                Some(queue) => Arc::clone(&self.runners).attempt(Arc::clone(queue), &claim, message),
+                Some(queue) => Arc::clone(&self.runners).attempt(Arc::clone(queue), &claim, message, tenure),
                 // Deleted, or out of service here: the end is written like any other, so that nothing is lost.
                 None => Box::pin(async { unrunnable().into() }),
             };
@@ -128,6 +128,7 @@ impl Consumer for Messages {
                 worker: outcome.worker.as_deref().unwrap_or(&self.worker),
                 error,
                 logs: outcome.logs.as_deref(),
+                counts: outcome.end.counts(),
             })
             .collect();
         if !failures.is_empty() {
@@ -140,7 +141,7 @@ impl Consumer for Messages {
                     lane: claim.lane,
                     rank: claim.rank,
                     item: claim.item,
-                    attempt: claim.attempt - i16::from(matches!(outcome.end, End::NotStarted(_))),
+                    attempt: claim.attempt - i16::from(!outcome.end.counts()),
                     after: *after,
                 })
                 .collect();
@@ -158,6 +159,10 @@ impl Consumer for Messages {
 
     fn panicked(&self, message: &str) -> Outcome {
         End::Reject(outcome::error("Panic", message)).into()
+    }
+
+    fn given_back(&self) -> Outcome {
+        End::GivenBack.into()
     }
 
     async fn lost(&self, tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Outcome>>> {

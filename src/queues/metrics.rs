@@ -71,6 +71,8 @@ impl Series {
         let counter = match (end, next) {
             // How long it took to find out says nothing about the handler.
             (End::Lost, _) => return self.lost.increment(1),
+            // Its process is about to end, and its counters with it.
+            (End::GivenBack, _) => return,
             (_, Next::Complete(_)) => &self.completed,
             (_, Next::Error(_)) => &self.failed,
             (_, Next::Again { .. }) => &self.retried,

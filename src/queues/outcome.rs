@@ -31,6 +31,15 @@ pub enum End {
     NotStarted(Box<RawValue>),
     /// Its worker died or went silent.
     Lost,
+    /// Its worker was told to stop: again at once, and the attempt does not count.
+    GivenBack,
+}
+
+impl End {
+    /// Whether the attempt counts.
+    pub fn counts(&self) -> bool {
+        !matches!(self, Self::NotStarted(_) | Self::GivenBack)
+    }
 }
 
 impl From<End> for Outcome {
@@ -70,6 +79,7 @@ pub fn next<'a>(end: &'a End, attempt: i16, options: &Options) -> Next<'a> {
             Next::Again { error: Borrowed(error), after: after.unwrap_or_else(backoff) }
         }
         End::NotStarted(error) => Next::Again { error: Borrowed(error), after: backoff() },
+        End::GivenBack => Next::Again { error: Owned(given_back()), after: Duration::ZERO },
         // Nothing is wrong with the message, as far as anyone knows: no backoff.
         End::Lost if again(Failure::WorkerLost) => {
             Next::Again { error: Owned(worker_lost()), after: Duration::ZERO }
@@ -92,4 +102,8 @@ pub fn raw(value: &serde_json::Value) -> Box<RawValue> {
 
 fn worker_lost() -> Box<RawValue> {
     error("WorkerLost", "the worker that ran this message died, or lost its lease")
+}
+
+fn given_back() -> Box<RawValue> {
+    error("GivenBack", "given back: the worker that ran this message was told to stop")
 }

@@ -11,7 +11,7 @@ use super::store::ends::Loaded;
 use crate::db::Ids;
 use crate::error::{Error, Result};
 use crate::http::outbound::Outbound;
-use crate::worker::Claim;
+use crate::worker::{Claim, Tenure};
 use futures::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -92,14 +92,15 @@ impl Runners {
         }
     }
 
-    /// The attempt of a claimed message. Dropping it stops it.
+    /// The attempt of a claimed message, which starts nothing once the tenure is over. Dropping it stops it.
     pub(super) fn attempt(
         self: Arc<Self>,
         queue: Arc<Queue>,
         claim: &Claim,
         message: Loaded,
+        tenure: &Tenure,
     ) -> BoxFuture<'static, Outcome> {
-        let attempt = claim.attempt.unsigned_abs();
+        let (attempt, tenure) = (claim.attempt.unsigned_abs(), tenure.clone());
         Box::pin(async move {
             if !message.validated
                 && let Some(schema) = &queue.schema
@@ -107,11 +108,12 @@ impl Runners {
             {
                 return invalid(&error).into();
             }
+            tenure.holds().await;
             match &queue.definition.handler {
                 Some(Handler::Native { name }) => self.native(&queue, name, attempt, message).await.into(),
                 // Boxed, since a native attempt, which may be as quick as a function call, should not have to
                 // carry room for the others.
-                Some(Handler::JavaScript { .. }) => Box::pin(self.javascript(&queue, message)).await,
+                Some(Handler::JavaScript { .. }) => Box::pin(self.javascript(&queue, message, &tenure)).await,
                 Some(Handler::Http { url, secret }) => {
                     let posted =
                         super::webhook::attempt(&self, &queue, url, secret.as_ref(), attempt, &message);
@@ -132,7 +134,7 @@ impl Runners {
         })
     }
 
-    async fn javascript(&self, queue: &Queue, message: Loaded) -> Outcome {
+    async fn javascript(&self, queue: &Queue, message: Loaded, tenure: &Tenure) -> Outcome {
         let (Some(pool), Some(source), Some(messaging)) =
             (&self.javascript, &queue.script, self.messaging.get())
         else {
@@ -146,7 +148,7 @@ impl Runners {
             message: message.request.0,
             timeout: queue.definition.options.timeout,
         };
-        let ended = pool.run(job, Arc::new(services), CancellationToken::new()).await;
+        let ended = pool.run_once(tenure.holds(), job, Arc::new(services), CancellationToken::new()).await;
         let logs = (!ended.logs.is_empty()).then(|| raw(&serde_json::json!(ended.logs)));
         let end = match ended.outcome {
             // Nothing of the handler has run.

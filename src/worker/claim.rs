@@ -7,6 +7,7 @@ use super::marks::{Marks, START};
 use super::reclaim::Reclaim;
 use super::share::Share;
 use super::store::{self, Wanted};
+use super::tenure::Tenure;
 use super::{Claim, Lane};
 use crate::db::{Database, bounded};
 use parking_lot::Mutex;
@@ -101,7 +102,7 @@ impl Claims {
     /// One round: does what there is to do, and says whether there may be more.
     async fn round(&mut self) -> sqlx::Result<bool> {
         self.hear();
-        let Some(Registered { id, over }) = self.registration.current() else { return Ok(false) };
+        let Some(Registered { id, tenure }) = self.registration.current() else { return Ok(false) };
         let now = Instant::now();
         let sweep = self.marks.lock().sweep_is_due(now);
         let wanted = self.wanted(sweep);
@@ -140,7 +141,7 @@ impl Claims {
                 };
             }
         }
-        self.start(claims, &over);
+        self.start(claims, &tenure);
         drop(claiming);
         if !counts.is_empty() {
             self.floor.wake.set_busy();
@@ -238,7 +239,7 @@ impl Claims {
         wanted
     }
 
-    fn start(&self, claims: HashMap<i32, Vec<Claim>>, over: &CancellationToken) {
+    fn start(&self, claims: HashMap<i32, Vec<Claim>>, tenure: &Tenure) {
         let mut by_desk: Vec<Vec<Claim>> = self.desks.iter().map(|_| Vec::new()).collect();
         for (lane, claims) in claims {
             let Some(place) = self.desks.iter().position(|desk| desk.owns(lane)) else {
@@ -252,7 +253,7 @@ impl Claims {
         }
         for (desk, claims) in self.desks.iter().zip(by_desk) {
             if !claims.is_empty() {
-                Arc::clone(desk).start(Arc::clone(&self.floor), over.clone(), claims);
+                Arc::clone(desk).start(Arc::clone(&self.floor), tenure.clone(), claims);
             }
         }
     }

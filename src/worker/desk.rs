@@ -1,6 +1,7 @@
 //! Runs what was claimed: makes it ready, counts the room, stops what must stop.
 
 use super::settle::Settler;
+use super::tenure::Tenure;
 use super::wake::Wake;
 use super::{Claim, Consumer, Ended, Lane, Run, Settled};
 use futures::future::{BoxFuture, FutureExt as _};
@@ -13,7 +14,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::AbortHandle;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -191,10 +191,15 @@ pub(super) trait Desk: Send + Sync {
     fn knows(&self, lease: Uuid) -> bool;
     /// How many ends are not written yet.
     fn unwritten(&self) -> usize;
-    /// Starts what was claimed; room was reserved for it. Once the registration that claimed it is `over`,
-    /// nothing more of it starts.
-    fn start(self: Arc<Self>, floor: Arc<Floor>, over: CancellationToken, claims: Vec<Claim>);
+    /// Starts what was claimed, within the tenure of the registration that claimed it; room was reserved for it.
+    fn start(self: Arc<Self>, floor: Arc<Floor>, tenure: Tenure, claims: Vec<Claim>);
     fn reclaim<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        claims: Vec<Claim>,
+    ) -> BoxFuture<'a, sqlx::Result<Settled>>;
+    /// As [`Desk::reclaim`], for what this process gives back by itself.
+    fn give_back<'a>(
         &'a self,
         tx: &'a mut PgConnection,
         claims: Vec<Claim>,
@@ -209,10 +214,10 @@ pub(super) struct DeskOf<C: Consumer> {
 
 impl<C: Consumer> DeskOf<C> {
     /// Loads the items, however long the database is away: the claims stay ours as long as the lease lives.
-    async fn load(&self, claims: &[Claim]) -> Vec<Run<C::Outcome>> {
+    async fn load(&self, claims: &[Claim], tenure: &Tenure) -> Vec<Run<C::Outcome>> {
         let mut pause = Duration::from_millis(50);
         loop {
-            match self.consumer.load(claims.to_vec()).await {
+            match self.consumer.load(claims.to_vec(), tenure).await {
                 Ok(runs) => return runs,
                 Err(error) => {
                     tracing::warn!(%error, items = claims.len(), "cannot load claimed items; trying again");
@@ -253,7 +258,7 @@ impl<C: Consumer> Desk for DeskOf<C> {
         self.settler.unwritten()
     }
 
-    fn start(self: Arc<Self>, floor: Arc<Floor>, over: CancellationToken, claims: Vec<Claim>) {
+    fn start(self: Arc<Self>, floor: Arc<Floor>, tenure: Tenure, claims: Vec<Claim>) {
         self.settler.open(&claims);
         let tracker = floor.tracker.clone();
         tracker.spawn(async move {
@@ -265,18 +270,20 @@ impl<C: Consumer> Desk for DeskOf<C> {
                 })
                 .collect();
             // Over: the slots go without an end, and the leases stay for the reclaim to find.
-            let Some(runs) = over.run_until_cancelled(self.load(&claims)).await else { return };
+            let load = self.load(&claims, &tenure);
+            let Some(runs) = tenure.over().run_until_cancelled(load).await else { return };
             for Run { claim, attempt } in runs {
                 let Some(slot) = waiting.remove(&claim.item) else { continue };
                 // The lock is held over the spawn, so that an attempt that ends at once finds itself listed,
                 // and that none slips past whoever stops them all.
                 let mut running = floor.running.lock();
-                if over.is_cancelled() {
+                if tenure.over().is_cancelled() {
                     drop(running);
                     return;
                 }
-                let consumer = Arc::clone(&self.consumer);
+                let (consumer, tenure) = (Arc::clone(&self.consumer), tenure.clone());
                 let handle = floor.tracker.spawn(async move {
+                    tenure.holds().await;
                     let ended = AssertUnwindSafe(attempt).catch_unwind().await;
                     slot.end(Some(ended.unwrap_or_else(|panic| consumer.panicked(words(&*panic)))));
                 });
@@ -299,6 +306,25 @@ impl<C: Consumer> Desk for DeskOf<C> {
             let lost = self.consumer.lost(&mut *tx, claims).await?;
             let lost: Vec<_> = lost.iter().collect();
             if lost.is_empty() { Ok(Settled::default()) } else { self.consumer.settle(tx, &lost).await }
+        })
+    }
+
+    fn give_back<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        claims: Vec<Claim>,
+    ) -> BoxFuture<'a, sqlx::Result<Settled>> {
+        Box::pin(async move {
+            let mut unfinished = self.consumer.lost(&mut *tx, claims).await?;
+            for end in &mut unfinished {
+                end.outcome = Some(self.consumer.given_back());
+            }
+            let unfinished: Vec<_> = unfinished.iter().collect();
+            if unfinished.is_empty() {
+                Ok(Settled::default())
+            } else {
+                self.consumer.settle(tx, &unfinished).await
+            }
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::claim::Claims;
 use super::desk::{Desk, DeskOf, Floor};
+use super::give_back::give_back;
 use super::learn::Learning;
 use super::lease::Registration;
 use super::look::Looks;
@@ -10,13 +11,17 @@ use super::reclaim::Reclaim;
 use super::settle::Settler;
 use super::wake::Note;
 use super::{Consumer, Wake, promote, store, wake};
-use crate::db::Database;
+use crate::db::{Database, bounded};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
+
+/// How long a process that stops tries to write ends, and to give back what did not end.
+const WRITES: Duration = Duration::from_secs(5);
 
 /// The engine of one process, before it runs.
 pub struct Worker {
@@ -113,7 +118,7 @@ impl Worker {
             desks: self.desks.clone(),
             settled: self.settled,
         };
-        let (marks, desks) = (Arc::new(Mutex::new(Marks::new(Instant::now()))), self.desks);
+        let (marks, desks) = (Arc::new(Mutex::new(Marks::new(std::time::Instant::now()))), self.desks);
         {
             let (db, floor, stop, beat) = (db.clone(), floor.clone(), stop.clone(), watch("promotion"));
             tasks.spawn(async move { promote::run(db, &floor.wake, &stop, beat).await });
@@ -221,28 +226,45 @@ impl Running {
 
     /// Stops claiming, lets what runs finish for at most `grace`, writes the ends, gives the rest back.
     pub async fn stop(self, grace: Duration) {
+        let deadline = Instant::now() + grace;
         self.stop.cancel();
         self.tasks.close();
-        drop(tokio::time::timeout(grace, self.tasks.wait()).await);
+        drop(timeout_at(deadline, self.tasks.wait()).await);
         self.floor.tracker.close();
-        if tokio::time::timeout(grace, self.floor.tracker.wait()).await.is_err() {
-            if let Some(registered) = self.registration.current() {
-                registered.over.cancel();
-            }
+        if timeout_at(deadline, self.floor.tracker.wait()).await.is_err() {
+            self.registration.end();
             let stopped = self.floor.abandon();
             tracing::warn!(handlers = stopped, "the grace period is over: what still runs is given back");
         }
-        drop(self.desks);
         let written = async {
             while !self.settled.iter().all(|idle| idle()) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        drop(tokio::time::timeout(Duration::from_secs(5), written).await);
+        drop(timeout(WRITES, written).await);
+        // The heartbeat goes on meanwhile: what is to be given back must still be ours.
+        if timeout(WRITES, self.give_back()).await.is_err() {
+            tracing::warn!("cannot give back what still runs: no answer; it counts as lost");
+        }
         self.loops.close();
         self.leave.cancel();
         self.heart.close();
         self.heart.wait().await;
         self.registration.leave(&self.db).await;
+    }
+
+    async fn give_back(&self) {
+        let Some(worker) = self.registration.end() else { return };
+        match give_back(&self.db.worker, &self.desks, worker).await {
+            Ok(0) => {}
+            Ok(items) => {
+                tracing::info!(items, "gave back what did not finish within the grace period");
+                let channel = wake::channel(&self.db.schema);
+                if let Err(error) = bounded(wake::notify(&self.db.worker, &channel, "")).await {
+                    tracing::debug!(%error, "cannot tell other processes to look; they poll");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot give back what still runs; it counts as lost"),
+        }
     }
 }

@@ -22,9 +22,11 @@
 //! | `look.rs` | looks at the database, and passes on what it sees to the following |
 //! | `promote.rs` | moves items whose time has come to where they are claimed |
 //! | `reclaim.rs`, `later.rs` | gives back what dead workers held; what cannot be had now, later |
+//! | `give_back.rs` | gives back what a process holds that is told to stop |
 //! | `learn.rs` | has the consumers learn of changed definitions |
 //! | `definitions.rs` | what a process knows of a kind of definition, refreshed by what is newer |
 //! | `lease.rs` | registers, renews, registers anew |
+//! | `tenure.rs` | says right before each start whether what was claimed is still ours |
 //! | `wake.rs` | tells the claim loop that there is work, here and in other processes |
 //! | `delay.rs` | how long until the next attempt |
 //! | `engine.rs` | puts the loops together, starts and stops them |
@@ -40,6 +42,7 @@ pub mod store;
 mod claim;
 mod desk;
 mod engine;
+mod give_back;
 mod later;
 mod learn;
 mod lease;
@@ -49,10 +52,12 @@ mod promote;
 mod reclaim;
 mod settle;
 mod share;
+mod tenure;
 mod wake;
 
 pub use engine::{Running, Stopper, Worker};
 pub use settle::{LOST_CLAIMS, Settler, Stopping};
+pub use tenure::Tenure;
 pub use wake::Wake;
 
 use chrono::{DateTime, Utc};
@@ -158,8 +163,13 @@ pub trait Consumer: Send + Sync + 'static {
     fn all(&self) -> Vec<i32>;
 
     /// Reads what the claimed items need and makes them ready to run. An item that is not there any more is
-    /// left out.
-    fn load(&self, claims: Vec<Claim>) -> impl Future<Output = sqlx::Result<Vec<Run<Self::Outcome>>>> + Send;
+    /// left out. An attempt that waits before it starts anything, or starts several things, awaits
+    /// [`Tenure::holds`] right before each.
+    fn load(
+        &self,
+        claims: Vec<Claim>,
+        tenure: &Tenure,
+    ) -> impl Future<Output = sqlx::Result<Vec<Run<Self::Outcome>>>> + Send;
 
     /// Writes how attempts ended (each has an outcome), in the transaction that holds their leases. None of
     /// them is written yet, as far as [`Consumer::lost`] can see: where the commit of a former settlement was cut
@@ -175,6 +185,9 @@ pub trait Consumer: Send + Sync + 'static {
 
     /// How an attempt ends that panicked.
     fn panicked(&self, message: &str) -> Self::Outcome;
+
+    /// How an attempt ends that this process gives back, since it was told to stop: again at once, not counted.
+    fn given_back(&self) -> Self::Outcome;
 
     /// Of the items of a dead lease, those whose attempt has not ended, each with the end that a lost worker
     /// gives it. An item that is gone is left out. The lease is locked; this is a statement after that one.

@@ -101,10 +101,11 @@ impl Reclaim {
         }
     }
 
-    /// Gives back all that can be had now: what is new first, then what is due again. Says whether there was any.
+    /// Gives silent workers up, and back all that can be had now: what is new first, then what is due again. Says whether there was any.
     async fn round(&self, later: &mut Later, beat: &(impl Fn() + Send + Sync)) -> sqlx::Result<bool> {
         let lanes: Vec<i32> = self.desks.iter().flat_map(|desk| desk.all()).collect();
         let pool = &self.db.worker;
+        bounded(store::give_up(pool)).await?;
         let mut has_ended = false;
         loop {
             let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);

@@ -128,3 +128,28 @@ async fn it_fails_what_loses_messages_and_what_cannot_start() {
     let nowhere = finish(nowhere, "").await;
     assert!(!nowhere.ok && nowhere.out.contains("FAIL  the database does not answer"), "{nowhere:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_and_the_reports_do_not_count_the_dead_as_living_whose_stamps_lie_in_the_future() {
+    let app = TestApp::start().await;
+    app.define("q", json!({ "handler": { "kind": "worker" } })).await;
+    let id = app.push("q", &json!("hello")).await;
+    let (database, mut db) = (app.database.clone(), app.connect().await);
+    // Nobody takes back what the dead hold.
+    app.stop().await;
+    db.execute(
+        "INSERT INTO workers (id, name, lease, capacity, heartbeat)
+        SELECT gen_random_uuid(), 'dead', '3 seconds', 1, now() + interval '1 hour';
+        WITH taken AS (DELETE FROM dispatch RETURNING lane, rank, item)
+        INSERT INTO leases (worker, lane, ranks, items, attempts)
+        SELECT workers.id, lane, ARRAY[rank], ARRAY[item], '{1}' FROM taken CROSS JOIN workers",
+    )
+    .await
+    .unwrap();
+    let lines = run(&database, &["doctor"]).await.out;
+    for line in ["no worker lives", "1 workers died", "1 leases are over"] {
+        assert!(lines.contains(line), "{line}\n{lines}");
+    }
+    let report = run(&database, &["report", "stuck_work"]).await.out;
+    assert!(report.contains("lease is over") && report.contains(&id), "{report}");
+}

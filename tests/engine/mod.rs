@@ -2,6 +2,7 @@
 
 mod cancelled;
 mod changes;
+mod clock;
 mod duties;
 mod fence;
 mod idle;

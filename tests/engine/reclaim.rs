@@ -94,7 +94,12 @@ async fn what_a_stopping_worker_cannot_finish_runs_elsewhere_at_once() {
     let second = TestApp::on(database, &lease, |app| app.handler("work", second_gate.handler())).await;
     first.server.stop_within(Duration::ZERO).await;
     assert_eq!(first_gate.running(), 0, "it was stopped");
-    assert_eq!(ended(&second, "q", &id).await["result"], 2);
+    assert_eq!(ended(&second, "q", &id).await["result"], 1, "the attempt that was given back does not count");
+    let message = second.whole_message("q", &id).await;
+    assert_eq!(
+        (&message["attempts"], &message["history"][0]["error"]["name"]),
+        (&json!(1), &json!("GivenBack"))
+    );
     second.stop().await;
 }
 

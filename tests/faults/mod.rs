@@ -1,5 +1,6 @@
 //! Faults: whatever dies, hangs or goes away, what was acknowledged is kept and ends once.
 
+mod clock;
 mod database;
 mod deadlines;
 mod killed;

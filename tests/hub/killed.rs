@@ -8,6 +8,7 @@ use crate::support::eventually;
 use crate::support::scripted::{Asked, Reply, Scripted};
 use crate::support::serve::Serve;
 use reqwest::Method;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
@@ -204,4 +205,39 @@ async fn a_delivery_that_is_given_back_by_a_commit_that_was_not_answered_comes_b
     let left = count(&mut db, "dispatch").await + count(&mut db, "scheduled").await;
     assert_eq!(left + count(&mut db, "leases").await, 0);
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_gives_back_that_is_told_to_stop_is_delivered_by_the_next_and_counts_no_attempt() {
+    let database = database().await;
+    let url = url_of(&database);
+    let endpoint =
+        Scripted::start(
+            |asked: &Asked| {
+                if asked.before == 0 { Reply::Hangs } else { asked.acknowledge(json!({})) }
+            },
+        )
+        .await;
+    // A lease that does not run out in the time of this test.
+    let settings = [("POSTRIDER_GRACE", "200ms"), ("POSTRIDER_LEASE", "1h")];
+    let mut first = Serve::on(&url, &settings).await;
+    put(&first, "/endpoints/e", json!({ "url": endpoint.url })).await;
+    let mapping = json!({
+        "endpoint": "e", "service": "take", "messages": ["order:new"], "options": { "max_attempts": 1 }
+    });
+    put(&first, "/mappings/m", mapping).await;
+    tell(&first, 1).await.unwrap();
+    eventually("it is asked", async || endpoint.asked().len() == 1).await;
+    first.signal(Signal::TERM);
+    assert!(first.end().await.success());
+    let mut db = connect(&database).await;
+    assert_eq!(count(&mut db, "delivery_attempts WHERE verdict = 'returned' AND number = 1").await, 1);
+    assert_eq!(count(&mut db, "deliveries WHERE status = 'PENDING'").await, 1);
+    assert_eq!(count(&mut db, "dispatch WHERE attempt = 0").await, 1);
+    let _second = Serve::on(&url, &settings).await;
+    eventually("it is complete", async || count(&mut db, "deliveries WHERE status = 'COMPLETE'").await == 1)
+        .await;
+    let asked = endpoint.asked();
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[0].body, asked[1].body);
 }

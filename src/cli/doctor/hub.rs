@@ -112,7 +112,7 @@ async fn late(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
     let row = sqlx::query!(
         r#"
         SELECT
-            EXISTS (SELECT FROM workers WHERE heartbeat > now() - lease) AS "alive!",
+            EXISTS (SELECT FROM workers WHERE given_up_at IS NULL AND NOT is_silent(heartbeat, lease)) AS "alive!",
             (
                 SELECT count(*)
                 FROM (

@@ -13,14 +13,10 @@ async fn workers(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
     let row = sqlx::query!(
         r#"
         SELECT
-            (SELECT count(*) FROM workers WHERE heartbeat > now() - lease) AS "alive!",
-            (SELECT count(*) FROM workers WHERE heartbeat <= now() - lease) AS "dead!",
+            (SELECT count(*) FROM workers WHERE given_up_at IS NULL AND NOT is_silent(heartbeat, lease)) AS "alive!",
+            (SELECT count(*) FROM workers WHERE given_up_at IS NOT NULL OR is_silent(heartbeat, lease)) AS "dead!",
             (
-                SELECT count(*)
-                FROM leases
-                LEFT JOIN workers ON workers.id = leases.worker
-                WHERE coalesce(leases.expires_at, workers.heartbeat + workers.lease, leases.claimed_at)
-                    < now() - interval '10 seconds'
+                SELECT count(*) FROM lease_terms WHERE is_silent(renewed_at, lease + interval '10 seconds')
             ) AS "over!",
             (SELECT count(*) FROM scheduled WHERE run_at < now() - interval '10 seconds') AS "overdue!",
             (SELECT count(*) FROM dispatch) AS "ready!"

@@ -15,7 +15,7 @@ use crate::hub::routing;
 use crate::hub::store::{pollers, snapshots};
 use crate::seal::Sealer;
 use crate::worker::delay::delay_after;
-use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled};
+use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
 use sqlx::postgres::PgConnection;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,11 +50,14 @@ pub struct Outcome {
     errors: Vec<String>,
     /// How long the storefront wants to be left alone at least.
     after: Duration,
+    /// Whether its worker was told to stop before it was done: again at once, as if it had not begun.
+    given_back: bool,
 }
 
 impl Outcome {
     fn failed(error: &str) -> Self {
-        Self { poller: None, reads: Vec::new(), errors: vec![error.to_owned()], after: Duration::ZERO }
+        let errors = vec![error.to_owned()];
+        Self { poller: None, reads: Vec::new(), errors, after: Duration::ZERO, given_back: false }
     }
 }
 
@@ -97,7 +100,7 @@ impl Consumer for Runs {
         self.pollers.all()
     }
 
-    async fn load(&self, claims: Vec<Claim>) -> sqlx::Result<Vec<Run<Outcome>>> {
+    async fn load(&self, claims: Vec<Claim>, tenure: &Tenure) -> sqlx::Result<Vec<Run<Outcome>>> {
         let lanes: Vec<i32> = claims.iter().map(|claim| claim.lane).collect();
         let (revision, bookmarks) = bounded(snapshots::bookmarks(&self.db.worker, &lanes)).await?;
         if revision > self.pollers.revision() {
@@ -111,7 +114,7 @@ impl Consumer for Runs {
             let poller = self.pollers.get(claim.lane)?;
             let bookmarks = of.remove(&claim.lane).unwrap_or_default();
             let ids = Arc::clone(&self.db.ids);
-            let attempt = Box::pin(read(self.outbound.clone(), ids, poller, bookmarks));
+            let attempt = Box::pin(read(self.outbound.clone(), ids, tenure.clone(), poller, bookmarks));
             Some(Run { claim, attempt })
         };
         Ok(claims.into_iter().filter_map(run).collect())
@@ -127,7 +130,7 @@ impl Consumer for Runs {
             settled.written += 1;
             // What was read by a definition that is another now is not looked at.
             let is_current = outcome.poller.as_ref().is_none_or(|poller| poller.version == run.version);
-            let after = if is_current {
+            let after = if is_current && !outcome.given_back {
                 self.write(&mut *tx, end.claim.lane, run.failures, outcome, &mut settled).await?
             } else {
                 Some(Duration::ZERO)
@@ -148,6 +151,10 @@ impl Consumer for Runs {
 
     fn panicked(&self, _message: &str) -> Outcome {
         Outcome::failed("the run panicked")
+    }
+
+    fn given_back(&self) -> Outcome {
+        Outcome { given_back: true, ..Outcome::failed("the worker was told to stop") }
     }
 
     async fn lost(&self, tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Outcome>>> {
@@ -231,13 +238,14 @@ fn of(id: i32) -> Lane {
 async fn read(
     outbound: Outbound,
     ids: Arc<Ids>,
+    tenure: Tenure,
     poller: Arc<Poller>,
     bookmarks: HashMap<String, String>,
 ) -> Outcome {
     let (mut reads, mut errors, mut after) = (Vec::new(), Vec::new(), Duration::ZERO);
     for (place, collection) in poller.definition.collections.iter().enumerate() {
         let bookmark = bookmarks.get(&collection.name).map(String::as_str);
-        match fetch::read(&outbound, &ids, &poller, collection, bookmark).await {
+        match fetch::read(&outbound, &ids, &tenure, &poller, collection, bookmark).await {
             Ok(read) => reads.push((place, read)),
             Err(failure) => {
                 errors.push(format!("{}: {}", collection.name, failure.why));
@@ -245,5 +253,5 @@ async fn read(
             }
         }
     }
-    Outcome { poller: Some(poller), reads, errors, after }
+    Outcome { poller: Some(poller), reads, errors, after, given_back: false }
 }

@@ -7,6 +7,7 @@ use super::walk::{Read, Step, Walk, since};
 use crate::db::Ids;
 use crate::http::outbound::{Outbound, Request};
 use crate::hub::verdict::retry_after;
+use crate::worker::Tenure;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
@@ -35,6 +36,7 @@ impl From<String> for Failure {
 pub(super) async fn read(
     outbound: &Outbound,
     ids: &Ids,
+    tenure: &Tenure,
     poller: &Poller,
     collection: &Collection,
     bookmark: Option<&str>,
@@ -51,6 +53,7 @@ pub(super) async fn read(
             timeout: definition.timeout,
             max_response: MAX_PAGE,
         };
+        tenure.holds().await;
         let answer = outbound.send(request).await.map_err(|failure| failure.to_string())?;
         if answer.status != 200 {
             let why = format!("the storefront answered {}", answer.status.as_u16());

@@ -157,7 +157,7 @@ pub(super) async fn list(
 pub(super) struct Attempt {
     /// Its number, from 1.
     number: i32,
-    /// delivered, failed, or deferred by the endpoint.
+    /// delivered, failed, deferred by the endpoint, or returned by a worker that was told to stop.
     #[schema(example = "failed")]
     verdict: String,
     /// The HTTP status of the answer; null when there was none.

@@ -74,7 +74,10 @@ pub async fn reserve(db: impl PgExecutor<'_>, id: i32, rate: Rate, requests: usi
     let row = sqlx::query!(
         r#"
         WITH bucket AS (
-            SELECT id, greatest(due_at, now()) AS full_at
+            -- No slot lies further ahead than these, unless it was given before the clock was set back.
+            SELECT
+                id,
+                CASE WHEN due_at <= now() + make_interval(secs => $3::float8 + $4::float8 + $5::float8 + 1) THEN greatest(due_at, now()) ELSE now() END AS full_at
             FROM endpoints
             WHERE id = $1
             FOR UPDATE

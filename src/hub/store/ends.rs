@@ -88,6 +88,8 @@ pub enum Verdict {
     Failed,
     /// Put off by the endpoint.
     Deferred,
+    /// Given back by a worker that was told to stop.
+    Returned,
 }
 
 /// The end of an attempt.

@@ -89,6 +89,7 @@ pub(super) async fn claim(
 /// Takes what there is. A client that hangs up in the middle is a worker that died: its lease runs out.
 async fn claim_now(jobs: &Jobs, job_type: &JobType, max: i32, holder: &str) -> Result<Vec<Claimed>> {
     let (lane, lease, holder) = (job_type.id, job_type.rules.lease, holder.to_owned());
+    let asked = Instant::now();
     let taken = db::transaction::<_, sqlx::Error, _>(&jobs.db.api, move |tx| {
         Box::pin(async move {
             let claims = engine::claim_outside(&mut *tx, lane, max, &holder, lease).await?;
@@ -109,6 +110,10 @@ async fn claim_now(jobs: &Jobs, job_type: &JobType, max: i32, holder: &str) -> R
     .await?;
     if !taken.is_empty() {
         jobs.deadlines.notify_one();
+    }
+    // This process stood still: the jobs are, or soon will be, another's.
+    if asked.elapsed() >= lease {
+        return Ok(Vec::new());
     }
     let claimed = taken.into_iter().map(|taken| Claimed {
         id: taken.id,

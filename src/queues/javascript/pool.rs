@@ -96,6 +96,17 @@ impl Pool {
     /// Runs one message. Returns at the latest 100 ms after its timeout, counted from the moment a child is
     /// free for it, and at once when cancelled; in both cases nothing of it runs on.
     pub async fn run(&self, job: Job, services: Arc<dyn Services>, cancel: CancellationToken) -> Ended {
+        self.run_once(std::future::ready(()), job, services, cancel).await
+    }
+
+    /// As [`Pool::run`], but when a child is free for it it waits once more, for `may_start`.
+    pub async fn run_once(
+        &self,
+        may_start: impl Future<Output = ()>,
+        job: Job,
+        services: Arc<dyn Services>,
+        cancel: CancellationToken,
+    ) -> Ended {
         let task = Task {
             source: &job.source,
             name: &job.handler_name,
@@ -105,15 +116,25 @@ impl Pool {
         tokio::select! {
             biased;
             () = cancel.cancelled() => Outcome::Cancelled.into(),
-            ended = self.perform(&task, &*services) => ended,
+            ended = self.perform_once(may_start, &task, &*services) => ended,
         }
     }
 
     /// One task in a child of its own. Abandoned halfway, the child is dropped, and so killed.
     pub(super) async fn perform(&self, task: &Task<'_>, services: &dyn Services) -> Ended {
+        self.perform_once(std::future::ready(()), task, services).await
+    }
+
+    async fn perform_once(
+        &self,
+        may_start: impl Future<Output = ()>,
+        task: &Task<'_>,
+        services: &dyn Services,
+    ) -> Ended {
         let Ok(_place) = self.shared.places.acquire().await else {
             return Outcome::NotStarted("the pool is closed".to_owned()).into();
         };
+        may_start.await;
         loop {
             let (mut process, fresh) = match self.shared.take() {
                 Ok(taken) => taken,

@@ -111,6 +111,7 @@ pub(super) async fn claim(
 
 /// Claims what there is. A client that hangs up in the middle is a worker that died: its lease runs out.
 async fn claim_now(queues: &Queues, queue: &Queue, max: i32, holder: &str) -> Result<Vec<Claimed>> {
+    let asked = Instant::now();
     let claims = engine::claim_outside(&queues.access.db.api, queue.id, max, holder, queues.lease).await?;
     if claims.is_empty() {
         return Ok(Vec::new());
@@ -134,6 +135,10 @@ async fn claim_now(queues: &Queues, queue: &Queue, max: i32, holder: &str) -> Re
         }
         let Claim { item, attempt, lease, .. } = claim;
         claimed.push(Claimed { id: item, request: loaded.request.0, attempt, lease: lease.to_string() });
+    }
+    // This process stood still: the messages are, or soon will be, another's.
+    if asked.elapsed() >= queues.lease {
+        claimed.clear();
     }
     Ok(claimed)
 }

@@ -93,7 +93,8 @@ impl FullMessage {
         let running = details.claimed_at.is_some();
         let ended = matches!(row.status.as_str(), "COMPLETE" | "ERROR");
         let last = attempts.last();
-        let begun = last.map_or(0, |last| u32::from(last.attempt.unsigned_abs())) + u32::from(running);
+        let counted = |last: &Attempt| u32::from(last.attempt.unsigned_abs()) - u32::from(!last.counts);
+        let begun = last.map_or(0, counted) + u32::from(running);
         Self {
             attempts: begun,
             created_at: details.created_at,

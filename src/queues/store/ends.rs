@@ -114,6 +114,8 @@ pub struct Failure<'a> {
     pub error: &'a RawValue,
     /// What it logged.
     pub logs: Option<&'a RawValue>,
+    /// Whether it counts.
+    pub counts: bool,
 }
 
 /// Writes failed attempts; gives the messages for which that took effect. Written once however often sent:
@@ -127,13 +129,15 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
     let started: Vec<DateTime<Utc>> = failures.iter().map(|f| f.claim.claimed_at).collect();
     let errors: Vec<&str> = failures.iter().map(|f| f.error.get()).collect();
     let logs: Vec<Option<&str>> = failures.iter().map(|f| f.logs.map(RawValue::get)).collect();
+    let counts: Vec<bool> = failures.iter().map(|f| f.counts).collect();
     sqlx::query_scalar!(
         r#"
-        INSERT INTO attempts (queue_id, attempt, id, lease, started_at, worker, error, logs)
-        SELECT f.queue_id, f.attempt, f.id, f.lease, f.started_at, f.worker, f.error::json, f.logs::json
+        INSERT INTO attempts (queue_id, attempt, counts, id, lease, started_at, worker, error, logs)
+        SELECT f.queue_id, f.attempt, f.counts, f.id, f.lease, f.started_at, f.worker, f.error::json, f.logs::json
         FROM unnest(
-            $1::int[], $2::smallint[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[], $8::text[]
-        ) AS f (queue_id, attempt, id, lease, started_at, error, logs, worker)
+            $1::int[], $2::smallint[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
+            $9::boolean[]
+        ) AS f (queue_id, attempt, id, lease, started_at, error, logs, worker, counts)
         CROSS JOIN LATERAL (
             SELECT FROM messages WHERE queue_id = f.queue_id AND id = f.id LIMIT 1
         ) AS there
@@ -148,6 +152,7 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
         &errors as _,
         &logs as _,
         &workers as _,
+        &counts,
     )
     .fetch_all(tx)
     .await

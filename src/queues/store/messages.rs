@@ -101,6 +101,8 @@ pub async fn details(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx::
 pub struct Attempt {
     /// Its number.
     pub attempt: i16,
+    /// Whether it counts.
+    pub counts: bool,
     /// When it was claimed.
     pub started_at: DateTime<Utc>,
     /// When its end was written.
@@ -119,13 +121,13 @@ pub async fn attempts(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx:
         Attempt,
         r#"
         SELECT
-            attempt AS "attempt!", started_at AS "started_at!", finished_at AS "finished_at!", worker,
+            attempt AS "attempt!", counts AS "counts!", started_at AS "started_at!", finished_at AS "finished_at!", worker,
             error AS "error: Json<Box<RawValue>>", logs AS "logs: Json<Box<RawValue>>"
         FROM (
-            SELECT attempt, started_at, finished_at, worker, error, logs
+            SELECT attempt, counts, started_at, finished_at, worker, error, logs
             FROM attempts WHERE queue_id = $1 AND id = $2
             UNION ALL
-            SELECT attempt, started_at, finished_at, worker, error, logs
+            SELECT attempt, true, started_at, finished_at, worker, error, logs
             FROM outcomes WHERE queue_id = $1 AND id = $2
         ) AS ended
         ORDER BY started_at, finished_at

@@ -44,7 +44,7 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: Uuid, wanted: &[Wanted]) -> 
         WITH wanted AS (
             SELECT lane, room, from_rank, from_seq
             FROM unnest($2::int[], $3::int[], $4::smallint[], $5::bigint[]) AS w (lane, room, from_rank, from_seq)
-            WHERE EXISTS (SELECT FROM workers WHERE id = $1 AND heartbeat > now() - lease)
+            WHERE EXISTS (SELECT FROM workers WHERE id = $1 AND given_up_at IS NULL)
         ),
         due AS MATERIALIZED (
             SELECT d.place
@@ -131,8 +131,8 @@ pub async fn claim_outside(
             WHERE d.lane = due.lane AND d.rank = due.rank AND d.seq = due.seq
             RETURNING d.lane, d.rank, d.seq, d.item, (least(d.attempt, 32766) + 1)::smallint AS attempt
         )
-        INSERT INTO leases (expires_at, holder, lane, ranks, items, attempts)
-        SELECT now() + make_interval(secs => $4), $3, lane, ARRAY[rank], ARRAY[item], ARRAY[attempt]
+        INSERT INTO leases (expires_at, lease, holder, lane, ranks, items, attempts)
+        SELECT now() + make_interval(secs => $4), make_interval(secs => $4), $3, lane, ARRAY[rank], ARRAY[item], ARRAY[attempt]
         FROM (SELECT * FROM taken ORDER BY rank, seq) AS taken
         RETURNING id, lane, ranks[1] AS "rank!", items[1] AS "item!", attempts[1] AS "attempt!", claimed_at
         "#,
@@ -192,7 +192,7 @@ pub async fn extend(
     sqlx::query_scalar!(
         r#"
         UPDATE leases
-        SET expires_at = now() + make_interval(secs => $4)
+        SET expires_at = now() + make_interval(secs => $4), lease = make_interval(secs => $4)
         WHERE id = $1 AND lane = $2 AND items = ARRAY[$3::uuid] AND worker IS NULL
         RETURNING expires_at AS "expires_at!"
         "#,

@@ -4,7 +4,8 @@ use sqlx::PgExecutor;
 use uuid::Uuid;
 
 /// Takes or keeps the duty `name` for `holder`, for the next `seconds`; says whether it is theirs. A duty
-/// that was done less than `seconds` ago by someone alive is not given to another.
+/// that was done less than `seconds` ago by someone alive is not given to another; what bears a time that is still to
+/// come was taken before the database's clock was set back.
 pub async fn take_duty(
     db: impl PgExecutor<'_>,
     name: &str,
@@ -17,7 +18,7 @@ pub async fn take_duty(
         VALUES ($1, $2, now() + make_interval(secs => $3))
         ON CONFLICT ON CONSTRAINT duties_pkey DO UPDATE
         SET holder = excluded.holder, until = excluded.until, last_at = now()
-        WHERE d.holder = excluded.holder OR d.until <= now()
+        WHERE d.holder = excluded.holder OR is_silent(d.until - make_interval(secs => $3), make_interval(secs => $3))
         "#,
         name,
         holder,

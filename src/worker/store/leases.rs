@@ -27,8 +27,9 @@ pub async fn fence(tx: &mut PgConnection, finished: &[Uuid], open: &[Uuid]) -> s
     .await
 }
 
-/// Leases that outlived their holders, at most `limit`, the oldest first, each with the number of its items: those of
-/// these lanes, and those of lanes that are gone. All but `without`, or only those of `among`.
+/// Leases that outlived their holders (who claim as workers, when they were given up), at most `limit`, the oldest
+/// first, each with the number of its items: those of these lanes, and those of lanes that are gone. All but `without`,
+/// or only those of `among`.
 pub async fn dead(
     db: impl PgExecutor<'_>,
     lanes: &[i32],
@@ -41,7 +42,11 @@ pub async fn dead(
         SELECT l.id, cardinality(l.items) AS "items!"
         FROM leases AS l
         LEFT JOIN workers AS w ON w.id = l.worker
-        WHERE coalesce(l.expires_at, w.heartbeat + w.lease, '-infinity') < now()
+        LEFT JOIN clock AS c ON true
+        WHERE CASE
+                WHEN l.worker IS NULL THEN is_over(l.expires_at - l.lease, l.lease, c.steady_since)
+                ELSE w.id IS NULL OR w.given_up_at IS NOT NULL
+            END
             AND (l.lane = ANY ($1) OR NOT EXISTS (SELECT FROM lanes WHERE lanes.id = l.lane))
             AND l.id <> ALL ($2)
             AND ($3::uuid[] IS NULL OR l.id = ANY ($3))
@@ -73,7 +78,11 @@ pub async fn lock_dead(
             SELECT l.id, l.lane, l.ranks, l.items, l.attempts, l.claimed_at
             FROM leases AS l
             LEFT JOIN workers AS w ON w.id = l.worker
-            WHERE coalesce(l.expires_at, w.heartbeat + w.lease, '-infinity') < now()
+            LEFT JOIN clock AS c ON true
+            WHERE CASE
+                    WHEN l.worker IS NULL THEN is_over(l.expires_at - l.lease, l.lease, c.steady_since)
+                    ELSE w.id IS NULL OR w.given_up_at IS NOT NULL
+                END
                 AND l.id = ANY ($1)
             ORDER BY l.id
             FOR UPDATE OF l SKIP LOCKED
@@ -101,6 +110,36 @@ pub async fn lock_dead(
         .collect())
 }
 
+/// Locks one lease of a worker, and gives its items; none when it holds no lease any more.
+pub async fn lock_of(tx: &mut PgConnection, worker: Uuid) -> sqlx::Result<Vec<Claim>> {
+    let rows = sqlx::query!(
+        r#"
+        WITH held AS MATERIALIZED (
+            SELECT id, lane, ranks, items, attempts, claimed_at FROM leases WHERE worker = $1 LIMIT 1 FOR UPDATE
+        )
+        SELECT
+            held.id AS "lease!", held.lane AS "lane!", each.rank AS "rank!", each.item AS "item!",
+            each.attempt AS "attempt!", held.claimed_at AS "claimed_at!"
+        FROM held
+        CROSS JOIN LATERAL unnest(held.ranks, held.items, held.attempts) AS each (rank, item, attempt)
+        "#,
+        worker,
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Claim {
+            lease: row.lease,
+            lane: row.lane,
+            rank: row.rank,
+            item: row.item,
+            attempt: row.attempt,
+            claimed_at: row.claimed_at,
+        })
+        .collect())
+}
+
 /// The leases of a worker.
 pub async fn leases_of(db: impl PgExecutor<'_>, worker: Uuid) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!("SELECT id FROM leases WHERE worker = $1", worker).fetch_all(db).await
@@ -109,7 +148,7 @@ pub async fn leases_of(db: impl PgExecutor<'_>, worker: Uuid) -> sqlx::Result<Ve
 /// Ends these leases' time at once: the reclaim takes what is in them back.
 pub async fn expire(db: impl PgExecutor<'_>, leases: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE leases SET worker = NULL, expires_at = '-infinity', holder = NULL WHERE id = ANY ($1)",
+        "UPDATE leases SET worker = NULL, expires_at = '-infinity', lease = '0', holder = NULL WHERE id = ANY ($1)",
         leases,
     )
     .execute(db)

@@ -13,7 +13,7 @@ pub struct Pulse {
     pub ready: Vec<i32>,
     /// How many seconds until the next scheduled item is due; negative when it is overdue.
     pub next_due: Option<f64>,
-    /// Whether a lease has outlived its holder.
+    /// Whether a worker is to be given up, or a lease has outlived its holder.
     pub dead_leases: bool,
     /// The catalog's revision.
     pub revision: i64,
@@ -40,9 +40,18 @@ pub async fn pulse(db: impl PgExecutor<'_>, from: &[(i32, (i16, i64))]) -> sqlx:
             (SELECT extract(epoch FROM min(run_at) - now())::float8 FROM scheduled) AS "next_due",
             EXISTS (
                 SELECT
-                FROM leases
-                LEFT JOIN workers ON workers.id = leases.worker
-                WHERE coalesce(leases.expires_at, workers.heartbeat + workers.lease, '-infinity') < now()
+                FROM workers AS w
+                CROSS JOIN clock AS c
+                WHERE w.given_up_at IS NULL AND is_over(w.heartbeat, w.lease, c.steady_since)
+            ) OR EXISTS (
+                SELECT
+                FROM leases AS l
+                LEFT JOIN workers AS w ON w.id = l.worker
+                LEFT JOIN clock AS c ON true
+                WHERE CASE
+                    WHEN l.worker IS NULL THEN is_over(l.expires_at - l.lease, l.lease, c.steady_since)
+                    ELSE w.id IS NULL OR w.given_up_at IS NOT NULL
+                END
             ) AS "dead_leases!",
             (SELECT revision FROM catalog) AS "revision!"
         "#,
@@ -54,46 +63,91 @@ pub async fn pulse(db: impl PgExecutor<'_>, from: &[(i32, (i16, i64))]) -> sqlx:
     .await
 }
 
-/// Adds a worker.
+/// Adds a worker; gives the database's time.
+///
+/// `expected` is what the time ought to be by the process's own clock: where it is not, the database's clock was set.
+/// A process that has not heard of the time before has no such knowledge. While no other has seen the clock as it is,
+/// it may have been set as well.
 pub async fn register(
     db: impl PgExecutor<'_>,
     id: Uuid,
     name: &str,
     lease: Duration,
     capacity: i32,
-) -> sqlx::Result<()> {
-    sqlx::query!(
+    expected: Option<DateTime<Utc>>,
+) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar!(
         r#"
-        INSERT INTO workers (id, name, lease, capacity)
-        VALUES ($1, $2, make_interval(secs => $3), $4)
+        INSERT INTO workers (id, name, lease, capacity, steady_since)
+        SELECT
+            $1, $2, given.lease, $4,
+            CASE
+                WHEN $5::timestamptz NOT BETWEEN now() - given.lease / 3 AND now() + given.lease / 3 THEN now()
+                WHEN $5 IS NULL AND EXISTS (SELECT FROM workers) AND NOT EXISTS (SELECT FROM clock) THEN now()
+                ELSE '-infinity'
+            END
+        FROM make_interval(secs => $3) AS given (lease)
+        RETURNING now() AS "now!"
         "#,
         id,
         name,
         lease.as_secs_f64(),
         capacity,
+        expected,
     )
-    .execute(db)
-    .await?;
-    Ok(())
+    .fetch_one(db)
+    .await
 }
 
 /// Says that the worker lives: the database's time and how many other workers live too; `None` when it was
 /// given up, or its time was over.
-pub async fn renew(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<(DateTime<Utc>, i64)>> {
+///
+/// `expected` is what the time ought to be by the process's own clock. Where it is not, the database's clock was set,
+/// which is noted; whether the worker's time was over is measured by the earlier of the two. An answer is waited for
+/// no longer than a third of the lease, so the two may differ by as much.
+pub async fn renew(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    expected: DateTime<Utc>,
+) -> sqlx::Result<Option<(DateTime<Utc>, i64)>> {
     let row = sqlx::query!(
         r#"
         UPDATE workers
-        SET heartbeat = now()
-        WHERE id = $1 AND heartbeat > now() - lease
+        SET heartbeat = now(),
+            clock_at = now(),
+            steady_since = CASE
+                WHEN now() BETWEEN $2::timestamptz - lease / 3 AND $2 + lease / 3 THEN steady_since
+                ELSE now()
+            END
+        WHERE id = $1 AND given_up_at IS NULL AND heartbeat > least(now(), $2) - lease
         RETURNING
             now() AS "now!",
-            (SELECT count(*) FROM workers AS other WHERE other.id <> $1 AND other.heartbeat > now() - other.lease) AS "others!"
+            (
+                SELECT count(*)
+                FROM workers AS other
+                WHERE other.id <> $1 AND other.given_up_at IS NULL AND NOT is_silent(other.heartbeat, other.lease)
+            ) AS "others!"
         "#,
         id,
+        expected,
     )
     .fetch_optional(db)
     .await?;
     Ok(row.map(|row| (row.now, row.others)))
+}
+
+/// Gives up the workers that are silent: from now on they neither renew nor claim, and the leases that they hold are
+/// dead. Who renews meanwhile is not given up.
+pub async fn give_up(db: impl PgExecutor<'_>) -> sqlx::Result<u64> {
+    let given_up = sqlx::query!(
+        r#"
+        UPDATE workers AS w
+        SET given_up_at = now()
+        FROM clock AS c
+        WHERE w.given_up_at IS NULL AND is_over(w.heartbeat, w.lease, c.steady_since)
+        "#
+    );
+    Ok(given_up.execute(db).await?.rows_affected())
 }
 
 /// Removes a worker. Leases that it still holds are dead from now on.
@@ -102,12 +156,12 @@ pub async fn deregister(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Removes workers that are dead and hold nothing any more.
+/// Removes workers that were given up and hold nothing any more.
 pub async fn bury(tx: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         DELETE FROM workers AS w
-        WHERE w.heartbeat < now() - w.lease
+        WHERE w.given_up_at IS NOT NULL
             AND NOT EXISTS (SELECT FROM leases AS l WHERE l.worker = w.id)
         "#
     )
