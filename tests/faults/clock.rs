@@ -33,6 +33,7 @@ fn library() -> Option<PathBuf> {
 
 impl Set {
     /// `None`, which is said, where there is no libfaketime.
+    #[expect(clippy::print_stderr, reason = "who runs the tests is told what they did not check")]
     async fn start() -> Option<Self> {
         let Some(library) = library() else {
             eprintln!("not checked: libfaketime is not installed");
@@ -50,19 +51,20 @@ impl Set {
         std::fs::write(&clock, "+0").unwrap();
         let programs = directory.path().join("programs");
         std::fs::create_dir(&programs).unwrap();
-        let lie = format!(
+        let faked = format!(
             "export LD_PRELOAD={} FAKETIME_TIMESTAMP_FILE={} FAKETIME_NO_CACHE=1 DONT_FAKE_MONOTONIC=1",
             library.display(),
             clock.display()
         );
-        for (name, before) in [("initdb", ":"), ("postgres", lie.as_str())] {
+        for (name, before) in [("initdb", ":"), ("postgres", faked.as_str())] {
             let program = programs.join(name);
             let real = postgres.with_file_name(name);
             std::fs::write(&program, format!("#!/bin/sh\n{before}\nexec {} \"$@\"\n", real.display()))
                 .unwrap();
             std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
         }
-        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+        let usual = std::env::var_os("PATH").unwrap();
+        let path = format!("{}:{}", programs.display(), usual.display());
         let settings = [
             ("PATH", path.as_str()),
             ("POSTRIDER_JWT_SECRET", SECRET),
