@@ -9,6 +9,7 @@ use crate::support::server::server;
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
+use std::io::{Write as _, stderr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -31,18 +32,23 @@ fn library() -> Option<PathBuf> {
     found.map(|parent| parent.join("faketime/libfaketimeMT.so.1")).find(|library| library.is_file())
 }
 
+/// Not captured as what a test prints is: nobody is to believe that it was checked.
+fn not_checked(why: &str) -> Option<Set> {
+    let mut terminal = stderr();
+    writeln!(terminal, "not checked: a clock that is set: {why}").unwrap();
+    None
+}
+
 impl Set {
     /// `None`, which is said, where there is no libfaketime.
     async fn start() -> Option<Self> {
         let Some(library) = library() else {
-            eprintln!("not checked: libfaketime is not installed");
-            return None;
+            return not_checked("libfaketime is not installed");
         };
         let mut db = server().await.connect_options("postgres").connect().await.unwrap();
         let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut db).await.unwrap();
         let Ok(postgres) = std::fs::read_link(format!("/proc/{pid}/exe")) else {
-            eprintln!("not checked: the programs of PostgreSQL cannot be found without /proc");
-            return None;
+            return not_checked("the programs of PostgreSQL cannot be found without /proc");
         };
         let everybody = PermissionsExt::from_mode(0o755);
         let directory = tempfile::Builder::new().permissions(everybody).tempdir().unwrap();
@@ -50,19 +56,20 @@ impl Set {
         std::fs::write(&clock, "+0").unwrap();
         let programs = directory.path().join("programs");
         std::fs::create_dir(&programs).unwrap();
-        let lie = format!(
+        let faked = format!(
             "export LD_PRELOAD={} FAKETIME_TIMESTAMP_FILE={} FAKETIME_NO_CACHE=1 DONT_FAKE_MONOTONIC=1",
             library.display(),
             clock.display()
         );
-        for (name, before) in [("initdb", ":"), ("postgres", lie.as_str())] {
+        for (name, before) in [("initdb", ":"), ("postgres", faked.as_str())] {
             let program = programs.join(name);
             let real = postgres.with_file_name(name);
             std::fs::write(&program, format!("#!/bin/sh\n{before}\nexec {} \"$@\"\n", real.display()))
                 .unwrap();
             std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
         }
-        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+        let usual = std::env::var_os("PATH").unwrap();
+        let path = format!("{}:{}", programs.display(), usual.display());
         let settings = [
             ("PATH", path.as_str()),
             ("POSTRIDER_JWT_SECRET", SECRET),
