@@ -177,6 +177,15 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether it took longer than a statement may (57014), or than anybody waits for the database.
+pub fn is_time_out(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::TimedOut,
+        sqlx::Error::Database(error) => error.code().as_deref() == Some("57014"),
+        _ => false,
+    }
+}
+
 /// Whether the database undid the transaction for the sake of another: at once, the same may succeed.
 pub fn was_undone(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if matches!(error.code().as_deref(), Some("40001" | "40P01")))

@@ -100,8 +100,8 @@ async fn past_week(app: &TestApp, suffix: &str, monday: &str) -> Uuid {
             SELECT id, uuid_v7(timestamptz '{monday}' + interval '1 day'), '1' FROM queues
             RETURNING queue_id, id
         ), outcome AS (
-            INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, finished_at, status, result)
-            SELECT queue_id, 1, id, gen_random_uuid(), '{monday}', '{monday}', 'COMPLETE', '2' FROM message
+            INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, finished_at, status, ending, result)
+            SELECT queue_id, 1, id, gen_random_uuid(), '{monday}', '{monday}', 'COMPLETE', 'completed', '2' FROM message
         ) SELECT id FROM message"
     );
     sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_one(&mut db).await.unwrap()

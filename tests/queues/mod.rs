@@ -4,6 +4,7 @@ mod batch;
 mod bodies;
 mod definitions;
 mod deletes;
+mod ends;
 mod files;
 mod idempotency;
 mod javascript;

@@ -137,7 +137,11 @@ impl Consumer for Runs {
         Ok(settled)
     }
 
-    fn refused(&self, error: &sqlx::Error) -> Outcome {
+    fn weight(_outcome: &Outcome) -> usize {
+        0
+    }
+
+    fn refused(&self, _outcome: Option<&Outcome>, error: &sqlx::Error) -> Outcome {
         tracing::error!(%error, "the database will not take what a poller read");
         Outcome::failed("the database will not take what was read")
     }
@@ -151,6 +155,18 @@ impl Consumer for Runs {
         let runs = pollers::runs(tx, &items).await?;
         let lost = claims.into_iter().filter(|claim| runs.contains(&claim.item));
         Ok(lost.map(|claim| Ended { claim, outcome: Some(Outcome::failed("the worker was lost")) }).collect())
+    }
+
+    async fn written(
+        &self,
+        tx: &mut PgConnection,
+        ended: &[&Ended<Outcome>],
+    ) -> sqlx::Result<Vec<(Uuid, Uuid)>> {
+        // Every attempt is an item of its own, which goes with its end.
+        let items: Vec<Uuid> = ended.iter().map(|end| end.claim.item).collect();
+        let running = pollers::runs(tx, &items).await?;
+        let over = ended.iter().filter(|end| !running.contains(&end.claim.item));
+        Ok(over.map(|end| (end.claim.lease, end.claim.item)).collect())
     }
 }
 

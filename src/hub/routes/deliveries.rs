@@ -157,7 +157,7 @@ pub(super) async fn list(
 pub(super) struct Attempt {
     /// Its number, from 1.
     number: i32,
-    /// delivered, failed, or deferred by the endpoint.
+    /// delivered, failed, or deferred by the endpoint; lost, when its server died and nobody knows.
     #[schema(example = "failed")]
     verdict: String,
     /// The HTTP status of the answer; null when there was none.

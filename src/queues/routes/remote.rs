@@ -128,7 +128,8 @@ async fn claim_now(queues: &Queues, queue: &Queue, max: i32, holder: &str) -> Re
             && let Some(schema) = &queue.schema
             && let Err(error) = runners::hold_against(schema, &loaded).await
         {
-            let outcome = Some(runners::invalid(&error).into());
+            let terms = queue.definition.options.terms();
+            let outcome = Some(Outcome::under(terms, runners::invalid(&error)));
             queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
             continue;
         }
@@ -197,8 +198,8 @@ pub(super) struct Completion {
     params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
     request_body = Completion,
     responses(
-        (status = 204, description = "It is COMPLETE"),
-        (status = 409, description = "The lease is over: nothing was changed", body = Problem, content_type = "application/problem+json"),
+        (status = 204, description = "It is COMPLETE with this result; also when the same is said again"),
+        (status = 409, description = "The lease is over, or its attempt has ended otherwise: nothing was changed", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -250,8 +251,8 @@ impl Default for Retry {
     params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
     request_body = Failing,
     responses(
-        (status = 204, description = "The attempt has ended"),
-        (status = 409, description = "The lease is over: nothing was changed", body = Problem, content_type = "application/problem+json"),
+        (status = 204, description = "The attempt has ended so; also when the same is said again"),
+        (status = 409, description = "The lease is over, or its attempt has ended otherwise: nothing was changed", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -286,15 +287,16 @@ pub(super) async fn fail(
 async fn settle(queues: &Queues, queue: &Queue, id: &str, lease: &str, end: End) -> Result<StatusCode> {
     let id = existing(queues, queue, id).await?;
     let lease: Uuid = lease.parse().map_err(|_| stale())?;
-    let (claim, worker) =
-        engine::outside(&queues.access.db.api, queue.id, id, lease).await?.ok_or_else(stale)?;
-    let outcome = Some(Outcome { end, logs: None, worker });
-    let counted = queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
-    // The lease was there a moment ago. It may be gone since this very end was written, and the word of it lost.
-    if counted || ends::has_ended(&queues.access.db.api, queue.id, id, lease).await? {
-        return Ok(StatusCode::NO_CONTENT);
-    }
-    Err(stale())
+    let db = &queues.access.db.api;
+    let counts = if let Some((claim, worker)) = engine::outside(db, queue.id, id, lease).await? {
+        let outcome = Some(Outcome { end, logs: None, worker, terms: None });
+        queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?
+    } else {
+        // The lease is over. The worker comes too late, or says again what counts already: its answer was lost.
+        let stored = ends::stored(db, &[(queue.id, id, lease)]).await?;
+        stored.first().is_some_and(|stored| end.is(stored))
+    };
+    if counts { Ok(StatusCode::NO_CONTENT) } else { Err(stale()) }
 }
 
 /// The id, if this queue has such a message.
@@ -304,7 +306,7 @@ async fn existing(queues: &Queues, queue: &Queue, id: &str) -> Result<Uuid> {
 }
 
 fn stale() -> Error {
-    Error::Conflict("this lease is over: the message was taken back, or has ended".to_owned())
+    Error::Conflict("this lease is over: the message was taken back, or has ended otherwise".to_owned())
 }
 
 fn stopping(_: crate::worker::Stopping) -> Error {

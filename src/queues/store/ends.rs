@@ -3,6 +3,7 @@
 //! Each message is looked up by a `LATERAL … LIMIT 1`, which the planner cannot turn around: whatever it knew of
 //! the tables when it planned (they may have been empty), it is one index lookup a row.
 
+use crate::queues::outcome::Ending;
 use crate::worker::Claim;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
@@ -56,6 +57,8 @@ pub struct Outcome<'a> {
     pub claim: &'a Claim,
     /// Who ran it.
     pub worker: &'a str,
+    /// How it came to its end.
+    pub ending: Ending,
     /// What the handler resolved with, or rejected with.
     pub end: Result<&'a RawValue, &'a RawValue>,
     /// What it logged.
@@ -73,17 +76,18 @@ pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Resul
     let results: Vec<Option<&str>> = outcomes.iter().map(|o| o.end.ok().map(RawValue::get)).collect();
     let errors: Vec<Option<&str>> = outcomes.iter().map(|o| o.end.err().map(RawValue::get)).collect();
     let logs: Vec<Option<&str>> = outcomes.iter().map(|o| o.logs.map(RawValue::get)).collect();
+    let endings: Vec<Ending> = outcomes.iter().map(|o| o.ending).collect();
     let done = sqlx::query!(
         r#"
-        INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, worker, result, error, logs)
+        INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, ending, worker, result, error, logs)
         SELECT
             e.queue_id, e.attempt, e.id, e.lease, e.started_at,
             (CASE WHEN e.error IS NULL THEN 'COMPLETE' ELSE 'ERROR' END)::message_status,
-            e.worker, e.result::json, e.error::json, e.logs::json
+            e.ending, e.worker, e.result::json, e.error::json, e.logs::json
         FROM unnest(
             $1::int[], $2::smallint[], $3::uuid[], $4::uuid[], $5::timestamptz[],
-            $6::text[], $7::text[], $8::text[], $9::text[]
-        ) AS e (queue_id, attempt, id, lease, started_at, result, error, logs, worker)
+            $6::text[], $7::text[], $8::text[], $9::text[], $10::attempt_ending[]
+        ) AS e (queue_id, attempt, id, lease, started_at, result, error, logs, worker, ending)
         CROSS JOIN LATERAL (
             SELECT FROM messages WHERE queue_id = e.queue_id AND id = e.id LIMIT 1
         ) AS there
@@ -97,6 +101,7 @@ pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Resul
         &errors as _,
         &logs as _,
         &workers as _,
+        &endings as _,
     )
     .execute(tx)
     .await?;
@@ -110,6 +115,8 @@ pub struct Failure<'a> {
     pub claim: &'a Claim,
     /// Who ran it.
     pub worker: &'a str,
+    /// How it came to its end.
+    pub ending: Ending,
     /// Why it failed.
     pub error: &'a RawValue,
     /// What it logged.
@@ -127,13 +134,15 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
     let started: Vec<DateTime<Utc>> = failures.iter().map(|f| f.claim.claimed_at).collect();
     let errors: Vec<&str> = failures.iter().map(|f| f.error.get()).collect();
     let logs: Vec<Option<&str>> = failures.iter().map(|f| f.logs.map(RawValue::get)).collect();
+    let endings: Vec<Ending> = failures.iter().map(|f| f.ending).collect();
     sqlx::query_scalar!(
         r#"
-        INSERT INTO attempts (queue_id, attempt, id, lease, started_at, worker, error, logs)
-        SELECT f.queue_id, f.attempt, f.id, f.lease, f.started_at, f.worker, f.error::json, f.logs::json
+        INSERT INTO attempts (queue_id, attempt, id, lease, started_at, ending, worker, error, logs)
+        SELECT f.queue_id, f.attempt, f.id, f.lease, f.started_at, f.ending, f.worker, f.error::json, f.logs::json
         FROM unnest(
-            $1::int[], $2::smallint[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[], $8::text[]
-        ) AS f (queue_id, attempt, id, lease, started_at, error, logs, worker)
+            $1::int[], $2::smallint[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
+            $9::attempt_ending[]
+        ) AS f (queue_id, attempt, id, lease, started_at, error, logs, worker, ending)
         CROSS JOIN LATERAL (
             SELECT FROM messages WHERE queue_id = f.queue_id AND id = f.id LIMIT 1
         ) AS there
@@ -148,23 +157,55 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
         &errors as _,
         &logs as _,
         &workers as _,
+        &endings as _,
     )
     .fetch_all(tx)
     .await
 }
 
-/// Whether this lease has ended its attempt of the message already.
-pub async fn has_ended(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid, lease: Uuid) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
+/// The end that is stored of a claim's attempt, whoever wrote it.
+#[derive(Debug)]
+pub struct Stored {
+    /// The message.
+    pub id: Uuid,
+    /// The claim's lease.
+    pub lease: Uuid,
+    /// How it came to its end.
+    pub ending: Ending,
+    /// What the handler resolved with, if it did.
+    pub result: Option<Json<Box<RawValue>>>,
+    /// What it rejected with, if it did.
+    pub error: Option<Json<Box<RawValue>>>,
+}
+
+/// The ends that are stored under these leases: queue, message, lease.
+pub async fn stored(db: impl PgExecutor<'_>, claims: &[(i32, Uuid, Uuid)]) -> sqlx::Result<Vec<Stored>> {
+    let queues: Vec<i32> = claims.iter().map(|c| c.0).collect();
+    let ids: Vec<Uuid> = claims.iter().map(|c| c.1).collect();
+    let leases: Vec<Uuid> = claims.iter().map(|c| c.2).collect();
+    sqlx::query_as!(
+        Stored,
         r#"
-        SELECT EXISTS (SELECT FROM outcomes WHERE queue_id = $1 AND id = $2 AND lease = $3)
-            OR EXISTS (SELECT FROM attempts WHERE queue_id = $1 AND id = $2 AND lease = $3) AS "ended!"
+        SELECT
+            c.item AS "id!", c.lease AS "lease!", e.ending AS "ending!: Ending",
+            e.result AS "result: Json<Box<RawValue>>", e.error AS "error: Json<Box<RawValue>>"
+        FROM unnest($1::int[], $2::uuid[], $3::uuid[]) AS c (queue_id, item, lease)
+        CROSS JOIN LATERAL (
+            SELECT ending, result, error
+            FROM outcomes
+            WHERE queue_id = c.queue_id AND id = c.item AND lease = c.lease
+            UNION ALL
+            SELECT ending, NULL, error
+            FROM attempts
+            WHERE queue_id = c.queue_id AND id = c.item AND lease = c.lease
+            LIMIT 1
+        ) AS e
         "#,
-        queue_id,
-        id,
-        lease,
+        &queues,
+        &ids,
+        &leases,
     )
-    .fetch_one(db)
+    .fetch_all(db)
     .await
 }
 

@@ -105,6 +105,8 @@ pub struct Attempt {
     pub started_at: DateTime<Utc>,
     /// When its end was written.
     pub finished_at: DateTime<Utc>,
+    /// How it came to its end, in one word.
+    pub ending: String,
     /// Who ran it.
     pub worker: Option<String>,
     /// Why it failed; null for the one that completed the message.
@@ -119,13 +121,14 @@ pub async fn attempts(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx:
         Attempt,
         r#"
         SELECT
-            attempt AS "attempt!", started_at AS "started_at!", finished_at AS "finished_at!", worker,
+            attempt AS "attempt!", started_at AS "started_at!", finished_at AS "finished_at!",
+            ending::text AS "ending!", worker,
             error AS "error: Json<Box<RawValue>>", logs AS "logs: Json<Box<RawValue>>"
         FROM (
-            SELECT attempt, started_at, finished_at, worker, error, logs
+            SELECT attempt, started_at, finished_at, ending, worker, error, logs
             FROM attempts WHERE queue_id = $1 AND id = $2
             UNION ALL
-            SELECT attempt, started_at, finished_at, worker, error, logs
+            SELECT attempt, started_at, finished_at, ending, worker, error, logs
             FROM outcomes WHERE queue_id = $1 AND id = $2
         ) AS ended
         ORDER BY started_at, finished_at
@@ -232,8 +235,9 @@ pub async fn retry(
             RETURNING o.*
         ),
         history AS (
-            INSERT INTO attempts (queue_id, attempt, id, lease, started_at, finished_at, worker, error, logs)
-            SELECT queue_id, attempt, id, lease, started_at, finished_at, worker, error, logs FROM reopened
+            INSERT INTO attempts (queue_id, attempt, id, lease, started_at, finished_at, ending, worker, error, logs)
+            SELECT queue_id, attempt, id, lease, started_at, finished_at, ending, worker, error, logs
+            FROM reopened
         )
         INSERT INTO dispatch (lane, rank, item)
         SELECT m.queue_id, m.rank, m.id
