@@ -16,6 +16,9 @@ const MANY: usize = 20;
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%DELETE FROM leases%'";
 
+/// How many wait for the table of leases at all.
+const STOPPED: &str = "SELECT count(*) FROM pg_locks WHERE relation = 'leases'::regclass AND NOT granted";
+
 async fn define(app: &TestApp, queue: &str, options: Value) {
     app.define(queue, json!({ "handler": { "kind": "worker" }, "options": options })).await;
 }
@@ -103,7 +106,7 @@ async fn of_an_end_and_a_reclaim_that_race_the_answer_tells_who_won() {
             until_waiting(&mut db, 1).await;
             let over = "SELECT bool_and(expires_at < now()) FROM leases";
             eventually("the leases are over", async || ask::<bool>(&mut db, over).await).await;
-            until_waiting(&mut db, 2).await;
+            eventually("the reclaim waits too", async || ask::<i64>(&mut db, STOPPED).await >= 2).await;
             lock.commit().await.unwrap();
         });
         truthful(&app, queue, &claimed, &statuses).await;

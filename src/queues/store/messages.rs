@@ -205,13 +205,14 @@ pub async fn delete(tx: &mut PgConnection, queue_id: i32, id: Uuid) -> sqlx::Res
     Ok(deleted.rows_affected() > 0)
 }
 
-/// Runs messages in ERROR again, oldest first, at most `limit`: one, or all that the filter fits. Their ends
-/// become history, and their attempts count from the start. Gives them with their ranks.
+/// Runs messages in ERROR again, oldest first, at most `limit`: one, or all that the filter fits and that come
+/// behind `after`. Their ends become history, and their attempts count from the start. Gives them with their ranks.
 pub async fn retry(
     db: impl PgExecutor<'_>,
     queue_id: i32,
     one: Option<Uuid>,
     filter: &Filter,
+    after: Option<Uuid>,
     limit: i64,
 ) -> sqlx::Result<Vec<(Uuid, i16)>> {
     let rows = sqlx::query!(
@@ -224,6 +225,7 @@ pub async fn retry(
                 AND ($2::uuid IS NULL OR id = $2)
                 AND id >= coalesce(uuid_v7_floor($3), '00000000-0000-0000-0000-000000000000'::uuid)
                 AND id < coalesce(uuid_v7_floor($4), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+                AND id > coalesce($6, '00000000-0000-0000-0000-000000000000'::uuid)
             ORDER BY id
             LIMIT $5
             FOR UPDATE SKIP LOCKED
@@ -251,6 +253,7 @@ pub async fn retry(
         filter.created_after,
         filter.created_before,
         limit,
+        after,
     )
     .fetch_all(db)
     .await?;
