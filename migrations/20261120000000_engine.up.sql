@@ -78,6 +78,7 @@ CREATE TABLE leases (
     ranks      smallint[]  NOT NULL,
     items      uuid[]      NOT NULL,
     attempts   smallint[]  NOT NULL,
+    terms      json,
     CONSTRAINT leases_pkey PRIMARY KEY (id),
     CONSTRAINT leases_one_way_to_end CHECK ((worker IS NULL) <> (expires_at IS NULL)),
     CONSTRAINT leases_same_length CHECK (
@@ -101,6 +102,7 @@ COMMENT ON COLUMN leases.lane IS 'The lane of the batch.';
 COMMENT ON COLUMN leases.ranks IS 'The rank of each item, for its way back.';
 COMMENT ON COLUMN leases.items IS 'The items of the batch.';
 COMMENT ON COLUMN leases.attempts IS 'The number of this attempt for each item, counted from 1.';
+COMMENT ON COLUMN leases.terms IS 'For a claim over HTTP: what the definition said then, in its feature''s words, since it decides about the end, which may come to another process.';
 
 CREATE TABLE duties (
     name    text        NOT NULL,

@@ -1,6 +1,7 @@
 //! How a queue runs its messages: time, attempts, concurrency, priority, how long they are kept.
 
 use crate::http::reader::Reader;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -46,7 +47,7 @@ impl Default for Options {
 }
 
 /// What decides how a message goes on whose attempt has ended: as its definition said when that attempt began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// `max_attempts`.
     pub max_attempts: Option<u16>,

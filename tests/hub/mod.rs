@@ -23,4 +23,5 @@ mod signatures;
 mod sql;
 mod stage;
 mod storefront;
+mod terms;
 mod upkeep;

@@ -12,11 +12,13 @@ mod listing;
 mod messages;
 mod native;
 mod order;
+mod parts;
 mod remote;
 mod roles;
 mod schedule;
 mod schema;
 mod sql;
+mod terms;
 mod tokens;
 mod webhook;
 

@@ -13,6 +13,7 @@ use crate::queues::outcome::{End, Outcome};
 use crate::queues::runners;
 use crate::queues::store::{ends, messages};
 use crate::queues::when::LONGEST_DELAY;
+use crate::worker::store::Outside;
 use crate::worker::{Claim, Ended, store as engine};
 use axum::Json;
 use axum::body::Body;
@@ -111,7 +112,9 @@ pub(super) async fn claim(
 
 /// Claims what there is. A client that hangs up in the middle is a worker that died: its lease runs out.
 async fn claim_now(queues: &Queues, queue: &Queue, max: i32, holder: &str) -> Result<Vec<Claimed>> {
-    let claims = engine::claim_outside(&queues.access.db.api, queue.id, max, holder, queues.lease).await?;
+    let terms = serde_json::to_string(&queue.definition.options.terms()).map_err(Error::internal)?;
+    let (db, lease) = (&queues.access.db.api, queues.lease);
+    let claims = engine::claim_outside(db, queue.id, max, holder, lease, Some(&terms)).await?;
     if claims.is_empty() {
         return Ok(Vec::new());
     }
@@ -288,14 +291,17 @@ async fn settle(queues: &Queues, queue: &Queue, id: &str, lease: &str, end: End)
     let id = existing(queues, queue, id).await?;
     let lease: Uuid = lease.parse().map_err(|_| stale())?;
     let db = &queues.access.db.api;
-    let counts = if let Some((claim, worker)) = engine::outside(db, queue.id, id, lease).await? {
-        let outcome = Some(Outcome { end, logs: None, worker, terms: None });
-        queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?
-    } else {
-        // The lease is over. The worker comes too late, or says again what counts already: its answer was lost.
-        let stored = ends::stored(db, &[(queue.id, id, lease)]).await?;
-        stored.first().is_some_and(|stored| end.is(stored))
-    };
+    let counts =
+        if let Some(Outside { claim, holder, terms }) = engine::outside(db, queue.id, id, lease).await? {
+            // What the definition said at the claim decides, whatever it says now.
+            let terms = terms.and_then(|terms| serde_json::from_str(&terms).ok());
+            let outcome = Some(Outcome { end, logs: None, worker: holder, terms });
+            queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?
+        } else {
+            // The lease is over. The worker comes too late, or says again what counts already: its answer was lost.
+            let stored = ends::stored(db, &[(queue.id, id, lease)]).await?;
+            stored.first().is_some_and(|stored| end.is(stored))
+        };
     if counts { Ok(StatusCode::NO_CONTENT) } else { Err(stale()) }
 }
 

@@ -8,7 +8,7 @@ mod waiting;
 mod workers;
 
 pub use catalog::{bump, lock_revision, remove_lane, revision};
-pub use claims::{Taken, Wanted, claim, claim_outside, extend, outside};
+pub use claims::{Outside, Taken, Wanted, claim, claim_outside, extend, outside};
 pub use duties::{leave_duty, take_duty};
 pub use leases::{expire, fence, fence_shortly, is_leased, leases_of, lock_dead, lock_item};
 pub use waiting::{hurry, promote, put_back, redirect, sweep, unschedule, withdraw};
