@@ -1,7 +1,7 @@
 //! How an attempt of a message ends, what follows from it, and whether it is the end that is stored.
 
 use super::options::{Failure, Terms};
-use super::store::ends::Stored;
+use super::store::ends::{Ending, Stored};
 use crate::worker::delay::delay_after;
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -37,26 +37,6 @@ pub enum End {
     Lost,
     /// The database would not take what was said.
     Refused(Box<RawValue>),
-}
-
-/// How an attempt came to its end, in the tables' words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
-#[sqlx(type_name = "attempt_ending", rename_all = "snake_case")]
-pub enum Ending {
-    /// [`End::Complete`].
-    Completed,
-    /// [`End::Reject`].
-    Rejected,
-    /// [`End::Fail`].
-    Failed,
-    /// [`End::Retry`], whether or not there was another try.
-    Retried,
-    /// [`End::NotStarted`].
-    NotStarted,
-    /// [`End::Lost`].
-    Lost,
-    /// [`End::Refused`].
-    Refused,
 }
 
 impl End {

@@ -96,16 +96,12 @@ async fn attempt<C: Consumer>(flush: &Flush<C>, mut unit: Unit<C::Outcome>) -> V
         unit.is_suspect = flush.could_write_instead(end, &error).await;
         return vec![unit.later()];
     }
-    match flush.write_instead(end, &error).await {
-        Ok(wrote) => {
-            tracing::error!(item = %end.ended.claim.item, %error, "the database will not take this end: it has another");
-            flush.done(unit.ends, wrote).await;
-            Vec::new()
-        }
-        // Nor anything else: it waits until the database takes one of them.
-        Err(_) => {
-            unit.is_suspect = false;
-            vec![unit.later()]
-        }
+    if let Ok(wrote) = flush.write_instead(end, &error).await {
+        tracing::error!(item = %end.ended.claim.item, %error, "the database will not take this end: it has another");
+        flush.done(unit.ends, wrote).await;
+        return Vec::new();
     }
+    // Nor anything else: it waits until the database takes one of them.
+    unit.is_suspect = false;
+    vec![unit.later()]
 }

@@ -267,6 +267,10 @@ async fn settle<C: Consumer>(
     }
     let settled = if ours.is_empty() { Settled::default() } else { consumer.settle(&mut *tx, &ours).await? };
     store::put_back(&mut *tx, &settled.again).await?;
+    if written == Written::No && asked.is_empty() {
+        let lost = all().filter(|end| !is_alive(end)).count();
+        return Ok(Done { alive, counted: HashSet::new(), settled, lost });
+    }
     // What took effect under a lease that was there counts. Of the rest the rows tell, where anybody wants to know.
     let is_whole = settled.written == ours.len();
     let mut counted: HashSet<Key> =

@@ -131,10 +131,12 @@ async fn run<C: Consumer>(
         let began = Instant::now();
         match write(&flush, batch(&mut waiting, &size)).await {
             Ok(()) => size.took(began.elapsed()),
-            Err(slow) => {
-                size.failed();
+            Err((ends, trouble)) => {
+                if trouble != Trouble::Refused {
+                    size.failed();
+                }
                 // It is received for as long as this loop goes round.
-                _ = aside.send(slow);
+                _ = aside.send(ends);
             }
         }
     }
@@ -158,7 +160,7 @@ fn batch<O>(waiting: &mut VecDeque<End<O>>, size: &Size) -> Vec<End<O>> {
 async fn write<C: Consumer>(
     flush: &Flush<C>,
     ends: Vec<End<C::Outcome>>,
-) -> Result<(), Vec<End<C::Outcome>>> {
+) -> Result<(), (Vec<End<C::Outcome>>, Trouble)> {
     let mut pause = Duration::from_millis(20);
     let mut written = Written::No;
     loop {
@@ -167,12 +169,13 @@ async fn write<C: Consumer>(
                 flush.done(ends, wrote).await;
                 return Ok(());
             }
-            Err(error) if Trouble::of(&error) == Trouble::Passing => {
-                tracing::warn!(%error, ends = ends.len(), "cannot write ends; trying again");
-            }
             Err(error) => {
-                tracing::warn!(%error, ends = ends.len(), "the database does not take a batch of ends: putting it aside");
-                return Err(ends);
+                let trouble = Trouble::of(&error);
+                if trouble != Trouble::Passing {
+                    tracing::warn!(%error, ends = ends.len(), "the database does not take a batch of ends: putting it aside");
+                    return Err((ends, trouble));
+                }
+                tracing::warn!(%error, ends = ends.len(), "cannot write ends; trying again");
             }
         }
         written = Written::Perhaps;

@@ -3,7 +3,6 @@
 //! Each message is looked up by a `LATERAL … LIMIT 1`, which the planner cannot turn around: whatever it knew of
 //! the tables when it planned (they may have been empty), it is one index lookup a row.
 
-use crate::queues::outcome::Ending;
 use crate::worker::Claim;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
@@ -11,6 +10,26 @@ use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
+
+/// How an attempt came to its end, in the tables' words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "attempt_ending", rename_all = "snake_case")]
+pub enum Ending {
+    /// The handler gave a result.
+    Completed,
+    /// It rejected, threw or took too long.
+    Rejected,
+    /// It said that trying again is of no use.
+    Failed,
+    /// It asked for another try, whether or not there was one.
+    Retried,
+    /// It never began.
+    NotStarted,
+    /// Its worker was lost: the reclaim wrote this.
+    Lost,
+    /// The database would not take what was said.
+    Refused,
+}
 
 /// What a claimed message needs to run.
 #[derive(Debug)]
