@@ -123,7 +123,11 @@ async fn weeks_go_when_every_retention_is_over_and_nothing_in_them_lives() {
     .await;
     assert_eq!(app.message("q", &old.to_string()).await["result"], 2);
     // A message of the second week is run again by hand, and runs.
-    act(&mut db, "UPDATE outcomes_2021_10 SET status = 'ERROR', result = NULL, error = '3'").await;
+    act(
+        &mut db,
+        "UPDATE outcomes_2021_10 SET status = 'ERROR', ending = 'failed', result = NULL, error = '3'",
+    )
+    .await;
     assert_eq!(app.post(&format!("/queues/q/messages/{living}/retry"), &json!(null)).await.status(), 200);
     gate.until_running(1).await;
 
