@@ -85,6 +85,7 @@ CREATE TABLE leases (
     ranks      smallint[]  NOT NULL,
     items      uuid[]      NOT NULL,
     attempts   smallint[]  NOT NULL,
+    terms      json,
     CONSTRAINT leases_pkey PRIMARY KEY (id),
     CONSTRAINT leases_one_way_to_end CHECK ((worker IS NULL) <> (expires_at IS NULL)),
     CONSTRAINT leases_length_if_it_expires CHECK ((lease IS NULL) = (expires_at IS NULL)),
@@ -110,6 +111,7 @@ COMMENT ON COLUMN leases.lane IS 'The lane of the batch.';
 COMMENT ON COLUMN leases.ranks IS 'The rank of each item, for its way back.';
 COMMENT ON COLUMN leases.items IS 'The items of the batch.';
 COMMENT ON COLUMN leases.attempts IS 'The number of this attempt for each item, counted from 1.';
+COMMENT ON COLUMN leases.terms IS 'For a claim over HTTP: what the definition said then, in its feature''s words, since it decides about the end, which may come to another process.';
 
 -- Leases are measured by the database's clock, and that clock may be set. Whether it was, each process tells by its
 -- own monotonic clock, and notes it in its workers row with its heartbeat. What follows is the one place that says

@@ -5,6 +5,7 @@ DROP TABLE attempts;
 DROP TABLE outcomes;
 DROP TABLE messages;
 DROP TABLE queues;
+DROP TYPE attempt_ending;
 DROP TYPE message_status;
 DELETE FROM dispatch WHERE lane IN (SELECT id FROM lanes WHERE kind = 'queue');
 DELETE FROM scheduled WHERE lane IN (SELECT id FROM lanes WHERE kind = 'queue');

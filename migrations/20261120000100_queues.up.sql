@@ -4,6 +4,11 @@
 CREATE TYPE message_status AS ENUM ('PENDING', 'INPROGRESS', 'COMPLETE', 'ERROR');
 COMMENT ON TYPE message_status IS 'The four words of a message.';
 
+CREATE TYPE attempt_ending AS ENUM (
+    'completed', 'rejected', 'failed', 'retried', 'not_started', 'given_back', 'lost', 'refused'
+);
+COMMENT ON TYPE attempt_ending IS 'How an attempt came to its end. One that never began or was given back does not count: the next has the same number. Said by its handler or worker: completed, rejected (or it took too long), failed (no other try), retried (another try asked for), not_started (it never began). Said by others: given_back (its worker was told to stop), lost (the reclaim wrote it, since the worker was lost), refused (the database would not take what was said).';
+
 CREATE TABLE queues (
     id         integer     NOT NULL,
     name       text        NOT NULL,
@@ -54,12 +59,14 @@ CREATE TABLE outcomes (
     started_at  timestamptz    NOT NULL,
     finished_at timestamptz    NOT NULL DEFAULT now(),
     status      message_status NOT NULL,
+    ending      attempt_ending NOT NULL,
     worker      text,
     result      json,
     error       json,
     logs        json,
     CONSTRAINT outcomes_pkey PRIMARY KEY (queue_id, id),
     CONSTRAINT outcomes_terminal CHECK (status IN ('COMPLETE', 'ERROR')),
+    CONSTRAINT outcomes_complete_if_completed CHECK ((status = 'COMPLETE') = (ending = 'completed')),
     CONSTRAINT outcomes_result_if_complete CHECK ((status = 'COMPLETE') = (result IS NOT NULL)),
     CONSTRAINT outcomes_error_if_error CHECK ((status = 'ERROR') = (error IS NOT NULL))
 ) PARTITION BY RANGE (id);
@@ -71,6 +78,7 @@ COMMENT ON COLUMN outcomes.lease IS 'The claim that ended it.';
 COMMENT ON COLUMN outcomes.started_at IS 'When that attempt was claimed.';
 COMMENT ON COLUMN outcomes.finished_at IS 'When its end was written.';
 COMMENT ON COLUMN outcomes.status IS 'COMPLETE or ERROR.';
+COMMENT ON COLUMN outcomes.ending IS 'How that attempt came to its end, and so who wrote this row: the lease alone does not tell, since a reclaim writes under it too.';
 COMMENT ON COLUMN outcomes.worker IS 'Who ran it.';
 COMMENT ON COLUMN outcomes.result IS 'What the handler resolved with; only if COMPLETE (JSON null when it gave nothing).';
 COMMENT ON COLUMN outcomes.error IS 'What the handler rejected with; only if ERROR.';
@@ -81,24 +89,25 @@ CREATE INDEX outcomes_error_idx ON outcomes (queue_id, id) WHERE status = 'ERROR
 CREATE TABLE attempts (
     queue_id    integer     NOT NULL,
     attempt     smallint    NOT NULL,
-    counts      boolean     NOT NULL DEFAULT true,
     id          uuid        NOT NULL,
     lease       uuid        NOT NULL,
     started_at  timestamptz NOT NULL,
     finished_at timestamptz NOT NULL DEFAULT now(),
+    ending      attempt_ending NOT NULL,
     worker      text,
     error       json        NOT NULL,
     logs        json,
-    CONSTRAINT attempts_pkey PRIMARY KEY (queue_id, id, lease)
+    CONSTRAINT attempts_pkey PRIMARY KEY (queue_id, id, lease),
+    CONSTRAINT attempts_not_completed CHECK (ending <> 'completed')
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE attempts IS 'Attempts that did not end their message: what was retried, reclaimed or run again by hand.';
 COMMENT ON COLUMN attempts.queue_id IS 'The queue.';
 COMMENT ON COLUMN attempts.attempt IS 'The number of the attempt, counted from 1 (again from 1 after a retry by hand).';
-COMMENT ON COLUMN attempts.counts IS 'Whether it counts: not if it never began, or its worker gave it back; then the next has the same number.';
 COMMENT ON COLUMN attempts.id IS 'The message.';
 COMMENT ON COLUMN attempts.lease IS 'The claim that ran it; with the message it names the attempt for ever.';
 COMMENT ON COLUMN attempts.started_at IS 'When it was claimed.';
 COMMENT ON COLUMN attempts.finished_at IS 'When its end was written.';
+COMMENT ON COLUMN attempts.ending IS 'How it came to its end, as in outcomes.';
 COMMENT ON COLUMN attempts.worker IS 'Who ran it.';
 COMMENT ON COLUMN attempts.error IS 'Why it failed.';
 COMMENT ON COLUMN attempts.logs IS 'What the handler logged.';

@@ -51,6 +51,8 @@ CREATE TABLE jobs (
         CASE WHEN completed_at IS NULL THEN least(deadline, answer_by, cancel_by) END
     ) STORED,
     lease              uuid,
+    ended_by           uuid,
+    end_digest         bytea,
     seq                bigint      NOT NULL DEFAULT 0,
     CONSTRAINT jobs_pkey PRIMARY KEY (id),
     CONSTRAINT jobs_item_key UNIQUE (item),
@@ -64,6 +66,8 @@ CREATE TABLE jobs (
     CONSTRAINT jobs_never_started CHECK ((termination_type = 'NEVER_STARTED') IS NOT TRUE OR started_at IS NULL),
     CONSTRAINT jobs_deadline_from_start CHECK ((started_at IS NULL) = (deadline IS NULL)),
     CONSTRAINT jobs_lease_while_running CHECK (lease IS NULL OR (started_at IS NOT NULL AND completed_at IS NULL)),
+    CONSTRAINT jobs_end_of_a_worker CHECK (end_digest IS NULL OR completed_at IS NOT NULL),
+    CONSTRAINT jobs_ended_by_a_worker CHECK (ended_by IS NULL OR end_digest IS NOT NULL),
     CONSTRAINT jobs_asks_while_running CHECK (answer_by IS NULL OR (started_at IS NOT NULL AND completed_at IS NULL)),
     CONSTRAINT jobs_cancels_while_running CHECK (cancel_by IS NULL OR (started_at IS NOT NULL AND completed_at IS NULL))
 ) WITH (fillfactor = 70);
@@ -88,6 +92,8 @@ COMMENT ON COLUMN jobs.answer_by IS 'The deadline of its pending question, if th
 COMMENT ON COLUMN jobs.cancel_by IS 'When it is ended since its cancellation was requested, unless its worker ends it before.';
 COMMENT ON COLUMN jobs.due_at IS 'The first of the three deadlines, while it is not finished.';
 COMMENT ON COLUMN jobs.lease IS 'The claim that runs it; null while nobody does, and for a worker that did not claim it.';
+COMMENT ON COLUMN jobs.ended_by IS 'The claim whose worker ended it; null when another did, or a worker that did not claim it.';
+COMMENT ON COLUMN jobs.end_digest IS 'SHA-256 of what its worker said to end it, so that the same said again is told from another end; null when time, a request to cancel or a lost worker ended it.';
 COMMENT ON COLUMN jobs.seq IS 'The number of its newest broadcast. Counted under the row''s lock, so broadcasts become visible in their order.';
 CREATE INDEX jobs_due_at_idx ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX jobs_completed_at_idx ON jobs (completed_at) WHERE completed_at IS NOT NULL;

@@ -7,8 +7,8 @@ CREATE TYPE hub_message_state AS ENUM ('pending', 'routed', 'unrouted', 'parked'
 COMMENT ON TYPE hub_message_state IS 'Where a message of the hub stands: to be routed soon, sent to at least one mapping, wanted by none, or kept aside with a reason.';
 CREATE TYPE delivery_status AS ENUM ('PENDING', 'COMPLETE', 'ERROR', 'SKIPPED');
 COMMENT ON TYPE delivery_status IS 'The stored words of a delivery; INPROGRESS is a PENDING one whose lease is there. ERROR is parked: kept until somebody decides. SKIPPED is a duplicate.';
-CREATE TYPE attempt_verdict AS ENUM ('delivered', 'failed', 'deferred', 'returned');
-COMMENT ON TYPE attempt_verdict IS 'What an attempt came to: taken by the endpoint, to be tried again by backoff, put off by the endpoint itself, or given back by a worker that was told to stop.';
+CREATE TYPE attempt_verdict AS ENUM ('delivered', 'failed', 'deferred', 'returned', 'lost');
+COMMENT ON TYPE attempt_verdict IS 'What an attempt came to: taken by the endpoint, to be tried again by backoff, put off by the endpoint itself, given back by a worker that was told to stop, or lost with its worker: the reclaim wrote that, and nobody knows what the endpoint said.';
 CREATE TYPE log_level AS ENUM ('info', 'warn', 'error');
 COMMENT ON TYPE log_level IS 'The three levels of a notification.';
 
@@ -259,7 +259,7 @@ CREATE TABLE delivery_attempts (
     error       text,
     body        text,
     CONSTRAINT delivery_attempts_pkey PRIMARY KEY (id, lease),
-    CONSTRAINT delivery_attempts_failed_has_error CHECK (verdict <> 'failed' OR error IS NOT NULL)
+    CONSTRAINT delivery_attempts_failed_has_error CHECK (verdict NOT IN ('failed', 'lost') OR error IS NOT NULL)
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE delivery_attempts IS 'Each HTTP POST of a delivery. Partitioned as deliveries, and dropped with them.';
 COMMENT ON COLUMN delivery_attempts.number IS 'Counted from 1 over the delivery''s whole life.';

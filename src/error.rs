@@ -181,6 +181,17 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the database stopped a statement that took longer than it may (57014): nothing of it was done.
+pub fn was_cut_off(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("57014"))
+}
+
+/// Whether it took longer than a statement may, or than anybody waits for the database.
+pub fn is_time_out(error: &sqlx::Error) -> bool {
+    let is_silent = matches!(error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut);
+    is_silent || was_cut_off(error)
+}
+
 /// Whether the database undid the transaction for the sake of another: at once, the same may succeed.
 pub fn was_undone(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if matches!(error.code().as_deref(), Some("40001" | "40P01")))

@@ -54,7 +54,9 @@
 //! 4. The consumer ([`queues::consumer`]) loads the messages and makes each ready to run
 //!    ([`queues::runners`]). No transaction and no connection is held while handlers run.
 //! 5. Ends queue up at the settler, which writes many in one transaction, fenced by their leases. The last end
-//!    of a lease removes it.
+//!    of a lease removes it. A batch ends at items, bytes and time; one that the database does not take is halved
+//!    aside until the one end is found, which then ends with the reason. What an attempt ran under decides about its
+//!    end, whatever the definition says by then; where nobody knows (its worker was lost), the definition as it is now.
 //! 6. A worker that dies leaves its lease behind. Once its heartbeat is older than its lease, any process gives it up
 //!    and puts what had not ended back. One that is told to stop gives back by itself what it cannot finish.
 //!
@@ -97,7 +99,8 @@
 //! 1. The schema refuses an impossible state: a result only if COMPLETE, an error only if ERROR, at most one
 //!    outcome a message (`tests/engine`).
 //! 2. Every end is fenced by the claim that made it; a lost claim is normal, logged, and changes nothing
-//!    (`tests/engine`, `tests/faults`).
+//!    (`tests/engine`, `tests/faults`). An end is said to count only when this very end is stored: rows tell what a
+//!    worker said from what the reclaim wrote under the same lease (`tests/queues/ends.rs`, `tests/jobs/ends.rs`).
 //!    No attempt starts after its lease is over, by the process's own monotonic clock (`worker/tenure.rs`,
 //!    `tests/faults/stopped.rs`); a graceful stop counts none (`tests/faults/terminated.rs`).
 //! 3. No transaction and no connection is held while a handler runs ([`worker`]).
@@ -121,10 +124,12 @@
 //!     (`tests/hub/hostile.rs`).
 //! 15. Nothing that is held is forgotten, however pushes and switches meet (`tests/hub/held.rs`).
 //! 16. A moment of a schedule fires once over all servers (`tests/hub/schedules.rs`); a change in a storefront is
-//!     told once, whatever fails on the way (`tests/hub/pollers.rs`).
+//!     told once, whatever fails on the way (`tests/hub/pollers.rs`), and page by page (`tests/hub/pages.rs`).
 //! 17. Neither changing definitions, nor an open transaction of somebody else, nor what cannot be promoted or
 //!     reclaimed, keeps a claim waiting (`tests/engine/changes.rs`, `tests/jobs/held.rs`, `tests/engine/duties.rs`).
 //! 18. No lane takes the room of a process, whatever its definition says (`tests/engine/shares.rs`).
+//! 19. No end, push or record that the database takes too long for holds up the others for longer than a statement
+//!     may take (`tests/engine/poison.rs`, `tests/queues/parts.rs`).
 //!
 //! # As a library
 //!

@@ -121,8 +121,8 @@ async fn latency_is_told_apart_into_waiting_and_running() {
             FROM queues CROSS JOIN generate_series(1, 100) AS n
             RETURNING queue_id, id, request::text::integer AS n
         )
-        INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, finished_at, status, result)
-        SELECT queue_id, 1, id, gen_random_uuid(), uuid_v7_time(id) + n * interval '1 ms', uuid_v7_time(id) + 3 * n * interval '1 ms', 'COMPLETE', 'null'
+        INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, finished_at, status, ending, result)
+        SELECT queue_id, 1, id, gen_random_uuid(), uuid_v7_time(id) + n * interval '1 ms', uuid_v7_time(id) + 3 * n * interval '1 ms', 'COMPLETE', 'completed', 'null'
         FROM made",
     )
     .await
@@ -176,8 +176,8 @@ async fn what_waits_and_what_runs_is_counted_and_explained() {
         "DELETE FROM dispatch WHERE lane = (SELECT id FROM queues WHERE name = 'halted');
         INSERT INTO leases (expires_at, lease, holder, lane, ranks, items, attempts)
         SELECT now() + interval '1 hour', '1 hour', 'someone', id, '{{0,0}}', '{{{second},{second}}}', '{{1,1}}' FROM queues WHERE name = 'halted';
-        INSERT INTO attempts (queue_id, attempt, id, lease, started_at, error)
-        SELECT lane, 1, '{second}', id, now(), '{{}}' FROM leases WHERE holder = 'someone'"
+        INSERT INTO attempts (queue_id, attempt, id, lease, started_at, ending, error)
+        SELECT lane, 1, '{second}', id, now(), 'retried', '{{}}' FROM leases WHERE holder = 'someone'"
     )))
     .await
     .unwrap();

@@ -17,43 +17,32 @@ WITH parameter AS (
     CROSS JOIN coalesce(nullif(current_setting('report.lookback', true), '')::interval, '1 day') AS lookback
 ),
 ended AS (
-    SELECT queue_id, id, status::text AS status, error, finished_at - started_at AS ran
+    SELECT
+        queue_id,
+        id,
+        CASE WHEN ending IN ('completed', 'lost') THEN ending::text ELSE 'failed' END AS outcome,
+        finished_at - started_at AS ran
     FROM outcomes
     WHERE id >= (SELECT first_id FROM parameter)
         AND finished_at >= (SELECT since FROM parameter)
     UNION ALL
-    SELECT queue_id, id, 'AGAIN', error, finished_at - started_at
-    FROM attempts
-    WHERE id >= (SELECT first_id FROM parameter)
-        AND finished_at >= (SELECT since FROM parameter)
-),
-named AS (
     SELECT
         queue_id,
         id,
-        ran,
-        CASE
-            WHEN status = 'COMPLETE' THEN 'completed'
-            -- json keeps what PostgreSQL's text cannot hold; to look into it would fail.
-            WHEN error::text ~ '\\u(0000|[dD][89a-fA-F])' THEN status
-            WHEN json_typeof(error) = 'object' AND error ->> 'name' = 'WorkerLost' THEN 'lost'
-            WHEN json_typeof(error) = 'object' AND error ->> 'name' = 'GivenBack' AND status = 'AGAIN' THEN 'given back'
-            ELSE status
-        END AS outcome
-    FROM ended
+        CASE ending WHEN 'lost' THEN 'lost' WHEN 'given_back' THEN 'given back' ELSE 'retried' END,
+        finished_at - started_at
+    FROM attempts
+    WHERE id >= (SELECT first_id FROM parameter)
+        AND finished_at >= (SELECT since FROM parameter)
 )
 SELECT
     queues.name AS queue,
-    CASE named.outcome
-        WHEN 'ERROR' THEN 'failed'
-        WHEN 'AGAIN' THEN 'retried'
-        ELSE named.outcome
-    END AS outcome,
+    ended.outcome,
     count(*) AS attempts,
-    count(DISTINCT named.id) AS messages,
-    round((extract(epoch FROM avg(named.ran)) * 1000)::numeric, 1) AS average_ms,
-    round((extract(epoch FROM max(named.ran)) * 1000)::numeric, 1) AS longest_ms
-FROM named
-JOIN queues ON queues.id = named.queue_id
-GROUP BY 1, 2
+    count(DISTINCT ended.id) AS messages,
+    round((extract(epoch FROM avg(ended.ran)) * 1000)::numeric, 1) AS average_ms,
+    round((extract(epoch FROM max(ended.ran)) * 1000)::numeric, 1) AS longest_ms
+FROM ended
+JOIN queues ON queues.id = ended.queue_id
+GROUP BY queues.name, ended.outcome
 ORDER BY queue, outcome;

@@ -1,7 +1,8 @@
 -- How did the attempts to deliver to each endpoint end?
 --
 -- delivered: it took the message. failed: it did not, and the delivery is tried again or parked. deferred: it asked to
--- be asked again later. returned: the worker was told to stop meanwhile, and gave it back. status is the HTTP status of the answer, empty when there was none.
+-- be asked again later. returned: the worker was told to stop meanwhile, and gave it back. lost: the server that asked
+-- died, and nobody knows what the endpoint said. status is the HTTP status of the answer, empty when there was none.
 --
 -- Parameters: report.period, how far to look back (1 hour); report.lookback, how long before that a delivery
 -- may have been made to count (7 days). In psql: SET report.period = '6 hours';

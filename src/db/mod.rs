@@ -98,13 +98,17 @@ impl Database {
 }
 
 /// What every connection of ours starts with. Bounds on time, so that one stuck session cannot hold rows
-/// for ever; and the schema, since SQL names are unqualified.
+/// for ever (shorter ones may stand in the URL's own options); and the schema, since SQL names are unqualified.
 pub(crate) fn session(options: PgConnectOptions, schema: &str) -> PgConnectOptions {
-    options.options([
-        ("search_path", schema),
+    let own = options.get_options().unwrap_or_default().to_owned();
+    let bounds = [
         ("statement_timeout", "30s"),
         ("lock_timeout", "5s"),
         ("idle_in_transaction_session_timeout", "30s"),
+    ];
+    let options = options.options(bounds.into_iter().filter(|(name, _)| !own.contains(&format!("{name}="))));
+    options.options([
+        ("search_path", schema),
         // No word about a ROLLBACK outside a transaction (see leave_clean).
         ("client_min_messages", "error"),
         // Nothing we ask runs long enough to win back the 100 ms that compiling a statement takes; and the cost

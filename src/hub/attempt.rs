@@ -45,6 +45,8 @@ pub(super) struct Attempt {
     pub(super) means: Arc<Means>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) mapping: Arc<Mapping>,
+    /// How many mappings its store has.
+    pub(super) fanout: usize,
     pub(super) delivery: Delivery,
     pub(super) message: deliveries::Message,
     /// Where the mapping sends.
@@ -67,7 +69,10 @@ impl Attempt {
         self.tenure.holds().await;
         let (url, headers, body) = match self.request() {
             Ok(request) => request,
-            Err(error) => return Outcome::Attempted(Box::new(Attempted::failed(error))),
+            Err(error) => {
+                let mapping = Some(self.mapping);
+                return Outcome::Attempted(Box::new(Attempted { mapping, ..Attempted::failed(error) }));
+            }
         };
         let timeout = self.endpoint.definition.timeout;
         let timeout = self.mapping.definition.options.timeout.map_or(timeout, |less| less.min(timeout));
@@ -140,6 +145,8 @@ impl Attempt {
         Attempted {
             verdict,
             delivery: Some(self.delivery),
+            mapping: Some(self.mapping),
+            fanout: self.fanout,
             status: reply.as_ref().ok().map(|reply| reply.status.as_u16()),
             took,
             body: reply.as_ref().ok().map(|reply| redactor.beginning(&reply.body, KEPT)),

@@ -52,6 +52,11 @@ impl Catalog {
         self.mappings.load().known.by_store.get(&store_id).cloned().unwrap_or_default()
     }
 
+    /// How many mappings a store has.
+    pub fn mappings_of(&self, store_id: i32) -> usize {
+        self.mappings.load().known.by_store.get(&store_id).map_or(0, Vec::len)
+    }
+
     /// Calls `visit` for every endpoint, in no order.
     pub fn each_endpoint(&self, visit: impl FnMut(&Arc<Endpoint>)) {
         self.endpoints.load().known.values().for_each(visit);

@@ -10,7 +10,7 @@ use super::outcome::{Attempted, Outcome};
 use super::rate::HORIZON;
 use super::request;
 use super::store::deliveries::{self, Loaded};
-use super::store::{circuits, parameters_linked};
+use super::store::{circuits, ends, parameters_linked};
 use crate::db::{Database, bounded};
 use crate::http::outbound::Outbound;
 use crate::seal::Sealer;
@@ -271,6 +271,7 @@ impl Consumer for Deliveries {
         let slots = self.slots(&ready).await?;
         let none = Arc::new(Ok(Vec::new()));
         let mut services: HashMap<(i32, i64, i64), Arc<Url>> = HashMap::new();
+        let mut fanouts: HashMap<i32, usize> = HashMap::new();
         for Ready { claim, endpoint, mapping, loaded, message } in ready {
             let (granted, wait) = slots.get(&claim.item).copied().unwrap_or((true, Duration::ZERO));
             if !granted {
@@ -282,7 +283,9 @@ impl Consumer for Deliveries {
                 services.entry((mapping.id, mapping.version, endpoint.version)).or_insert_with(|| {
                     Arc::new(request::url(&endpoint.definition.url, &mapping.definition.service))
                 });
+            let fanout = fanouts.entry(mapping.store_id);
             let attempt = Attempt {
+                fanout: *fanout.or_insert_with(|| self.catalog.mappings_of(mapping.store_id)),
                 service: Arc::clone(service),
                 means: Arc::clone(&self.means),
                 parameters: Arc::clone(parameters.get(&mapping.id).unwrap_or(&none)),
@@ -303,10 +306,17 @@ impl Consumer for Deliveries {
         self.write(tx, ended).await
     }
 
-    fn refused(&self, _error: &sqlx::Error) -> Outcome {
-        Outcome::Attempted(Box::new(Attempted::failed(
-            "the database will not take what the endpoint answered",
-        )))
+    fn weight(outcome: &Outcome) -> usize {
+        outcome.weight()
+    }
+
+    fn refused(&self, outcome: Option<&Outcome>, _error: &sqlx::Error) -> Outcome {
+        let mapping = match outcome {
+            Some(Outcome::Attempted(attempted)) => attempted.mapping.clone(),
+            _ => None,
+        };
+        let failed = Attempted::failed("the database will not take what the endpoint answered");
+        Outcome::Attempted(Box::new(Attempted { mapping, ..failed }))
     }
 
     fn panicked(&self, _message: &str) -> Outcome {
@@ -325,5 +335,21 @@ impl Consumer for Deliveries {
             .filter(|claim| unfinished.contains(&(claim.item, claim.lease)))
             .map(|claim| Ended { claim, outcome: Some(Outcome::Lost) })
             .collect())
+    }
+
+    async fn written(
+        &self,
+        tx: &mut PgConnection,
+        ended: &[&Ended<Outcome>],
+    ) -> sqlx::Result<Vec<(Uuid, Uuid)>> {
+        let claims: Vec<(Uuid, Uuid)> = ended.iter().map(|end| (end.claim.item, end.claim.lease)).collect();
+        let stored = ends::stored(tx, &claims).await?;
+        let stored: HashMap<(Uuid, Uuid), Option<ends::Verdict>> =
+            stored.into_iter().map(|(item, lease, verdict)| ((item, lease), verdict)).collect();
+        let is_there = |end: &Ended<Outcome>| {
+            let found = stored.get(&(end.claim.item, end.claim.lease));
+            found.is_some_and(|found| end.outcome.as_ref().is_some_and(|said| said.verdict() == *found))
+        };
+        Ok(ended.iter().filter(|end| is_there(end)).map(|end| (end.claim.lease, end.claim.item)).collect())
     }
 }

@@ -1,14 +1,14 @@
 //! What is counted of deliveries, for Prometheus.
 
 use super::endpoint::Endpoint;
-use super::verdict::Verdict;
+use super::store::ends::Verdict;
 use crate::http::metrics::install;
 use metrics::{Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-/// Attempts whose end this process wrote, by `store`, `endpoint` and `verdict`: delivered, failed or deferred.
+/// Attempts whose end this process wrote, by `store`, `endpoint` and `verdict`: delivered, failed, deferred or lost.
 const ATTEMPTS: &str = "postrider_delivery_attempts_total";
 /// From the request to the end of the answer, in seconds, by `store` and `endpoint`.
 const DURATION: &str = "postrider_delivery_duration_seconds";
@@ -24,13 +24,15 @@ struct Counted {
 }
 
 impl Tally {
-    pub(super) fn attempt(&mut self, endpoint: &Arc<Endpoint>, verdict: &Verdict, took: Duration) {
+    pub(super) fn attempt(&mut self, endpoint: &Arc<Endpoint>, verdict: Verdict, took: Duration) {
         let counted = self.0.entry(endpoint.id).or_insert_with(|| Counted::of(endpoint));
         counted.duration.record(took);
         let verdict = match verdict {
-            Verdict::Delivered(_) => "delivered",
-            Verdict::Failed(_) => "failed",
-            Verdict::Deferred { .. } => "deferred",
+            Verdict::Delivered => "delivered",
+            Verdict::Failed => "failed",
+            Verdict::Deferred => "deferred",
+            Verdict::Returned => "returned",
+            Verdict::Lost => "lost",
         };
         *counted.verdicts.entry(verdict).or_default() += 1;
     }

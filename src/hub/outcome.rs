@@ -1,11 +1,16 @@
 //! How an attempt at a delivery ends, and what follows from it.
 
 use super::circuit::Change;
-use super::mapping::{Options, Retry};
+use super::mapping::{Mapping, Options, Retry};
 use super::store::deliveries::Delivery;
+use super::store::ends;
 use super::verdict::{Failed, Verdict};
 use crate::worker::delay::delay_after;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// A message that an answer brings makes rows of about this size, and so does each of its deliveries.
+const ROW: usize = 512;
 
 /// The engine counts no further: there a larger `max_attempts` is reached.
 const COUNTED: u32 = i16::MAX.unsigned_abs() as u32;
@@ -37,6 +42,10 @@ pub enum Outcome {
 pub struct Attempted {
     /// Its delivery, as it was read when it was claimed; `None` if it came to nothing before that.
     pub delivery: Option<Delivery>,
+    /// The mapping as it ran: what that says decides, whatever it says now. `None` where nobody knows.
+    pub mapping: Option<Arc<Mapping>>,
+    /// How many mappings its store has, each of which may want what the answer brings.
+    pub fanout: usize,
     /// What it came to.
     pub verdict: Verdict,
     /// The HTTP status, if there was an answer.
@@ -56,6 +65,8 @@ impl Attempted {
     pub fn failed(error: impl Into<String>) -> Self {
         Self {
             delivery: None,
+            mapping: None,
+            fanout: 0,
             verdict: Verdict::Failed(Failed::new(error)),
             status: None,
             took: Duration::ZERO,
@@ -63,6 +74,34 @@ impl Attempted {
             hop: 0,
             change: Change::default(),
         }
+    }
+}
+
+impl Outcome {
+    /// What is written of it as an attempt; `None` if it was none.
+    pub fn verdict(&self) -> Option<ends::Verdict> {
+        match self {
+            Self::Attempted(attempted) => Some(attempted.verdict.word()),
+            Self::Lost => Some(ends::Verdict::Lost),
+            Self::GivenBack => Some(ends::Verdict::Returned),
+            Self::NotStarted { .. } | Self::Held | Self::Parked(_) => None,
+        }
+    }
+
+    /// About how many bytes it writes.
+    pub fn weight(&self) -> usize {
+        let Self::Attempted(attempted) = self else { return 0 };
+        let brought = match &attempted.verdict {
+            Verdict::Delivered(delivered) => {
+                let children = delivered.children.iter();
+                let children = children.map(|child| child.payload.get().len() + ROW * (1 + attempted.fanout));
+                let parameters =
+                    delivered.parameters.iter().map(|(name, value)| name.len() + value.get().len());
+                children.chain(parameters).sum()
+            }
+            Verdict::Deferred { .. } | Verdict::Failed(_) => 0,
+        };
+        brought + attempted.body.as_ref().map_or(0, String::len)
     }
 }
 

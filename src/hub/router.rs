@@ -4,7 +4,7 @@ use super::catalog::Catalog;
 use super::routing;
 use super::store::pending;
 use crate::db::{Database, bounded};
-use crate::worker::{self, Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
+use crate::worker::{Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -22,8 +22,8 @@ pub struct Router {
 /// What is done about a message when its turn has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// It is routed, in the transaction that ends its claim.
-    Route,
+    /// It is routed, in the transaction that ends its claim; about how many bytes it is.
+    Route(usize),
     /// It cannot be, and is kept aside.
     Park,
 }
@@ -64,19 +64,27 @@ impl Consumer for Router {
 
     async fn load(&self, claims: Vec<Claim>, _tenure: &Tenure) -> sqlx::Result<Vec<Run<Turn>>> {
         // A message is routed by what is defined now, not when it was published.
-        let revision = bounded(worker::store::revision(&self.db.worker)).await?;
+        let ids: Vec<Uuid> = claims.iter().map(|claim| claim.item).collect();
+        let (revision, sizes) = bounded(pending::sizes(&self.db.worker, &ids)).await?;
         if revision > self.catalog.revision() {
             self.refresh(revision).await?;
         }
-        let run = |claim| Run { claim, attempt: Box::pin(std::future::ready(Turn::Route)) as _ };
+        let run = |claim: Claim| {
+            let size = sizes.get(&claim.item).copied().unwrap_or(0);
+            Run { claim, attempt: Box::pin(std::future::ready(Turn::Route(size))) as _ }
+        };
         Ok(claims.into_iter().map(run).collect())
     }
 
     async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Turn>]) -> sqlx::Result<Settled> {
-        let of = |turn: Turn| -> Vec<Uuid> {
-            ended.iter().filter(|end| end.outcome == Some(turn)).map(|end| end.claim.item).collect()
-        };
-        let (route, park) = (of(Turn::Route), of(Turn::Park));
+        let (mut route, mut park) = (Vec::new(), Vec::new());
+        for end in ended {
+            match end.outcome {
+                Some(Turn::Route(_)) => route.push(end.claim.item),
+                Some(Turn::Park) => park.push(end.claim.item),
+                None => {}
+            }
+        }
         let mut settled = Settled::default();
         if !park.is_empty() {
             let parked = pending::park(&mut *tx, &park, "the database refuses to route it").await?;
@@ -91,7 +99,14 @@ impl Consumer for Router {
         Ok(settled)
     }
 
-    fn refused(&self, _error: &sqlx::Error) -> Turn {
+    fn weight(turn: &Turn) -> usize {
+        match turn {
+            Turn::Route(size) => *size,
+            Turn::Park => 0,
+        }
+    }
+
+    fn refused(&self, _turn: Option<&Turn>, _error: &sqlx::Error) -> Turn {
         Turn::Park
     }
 
@@ -100,11 +115,23 @@ impl Consumer for Router {
     }
 
     fn given_back(&self) -> Turn {
-        Turn::Route
+        Turn::Route(0)
     }
 
     async fn lost(&self, _tx: &mut PgConnection, claims: Vec<Claim>) -> sqlx::Result<Vec<Ended<Turn>>> {
         // Whether it is still pending, the routing looks itself.
-        Ok(claims.into_iter().map(|claim| Ended { claim, outcome: Some(Turn::Route) }).collect())
+        Ok(claims.into_iter().map(|claim| Ended { claim, outcome: Some(Turn::Route(0)) }).collect())
+    }
+
+    async fn written(
+        &self,
+        tx: &mut PgConnection,
+        ended: &[&Ended<Turn>],
+    ) -> sqlx::Result<Vec<(Uuid, Uuid)>> {
+        // A message is routed once, whoever does it.
+        let ids: Vec<Uuid> = ended.iter().map(|end| end.claim.item).collect();
+        let pending = pending::among(tx, &ids).await?;
+        let done = ended.iter().filter(|end| !pending.contains(&end.claim.item));
+        Ok(done.map(|end| (end.claim.lease, end.claim.item)).collect())
     }
 }

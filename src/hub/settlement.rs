@@ -74,7 +74,8 @@ impl Deliveries {
             let Ended { claim, outcome } = end;
             if let Some((delivery, attempted)) = done(end) {
                 effects.settled.written += 1;
-                self.attempted(&mut effects, claim, delivery, Standing::default(), attempted);
+                let word = ends::Verdict::Delivered;
+                self.attempted(&mut effects, claim, (delivery, Standing::default()), attempted, word);
                 continue;
             }
             let Some(outcome) = outcome else { continue };
@@ -85,10 +86,14 @@ impl Deliveries {
             effects.settled.written += 1;
             match outcome {
                 Outcome::Attempted(attempted) => {
-                    self.attempted(&mut effects, claim, &delivery, standing, attempted);
+                    let word = attempted.verdict.word();
+                    self.attempted(&mut effects, claim, (&delivery, standing), attempted, word);
+                }
+                Outcome::Lost => {
+                    let word = ends::Verdict::Lost;
+                    self.attempted(&mut effects, claim, (&delivery, standing), &lost, word);
                 }
                 Outcome::GivenBack => effects.return_attempt(claim, &delivery, standing),
-                Outcome::Lost => self.attempted(&mut effects, claim, &delivery, standing, &lost),
                 Outcome::NotStarted { lane, after } => effects.give_back(claim, *lane, *after),
                 Outcome::Held => effects.held.push((claim, delivery)),
                 Outcome::Parked(reason) => effects.park(&delivery, reason),
@@ -103,27 +108,28 @@ impl Deliveries {
         &self,
         effects: &mut Effects<'a>,
         claim: &'a Claim,
-        delivery: &Delivery,
-        standing: Standing,
+        (delivery, standing): (&Delivery, Standing),
         attempted: &'a Attempted,
+        word: ends::Verdict,
     ) {
-        let mapping = self.catalog.mapping(delivery.mapping_id);
+        // As it ran; where nobody knows, as it would run again.
+        let mapping = attempted.mapping.clone().or_else(|| self.catalog.mapping(delivery.mapping_id));
         let options = mapping.as_ref().map(|mapping| &mapping.definition.options);
         let next = next(&attempted.verdict, claim.attempt, standing.age, options, self.retry);
         let endpoint = self.catalog.endpoint(claim.lane);
         if let Some(endpoint) = &endpoint {
-            effects.tally.attempt(endpoint, &attempted.verdict, attempted.took);
+            effects.tally.attempt(endpoint, word, attempted.took);
         }
-        let (verdict, notes, error) = match &attempted.verdict {
+        let (notes, error) = match &attempted.verdict {
             Verdict::Delivered(delivered) => {
                 let named = |name: &str| {
                     mapping.as_ref().is_none_or(|m| m.definition.parameters.iter().any(|other| other == name))
                 };
                 self.delivered(effects, delivery, attempted.hop, delivered, named);
-                (ends::Verdict::Delivered, &delivered.notes, None)
+                (&delivered.notes, None)
             }
-            Verdict::Deferred { notes, .. } => (ends::Verdict::Deferred, notes, None),
-            Verdict::Failed(failed) => (ends::Verdict::Failed, &failed.notes, Some(failed.error.as_str())),
+            Verdict::Deferred { notes, .. } => (notes, None),
+            Verdict::Failed(failed) => (&failed.notes, Some(failed.error.as_str())),
         };
         let entry = |note: &Note| {
             Entry::new(delivery.store_id, Some(delivery.message_id), delivery.id.as_bytes(), note.clone())
@@ -138,7 +144,7 @@ impl Deliveries {
         let mut end = End {
             claim,
             number: delivery.attempts.saturating_add(1),
-            verdict,
+            verdict: word,
             status: attempted.status.and_then(|status| i16::try_from(status).ok()),
             took: attempted.took,
             error,

@@ -38,7 +38,8 @@ pub async fn start(
         Deliveries::new(db.clone(), Arc::clone(&catalog), outbound.clone(), sealer.clone(), retry);
     worker.add(Arc::new(deliveries));
     let bell = Arc::new(Notify::new());
-    let runs = Runs::new(db.clone(), Arc::clone(&catalog), sealer, outbound, Arc::clone(&bell));
+    let (wake, ring) = (worker.wake(), Arc::clone(&bell));
+    let runs = Runs::new(db.clone(), Arc::clone(&catalog), sealer, outbound, wake, ring);
     worker.add(Arc::new(runs));
     tasks.spawn(upkeep::run(db.clone(), stop.clone()));
     let ticker = Ticker { db, catalog, wake: worker.wake(), bell };

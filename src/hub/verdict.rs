@@ -4,6 +4,7 @@ use super::answer::{Answer, Child, Unreadable};
 use super::log_entry::{Level, Note};
 use super::mapping::Ack;
 use super::message::Pattern;
+use super::store::ends;
 use crate::http::outbound::{Answer as Reply, Failure};
 use axum::http::{HeaderMap, StatusCode, header};
 use chrono::{DateTime, Utc};
@@ -50,6 +51,17 @@ pub enum Verdict {
     },
     /// Anything else.
     Failed(Failed),
+}
+
+impl Verdict {
+    /// Its word in the table.
+    pub fn word(&self) -> ends::Verdict {
+        match self {
+            Self::Delivered(_) => ends::Verdict::Delivered,
+            Self::Deferred { .. } => ends::Verdict::Deferred,
+            Self::Failed(_) => ends::Verdict::Failed,
+        }
+    }
 }
 
 /// What a delivery brought back.

@@ -83,7 +83,11 @@ impl Consumer for Jobs {
         Ok(settled)
     }
 
-    fn refused(&self, _error: &sqlx::Error) -> Lost {
+    fn weight(_outcome: &Lost) -> usize {
+        0
+    }
+
+    fn refused(&self, _outcome: Option<&Lost>, _error: &sqlx::Error) -> Lost {
         Lost
     }
 
@@ -100,6 +104,15 @@ impl Consumer for Jobs {
         let running = running(tx, &claims).await?;
         let lost = claims.into_iter().filter(|claim| running.contains_key(&claim.lease));
         Ok(lost.map(|claim| Ended { claim, outcome: Some(Lost) }).collect())
+    }
+
+    async fn written(
+        &self,
+        _tx: &mut PgConnection,
+        _ended: &[&Ended<Lost>],
+    ) -> sqlx::Result<Vec<(Uuid, Uuid)>> {
+        // Its only end is the reclaim's, which nobody waits for.
+        Ok(Vec::new())
     }
 }
 

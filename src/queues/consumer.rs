@@ -79,7 +79,7 @@ impl Consumer for Messages {
             let attempt = match queue {
                 Some(queue) => Arc::clone(&self.runners).attempt(Arc::clone(queue), &claim, message, tenure),
                 // Deleted, or out of service here: the end is written like any other, so that nothing is lost.
-                None => Box::pin(async { unrunnable().into() }),
+                None => Box::pin(async { Outcome::from(unrunnable()) }),
             };
             runs.push(Run { claim, attempt });
         }
@@ -92,11 +92,13 @@ impl Consumer for Messages {
         let now = self.db.ids.now();
         for end in ended {
             let Some(outcome) = &end.outcome else { continue };
-            // Of a queue that was deleted since, or is out of service here, the defaults do.
             let queue = self.catalog.by_id(end.claim.lane);
-            let options =
-                queue.as_ref().map_or_else(Options::default, |queue| queue.definition.options.clone());
-            let next = outcome::next(&outcome.end, end.claim.attempt, &options);
+            // What it ran under decides, whatever became of the definition since. Where nobody knows, and the queue
+            // is gone or out of service here, the defaults do.
+            let terms = outcome.terms.unwrap_or_else(|| {
+                queue.as_ref().map_or_else(|| Options::default().terms(), |q| q.definition.options.terms())
+            });
+            let next = outcome::next(&outcome.end, end.claim.attempt, &terms);
             if let Some(queue) = queue {
                 // Counted before the commit, so once more in the rare case that it fails and is repeated.
                 let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
@@ -114,6 +116,7 @@ impl Consumer for Messages {
             .map(|(claim, outcome, end)| ends::Outcome {
                 claim,
                 worker: outcome.worker.as_deref().unwrap_or(&self.worker),
+                ending: outcome.end.ending(),
                 end: end.as_ref().copied().map_err(AsRef::as_ref),
                 logs: outcome.logs.as_deref(),
             })
@@ -126,9 +129,9 @@ impl Consumer for Messages {
             .map(|(claim, outcome, error, _)| Failure {
                 claim,
                 worker: outcome.worker.as_deref().unwrap_or(&self.worker),
+                ending: outcome.end.ending(),
                 error,
                 logs: outcome.logs.as_deref(),
-                counts: outcome.end.counts(),
             })
             .collect();
         if !failures.is_empty() {
@@ -149,12 +152,22 @@ impl Consumer for Messages {
         Ok(settled)
     }
 
-    fn refused(&self, error: &sqlx::Error) -> Outcome {
+    fn weight(outcome: &Outcome) -> usize {
+        outcome.end.weight() + outcome.logs.as_ref().map_or(0, |logs| logs.get().len())
+    }
+
+    fn refused(&self, outcome: Option<&Outcome>, error: &sqlx::Error) -> Outcome {
         let why = match error {
             sqlx::Error::Database(error) => error.message().to_owned(),
             _ => "it cannot be written".to_owned(),
         };
-        End::Fail(outcome::error("UnstorableResult", &format!("the database refuses this end: {why}"))).into()
+        let why = outcome::error("UnstorableResult", &format!("the database refuses this end: {why}"));
+        Outcome {
+            end: End::Refused(why),
+            logs: None,
+            worker: outcome.and_then(|outcome| outcome.worker.clone()),
+            terms: outcome.and_then(|outcome| outcome.terms),
+        }
     }
 
     fn panicked(&self, message: &str) -> Outcome {
@@ -172,5 +185,22 @@ impl Consumer for Messages {
             .filter(|claim| unfinished.contains(&(claim.item, claim.lease)))
             .map(|claim| Ended { claim, outcome: Some(End::Lost.into()) })
             .collect())
+    }
+
+    async fn written(
+        &self,
+        tx: &mut PgConnection,
+        ended: &[&Ended<Outcome>],
+    ) -> sqlx::Result<Vec<(Uuid, Uuid)>> {
+        let claims: Vec<_> =
+            ended.iter().map(|end| (end.claim.lane, end.claim.item, end.claim.lease)).collect();
+        let stored = ends::stored(tx, &claims).await?;
+        let stored: HashMap<(Uuid, Uuid), _> =
+            stored.into_iter().map(|stored| ((stored.lease, stored.id), stored)).collect();
+        let key = |end: &Ended<Outcome>| (end.claim.lease, end.claim.item);
+        let is_there = |end: &Ended<Outcome>| {
+            stored.get(&key(end)).is_some_and(|row| end.outcome.as_ref().is_some_and(|said| said.end.is(row)))
+        };
+        Ok(ended.iter().filter(|end| is_there(end)).map(|end| key(end)).collect())
     }
 }

@@ -1,6 +1,7 @@
 //! How a queue runs its messages: time, attempts, concurrency, priority, how long they are kept.
 
 use crate::http::reader::Reader;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -18,7 +19,7 @@ pub struct Options {
     /// `concurrency`: how many messages of the queue one process runs at a time. 1 to 10,000.
     pub concurrency: u16,
     /// `max_attempts`: 1 to 1,000; what its absence means depends on the failure, see
-    /// [`Options::may_try_again`].
+    /// [`Terms::may_try_again`].
     pub max_attempts: Option<u16>,
     /// `retry.base`: the pause before the second attempt; it grows from there. 1 ms to 24 h.
     pub retry_base: Duration,
@@ -45,6 +46,17 @@ impl Default for Options {
     }
 }
 
+/// What decides how a message goes on whose attempt has ended: as its definition said when that attempt began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// `max_attempts`.
+    pub max_attempts: Option<u16>,
+    /// `retry.base`.
+    pub retry_base: Duration,
+    /// `retry.cap`.
+    pub retry_cap: Duration,
+}
+
 /// Why an attempt did not complete its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
@@ -59,7 +71,7 @@ pub enum Failure {
     WorkerLost,
 }
 
-impl Options {
+impl Terms {
     /// Whether a message whose attempt number `attempt` (counted from 1) ended so is tried again.
     ///
     /// `max_attempts` counts attempts of every kind together. With `max_attempts` 1 a message runs at most
@@ -71,6 +83,14 @@ impl Options {
             Failure::Transient | Failure::WorkerLost => self.max_attempts.unwrap_or(ATTEMPTS),
         };
         failure != Failure::Final && attempt < allowed
+    }
+}
+
+impl Options {
+    /// What decides about the ends of attempts that begin now.
+    pub fn terms(&self) -> Terms {
+        let Self { max_attempts, retry_base, retry_cap, .. } = *self;
+        Terms { max_attempts, retry_base, retry_cap }
     }
 
     /// Reads the `options` of a definition; what breaks a rule is noted in `reader` and left at its default.
@@ -106,8 +126,9 @@ mod tests {
     #[test]
     fn without_a_number_a_rejection_is_the_end_and_a_lost_worker_has_two_more_tries() {
         let default = Options::default();
-        let tries =
-            |options: &Options, failure| (1..100).filter(|&n| options.may_try_again(failure, n)).count();
+        let tries = |options: &Options, failure| {
+            (1..100).filter(|&n| options.terms().may_try_again(failure, n)).count()
+        };
         assert_eq!(tries(&default, Failure::Final), 0);
         assert_eq!(tries(&default, Failure::Rejected), 0);
         assert_eq!(tries(&default, Failure::Transient), 2);

@@ -1,6 +1,7 @@
-//! How an attempt of a message ends, and what follows from it.
+//! How an attempt of a message ends, what follows from it, and whether it is the end that is stored.
 
-use super::options::{Failure, Options};
+use super::options::{Failure, Terms};
+use super::store::ends::{Ending, Stored};
 use crate::worker::delay::delay_after;
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -14,6 +15,9 @@ pub struct Outcome {
     pub logs: Option<Box<RawValue>>,
     /// Who ran it, when it was not this process.
     pub worker: Option<String>,
+    /// What it ran under. Where nobody knows, since its worker was lost, the definition as it is now decides: by
+    /// that it would run again.
+    pub terms: Option<Terms>,
 }
 
 /// The end of an attempt, from whichever kind of handler.
@@ -33,18 +37,76 @@ pub enum End {
     Lost,
     /// Its worker was told to stop: again at once, and the attempt does not count.
     GivenBack,
+    /// The database would not take what was said.
+    Refused(Box<RawValue>),
 }
 
 impl End {
-    /// Whether the attempt counts.
+    /// Its word in the tables.
+    pub fn ending(&self) -> Ending {
+        match self {
+            Self::Complete(_) => Ending::Completed,
+            Self::Reject(_) => Ending::Rejected,
+            Self::Fail(_) => Ending::Failed,
+            Self::Retry(..) => Ending::Retried,
+            Self::NotStarted(_) => Ending::NotStarted,
+            Self::Lost => Ending::Lost,
+            Self::GivenBack => Ending::GivenBack,
+            Self::Refused(_) => Ending::Refused,
+        }
+    }
+
+    /// Whether the attempt counts: not if it never began, or its worker gave it back.
     pub fn counts(&self) -> bool {
         !matches!(self, Self::NotStarted(_) | Self::GivenBack)
+    }
+
+    /// Whether the row is of this very end: of the same kind, with the same result or error. How long a worker
+    /// wanted to wait for its next try is not kept, and not compared.
+    pub fn is(&self, stored: &Stored) -> bool {
+        let (said, kept) = match self {
+            Self::Complete(result) => (result, &stored.result),
+            Self::Reject(error)
+            | Self::Fail(error)
+            | Self::Retry(error, _)
+            | Self::NotStarted(error)
+            | Self::Refused(error) => (error, &stored.error),
+            Self::Lost | Self::GivenBack => return stored.ending == self.ending(),
+        };
+        stored.ending == self.ending() && kept.as_ref().is_some_and(|kept| is_same(said, &kept.0))
+    }
+
+    /// About how many bytes it is.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Complete(json)
+            | Self::Reject(json)
+            | Self::Fail(json)
+            | Self::Retry(json, _)
+            | Self::NotStarted(json)
+            | Self::Refused(json) => json.get().len(),
+            Self::Lost | Self::GivenBack => 0,
+        }
+    }
+}
+
+/// Whether two texts are the same JSON, however each is written.
+fn is_same(one: &RawValue, other: &RawValue) -> bool {
+    let value = |json: &RawValue| serde_json::from_str::<serde_json::Value>(json.get()).ok();
+    // What cannot be read (a lone surrogate) is the same only when it is the same text.
+    one.get() == other.get() || value(one).is_some_and(|one| value(other) == Some(one))
+}
+
+impl Outcome {
+    /// An end of an attempt that ran under these terms in this process.
+    pub fn under(terms: Terms, end: End) -> Self {
+        Self { terms: Some(terms), ..Self::from(end) }
     }
 }
 
 impl From<End> for Outcome {
     fn from(end: End) -> Self {
-        Self { end, logs: None, worker: None }
+        Self { end, logs: None, worker: None, terms: None }
     }
 }
 
@@ -64,12 +126,12 @@ pub enum Next<'a> {
     },
 }
 
-/// Decides what follows from the end of an attempt (counted from 1) under these options.
-pub fn next<'a>(end: &'a End, attempt: i16, options: &Options) -> Next<'a> {
+/// Decides what follows from the end of an attempt (counted from 1) under these terms.
+pub fn next<'a>(end: &'a End, attempt: i16, terms: &Terms) -> Next<'a> {
     use std::borrow::Cow::{Borrowed, Owned};
     let attempt = attempt.unsigned_abs();
-    let again = |failure| options.may_try_again(failure, attempt);
-    let backoff = || delay_after(u32::from(attempt), options.retry_base, options.retry_cap);
+    let again = |failure| terms.may_try_again(failure, attempt);
+    let backoff = || delay_after(u32::from(attempt), terms.retry_base, terms.retry_cap);
     match end {
         End::Complete(result) => Next::Complete(result),
         End::Reject(error) if again(Failure::Rejected) => {
@@ -84,7 +146,9 @@ pub fn next<'a>(end: &'a End, attempt: i16, options: &Options) -> Next<'a> {
         End::Lost if again(Failure::WorkerLost) => {
             Next::Again { error: Owned(worker_lost()), after: Duration::ZERO }
         }
-        End::Reject(error) | End::Retry(error, _) | End::Fail(error) => Next::Error(Borrowed(error)),
+        End::Reject(error) | End::Retry(error, _) | End::Fail(error) | End::Refused(error) => {
+            Next::Error(Borrowed(error))
+        }
         End::Lost => Next::Error(Owned(worker_lost())),
     }
 }
@@ -106,4 +170,42 @@ fn worker_lost() -> Box<RawValue> {
 
 fn given_back() -> Box<RawValue> {
     error("GivenBack", "given back: the worker that ran this message was told to stop")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use sqlx::types::Json;
+
+    fn json(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    fn stored(ending: Ending, result: Option<&str>, error: Option<&str>) -> Stored {
+        let json = |text: Option<&str>| text.map(|text| Json(json(text)));
+        Stored {
+            id: uuid::Uuid::nil(),
+            lease: uuid::Uuid::nil(),
+            ending,
+            result: json(result),
+            error: json(error),
+        }
+    }
+
+    #[test]
+    fn an_end_is_stored_when_the_row_says_the_same_and_nothing_else() {
+        let complete = End::Complete(json(r#"{"a":1, "b":[]}"#));
+        assert!(complete.is(&stored(Ending::Completed, Some(r#"{"b": [], "a": 1}"#), None)));
+        assert!(!complete.is(&stored(Ending::Completed, Some(r#"{"a":2,"b":[]}"#), None)));
+        assert!(!complete.is(&stored(Ending::Lost, None, Some("{}"))));
+        let odd = End::Complete(json(r#""\ud800""#));
+        assert!(odd.is(&stored(Ending::Completed, Some(r#""\ud800""#), None)));
+        assert!(!odd.is(&stored(Ending::Completed, Some(r#""\ud801""#), None)));
+        let error = Some("7");
+        assert!(End::Fail(json("7")).is(&stored(Ending::Failed, None, error)));
+        assert!(!End::Fail(json("7")).is(&stored(Ending::Retried, None, error)));
+        assert!(End::Retry(json("7"), Some(Duration::ZERO)).is(&stored(Ending::Retried, None, error)));
+        assert!(!End::Retry(json("7"), None).is(&stored(Ending::Lost, None, error)));
+    }
 }

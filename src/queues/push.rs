@@ -6,17 +6,20 @@
 use super::catalog::Catalog;
 use super::store::pushes::{self, Push, Stored};
 use crate::db::bounded;
-use crate::error::{Error, Result, is_transient, was_undone};
+use crate::error::{Error, Result, is_transient, was_cut_off, was_undone};
 use crate::worker::Wake;
+use crate::worker::batch::Size;
 use sqlx::postgres::PgPool;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-/// The most messages in one statement.
+/// The most messages in one statement, ...
 const BATCH: usize = 1000;
+/// ... and the most bytes, unless one request has more.
+const BYTES: usize = 8 << 20;
 /// The most requests that wait; past it a push is refused at once rather than late.
 const WAITING: usize = 8192;
 
@@ -24,6 +27,12 @@ const WAITING: usize = 8192;
 struct Request {
     pushes: Vec<Push>,
     reply: oneshot::Sender<Result<HashSet<Uuid>>>,
+}
+
+impl Request {
+    fn weight(&self) -> usize {
+        self.pushes.iter().map(|push| push.request.get().len()).sum()
+    }
 }
 
 /// Where pushes go.
@@ -76,39 +85,52 @@ struct Loop {
 
 impl Loop {
     async fn run(self, mut received: mpsc::Receiver<Request>) {
+        let mut size = Size::new(BATCH, BYTES);
         let mut requests = Vec::new();
         while received.recv_many(&mut requests, BATCH).await > 0 {
             let mut batch: Vec<Request> = Vec::new();
-            let mut messages = 0;
+            let (mut messages, mut bytes) = (0, 0);
             for request in requests.drain(..) {
                 // A request of many messages may not carry others over the bound with it.
-                if messages > 0 && messages + request.pushes.len() > BATCH {
-                    self.store(std::mem::take(&mut batch)).await;
-                    messages = 0;
+                let (count, weight) = (request.pushes.len(), request.weight());
+                if messages > 0 && !size.has_room(messages + count.saturating_sub(1), bytes, weight) {
+                    self.store(std::mem::take(&mut batch), &mut size).await;
+                    (messages, bytes) = (0, 0);
                 }
-                messages += request.pushes.len();
+                (messages, bytes) = (messages + count, bytes + weight);
                 batch.push(request);
             }
-            self.store(batch).await;
+            self.store(batch, &mut size).await;
         }
     }
 
-    /// Stores the requests in one statement; if the database refuses it, each in its own, so that one bad
-    /// message does not fail its neighbours.
-    async fn store(&self, requests: Vec<Request>) {
-        let together: Vec<&Push> = requests.iter().flat_map(|request| &request.pushes).collect();
-        match write(&self.pool, &together).await {
-            Ok(stored) => self.stored(requests, &stored),
-            Err(error) if requests.len() > 1 && !is_transient(&error) => {
-                for request in requests {
-                    let alone: Vec<&Push> = request.pushes.iter().collect();
-                    match write(&self.pool, &alone).await {
-                        Ok(stored) => self.stored(vec![request], &stored),
-                        Err(error) => drop(request.reply.send(Err(error.into()))),
-                    }
+    /// Stores the requests in one statement. If the database refuses it, or does not do it in time, each half in its
+    /// own, so that one bad message does not fail its neighbours, nor one that takes long.
+    async fn store(&self, requests: Vec<Request>, size: &mut Size) {
+        let mut parts = vec![requests];
+        while let Some(mut requests) = parts.pop() {
+            let began = Instant::now();
+            let together: Vec<&Push> = requests.iter().flat_map(|request| &request.pushes).collect();
+            let error = match write(&self.pool, &together).await {
+                Ok(stored) => {
+                    size.took(began.elapsed());
+                    self.stored(requests, &stored);
+                    continue;
                 }
+                Err(error) => error,
+            };
+            // Of a statement that was cut off nothing is stored. Of one whose answer did not come nobody knows.
+            let was_cut_off = was_cut_off(&error);
+            if was_cut_off {
+                size.failed();
             }
-            Err(error) => {
+            if requests.len() > 1 && (was_cut_off || !is_transient(&error)) {
+                let second = requests.split_off(requests.len() / 2);
+                parts.extend([second, requests]);
+            } else if let [_] = requests[..] {
+                let last = requests.pop().map(|request| request.reply);
+                last.map(|reply| reply.send(Err(error.into())));
+            } else {
                 let shared = Arc::new(error);
                 for request in requests {
                     drop(request.reply.send(Err(same(&shared))));

@@ -11,9 +11,10 @@ use super::store::ends::Loaded;
 use crate::db::Ids;
 use crate::error::{Error, Result};
 use crate::http::outbound::Outbound;
-use crate::worker::{Claim, Tenure};
-use futures::future::BoxFuture;
+use crate::worker::{Claim, Tenure, panic_message};
+use futures::future::{BoxFuture, FutureExt as _};
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
@@ -102,26 +103,33 @@ impl Runners {
     ) -> BoxFuture<'static, Outcome> {
         let (attempt, tenure) = (claim.attempt.unsigned_abs(), tenure.clone());
         Box::pin(async move {
-            if !message.validated
-                && let Some(schema) = &queue.schema
-                && let Err(error) = hold_against(schema, &message).await
-            {
-                return invalid(&error).into();
-            }
-            tenure.holds().await;
-            match &queue.definition.handler {
-                Some(Handler::Native { name }) => self.native(&queue, name, attempt, message).await.into(),
-                // Boxed, since a native attempt, which may be as quick as a function call, should not have to
-                // carry room for the others.
-                Some(Handler::JavaScript { .. }) => Box::pin(self.javascript(&queue, message, &tenure)).await,
-                Some(Handler::Http { url, secret }) => {
-                    let posted =
-                        super::webhook::attempt(&self, &queue, url, secret.as_ref(), attempt, &message);
-                    Box::pin(posted).await.into()
-                }
-                None | Some(Handler::Worker) => unrunnable().into(),
-            }
+            // A panic is caught here, where it is known what ran.
+            let ran = AssertUnwindSafe(self.run(&queue, attempt, message, &tenure)).catch_unwind().await;
+            let outcome =
+                ran.unwrap_or_else(|panic| End::Reject(error("Panic", panic_message(&*panic))).into());
+            Outcome { terms: Some(queue.definition.options.terms()), ..outcome }
         })
+    }
+
+    async fn run(&self, queue: &Queue, attempt: u16, message: Loaded, tenure: &Tenure) -> Outcome {
+        if !message.validated
+            && let Some(schema) = &queue.schema
+            && let Err(error) = hold_against(schema, &message).await
+        {
+            return invalid(&error).into();
+        }
+        tenure.holds().await;
+        match &queue.definition.handler {
+            Some(Handler::Native { name }) => self.native(queue, name, attempt, message).await.into(),
+            // Boxed, since a native attempt, which may be as quick as a function call, should not have to
+            // carry room for the others.
+            Some(Handler::JavaScript { .. }) => Box::pin(self.javascript(queue, message, tenure)).await,
+            Some(Handler::Http { url, secret }) => {
+                let posted = super::webhook::attempt(self, queue, url, secret.as_ref(), attempt, &message);
+                Box::pin(posted).await.into()
+            }
+            None | Some(Handler::Worker) => unrunnable().into(),
+        }
     }
 
     async fn native(&self, queue: &Queue, name: &str, attempt: u16, message: Loaded) -> End {
@@ -161,7 +169,7 @@ impl Runners {
                 Err(error) => End::Reject(error),
             },
         };
-        Outcome { end, logs, worker: None }
+        Outcome { logs, ..Outcome::from(end) }
     }
 }
 

@@ -4,6 +4,7 @@ use super::settle::Settler;
 use super::tenure::Tenure;
 use super::wake::Wake;
 use super::{Claim, Consumer, Ended, Lane, Run, Settled};
+use crate::error::is_time_out;
 use futures::future::{BoxFuture, FutureExt as _};
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnection;
@@ -175,7 +176,7 @@ impl<O: Send + Sync + 'static> Drop for Slot<O> {
 }
 
 /// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> &str {
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it panicked")
 }
@@ -213,19 +214,31 @@ pub(super) struct DeskOf<C: Consumer> {
 }
 
 impl<C: Consumer> DeskOf<C> {
-    /// Loads the items, however long the database is away: the claims stay ours as long as the lease lives.
+    /// Loads the items, however long the database is away: the claims stay ours as long as the lease lives. What is
+    /// too much to be read in the time of a statement is read in halves.
     async fn load(&self, claims: &[Claim], tenure: &Tenure) -> Vec<Run<C::Outcome>> {
         let mut pause = Duration::from_millis(50);
-        loop {
-            match self.consumer.load(claims.to_vec(), tenure).await {
-                Ok(runs) => return runs,
+        let (mut runs, mut parts) = (Vec::with_capacity(claims.len()), vec![claims]);
+        while let Some(part) = parts.pop() {
+            match self.consumer.load(part.to_vec(), tenure).await {
+                Ok(loaded) => {
+                    runs.extend(loaded);
+                    continue;
+                }
+                Err(error) if part.len() > 1 && is_time_out(&error) => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                    tracing::warn!(%error, items = part.len(), "cannot load claimed items at once; halving them");
+                }
                 Err(error) => {
-                    tracing::warn!(%error, items = claims.len(), "cannot load claimed items; trying again");
+                    parts.push(part);
+                    tracing::warn!(%error, items = part.len(), "cannot load claimed items; trying again");
                 }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));
         }
+        runs
     }
 }
 
@@ -285,7 +298,7 @@ impl<C: Consumer> Desk for DeskOf<C> {
                 let handle = floor.tracker.spawn(async move {
                     tenure.holds().await;
                     let ended = AssertUnwindSafe(attempt).catch_unwind().await;
-                    slot.end(Some(ended.unwrap_or_else(|panic| consumer.panicked(words(&*panic)))));
+                    slot.end(Some(ended.unwrap_or_else(|panic| consumer.panicked(panic_message(&*panic)))));
                 });
                 let (lease, handle) = (claim.lease, Some(handle.abort_handle()));
                 running.insert(claim.item, Attempt { lease, handle });

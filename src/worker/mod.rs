@@ -18,7 +18,10 @@
 //! | `share.rs` | how much of the process's room a lane may take |
 //! | `marks.rs` | where in a lane the dead index entries end |
 //! | `desk.rs` | runs what was claimed, counts the room, stops what must stop |
-//! | `settle.rs` | writes the ends of many items in one fenced transaction |
+//! | `settle.rs` | takes ends in, and writes them in batches |
+//! | `batch.rs` | where a batch ends: items, bytes, time |
+//! | `flush.rs` | the fenced transaction in which many ends are written |
+//! | `aside.rs` | finds the end that the database does not take, while the others go on |
 //! | `look.rs` | looks at the database, and passes on what it sees to the following |
 //! | `promote.rs` | moves items whose time has come to where they are claimed |
 //! | `reclaim.rs`, `later.rs` | gives back what dead workers held; what cannot be had now, later |
@@ -35,13 +38,16 @@
 //! Each loop is a task of its own, and none waits for another: the claim loop waits for claims alone. Each tells
 //! `/readyz` when it has done its duty ([`Worker::start`]).
 
+pub mod batch;
 pub mod definitions;
 pub mod delay;
 pub mod store;
 
+mod aside;
 mod claim;
 mod desk;
 mod engine;
+mod flush;
 mod give_back;
 mod later;
 mod learn;
@@ -55,8 +61,10 @@ mod share;
 mod tenure;
 mod wake;
 
+pub use desk::panic_message;
 pub use engine::{Running, Stopper, Worker};
-pub use settle::{LOST_CLAIMS, Settler, Stopping};
+pub use flush::LOST_CLAIMS;
+pub use settle::{Settler, Stopping};
 pub use tenure::Tenure;
 pub use wake::Wake;
 
@@ -180,8 +188,12 @@ pub trait Consumer: Send + Sync + 'static {
         ended: &[&Ended<Self::Outcome>],
     ) -> impl Future<Output = sqlx::Result<Settled>> + Send;
 
-    /// How an attempt ends whose end the database will not take (a result that it cannot parse, say).
-    fn refused(&self, error: &sqlx::Error) -> Self::Outcome;
+    /// About how many bytes an outcome writes, all that it causes included: batches of ends are bounded by it.
+    fn weight(outcome: &Self::Outcome) -> usize;
+
+    /// How an attempt ends whose end the database will not take (a result that it cannot parse, say), or not in the
+    /// time that a statement has. `outcome` is that end, if it had one.
+    fn refused(&self, outcome: Option<&Self::Outcome>, error: &sqlx::Error) -> Self::Outcome;
 
     /// How an attempt ends that panicked.
     fn panicked(&self, message: &str) -> Self::Outcome;
@@ -196,4 +208,12 @@ pub trait Consumer: Send + Sync + 'static {
         tx: &mut PgConnection,
         claims: Vec<Claim>,
     ) -> impl Future<Output = sqlx::Result<Vec<Ended<Self::Outcome>>>> + Send;
+
+    /// Of these ends, each with an outcome, those that the database holds as they are: the lease and the item of each.
+    /// What the reclaim, or anybody else, wrote under the same lease is another end.
+    fn written(
+        &self,
+        tx: &mut PgConnection,
+        ended: &[&Ended<Self::Outcome>],
+    ) -> impl Future<Output = sqlx::Result<Vec<(Uuid, Uuid)>>> + Send;
 }

@@ -8,6 +8,7 @@ mod fence;
 mod idle;
 pub(crate) mod lost_answers;
 mod order;
+mod poison;
 mod reclaim;
 mod refused;
 mod room;

@@ -100,8 +100,8 @@ async fn past_week(app: &TestApp, suffix: &str, monday: &str) -> Uuid {
             SELECT id, uuid_v7(timestamptz '{monday}' + interval '1 day'), '1' FROM queues
             RETURNING queue_id, id
         ), outcome AS (
-            INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, finished_at, status, result)
-            SELECT queue_id, 1, id, gen_random_uuid(), '{monday}', '{monday}', 'COMPLETE', '2' FROM message
+            INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, finished_at, status, ending, result)
+            SELECT queue_id, 1, id, gen_random_uuid(), '{monday}', '{monday}', 'COMPLETE', 'completed', '2' FROM message
         ) SELECT id FROM message"
     );
     sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_one(&mut db).await.unwrap()
@@ -123,7 +123,11 @@ async fn weeks_go_when_every_retention_is_over_and_nothing_in_them_lives() {
     .await;
     assert_eq!(app.message("q", &old.to_string()).await["result"], 2);
     // A message of the second week is run again by hand, and runs.
-    act(&mut db, "UPDATE outcomes_2021_10 SET status = 'ERROR', result = NULL, error = '3'").await;
+    act(
+        &mut db,
+        "UPDATE outcomes_2021_10 SET status = 'ERROR', ending = 'failed', result = NULL, error = '3'",
+    )
+    .await;
     assert_eq!(app.post(&format!("/queues/q/messages/{living}/retry"), &json!(null)).await.status(), 200);
     gate.until_running(1).await;
 

@@ -60,6 +60,16 @@ impl Storefront {
         self.server.follow(move |asked| script.lock().answer(asked).held());
     }
 
+    /// From now on holds its answer to this page back.
+    pub(super) fn holds_page(&self, page: usize) {
+        let script = Arc::clone(&self.inside);
+        let wanted = format!("page={page}&");
+        self.server.follow(move |asked| {
+            let reply = script.lock().answer(asked);
+            if asked.path.contains(&wanted) { reply.held() } else { reply }
+        });
+    }
+
     /// Answers again as it should.
     pub(super) fn recovers(&self) {
         self.inside.lock().fails = None;

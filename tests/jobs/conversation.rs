@@ -68,7 +68,8 @@ async fn a_job_is_followed_and_what_it_asks_is_answered() {
     let end = json!({ "status": "SUCCESSFUL", "termination_type": "BILLABLE", "lease": lease });
     let job = ok(worker.put(&format!("{JOBS}/{id}"), &end).await).await;
     assert_eq!((&job["percent_complete"], &job["termination_type"]), (&json!(100), &json!("BILLABLE")));
-    refused(&worker.put(&format!("{JOBS}/{id}"), &end).await, StatusCode::CONFLICT);
+    let other = json!({ "status": "FAILED", "termination_type": "PROCESS_FAILURE", "lease": lease });
+    refused(&worker.put(&format!("{JOBS}/{id}"), &other).await, StatusCode::CONFLICT);
 
     let log = ann.poll(id, &key, "").await;
     assert_eq!(statuses(&log), ["AUTH", "PENDING_TFA", "TFA_CODE_RECEIVED", "SUCCESSFUL"]);

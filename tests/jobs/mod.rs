@@ -3,6 +3,7 @@
 mod access;
 mod channels;
 mod conversation;
+mod ends;
 mod field;
 mod held;
 mod idempotency;

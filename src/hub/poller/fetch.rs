@@ -1,13 +1,11 @@
-//! Asks a storefront for what changed, page by page.
+//! Asks a storefront for a page of what changed.
 
 use super::definition::{Collection, Definition};
-use super::page;
+use super::page::{self, Page};
 use super::pollers::Poller;
-use super::walk::{Read, Step, Walk, since};
 use crate::db::Ids;
 use crate::http::outbound::{Outbound, Request};
 use crate::hub::verdict::retry_after;
-use crate::worker::Tenure;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
@@ -32,39 +30,30 @@ impl From<String> for Failure {
     }
 }
 
-/// Reads a collection from `bookmark` on.
-pub(super) async fn read(
+/// Reads a page of what changed in a collection since this place.
+pub(super) async fn page(
     outbound: &Outbound,
     ids: &Ids,
-    tenure: &Tenure,
     poller: &Poller,
     collection: &Collection,
-    bookmark: Option<&str>,
-) -> Result<Read, Failure> {
-    let definition = &poller.definition;
-    let begin = bookmark.map(since).or_else(|| definition.since.clone());
-    let (mut walk, mut number) = (Walk::default(), 1);
-    loop {
-        let request = Request {
-            method: Method::GET,
-            url: url(definition, collection, begin.as_deref(), number),
-            headers: headers(poller),
-            body: Bytes::new(),
-            timeout: definition.timeout,
-            max_response: MAX_PAGE,
-        };
-        tenure.holds().await;
-        let answer = outbound.send(request).await.map_err(|failure| failure.to_string())?;
-        if answer.status != 200 {
-            let why = format!("the storefront answered {}", answer.status.as_u16());
-            let after = retry_after(&answer.headers, ids.now().unwrap_or_default()).unwrap_or_default();
-            return Err(Failure { why, after });
-        }
-        match walk.add(page::read(&answer.body, collection)?) {
-            Step::Next => number += 1,
-            step => return Ok(walk.end(bookmark, step)?),
-        }
+    since: Option<&str>,
+    number: u64,
+) -> Result<Page, Failure> {
+    let request = Request {
+        method: Method::GET,
+        url: url(&poller.definition, collection, since, number),
+        headers: headers(poller),
+        body: Bytes::new(),
+        timeout: poller.definition.timeout,
+        max_response: MAX_PAGE,
+    };
+    let answer = outbound.send(request).await.map_err(|failure| failure.to_string())?;
+    if answer.status != 200 {
+        let why = format!("the storefront answered {}", answer.status.as_u16());
+        let after = retry_after(&answer.headers, ids.now().unwrap_or_default()).unwrap_or_default();
+        return Err(Failure { why, after });
     }
+    Ok(page::read(&answer.body, collection)?)
 }
 
 fn headers(poller: &Poller) -> HeaderMap {

@@ -4,7 +4,7 @@
 //!   schedule ─▶ ticker ─▶ dispatch: one run at a time ─▶ fetch: every page since the bookmark
 //!                                                              │
 //!     snapshots, bookmarks, messages ◀── change: each record against its snapshot
-//!     in one transaction
+//!     in one transaction a page, before the next page is asked for
 //! ```
 //!
 //! An unknown record is `<key>:new`; a changed one is `<key>:update`, or what a rule says instead.
@@ -17,3 +17,5 @@ pub mod pollers;
 pub mod walk;
 
 mod fetch;
+mod run;
+mod tell;

@@ -21,8 +21,6 @@ const OVERLAP: TimeDelta = TimeDelta::minutes(1);
 /// What was read of a collection.
 #[derive(Debug)]
 pub struct Read {
-    /// Its records, each once, as last seen.
-    pub records: Vec<Record>,
     /// The bookmark from now, if there is another.
     pub bookmark: Option<String>,
     /// Whether there is more to be read at once.
@@ -44,8 +42,8 @@ pub(super) enum Step {
 /// What was seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    records: Vec<Record>,
-    places: HashMap<String, usize>,
+    /// The records that came, each with the time that it had when it last came.
+    seen: HashMap<String, Option<String>>,
     page: u64,
     bytes: usize,
     unusable: usize,
@@ -60,11 +58,11 @@ pub(super) struct Walk {
 
 impl Walk {
     /// Takes the next page.
-    pub(super) fn add(&mut self, page: Page) -> Step {
+    pub(super) fn add(&mut self, page: &Page) -> Step {
         self.page += 1;
         let unusable = page.length - page.records.len();
         let mut is_new = self.page == 1;
-        for record in page.records {
+        for record in &page.records {
             is_new |= self.see(record);
         }
         // A page that brings nothing new may be one that was seen before.
@@ -77,24 +75,22 @@ impl Walk {
         };
         if is_last || page.length == 0 {
             Step::Done
-        } else if self.page >= MAX_PAGES || self.records.len() >= MAX_RECORDS || self.bytes >= MAX_BYTES {
+        } else if self.page >= MAX_PAGES || self.seen.len() >= MAX_RECORDS || self.bytes >= MAX_BYTES {
             Step::Full
         } else {
             Step::Next
         }
     }
 
-    /// Keeps a record; says whether it came for the first time.
-    fn see(&mut self, record: Record) -> bool {
+    /// Notes a record; says whether it came for the first time.
+    fn see(&mut self, record: &Record) -> bool {
         self.bytes += record.raw.get().len();
         if let Some(updated) = &record.updated {
             keep(&mut self.latest, updated, Ordering::Greater);
         }
-        if let Some(place) = self.places.get(&record.id) {
-            let before = std::mem::replace(&mut self.records[*place], record);
-            if let Some(updated) =
-                before.updated.filter(|at| Some(at) != self.records[*place].updated.as_ref())
-            {
+        if let Some(seen) = self.seen.get_mut(&record.id) {
+            let before = std::mem::replace(seen, record.updated.clone());
+            if let Some(updated) = before.filter(|before| Some(before) != record.updated.as_ref()) {
                 keep(&mut self.moved, &updated, Ordering::Less);
             }
             return false;
@@ -105,8 +101,7 @@ impl Walk {
             (_, None) => self.disordered = true,
         }
         self.last.clone_from(&record.updated);
-        self.places.insert(record.id.clone(), self.records.len());
-        self.records.push(record);
+        self.seen.insert(record.id.clone(), record.updated.clone());
         true
     }
 
@@ -129,7 +124,7 @@ impl Walk {
         if more && bookmark.is_none() {
             return Err("there is more than one run reads that was changed at one moment".to_owned());
         }
-        Ok(Read { records: self.records, bookmark, more, unusable: self.unusable })
+        Ok(Read { bookmark, more, unusable: self.unusable })
     }
 }
 
@@ -185,8 +180,7 @@ mod tests {
         let mut step = Step::Next;
         for page in pages {
             assert_eq!(step, Step::Next);
-            let Page { records, length, pages } = page;
-            step = walk.add(Page { records: records.clone(), length: *length, pages: *pages });
+            step = walk.add(page);
         }
         let read = walk.end(former, if full { Step::Full } else { step })?;
         Ok((read.bookmark.map(|bookmark| bookmark[14..16].to_owned()), read.more))
@@ -199,18 +193,18 @@ mod tests {
     #[test]
     fn it_ends_with_the_last_page_an_empty_one_or_one_that_brings_nothing() {
         let mut walk = Walk::default();
-        assert_eq!(walk.add(page(&[("a", 1)], Some(2))), Step::Next);
-        assert_eq!(walk.add(page(&[("b", 2)], Some(2))), Step::Done);
+        assert_eq!(walk.add(&page(&[("a", 1)], Some(2))), Step::Next);
+        assert_eq!(walk.add(&page(&[("b", 2)], Some(2))), Step::Done);
         let mut walk = Walk::default();
-        assert_eq!(walk.add(page(&[("a", 1)], None)), Step::Next);
-        assert_eq!(walk.add(page(&[("a", 1)], None)), Step::Done, "it knows no pages");
-        assert_eq!(Walk::default().add(page(&[], None)), Step::Done);
-        assert_eq!(Walk::default().add(page(&[], Some(9))), Step::Done);
+        assert_eq!(walk.add(&page(&[("a", 1)], None)), Step::Next);
+        assert_eq!(walk.add(&page(&[("a", 1)], None)), Step::Done, "it knows no pages");
+        assert_eq!(Walk::default().add(&page(&[], None)), Step::Done);
+        assert_eq!(Walk::default().add(&page(&[], Some(9))), Step::Done);
         let mut walk = Walk::default();
         for _ in 1..MAX_PAGES {
-            assert_eq!(walk.add(page(&[("a", 1)], Some(u64::MAX))), Step::Next);
+            assert_eq!(walk.add(&page(&[("a", 1)], Some(u64::MAX))), Step::Next);
         }
-        assert_eq!(walk.add(page(&[("a", 1)], Some(u64::MAX))), Step::Full);
+        assert_eq!(walk.add(&page(&[("a", 1)], Some(u64::MAX))), Step::Full);
     }
 
     #[test]
@@ -245,13 +239,11 @@ mod tests {
     }
 
     #[test]
-    fn a_record_counts_as_last_seen_and_what_cannot_be_used_is_counted() {
+    fn what_cannot_be_used_is_counted() {
         let mut walk = Walk::default();
-        walk.add(Page { length: 5, ..page(&[("a", 1), ("b", 2)], Some(2)) });
-        let step = walk.add(page(&[("a", 3)], Some(2)));
-        let read = walk.end(None, step).unwrap();
-        let records: Vec<&str> = read.records.iter().map(|record| record.raw.get()).collect();
-        assert_eq!((records, read.unusable), (vec![r#"{"m":3}"#, r#"{"m":2}"#], 3));
+        walk.add(&Page { length: 5, ..page(&[("a", 1), ("b", 2)], Some(2)) });
+        let step = walk.add(&page(&[("a", 3)], Some(2)));
+        assert_eq!(walk.end(None, step).unwrap().unusable, 3);
     }
 
     #[test]

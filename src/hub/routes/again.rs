@@ -165,7 +165,7 @@ pub(super) async fn retry_many(
     if !(1..=10_000).contains(&limit) {
         return Err(Error::invalid("/limit", "range", "must lie between 1 and 10000"));
     }
-    let which = Which {
+    let mut which = Which {
         mapping,
         endpoint,
         since: since.map(within_ids),
@@ -176,9 +176,18 @@ pub(super) async fn retry_many(
         None | Some(Again::Parked) => Kind::Parked,
         Some(Again::Delivered) => Kind::Delivered,
     };
-    let (retried, _) = run(&hub, store, kind, which, limit).await?;
-    let more = i64::try_from(retried).unwrap_or(i64::MAX) == limit;
-    Ok(Json(Outcome { retried, more }))
+    let most = usize::try_from(limit).unwrap_or_default();
+    let mut retried = 0;
+    while retried < most {
+        let part = BATCH.min(limit - i64::try_from(retried).unwrap_or(limit));
+        let (count, last) = run(&hub, store, kind, which.clone(), part).await?;
+        retried += count;
+        which.after = last;
+        if last.is_none() {
+            return Ok(Json(Outcome { retried, more: false }));
+        }
+    }
+    Ok(Json(Outcome { retried, more: true }))
 }
 
 /// From when on an endpoint is to get everything again.

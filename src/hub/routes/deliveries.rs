@@ -157,7 +157,8 @@ pub(super) async fn list(
 pub(super) struct Attempt {
     /// Its number, from 1.
     number: i32,
-    /// delivered, failed, deferred by the endpoint, or returned by a worker that was told to stop.
+    /// delivered, failed, or deferred by the endpoint; returned by a worker that was told to stop; lost, when its server
+    /// died and nobody knows.
     #[schema(example = "failed")]
     verdict: String,
     /// The HTTP status of the answer; null when there was none.

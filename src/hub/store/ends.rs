@@ -90,6 +90,8 @@ pub enum Verdict {
     Deferred,
     /// Given back by a worker that was told to stop.
     Returned,
+    /// Lost with its worker.
+    Lost,
 }
 
 /// The end of an attempt.
@@ -211,4 +213,30 @@ pub async fn park(tx: &mut PgConnection, parked: &[(Uuid, &str)]) -> sqlx::Resul
     .await?;
     debug_assert_eq!(done.rows_affected(), parked.len() as u64, "they are locked, each once");
     Ok(())
+}
+
+/// What is stored under these claims: item and lease, and the verdict of the attempt; none for a delivery that the
+/// claim gave back.
+pub async fn stored(
+    tx: &mut PgConnection,
+    claims: &[(Uuid, Uuid)],
+) -> sqlx::Result<Vec<(Uuid, Uuid, Option<Verdict>)>> {
+    let (ids, leases): (Vec<Uuid>, Vec<Uuid>) = claims.iter().copied().unzip();
+    let rows = sqlx::query!(
+        r#"
+        SELECT c.item AS "item!", c.lease AS "lease!", e.verdict AS "verdict?: Verdict"
+        FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
+        CROSS JOIN LATERAL (
+            SELECT verdict FROM delivery_attempts WHERE id = c.item AND lease = c.lease
+            UNION ALL
+            SELECT NULL FROM deliveries WHERE id = c.item AND returned_by = c.lease
+            LIMIT 1
+        ) AS e
+        "#,
+        &ids,
+        &leases,
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.item, row.lease, row.verdict)).collect())
 }

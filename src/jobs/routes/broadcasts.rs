@@ -2,7 +2,7 @@
 
 use super::Jobs;
 use super::edge::member;
-use super::entry::lease;
+use super::entry::{self, lease};
 use super::status::Change;
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result};
@@ -14,7 +14,6 @@ use crate::jobs::job_type::JobType;
 use crate::jobs::message::{Message, read_on};
 use crate::jobs::metrics::Open;
 use crate::jobs::store::broadcasts;
-use crate::jobs::store::jobs;
 use crate::jobs::store::registrations::{self, Registration};
 use crate::jobs::{access_key, roles};
 use axum::Json;
@@ -25,7 +24,6 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream};
 use serde::Deserialize;
-use serde_json::Value;
 use sqlx::postgres::PgConnection;
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -233,7 +231,8 @@ impl Follower {
         description = "As for `PUT /{job_type}/{job_id}`, or that in `message`"),
     responses(
         (status = 201, description = "The message as it is sent, with its `seq`", body = Message),
-        (status = 409, description = "The job is finished, or the lease is over", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A worker says its end of the job again: the message as it was sent", body = Message),
+        (status = 409, description = "The job is finished otherwise, or the lease is over", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -253,15 +252,20 @@ pub(super) async fn say(
     if change.is_empty() {
         return Err(member("status", "required", "must say something"));
     }
-    let (retention, end) = (jobs.retention, change.end());
-    let (seq, said) = jobs
+    let (retention, end, digest) = (jobs.retention, change.end(), change.end_digest());
+    let said = jobs
         .as_worker(&job_type, id, lease, move |tx, job| {
             Box::pin(async move {
-                let seq = jobs::broadcast(&mut *tx, job.id, &Value::Object(change.members)).await?;
+                let seq = entry::say(&mut *tx, &job, change).await?;
                 Ok((seq, broadcasts::after(tx, job.id, seq - 1, retention, 1).await?))
             })
         })
-        .await?;
+        .await;
+    if jobs.was_said(&said, &job_type, id, lease, digest).await? {
+        let last = broadcasts::last(&jobs.db.api, id).await?;
+        return Ok((StatusCode::OK, Json(last.map(|broadcast| Message::status(&broadcast, true)))));
+    }
+    let (seq, said) = said?;
     jobs.said(&job_type, id, seq, end.as_deref());
     Ok((StatusCode::CREATED, Json(said.first().map(|broadcast| Message::status(broadcast, true)))))
 }

@@ -92,7 +92,7 @@ async fn claim_now(jobs: &Jobs, job_type: &JobType, max: i32, holder: &str) -> R
     let asked = Instant::now();
     let taken = db::transaction::<_, sqlx::Error, _>(&jobs.db.api, move |tx| {
         Box::pin(async move {
-            let claims = engine::claim_outside(&mut *tx, lane, max, &holder, lease).await?;
+            let claims = engine::claim_outside(&mut *tx, lane, max, &holder, lease, None).await?;
             if claims.is_empty() {
                 return Ok(Vec::new());
             }

@@ -1,6 +1,7 @@
 //! How a worker's call comes to its job: its lease is asked for and moved on, the job is locked, and started
 //! if nobody had.
 
+use super::status::Change;
 use super::{Jobs, finished, no_job};
 use crate::error::{Error, Result};
 use crate::jobs::job_type::JobType;
@@ -75,7 +76,37 @@ pub(super) async fn beat(
     Ok(job)
 }
 
+/// Says something about a job for its worker; gives the number in the job's log.
+///
+/// # Errors
+/// The database's.
+pub(super) async fn say(tx: &mut PgConnection, job: &Job, change: Change) -> Result<i64> {
+    let end = change.end_digest();
+    let seq = jobs::broadcast(&mut *tx, job.id, &Value::Object(change.members)).await?;
+    if let Some(end) = end {
+        work::sign(tx, job.id, job.lease, &end).await?;
+    }
+    Ok(seq)
+}
+
 impl Jobs {
+    /// Whether a call was refused that says again how its worker has ended the job: the answer was lost.
+    pub(super) async fn was_said<T>(
+        &self,
+        refused: &Result<T>,
+        job_type: &JobType,
+        id: i64,
+        lease: Option<Uuid>,
+        end: Option<[u8; 32]>,
+    ) -> Result<bool> {
+        match (refused, end) {
+            (Err(Error::Conflict(_)), Some(end)) => {
+                Ok(work::has_ended(&self.db.api, job_type.id, id, lease, &end).await?)
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// The job as its worker's call leaves it, with its log's newest number.
     pub(super) async fn as_worker<T, F>(
         &self,

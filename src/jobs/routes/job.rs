@@ -1,7 +1,7 @@
 //! One job: read it, have it cancelled, say how far it is.
 
 use super::edge::member;
-use super::entry::{beat, lease};
+use super::entry::{beat, lease, say};
 use super::status::Change;
 use super::view::{self, View};
 use super::{Jobs, finished, no_job};
@@ -80,8 +80,8 @@ pub(super) async fn hydrate(jobs: &Jobs, caller: &Caller, job: Job, requests: bo
     request_body(content = serde_json::Value, content_type = "application/json",
         description = "`status`, `percent_complete`, `status_message`, `termination_type`; further members are passed on"),
     responses(
-        (status = 200, description = "The job as it is now", body = View),
-        (status = 409, description = "It is finished, or the lease is over", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The job as it is now; also when a worker says its end again", body = View),
+        (status = 409, description = "It is finished otherwise, or the lease is over", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -126,13 +126,19 @@ async fn update(
     if change.is_empty() {
         return Err(member("status", "required", "must say something"));
     }
-    jobs.as_worker(job_type, id, lease, move |tx, job| {
-        Box::pin(async move {
-            let seq = jobs::broadcast(&mut *tx, job.id, &Value::Object(change.members)).await?;
-            Ok((again(tx, &job).await?, Some(seq)))
+    let end = change.end_digest();
+    let updated = jobs
+        .as_worker(job_type, id, lease, move |tx, job| {
+            Box::pin(async move {
+                let seq = say(&mut *tx, &job, change).await?;
+                Ok((again(tx, &job).await?, Some(seq)))
+            })
         })
-    })
-    .await
+        .await;
+    if jobs.was_said(&updated, job_type, id, lease, end).await? {
+        return Ok((jobs::get(&jobs.db.api, job_type.id, id).await?.ok_or_else(no_job)?, None));
+    }
+    updated
 }
 
 /// One that nobody has taken is cancelled at once; the worker of a running one has its time to end it.

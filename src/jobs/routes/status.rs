@@ -3,6 +3,7 @@
 use super::edge::member;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 /// How a worker may end a job. `NEVER_STARTED` is not among them: the worker has started it.
 const ENDS: [&str; 4] = ["BILLABLE", "USER_DATA_FAILURE", "SITE_INTERACTION_FAILURE", "PROCESS_FAILURE"];
@@ -57,6 +58,13 @@ impl Change {
         self.members.get("termination_type").and_then(Value::as_str).map(str::to_owned)
     }
 
+    /// What tells it from every other end, if it ends the job: SHA-256 of its members, in the order of their names.
+    pub(super) fn end_digest(&self) -> Option<[u8; 32]> {
+        self.end()?;
+        let text = serde_json::to_vec(&self.members).unwrap_or_default();
+        Some(Sha256::digest(text).into())
+    }
+
     /// Whether it says nothing at all.
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
@@ -86,6 +94,16 @@ mod tests {
         let words = json!({ "status": "AUTH", "message": "words are a member like any other" });
         assert_eq!(Change::read(words).unwrap().members.len(), 2);
         assert!(Change::read(json!({ "termination_type": null, "job_timeout": 5 })).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_same_end_has_the_same_digest_however_it_is_written() {
+        let digest = |text: &str| Change::read(serde_json::from_str(text).unwrap()).unwrap().end_digest();
+        let end = digest(r#"{"termination_type":"BILLABLE","site":{"a":1,"b":2},"lease":"1"}"#);
+        assert!(end.is_some());
+        assert_eq!(digest(r#"{"message":{"site":{"b":2,"a":1},"termination_type":"BILLABLE"}}"#), end);
+        assert_ne!(digest(r#"{"termination_type":"BILLABLE","site":{"a":1,"b":3}}"#), end);
+        assert_eq!(digest(r#"{"status":"AUTH"}"#), None);
     }
 
     #[test]

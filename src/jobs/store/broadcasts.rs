@@ -46,6 +46,25 @@ pub async fn after(
     .await
 }
 
+/// The newest message of a job's log, however old it is, unless it is gone.
+pub async fn last(db: impl PgExecutor<'_>, job_id: i64) -> sqlx::Result<Option<Broadcast>> {
+    sqlx::query_as!(
+        Broadcast,
+        r#"
+        SELECT
+            job_id, seq, message AS "message: Json<Box<RawValue>>",
+            message ->> 'termination_type' IS NOT NULL AS "is_final!"
+        FROM broadcasts
+        WHERE job_id = $1
+        ORDER BY seq DESC
+        LIMIT 1
+        "#,
+        job_id,
+    )
+    .fetch_optional(db)
+    .await
+}
+
 /// As [`after`], for many jobs, each from its own place; at most `limit` of each.
 pub async fn after_each(
     db: impl PgExecutor<'_>,

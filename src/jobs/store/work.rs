@@ -2,6 +2,7 @@
 
 use crate::worker::Claim;
 use serde_json::value::RawValue;
+use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -110,4 +111,47 @@ pub async fn reopen(tx: &mut PgConnection, id: i64) -> sqlx::Result<()> {
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Notes that a worker has ended a job, under this claim if it had one, and by which words.
+pub async fn sign(
+    tx: &mut PgConnection,
+    id: i64,
+    lease: Option<Uuid>,
+    digest: &[u8; 32],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE jobs SET ended_by = $2, end_digest = $3 WHERE id = $1",
+        id,
+        lease,
+        digest.as_slice()
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Whether a worker has ended a job by these words, under this claim if one is named.
+pub async fn has_ended(
+    db: impl PgExecutor<'_>,
+    type_id: i32,
+    id: i64,
+    lease: Option<Uuid>,
+    digest: &[u8; 32],
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        SELECT EXISTS (
+            SELECT
+            FROM jobs
+            WHERE id = $2 AND type_id = $1 AND end_digest = $4 AND ($3::uuid IS NULL OR ended_by = $3)
+        ) AS "ended!"
+        "#,
+        type_id,
+        id,
+        lease,
+        digest.as_slice(),
+    )
+    .fetch_one(db)
+    .await
 }

@@ -5,7 +5,7 @@ use super::{Queues, message_id};
 use crate::auth::Authenticated;
 use crate::db;
 use crate::db::ids::within_ids;
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, Problem, Result, was_cut_off};
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
 use crate::queues::access::no_message;
@@ -17,6 +17,9 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+/// Messages that are run again in one statement.
+const PART: i64 = 500;
 
 /// What a listing is narrowed to.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -158,7 +161,8 @@ pub(super) async fn retry(
 ) -> Result<Json<Message>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
     let id = message_id(&id)?;
-    let again = messages::retry(&queues.access.db.api, queue.id, Some(id), &Filter::default(), 1).await?;
+    let again =
+        messages::retry(&queues.access.db.api, queue.id, Some(id), &Filter::default(), None, 1).await?;
     let row = messages::get(&queues.access.db.api, queue.id, id).await?.ok_or_else(no_message)?;
     if again.is_empty() {
         return Err(Error::Conflict("only a message in ERROR can be run again".to_owned()));
@@ -186,7 +190,7 @@ pub(super) struct Again {
 pub(super) struct Retried {
     /// How many are PENDING again.
     retried: usize,
-    /// Whether the limit was reached, so that there may be more.
+    /// Whether there may be more: the limit was reached, or the rest could not be done now.
     more: bool,
 }
 
@@ -210,10 +214,36 @@ pub(super) async fn retry_many(
     }
     let (created_after, created_before) = (created_after.map(within_ids), created_before.map(within_ids));
     let filter = Filter { status: None, created_after, created_before };
-    let again = messages::retry(&queues.access.db.api, queue.id, None, &filter, limit).await?;
-    if let Some(rank) = again.iter().map(|(_, rank)| *rank).min() {
-        queues.wake.ready(queue.id, rank);
+    Ok(Json(retry_in_parts(&queues, &queue, &filter, limit).await?))
+}
+
+/// Runs messages again a part at a time, each in its own statement: errors and logs go along, and may be large. What
+/// is done is done, whatever becomes of the next part. One that runs again and fails at once comes once.
+async fn retry_in_parts(queues: &Queues, queue: &Queue, filter: &Filter, limit: i64) -> Result<Retried> {
+    let (mut retried, mut after, mut part) = (0, None, PART);
+    while retried < limit {
+        let most = part.min(limit - retried);
+        let again = match messages::retry(&queues.access.db.api, queue.id, None, filter, after, most).await {
+            Ok(again) => again,
+            Err(error) if was_cut_off(&error) && part > 1 => {
+                part /= 2;
+                continue;
+            }
+            Err(error) if retried > 0 => {
+                tracing::warn!(%error, retried, "a part of the messages to be run again is left");
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(rank) = again.iter().map(|(_, rank)| *rank).min() {
+            queues.wake.ready(queue.id, rank);
+        }
+        after = again.iter().map(|(id, _)| *id).max();
+        let count = i64::try_from(again.len()).unwrap_or(i64::MAX);
+        retried += count;
+        if count < most {
+            return Ok(Retried { retried: usize::try_from(retried).unwrap_or(usize::MAX), more: false });
+        }
     }
-    let more = i64::try_from(again.len()).unwrap_or(i64::MAX) == limit;
-    Ok(Json(Retried { retried: again.len(), more }))
+    Ok(Retried { retried: usize::try_from(retried).unwrap_or(usize::MAX), more: true })
 }

@@ -13,6 +13,7 @@ use crate::queues::outcome::{End, Outcome};
 use crate::queues::runners;
 use crate::queues::store::{ends, messages};
 use crate::queues::when::LONGEST_DELAY;
+use crate::worker::store::Outside;
 use crate::worker::{Claim, Ended, store as engine};
 use axum::Json;
 use axum::body::Body;
@@ -112,7 +113,9 @@ pub(super) async fn claim(
 /// Claims what there is. A client that hangs up in the middle is a worker that died: its lease runs out.
 async fn claim_now(queues: &Queues, queue: &Queue, max: i32, holder: &str) -> Result<Vec<Claimed>> {
     let asked = Instant::now();
-    let claims = engine::claim_outside(&queues.access.db.api, queue.id, max, holder, queues.lease).await?;
+    let terms = serde_json::to_string(&queue.definition.options.terms()).map_err(Error::internal)?;
+    let (db, lease) = (&queues.access.db.api, queues.lease);
+    let claims = engine::claim_outside(db, queue.id, max, holder, lease, Some(&terms)).await?;
     if claims.is_empty() {
         return Ok(Vec::new());
     }
@@ -129,7 +132,8 @@ async fn claim_now(queues: &Queues, queue: &Queue, max: i32, holder: &str) -> Re
             && let Some(schema) = &queue.schema
             && let Err(error) = runners::hold_against(schema, &loaded).await
         {
-            let outcome = Some(runners::invalid(&error).into());
+            let terms = queue.definition.options.terms();
+            let outcome = Some(Outcome::under(terms, runners::invalid(&error)));
             queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
             continue;
         }
@@ -202,8 +206,8 @@ pub(super) struct Completion {
     params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
     request_body = Completion,
     responses(
-        (status = 204, description = "It is COMPLETE"),
-        (status = 409, description = "The lease is over: nothing was changed", body = Problem, content_type = "application/problem+json"),
+        (status = 204, description = "It is COMPLETE with this result; also when the same is said again"),
+        (status = 409, description = "The lease is over, or its attempt has ended otherwise: nothing was changed", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -255,8 +259,8 @@ impl Default for Retry {
     params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
     request_body = Failing,
     responses(
-        (status = 204, description = "The attempt has ended"),
-        (status = 409, description = "The lease is over: nothing was changed", body = Problem, content_type = "application/problem+json"),
+        (status = 204, description = "The attempt has ended so; also when the same is said again"),
+        (status = 409, description = "The lease is over, or its attempt has ended otherwise: nothing was changed", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -291,15 +295,19 @@ pub(super) async fn fail(
 async fn settle(queues: &Queues, queue: &Queue, id: &str, lease: &str, end: End) -> Result<StatusCode> {
     let id = existing(queues, queue, id).await?;
     let lease: Uuid = lease.parse().map_err(|_| stale())?;
-    let (claim, worker) =
-        engine::outside(&queues.access.db.api, queue.id, id, lease).await?.ok_or_else(stale)?;
-    let outcome = Some(Outcome { end, logs: None, worker });
-    let counted = queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
-    // The lease was there a moment ago. It may be gone since this very end was written, and the word of it lost.
-    if counted || ends::has_ended(&queues.access.db.api, queue.id, id, lease).await? {
-        return Ok(StatusCode::NO_CONTENT);
-    }
-    Err(stale())
+    let db = &queues.access.db.api;
+    let counts =
+        if let Some(Outside { claim, holder, terms }) = engine::outside(db, queue.id, id, lease).await? {
+            // What the definition said at the claim decides, whatever it says now.
+            let terms = terms.and_then(|terms| serde_json::from_str(&terms).ok());
+            let outcome = Some(Outcome { end, logs: None, worker: holder, terms });
+            queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?
+        } else {
+            // The lease is over. The worker comes too late, or says again what counts already: its answer was lost.
+            let stored = ends::stored(db, &[(queue.id, id, lease)]).await?;
+            stored.first().is_some_and(|stored| end.is(stored))
+        };
+    if counts { Ok(StatusCode::NO_CONTENT) } else { Err(stale()) }
 }
 
 /// The id, if this queue has such a message.
@@ -309,7 +317,7 @@ async fn existing(queues: &Queues, queue: &Queue, id: &str) -> Result<Uuid> {
 }
 
 fn stale() -> Error {
-    Error::Conflict("this lease is over: the message was taken back, or has ended".to_owned())
+    Error::Conflict("this lease is over: the message was taken back, or has ended otherwise".to_owned())
 }
 
 fn stopping(_: crate::worker::Stopping) -> Error {

@@ -77,6 +77,10 @@ pub struct HistoryEntry {
     pub started_at: DateTime<Utc>,
     /// When its end was written.
     pub finished_at: DateTime<Utc>,
+    /// How it came to its end: completed, rejected, failed, retried (it asked for another try), `not_started`, lost
+    /// (its worker was lost), refused (the database would not take what was said).
+    #[schema(example = "completed")]
+    pub ending: String,
     /// Who ran it.
     pub worker: Option<String>,
     /// Why it failed; null when it completed the message.
@@ -93,7 +97,7 @@ impl FullMessage {
         let running = details.claimed_at.is_some();
         let ended = matches!(row.status.as_str(), "COMPLETE" | "ERROR");
         let last = attempts.last();
-        let counted = |last: &Attempt| u32::from(last.attempt.unsigned_abs()) - u32::from(!last.counts);
+        let counted = |last: &Attempt| u32::from(last.attempt.unsigned_abs()) - u32::from(matches!(&*last.ending, "not_started" | "given_back"));
         let begun = last.map_or(0, counted) + u32::from(running);
         Self {
             attempts: begun,
@@ -116,6 +120,7 @@ impl HistoryEntry {
             attempt: attempt.attempt,
             started_at: attempt.started_at,
             finished_at: attempt.finished_at,
+            ending: attempt.ending,
             worker: attempt.worker,
             error: attempt.error.map(|json| json.0),
             logs: attempt.logs.map_or_else(no_logs, |logs| logs.0),

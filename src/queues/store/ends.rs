@@ -11,6 +11,28 @@ use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+/// How an attempt came to its end, in the tables' words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "attempt_ending", rename_all = "snake_case")]
+pub enum Ending {
+    /// The handler gave a result.
+    Completed,
+    /// It rejected, threw or took too long.
+    Rejected,
+    /// It said that trying again is of no use.
+    Failed,
+    /// It asked for another try, whether or not there was one.
+    Retried,
+    /// It never began.
+    NotStarted,
+    /// Its worker was told to stop.
+    GivenBack,
+    /// Its worker was lost: the reclaim wrote this.
+    Lost,
+    /// The database would not take what was said.
+    Refused,
+}
+
 /// What a claimed message needs to run.
 #[derive(Debug)]
 pub struct Loaded {
@@ -56,6 +78,8 @@ pub struct Outcome<'a> {
     pub claim: &'a Claim,
     /// Who ran it.
     pub worker: &'a str,
+    /// How it came to its end.
+    pub ending: Ending,
     /// What the handler resolved with, or rejected with.
     pub end: Result<&'a RawValue, &'a RawValue>,
     /// What it logged.
@@ -73,17 +97,18 @@ pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Resul
     let results: Vec<Option<&str>> = outcomes.iter().map(|o| o.end.ok().map(RawValue::get)).collect();
     let errors: Vec<Option<&str>> = outcomes.iter().map(|o| o.end.err().map(RawValue::get)).collect();
     let logs: Vec<Option<&str>> = outcomes.iter().map(|o| o.logs.map(RawValue::get)).collect();
+    let endings: Vec<Ending> = outcomes.iter().map(|o| o.ending).collect();
     let done = sqlx::query!(
         r#"
-        INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, worker, result, error, logs)
+        INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, ending, worker, result, error, logs)
         SELECT
             e.queue_id, e.attempt, e.id, e.lease, e.started_at,
             (CASE WHEN e.error IS NULL THEN 'COMPLETE' ELSE 'ERROR' END)::message_status,
-            e.worker, e.result::json, e.error::json, e.logs::json
+            e.ending, e.worker, e.result::json, e.error::json, e.logs::json
         FROM unnest(
             $1::int[], $2::smallint[], $3::uuid[], $4::uuid[], $5::timestamptz[],
-            $6::text[], $7::text[], $8::text[], $9::text[]
-        ) AS e (queue_id, attempt, id, lease, started_at, result, error, logs, worker)
+            $6::text[], $7::text[], $8::text[], $9::text[], $10::attempt_ending[]
+        ) AS e (queue_id, attempt, id, lease, started_at, result, error, logs, worker, ending)
         CROSS JOIN LATERAL (
             SELECT FROM messages WHERE queue_id = e.queue_id AND id = e.id LIMIT 1
         ) AS there
@@ -97,6 +122,7 @@ pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Resul
         &errors as _,
         &logs as _,
         &workers as _,
+        &endings as _,
     )
     .execute(tx)
     .await?;
@@ -110,12 +136,12 @@ pub struct Failure<'a> {
     pub claim: &'a Claim,
     /// Who ran it.
     pub worker: &'a str,
+    /// How it came to its end.
+    pub ending: Ending,
     /// Why it failed.
     pub error: &'a RawValue,
     /// What it logged.
     pub logs: Option<&'a RawValue>,
-    /// Whether it counts.
-    pub counts: bool,
 }
 
 /// Writes failed attempts; gives the messages for which that took effect. Written once however often sent:
@@ -129,15 +155,15 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
     let started: Vec<DateTime<Utc>> = failures.iter().map(|f| f.claim.claimed_at).collect();
     let errors: Vec<&str> = failures.iter().map(|f| f.error.get()).collect();
     let logs: Vec<Option<&str>> = failures.iter().map(|f| f.logs.map(RawValue::get)).collect();
-    let counts: Vec<bool> = failures.iter().map(|f| f.counts).collect();
+    let endings: Vec<Ending> = failures.iter().map(|f| f.ending).collect();
     sqlx::query_scalar!(
         r#"
-        INSERT INTO attempts (queue_id, attempt, counts, id, lease, started_at, worker, error, logs)
-        SELECT f.queue_id, f.attempt, f.counts, f.id, f.lease, f.started_at, f.worker, f.error::json, f.logs::json
+        INSERT INTO attempts (queue_id, attempt, id, lease, started_at, ending, worker, error, logs)
+        SELECT f.queue_id, f.attempt, f.id, f.lease, f.started_at, f.ending, f.worker, f.error::json, f.logs::json
         FROM unnest(
             $1::int[], $2::smallint[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
-            $9::boolean[]
-        ) AS f (queue_id, attempt, id, lease, started_at, error, logs, worker, counts)
+            $9::attempt_ending[]
+        ) AS f (queue_id, attempt, id, lease, started_at, error, logs, worker, ending)
         CROSS JOIN LATERAL (
             SELECT FROM messages WHERE queue_id = f.queue_id AND id = f.id LIMIT 1
         ) AS there
@@ -152,24 +178,55 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
         &errors as _,
         &logs as _,
         &workers as _,
-        &counts,
+        &endings as _,
     )
     .fetch_all(tx)
     .await
 }
 
-/// Whether this lease has ended its attempt of the message already.
-pub async fn has_ended(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid, lease: Uuid) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
+/// The end that is stored of a claim's attempt, whoever wrote it.
+#[derive(Debug)]
+pub struct Stored {
+    /// The message.
+    pub id: Uuid,
+    /// The claim's lease.
+    pub lease: Uuid,
+    /// How it came to its end.
+    pub ending: Ending,
+    /// What the handler resolved with, if it did.
+    pub result: Option<Json<Box<RawValue>>>,
+    /// What it rejected with, if it did.
+    pub error: Option<Json<Box<RawValue>>>,
+}
+
+/// The ends that are stored under these leases: queue, message, lease.
+pub async fn stored(db: impl PgExecutor<'_>, claims: &[(i32, Uuid, Uuid)]) -> sqlx::Result<Vec<Stored>> {
+    let queues: Vec<i32> = claims.iter().map(|c| c.0).collect();
+    let ids: Vec<Uuid> = claims.iter().map(|c| c.1).collect();
+    let leases: Vec<Uuid> = claims.iter().map(|c| c.2).collect();
+    sqlx::query_as!(
+        Stored,
         r#"
-        SELECT EXISTS (SELECT FROM outcomes WHERE queue_id = $1 AND id = $2 AND lease = $3)
-            OR EXISTS (SELECT FROM attempts WHERE queue_id = $1 AND id = $2 AND lease = $3) AS "ended!"
+        SELECT
+            c.item AS "id!", c.lease AS "lease!", e.ending AS "ending!: Ending",
+            e.result AS "result: Json<Box<RawValue>>", e.error AS "error: Json<Box<RawValue>>"
+        FROM unnest($1::int[], $2::uuid[], $3::uuid[]) AS c (queue_id, item, lease)
+        CROSS JOIN LATERAL (
+            SELECT ending, result, error
+            FROM outcomes
+            WHERE queue_id = c.queue_id AND id = c.item AND lease = c.lease
+            UNION ALL
+            SELECT ending, NULL, error
+            FROM attempts
+            WHERE queue_id = c.queue_id AND id = c.item AND lease = c.lease
+            LIMIT 1
+        ) AS e
         "#,
-        queue_id,
-        id,
-        lease,
+        &queues,
+        &ids,
+        &leases,
     )
-    .fetch_one(db)
+    .fetch_all(db)
     .await
 }
 

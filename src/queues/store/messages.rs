@@ -101,12 +101,12 @@ pub async fn details(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx::
 pub struct Attempt {
     /// Its number.
     pub attempt: i16,
-    /// Whether it counts.
-    pub counts: bool,
     /// When it was claimed.
     pub started_at: DateTime<Utc>,
     /// When its end was written.
     pub finished_at: DateTime<Utc>,
+    /// How it came to its end, in one word.
+    pub ending: String,
     /// Who ran it.
     pub worker: Option<String>,
     /// Why it failed; null for the one that completed the message.
@@ -121,13 +121,14 @@ pub async fn attempts(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx:
         Attempt,
         r#"
         SELECT
-            attempt AS "attempt!", counts AS "counts!", started_at AS "started_at!", finished_at AS "finished_at!", worker,
+            attempt AS "attempt!", started_at AS "started_at!", finished_at AS "finished_at!",
+            ending::text AS "ending!", worker,
             error AS "error: Json<Box<RawValue>>", logs AS "logs: Json<Box<RawValue>>"
         FROM (
-            SELECT attempt, counts, started_at, finished_at, worker, error, logs
+            SELECT attempt, started_at, finished_at, ending, worker, error, logs
             FROM attempts WHERE queue_id = $1 AND id = $2
             UNION ALL
-            SELECT attempt, true, started_at, finished_at, worker, error, logs
+            SELECT attempt, started_at, finished_at, ending, worker, error, logs
             FROM outcomes WHERE queue_id = $1 AND id = $2
         ) AS ended
         ORDER BY started_at, finished_at
@@ -204,13 +205,14 @@ pub async fn delete(tx: &mut PgConnection, queue_id: i32, id: Uuid) -> sqlx::Res
     Ok(deleted.rows_affected() > 0)
 }
 
-/// Runs messages in ERROR again, oldest first, at most `limit`: one, or all that the filter fits. Their ends
-/// become history, and their attempts count from the start. Gives them with their ranks.
+/// Runs messages in ERROR again, oldest first, at most `limit`: one, or all that the filter fits and that come
+/// behind `after`. Their ends become history, and their attempts count from the start. Gives them with their ranks.
 pub async fn retry(
     db: impl PgExecutor<'_>,
     queue_id: i32,
     one: Option<Uuid>,
     filter: &Filter,
+    after: Option<Uuid>,
     limit: i64,
 ) -> sqlx::Result<Vec<(Uuid, i16)>> {
     let rows = sqlx::query!(
@@ -223,6 +225,7 @@ pub async fn retry(
                 AND ($2::uuid IS NULL OR id = $2)
                 AND id >= coalesce(uuid_v7_floor($3), '00000000-0000-0000-0000-000000000000'::uuid)
                 AND id < coalesce(uuid_v7_floor($4), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+                AND id > coalesce($6, '00000000-0000-0000-0000-000000000000'::uuid)
             ORDER BY id
             LIMIT $5
             FOR UPDATE SKIP LOCKED
@@ -234,8 +237,9 @@ pub async fn retry(
             RETURNING o.*
         ),
         history AS (
-            INSERT INTO attempts (queue_id, attempt, id, lease, started_at, finished_at, worker, error, logs)
-            SELECT queue_id, attempt, id, lease, started_at, finished_at, worker, error, logs FROM reopened
+            INSERT INTO attempts (queue_id, attempt, id, lease, started_at, finished_at, ending, worker, error, logs)
+            SELECT queue_id, attempt, id, lease, started_at, finished_at, ending, worker, error, logs
+            FROM reopened
         )
         INSERT INTO dispatch (lane, rank, item)
         SELECT m.queue_id, m.rank, m.id
@@ -249,6 +253,7 @@ pub async fn retry(
         filter.created_after,
         filter.created_before,
         limit,
+        after,
     )
     .fetch_all(db)
     .await?;

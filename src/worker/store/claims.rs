@@ -107,13 +107,15 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: Uuid, wanted: &[Wanted]) -> 
     Ok(taken)
 }
 
-/// Takes due items of one lane for someone outside, one lease an item, each until `lease` from now.
+/// Takes due items of one lane for someone outside, one lease an item, each until `lease` from now. `terms` are kept
+/// with it.
 pub async fn claim_outside(
     db: impl PgExecutor<'_>,
     lane: i32,
     room: i32,
     holder: &str,
     lease: Duration,
+    terms: Option<&str>,
 ) -> sqlx::Result<Vec<Claim>> {
     let rows = sqlx::query!(
         r#"
@@ -131,8 +133,10 @@ pub async fn claim_outside(
             WHERE d.lane = due.lane AND d.rank = due.rank AND d.seq = due.seq
             RETURNING d.lane, d.rank, d.seq, d.item, (least(d.attempt, 32766) + 1)::smallint AS attempt
         )
-        INSERT INTO leases (expires_at, lease, holder, lane, ranks, items, attempts)
-        SELECT now() + make_interval(secs => $4), make_interval(secs => $4), $3, lane, ARRAY[rank], ARRAY[item], ARRAY[attempt]
+        INSERT INTO leases (expires_at, lease, holder, lane, ranks, items, attempts, terms)
+        SELECT
+            now() + make_interval(secs => $4), make_interval(secs => $4), $3, lane, ARRAY[rank], ARRAY[item],
+            ARRAY[attempt], $5::text::json
         FROM (SELECT * FROM taken ORDER BY rank, seq) AS taken
         RETURNING id, lane, ranks[1] AS "rank!", items[1] AS "item!", attempts[1] AS "attempt!", claimed_at
         "#,
@@ -140,6 +144,7 @@ pub async fn claim_outside(
         i64::from(room),
         holder,
         lease.as_secs_f64(),
+        terms,
     )
     .fetch_all(db)
     .await?;
@@ -156,16 +161,27 @@ pub async fn claim_outside(
         .collect())
 }
 
+/// A claim by someone outside.
+#[derive(Debug)]
+pub struct Outside {
+    /// The claim.
+    pub claim: Claim,
+    /// Who claimed.
+    pub holder: Option<String>,
+    /// What was kept with it.
+    pub terms: Option<String>,
+}
+
 /// The claim that an outside lease of this lane and item stands for, if it still exists.
 pub async fn outside(
     db: impl PgExecutor<'_>,
     lane: i32,
     item: Uuid,
     lease: Uuid,
-) -> sqlx::Result<Option<(Claim, Option<String>)>> {
+) -> sqlx::Result<Option<Outside>> {
     let row = sqlx::query!(
         r#"
-        SELECT ranks[1] AS "rank!", attempts[1] AS "attempt!", claimed_at, holder
+        SELECT ranks[1] AS "rank!", attempts[1] AS "attempt!", claimed_at, holder, terms::text AS terms
         FROM leases
         WHERE id = $1 AND lane = $2 AND items = ARRAY[$3::uuid] AND worker IS NULL
         "#,
@@ -177,7 +193,8 @@ pub async fn outside(
     .await?;
     Ok(row.map(|row| {
         let (rank, attempt, claimed_at) = (row.rank, row.attempt, row.claimed_at);
-        (Claim { lease, lane, rank, item, attempt, claimed_at }, row.holder)
+        let claim = Claim { lease, lane, rank, item, attempt, claimed_at };
+        Outside { claim, holder: row.holder, terms: row.terms }
     }))
 }
 

@@ -27,6 +27,41 @@ pub async fn fence(tx: &mut PgConnection, finished: &[Uuid], open: &[Uuid]) -> s
     .await
 }
 
+/// As [`fence`]; and from here to the end of the transaction a statement may take no more than a sixth of the time
+/// that the session grants.
+pub async fn fence_shortly(
+    tx: &mut PgConnection,
+    finished: &[Uuid],
+    open: &[Uuid],
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        r#"
+        WITH finished AS (
+            DELETE FROM leases WHERE id = ANY ($1) RETURNING id
+        ),
+        open AS (
+            SELECT id FROM leases WHERE id = ANY ($2) FOR SHARE
+        ),
+        limited AS (
+            SELECT set_config('statement_timeout', milliseconds::text, true)
+            FROM (
+                SELECT (extract(epoch FROM current_setting('statement_timeout')::interval) * 1000 / 6)::integer
+            ) AS sixth (milliseconds)
+        )
+        SELECT alive.id AS "id!"
+        FROM limited, (
+            SELECT id FROM finished
+            UNION ALL
+            SELECT id FROM open
+        ) AS alive
+        "#,
+        finished,
+        open,
+    )
+    .fetch_all(tx)
+    .await
+}
+
 /// Leases that outlived their holders (who claim as workers, when they were given up), at most `limit`, the oldest
 /// first, each with the number of its items: those of these lanes, and those of lanes that are gone. All but `without`,
 /// or only those of `among`.

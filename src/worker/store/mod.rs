@@ -8,8 +8,8 @@ mod waiting;
 mod workers;
 
 pub use catalog::{Catalogued, bump, bump_removed, lock_revision, remove_lane, revision};
-pub use claims::{Taken, Wanted, claim, claim_outside, extend, outside};
+pub use claims::{Outside, Taken, Wanted, claim, claim_outside, extend, outside};
 pub use duties::{leave_duty, take_duty};
-pub use leases::{dead, expire, fence, is_leased, leases_of, lock_dead, lock_item, lock_of};
+pub use leases::{dead, expire, fence, fence_shortly, is_leased, leases_of, lock_dead, lock_item, lock_of};
 pub use waiting::{hurry, next_due, promote, put_back, redirect, sweep, unschedule, withdraw};
 pub use workers::{Pulse, bury, deregister, give_up, pulse, register, renew};

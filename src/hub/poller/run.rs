@@ -1,0 +1,150 @@
+//! One run of a poller: every collection, page by page. What a page brings is told before the next is asked for.
+//!
+//! The bookmark moves when a collection was read to its end. A page tells nothing of the order of those behind it: a
+//! bookmark that moved with every page would leave records out for ever when a run stops between two of them.
+
+use super::definition::Collection;
+use super::fetch::{self, Failure};
+use super::pollers::Poller;
+use super::tell::{Teller, Untold};
+use super::walk::{Read, Step, Walk, since};
+use crate::db::Ids;
+use crate::http::outbound::Outbound;
+use crate::worker::{Claim, Tenure};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a run ended. What it told is stored already.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The poller as it ran; absent when its worker was lost.
+    pub(super) poller: Option<Arc<Poller>>,
+    /// Whether there is more to be read at once.
+    pub(super) more: bool,
+    /// What was left out, in coarse words.
+    pub(super) remarks: Vec<String>,
+    /// What went wrong, in coarse words.
+    pub(super) errors: Vec<String>,
+    /// How long the storefront wants to be left alone at least.
+    pub(super) after: Duration,
+    /// Whether its worker was told to stop before it was done: again at once, as if it had not begun.
+    pub(super) given_back: bool,
+}
+
+impl Outcome {
+    pub(super) fn failed(error: &str) -> Self {
+        Self { errors: vec![error.to_owned()], ..Self::of(None) }
+    }
+
+    pub(super) fn given_back() -> Self {
+        Self { given_back: true, ..Self::of(None) }
+    }
+
+    fn of(poller: Option<Arc<Poller>>) -> Self {
+        Self {
+            poller,
+            more: false,
+            remarks: Vec::new(),
+            errors: Vec::new(),
+            after: Duration::ZERO,
+            given_back: false,
+        }
+    }
+}
+
+/// A run that is about to begin.
+pub(super) struct Run {
+    pub(super) outbound: Outbound,
+    pub(super) ids: Arc<Ids>,
+    pub(super) tenure: Tenure,
+    pub(super) teller: Arc<Teller>,
+    pub(super) claim: Claim,
+    pub(super) poller: Arc<Poller>,
+    /// Up to where each collection was read before.
+    pub(super) bookmarks: HashMap<String, String>,
+}
+
+/// Why a collection was not read to its end.
+enum Stop {
+    /// Something went wrong with it.
+    Failed(Failure),
+    /// The run is over.
+    Over,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<String> for Stop {
+    fn from(why: String) -> Self {
+        Self::Failed(why.into())
+    }
+}
+
+impl Run {
+    /// Reads every collection; one that fails does not stand in the way of the others.
+    pub(super) async fn read(self) -> Outcome {
+        let mut outcome = Outcome::of(Some(Arc::clone(&self.poller)));
+        for (place, collection) in self.poller.definition.collections.iter().enumerate() {
+            match self.collection(place, collection).await {
+                Ok((read, refused)) => {
+                    outcome.more |= read.more;
+                    let left_out = [(read.unusable, "used"), (refused, "stored")];
+                    outcome.remarks.extend(left_out.into_iter().filter(|(count, _)| *count > 0).map(
+                        |(count, what)| {
+                            format!("{}: {count} records cannot be {what} and were left out", collection.name)
+                        },
+                    ));
+                }
+                Err(Stop::Failed(failure)) => {
+                    outcome.errors.push(format!("{}: {}", collection.name, failure.why));
+                    outcome.after = outcome.after.max(failure.after);
+                }
+                // Whoever ended it has seen to what follows.
+                Err(Stop::Over) => break,
+            }
+        }
+        outcome
+    }
+
+    /// Reads a collection from its bookmark on; gives what is to be said of it, and how many records the database
+    /// refused.
+    async fn collection(&self, place: usize, collection: &Collection) -> Result<(Read, usize), Stop> {
+        let definition = &self.poller.definition;
+        let bookmark = self.bookmarks.get(&collection.name).map(String::as_str);
+        let begin = bookmark.map(since).or_else(|| definition.since.clone());
+        let (mut walk, mut number, mut refused) = (Walk::default(), 1, 0);
+        loop {
+            self.tenure.holds().await;
+            let page =
+                fetch::page(&self.outbound, &self.ids, &self.poller, collection, begin.as_deref(), number)
+                    .await?;
+            let step = walk.add(&page);
+            if step == Step::Next {
+                refused += self.tell(place, &page.records, None).await?;
+                number += 1;
+                continue;
+            }
+            let read = walk.end(bookmark, step);
+            let mark = read.as_ref().ok().and_then(|read| read.bookmark.clone());
+            refused += self.tell(place, &page.records, mark).await?;
+            return Ok((read?, refused));
+        }
+    }
+
+    async fn tell(
+        &self,
+        place: usize,
+        records: &[super::page::Record],
+        bookmark: Option<String>,
+    ) -> Result<usize, Stop> {
+        self.teller.tell(&self.claim, &self.poller, place, records, bookmark).await.map_err(|why| match why {
+            Untold::Over => Stop::Over,
+            Untold::TooSlow => "the database takes too long for one of its records".to_owned().into(),
+        })
+    }
+}
