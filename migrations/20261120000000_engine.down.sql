@@ -4,6 +4,7 @@ DROP FUNCTION uuid_v7_floor(timestamptz);
 DROP FUNCTION uuid_v7(timestamptz);
 DROP TABLE catalog;
 DROP TABLE duties;
+DROP VIEW lease_workers, leased_items;
 DROP TABLE leases;
 DROP TABLE workers;
 DROP TABLE scheduled;

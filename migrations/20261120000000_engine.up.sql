@@ -72,6 +72,7 @@ CREATE TABLE leases (
     id         uuid        NOT NULL DEFAULT gen_random_uuid(),
     worker     uuid,
     expires_at timestamptz,
+    deadline   timestamptz,
     claimed_at timestamptz NOT NULL DEFAULT now(),
     holder     text,
     lane       integer     NOT NULL,
@@ -80,6 +81,8 @@ CREATE TABLE leases (
     attempts   smallint[]  NOT NULL,
     CONSTRAINT leases_pkey PRIMARY KEY (id),
     CONSTRAINT leases_one_way_to_end CHECK ((worker IS NULL) <> (expires_at IS NULL)),
+    CONSTRAINT leases_remote_holds_one CHECK (holder IS NULL OR (worker IS NULL AND cardinality(items) = 1)),
+    CONSTRAINT leases_expires_by_deadline CHECK (expires_at <= deadline),
     CONSTRAINT leases_same_length CHECK (
         cardinality(items) > 0
         AND cardinality(ranks) = cardinality(items)
@@ -91,16 +94,51 @@ ALTER TABLE leases
     ALTER COLUMN ranks SET STORAGE EXTERNAL,
     ALTER COLUMN items SET STORAGE EXTERNAL,
     ALTER COLUMN attempts SET STORAGE EXTERNAL;
+-- A claim by a process touches the two that follow; the others know nothing of its leases.
+CREATE INDEX leases_worker_idx ON leases (worker) WHERE worker IS NOT NULL;
+CREATE INDEX leases_lane_idx ON leases (lane) WHERE holder IS NULL;
+CREATE INDEX leases_expires_at_idx ON leases (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX leases_remote_lane_idx ON leases (lane, expires_at) WHERE holder IS NOT NULL;
+CREATE INDEX leases_remote_item_idx ON leases (lane, (items[1])) WHERE holder IS NOT NULL;
 COMMENT ON TABLE leases IS 'One row a claimed batch of one lane. It is the fence: an outcome counts only while the lease that ran it still exists.';
 COMMENT ON COLUMN leases.id IS 'Random, so it never comes back, not even after a crash undid the claim (a sequence would): a late outcome can never meet a newer claim.';
 COMMENT ON COLUMN leases.worker IS 'The process that runs the batch; the lease lives while its heartbeat does.';
 COMMENT ON COLUMN leases.expires_at IS 'For a claim over HTTP instead: lives until then, moved on by the remote worker''s heartbeats.';
+COMMENT ON COLUMN leases.deadline IS 'For a claim over HTTP: no heartbeat moves expires_at past this moment; null when the attempt may take any time.';
 COMMENT ON COLUMN leases.claimed_at IS 'When the attempt began.';
-COMMENT ON COLUMN leases.holder IS 'For a claim over HTTP: the subject of the token that claimed.';
+COMMENT ON COLUMN leases.holder IS 'For a claim over HTTP, which holds one item: the subject of the token that claimed.';
 COMMENT ON COLUMN leases.lane IS 'The lane of the batch.';
 COMMENT ON COLUMN leases.ranks IS 'The rank of each item, for its way back.';
 COMMENT ON COLUMN leases.items IS 'The items of the batch.';
 COMMENT ON COLUMN leases.attempts IS 'The number of this attempt for each item, counted from 1.';
+
+CREATE VIEW leased_items AS
+SELECT id AS lease, lane, items[1] AS item, claimed_at, worker, holder
+FROM leases
+WHERE holder IS NOT NULL
+UNION ALL
+SELECT leases.id, leases.lane, each.item, leases.claimed_at, leases.worker, leases.holder
+FROM leases
+CROSS JOIN unnest(leases.items) AS each (item)
+WHERE leases.holder IS NULL;
+COMMENT ON VIEW leased_items IS 'Every item of every lease. Ask for a lane and an item: that is a look-up for what remote workers hold, and reads no leases of other lanes.';
+
+CREATE VIEW lease_workers AS
+-- From one worker to the next by the index, however many leases each has.
+WITH RECURSIVE workers_of_leases AS (
+    (SELECT worker FROM leases WHERE worker IS NOT NULL ORDER BY worker LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT leases.worker FROM leases
+        WHERE leases.worker > former.worker
+        ORDER BY leases.worker
+        LIMIT 1
+    )
+    FROM workers_of_leases AS former
+    WHERE former.worker IS NOT NULL
+)
+SELECT worker FROM workers_of_leases WHERE worker IS NOT NULL;
+COMMENT ON VIEW lease_workers IS 'The processes that have leases, those that are gone included.';
 
 CREATE TABLE duties (
     name    text        NOT NULL,

@@ -256,7 +256,7 @@ impl Claims {
             .map(|lane| (lane.id, if sweep { START } else { self.marks.of(lane.id) }))
             .collect();
         let Pulse { ready, next_due, dead_leases, revision } =
-            bounded(store::pulse(&self.db.worker, &lanes)).await?;
+            bounded(store::pulse(&self.db.worker, &lanes, sweep)).await?;
         if sweep {
             self.marks.swept(Instant::now(), now.elapsed());
         }

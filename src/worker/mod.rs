@@ -21,12 +21,14 @@
 //! | `settle.rs` | writes the ends of many items in one fenced transaction |
 //! | `reclaim.rs` | gives back what dead workers held |
 //! | `lease.rs` | registers, renews, registers anew |
+//! | `remote/` | claims for remote workers: one look for all who wait for a lane |
 //! | `wake.rs` | tells the claim loop that there is work, here and in other processes |
 //! | `delay.rs` | how long until the next attempt |
 //! | `engine.rs` | puts the loops together, starts and stops them |
 //! | `store/` | all SQL of `dispatch`, `scheduled`, `workers`, `leases` |
 
 pub mod delay;
+pub mod remote;
 pub mod store;
 
 mod claim;

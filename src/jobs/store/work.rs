@@ -42,6 +42,25 @@ pub async fn take(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<T
     Ok(taken)
 }
 
+/// Undoes [`take`] for claims that nobody received.
+pub async fn untake(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<()> {
+    let items: Vec<Uuid> = claims.iter().map(|claim| claim.item).collect();
+    let leases: Vec<Uuid> = claims.iter().map(|claim| claim.lease).collect();
+    sqlx::query!(
+        r#"
+        UPDATE jobs AS j
+        SET started_at = NULL, deadline = NULL, lease = NULL
+        FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
+        WHERE j.item = c.item AND j.lease = c.lease
+        "#,
+        &items,
+        &leases,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// Starts a job for a worker that did not claim it.
 pub async fn start(tx: &mut PgConnection, id: i64) -> sqlx::Result<()> {
     sqlx::query!(

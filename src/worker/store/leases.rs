@@ -31,11 +31,22 @@ pub async fn fence(tx: &mut PgConnection, finished: &[Uuid], open: &[Uuid]) -> s
 pub async fn lock_dead(tx: &mut PgConnection, lanes: &[i32], limit: i64) -> sqlx::Result<Vec<Claim>> {
     let rows = sqlx::query!(
         r#"
-        WITH dead AS MATERIALIZED (
+        WITH over AS MATERIALIZED (
+            SELECT id FROM leases WHERE expires_at < now()
+            UNION ALL
+            SELECT leases.id
+            FROM lease_workers
+            JOIN leases ON leases.worker = lease_workers.worker
+            WHERE NOT EXISTS (
+                SELECT FROM workers AS w WHERE w.id = lease_workers.worker AND w.heartbeat + w.lease >= now()
+            )
+        ),
+        dead AS MATERIALIZED (
             SELECT l.id, l.lane, l.ranks, l.items, l.attempts, l.claimed_at
-            FROM leases AS l
-            LEFT JOIN workers AS w ON w.id = l.worker
-            WHERE coalesce(l.expires_at, w.heartbeat + w.lease, '-infinity') < now()
+            FROM over
+            JOIN leases AS l ON l.id = over.id
+            -- Asked again of the row that is locked: a heartbeat may have come first.
+            WHERE coalesce(l.expires_at, '-infinity') < now()
                 AND (l.lane = ANY ($2) OR NOT EXISTS (SELECT FROM lanes WHERE lanes.id = l.lane))
             ORDER BY l.id
             LIMIT $1
@@ -81,15 +92,28 @@ pub async fn expire(db: impl PgExecutor<'_>, leases: &[Uuid]) -> sqlx::Result<()
     Ok(())
 }
 
-/// Locks the lease that holds an item, so that its end waits for this transaction; says whether there is one.
-pub async fn lock_item(tx: &mut PgConnection, item: Uuid) -> sqlx::Result<bool> {
-    let lease = sqlx::query_scalar!("SELECT id FROM leases WHERE $1 = ANY (items) FOR UPDATE", item);
+/// Locks the lease that holds an item of a lane, so that its end waits for this transaction; says whether there is
+/// one.
+pub async fn lock_item(tx: &mut PgConnection, lane: i32, item: Uuid) -> sqlx::Result<bool> {
+    let lease = sqlx::query_scalar!(
+        r#"
+        SELECT id
+        FROM leases
+        WHERE id IN (SELECT lease FROM leased_items WHERE leased_items.lane = $1 AND leased_items.item = $2)
+        FOR UPDATE
+        "#,
+        lane,
+        item,
+    );
     Ok(lease.fetch_optional(tx).await?.is_some())
 }
 
 /// Whether anything of a lane was claimed and has not ended.
 pub async fn is_leased(db: impl PgExecutor<'_>, lane: i32) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM leases WHERE lane = $1) AS "leased!""#, lane)
-        .fetch_one(db)
-        .await
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM leased_items WHERE leased_items.lane = $1) AS "leased!""#,
+        lane,
+    )
+    .fetch_one(db)
+    .await
 }

@@ -4,12 +4,14 @@ mod catalog;
 mod claims;
 mod duties;
 mod leases;
+mod remote;
 mod waiting;
 mod workers;
 
 pub use catalog::{bump, lock_revision, remove_lane, revision};
-pub use claims::{Taken, Wanted, claim, claim_outside, extend, outside};
+pub use claims::{Taken, Wanted, claim};
 pub use duties::{leave_duty, take_duty};
 pub use leases::{expire, fence, is_leased, leases_of, lock_dead, lock_item};
+pub use remote::{Asked, Given, claim_remote, extend, lock_lanes, outside, ready};
 pub use waiting::{hurry, promote, put_back, redirect, sweep, unschedule, withdraw};
 pub use workers::{Pulse, bury, deregister, pulse, register, renew};

@@ -20,8 +20,9 @@ pub struct Pulse {
 }
 
 /// Looks whether there is anything to do, in one statement that writes nothing. In each lane nothing before
-/// the given (rank, seq) is looked at.
-pub async fn pulse(db: impl PgExecutor<'_>, from: &[(i32, (i16, i64))]) -> sqlx::Result<Pulse> {
+/// the given (rank, seq) is looked at; nor, unless this is a `sweep`, are remote workers' leases that ended more
+/// than a minute ago. They were taken back then, and the index keeps their dead entries until a vacuum.
+pub async fn pulse(db: impl PgExecutor<'_>, from: &[(i32, (i16, i64))], sweep: bool) -> sqlx::Result<Pulse> {
     let lanes: Vec<i32> = from.iter().map(|(lane, _)| *lane).collect();
     let ranks: Vec<i16> = from.iter().map(|(_, (rank, _))| *rank).collect();
     let seqs: Vec<i64> = from.iter().map(|(_, (_, seq))| *seq).collect();
@@ -39,16 +40,22 @@ pub async fn pulse(db: impl PgExecutor<'_>, from: &[(i32, (i16, i64))]) -> sqlx:
             ) AS "ready!",
             (SELECT extract(epoch FROM min(run_at) - now())::float8 FROM scheduled) AS "next_due",
             EXISTS (
-                SELECT
-                FROM leases
-                LEFT JOIN workers ON workers.id = leases.worker
-                WHERE coalesce(leases.expires_at, workers.heartbeat + workers.lease, '-infinity') < now()
+                SELECT FROM leases
+                WHERE expires_at < now()
+                    AND expires_at >= CASE WHEN $4 THEN '-infinity' ELSE now() - interval '1 minute' END
+            ) OR EXISTS (
+                SELECT FROM lease_workers
+                WHERE NOT EXISTS (
+                    SELECT FROM workers AS w
+                    WHERE w.id = lease_workers.worker AND w.heartbeat + w.lease >= now()
+                )
             ) AS "dead_leases!",
             (SELECT revision FROM catalog) AS "revision!"
         "#,
         &lanes,
         &ranks,
         &seqs,
+        sweep,
     )
     .fetch_one(db)
     .await

@@ -1,0 +1,109 @@
+//! Where remote workers wait.
+
+use super::line::{Lines, Waiter};
+use super::looker::{LONGEST_LOOK, Looker};
+use super::{Handed, Remote};
+use crate::worker::wake::{Ear, Wake};
+use parking_lot::Mutex;
+use sqlx::postgres::PgPool;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What somebody who asked gets.
+pub enum Answer<R: Remote> {
+    /// Items.
+    Handed(Handed<R>),
+    /// There was nothing, for as long as it waited.
+    Nothing,
+    /// The lane cannot be claimed from any more.
+    Closed,
+    /// The database could not be asked.
+    Failed(Arc<sqlx::Error>),
+}
+
+/// The room of one process in which remote workers wait for one kind of work.
+pub struct WaitingRoom<R: Remote> {
+    inside: Arc<Inside<R>>,
+}
+
+impl<R: Remote> Clone for WaitingRoom<R> {
+    fn clone(&self) -> Self {
+        Self { inside: Arc::clone(&self.inside) }
+    }
+}
+
+pub(super) struct Inside<R: Remote> {
+    pub(super) remote: Arc<R>,
+    pub(super) pool: PgPool,
+    pub(super) wake: Arc<Wake>,
+    pub(super) ear: Arc<Ear>,
+    /// Gives back what nobody received.
+    pub(super) tasks: TaskTracker,
+    pub(super) lines: Mutex<Lines<oneshot::Sender<Answer<R>>>>,
+}
+
+impl<R: Remote> WaitingRoom<R> {
+    /// A room for what `remote` claims, on the pool of the engine. Nobody is served before [`WaitingRoom::run`].
+    pub fn new(remote: R, pool: PgPool, wake: Arc<Wake>, tasks: TaskTracker) -> Self {
+        let (remote, ear) = (Arc::new(remote), wake.ear());
+        Self { inside: Arc::new(Inside { remote, pool, wake, ear, tasks, lines: Mutex::default() }) }
+    }
+
+    /// Serves those who wait until `stop`; then all of them are told at once that there is nothing. `beat` is called
+    /// whenever the loop comes round.
+    pub fn run(
+        &self,
+        stop: CancellationToken,
+        beat: impl Fn() + Send + Sync + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        Looker::new(Arc::clone(&self.inside)).run(stop, beat)
+    }
+
+    /// Claims at most `most` items of a lane, waiting for the first of them if there are none. Who hangs up, and so
+    /// drops this, leaves the line.
+    pub async fn claim(&self, lane: i32, holder: &str, most: i32, wait: Duration) -> Answer<R> {
+        let (reply, mut answer) = oneshot::channel();
+        let patient = !wait.is_zero();
+        let waiter = Waiter { holder: holder.to_owned(), most, patient, reply };
+        let joined = {
+            let mut lines = self.inside.lines.lock();
+            // The next look may come too late for who waits a moment.
+            let Some(joined) = lines.join(lane, waiter, wait < LONGEST_LOOK) else { return Answer::Nothing };
+            if joined.is_new {
+                self.inside.wake.watch(lane, &self.inside.ear);
+            }
+            joined
+        };
+        let _place = Place { inside: &self.inside, lane, number: joined.number };
+        if joined.look {
+            self.inside.ear.ring();
+        }
+        if !patient {
+            return answer.await.unwrap_or(Answer::Nothing);
+        }
+        match tokio::time::timeout(wait, &mut answer).await {
+            Ok(answer) => answer.unwrap_or(Answer::Nothing),
+            Err(_) => {
+                answer.close();
+                // It may have come at the last moment.
+                answer.try_recv().unwrap_or(Answer::Nothing)
+            }
+        }
+    }
+}
+
+/// Somebody's place in a line, left when it is dropped.
+struct Place<'a, R: Remote> {
+    inside: &'a Inside<R>,
+    lane: i32,
+    number: u64,
+}
+
+impl<R: Remote> Drop for Place<'_, R> {
+    fn drop(&mut self) {
+        self.inside.lines.lock().leave(self.lane, self.number);
+    }
+}
