@@ -3,10 +3,9 @@
 use super::store::work::{self, Taken};
 use super::types::Types;
 use crate::worker::Claim;
-use crate::worker::remote::{Remote, Standing, Terms};
+use crate::worker::remote::{Remote, Standing, Terms, Took};
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
-use uuid::Uuid;
 
 /// What workers take of the jobs.
 pub struct RemoteJobs {
@@ -30,10 +29,11 @@ impl Remote for RemoteJobs {
         })
     }
 
-    async fn take(&self, tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<(Uuid, Taken)>> {
+    async fn take(&self, tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Took<Taken>> {
         // One that was cancelled before it could run, or that was started without a claim, is left out.
-        let taken = work::take(tx, claims).await?;
-        Ok(taken.into_iter().map(|taken| (taken.lease, taken)).collect())
+        let taken = work::take(&mut *tx, claims).await?;
+        let busy = if taken.len() < claims.len() { work::waiting(tx, claims).await? } else { Vec::new() };
+        Ok(Took { items: taken.into_iter().map(|taken| (taken.lease, taken)).collect(), busy })
     }
 
     async fn untake(&self, tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<()> {

@@ -4,7 +4,7 @@ use super::catalog::Catalog;
 use super::definition::Handler;
 use super::store::ends::{self, Loaded};
 use crate::worker::Claim;
-use crate::worker::remote::{Remote, Standing, Terms};
+use crate::worker::remote::{Remote, Standing, Terms, Took};
 use sqlx::postgres::PgConnection;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,10 +40,12 @@ impl Remote for RemoteMessages {
         }
     }
 
-    async fn take(&self, tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<(Uuid, Loaded)>> {
+    async fn take(&self, tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Took<Loaded>> {
         let (_, loaded) = ends::load(tx, claims).await?;
         let mut leases: HashMap<Uuid, Uuid> = claims.iter().map(|claim| (claim.item, claim.lease)).collect();
-        Ok(loaded.into_iter().filter_map(|loaded| Some((leases.remove(&loaded.id)?, loaded))).collect())
+        // A message that was deleted before it could run is left out.
+        let items = loaded.into_iter().filter_map(|loaded| Some((leases.remove(&loaded.id)?, loaded)));
+        Ok(Took { items: items.collect(), busy: Vec::new() })
     }
 
     async fn untake(&self, _tx: &mut PgConnection, _claims: &[Claim]) -> sqlx::Result<()> {

@@ -69,6 +69,14 @@ pub struct Claim {
     pub claimed_at: DateTime<Utc>,
 }
 
+impl Claim {
+    /// Its item as if it had not been claimed, ready after this time.
+    fn not_counted(self, after: Duration) -> Again {
+        let Self { lane, rank, item, attempt, .. } = self;
+        Again { lane, rank, item, attempt: attempt - 1, after }
+    }
+}
+
 /// A lane that may be claimed from, and how many of its items may run at once in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lane {

@@ -12,11 +12,14 @@ mod messages;
 mod native;
 mod order;
 mod remote;
+mod remote_cost;
+mod remote_limits;
 mod roles;
 mod schedule;
 mod schema;
 mod sql;
 mod tokens;
+mod waiting;
 mod webhook;
 
 use crate::support::app::TestApp;

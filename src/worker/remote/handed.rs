@@ -51,14 +51,8 @@ async fn give_back<R: Remote>(inside: Arc<Inside<R>>, claims: Vec<Claim>) {
             let ours: HashSet<Uuid> = store::fence(&mut *tx, &leases, &[]).await?.into_iter().collect();
             let claims: Vec<Claim> = claims.into_iter().filter(|claim| ours.contains(&claim.lease)).collect();
             remote.untake(&mut *tx, &claims).await?;
-            let again = claims.into_iter().map(|Claim { lane, rank, item, attempt, .. }| Again {
-                lane,
-                rank,
-                item,
-                attempt: attempt - 1,
-                after: Duration::ZERO,
-            });
-            let again: Vec<Again> = again.collect();
+            let again: Vec<Again> =
+                claims.into_iter().map(|claim| claim.not_counted(Duration::ZERO)).collect();
             store::put_back(tx, &again).await?;
             Ok(again)
         })

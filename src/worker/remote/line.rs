@@ -3,12 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-/// The most items that are asked for in one lane at once.
+/// At so many items a claim asks for no more, over all lanes.
 const MOST: i32 = 500;
-/// As long as nothing says that there are more.
+/// The same of one lane, as long as nothing says that there are more.
 const FEW: i32 = 16;
-/// The most shares in one claim, over all lanes.
-const SHARES: usize = 2000;
 
 /// Someone who waits.
 #[derive(Debug)]
@@ -38,7 +36,7 @@ enum Known {
 struct Line<T> {
     waiting: BTreeMap<u64, Waiter<T>>,
     known: Known,
-    /// How many items to ask for: it doubles while claims are filled.
+    /// How many items to ask for: it doubles while claims are filled, and is halved when one takes long.
     batch: i32,
     /// The turn in which it was last asked for.
     turn: u64,
@@ -158,49 +156,45 @@ impl<T> Lines<T> {
         asked.sort_unstable_by_key(|(_, line)| line.turn);
         asked.truncate(lanes);
         self.turn += 1;
-        let (mut wishes, mut places) = (Vec::new(), SHARES);
+        let (mut wishes, mut left) = (Vec::new(), MOST);
         for (lane, line) in asked {
             let mut room = 0;
             let mut shares = Vec::new();
             for (number, waiter) in &line.waiting {
-                if room >= line.batch || places == 0 {
+                if room >= line.batch.min(left) {
                     break;
                 }
                 shares.push((*number, waiter.holder.clone(), waiter.most));
                 room += waiter.most;
-                places -= 1;
             }
             if shares.is_empty() {
                 break;
             }
+            left -= room;
             (line.known, line.turn) = (Known::Nothing, self.turn);
             wishes.push(Wish { lane: *lane, shares });
         }
         (wishes, self.next)
     }
 
-    /// A claim asked for so many items of a lane and found so many; `sweep` is one that looked below the mark. Those
-    /// who do not wait for more, and came before the number `before`, leave: for them there is nothing.
-    pub(super) fn found(
-        &mut self,
-        lane: i32,
-        asked: i32,
-        found: i32,
-        sweep: bool,
-        before: u64,
-    ) -> Vec<Waiter<T>> {
-        let Some(line) = self.lanes.get_mut(&lane) else { return Vec::new() };
-        if found >= asked {
-            line.batch = (line.batch * 2).min(MOST);
+    /// A claim found all that it asked for in this lane, and there may be more. `slow` is one that took long.
+    pub(super) fn filled(&mut self, lane: i32, slow: bool) {
+        if let Some(line) = self.lanes.get_mut(&lane) {
+            line.batch = if slow { (line.batch / 2).max(1) } else { (line.batch * 2).min(MOST) };
             line.known = Known::Perhaps;
-            return Vec::new();
         }
-        line.batch = FEW;
-        if !sweep {
-            line.known = line.known.max(Known::NothingAbove);
-            return Vec::new();
+    }
+
+    /// A claim found less than it asked for; `sweep` is one that looked below the mark. Then those who do not wait for
+    /// more, and came before the number `before`, leave: for them there is nothing.
+    pub(super) fn emptied(&mut self, lane: i32, sweep: bool, before: u64) -> Vec<Waiter<T>> {
+        let Some(line) = self.lanes.get_mut(&lane) else { return Vec::new() };
+        line.batch = line.batch.min(FEW);
+        if sweep {
+            return self.refuse(lane, before);
         }
-        self.refuse(lane, before)
+        line.known = line.known.max(Known::NothingAbove);
+        Vec::new()
     }
 
     /// Nothing can be claimed of this lane now: who does not wait, leaves.

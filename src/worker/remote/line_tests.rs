@@ -21,7 +21,7 @@ fn the_first_of_a_line_has_a_look_and_those_who_join_it_wait_for_the_next() {
     assert_eq!(first, Joined { number: 0, is_new: true, look: true });
     let (wishes, before) = lines.wishes(true, usize::MAX);
     assert_eq!((asked(&wishes), before), (vec![(7, vec!["a"])], 1));
-    assert!(lines.found(7, 1, 0, true, before).is_empty(), "it goes on waiting");
+    assert!(lines.emptied(7, true, before).is_empty(), "it goes on waiting");
     assert!(!lines.join(7, waiter("b", 1, true), false).unwrap().look);
     assert!(lines.wishes(true, usize::MAX).0.is_empty());
     assert!(lines.join(7, waiter("c", 1, true), true).unwrap().look, "this one cannot stay until then");
@@ -35,12 +35,12 @@ fn who_does_not_wait_leaves_once_it_is_certain_that_there_is_nothing() {
     lines.join(7, waiter("asks", 1, false), true).unwrap();
     let (_, before) = lines.wishes(false, usize::MAX);
     lines.join(7, waiter("came later", 1, false), true).unwrap();
-    assert!(lines.found(7, 2, 0, false, before).is_empty(), "below the mark may be something");
+    assert!(lines.emptied(7, false, before).is_empty(), "below the mark may be something");
     let (wishes, before_sweep) = lines.wishes(true, usize::MAX);
     assert_eq!(asked(&wishes), [(7, vec!["waits", "asks", "came later"])]);
     let nothing = |left: Vec<Waiter<()>>| left.into_iter().map(|waiter| waiter.holder).collect::<Vec<_>>();
-    assert_eq!(nothing(lines.found(7, 3, 0, true, before)), ["asks"]);
-    assert_eq!(nothing(lines.found(7, 3, 0, true, before_sweep)), ["came later"]);
+    assert_eq!(nothing(lines.emptied(7, true, before)), ["asks"]);
+    assert_eq!(nothing(lines.emptied(7, true, before_sweep)), ["came later"]);
     assert!(!lines.awaits_sweep());
 }
 
@@ -52,14 +52,14 @@ fn more_is_asked_for_while_claims_are_filled() {
     }
     let mut rooms = Vec::new();
     for _ in 0..7 {
-        let (wishes, before) = lines.wishes(false, usize::MAX);
-        let room = wishes[0].room();
-        rooms.push(room);
-        lines.found(7, room, room, false, before);
+        rooms.push(lines.wishes(false, usize::MAX).0[0].room());
+        lines.filled(7, false);
     }
     assert_eq!(rooms, [16, 32, 64, 128, 256, 500, 500]);
+    lines.filled(7, true);
     let (wishes, before) = lines.wishes(false, usize::MAX);
-    lines.found(7, wishes[0].room(), 3, true, before);
+    assert_eq!(wishes[0].room(), 250, "it took long");
+    lines.emptied(7, true, before);
     lines.ready(7);
     assert_eq!(lines.wishes(false, usize::MAX).0[0].room(), FEW);
 }
@@ -78,6 +78,16 @@ fn lanes_take_turns_when_not_all_can_be_asked() {
     }
     turns.sort_unstable();
     assert_eq!(turns, [0, 1, 2]);
+}
+
+#[test]
+fn one_claim_asks_for_so_much_over_all_lanes_and_the_others_come_next() {
+    let mut lines = Lines::default();
+    for lane in 0..12 {
+        lines.join(lane, waiter("a", 100, true), false).unwrap();
+    }
+    let counts: Vec<usize> = (0..4).map(|_| lines.wishes(false, usize::MAX).0.len()).collect();
+    assert_eq!(counts, [5, 5, 2, 0]);
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use super::line::{Waiter, Wish};
 use super::room::{Answer, Inside};
-use super::{Handed, Remote, Standing, Terms};
+use super::{Handed, Remote, Standing, Terms, Took};
 use crate::db::{self, bounded};
 use crate::error::is_transient;
-use crate::worker::Claim;
 use crate::worker::marks::{Marks, Place, START};
 use crate::worker::store::{self, Asked, Given};
+use crate::worker::{Again, Claim};
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,6 +24,11 @@ pub(super) const LONGEST_LOOK: Duration = Duration::from_millis(2500);
 const PATIENCE: u32 = 2;
 /// The pause before a lane is tried again that another process claims from at this moment.
 const LOCKED: Duration = Duration::from_millis(5);
+
+/// The pause before an item is tried again that somebody else holds at this moment.
+const BUSY_ITEM: Duration = Duration::from_secs(1);
+/// A claim that takes longer asks for too much at once: large messages.
+const SLOW: Duration = Duration::from_millis(100);
 
 /// What the loop knows.
 pub(super) struct Looker<R: Remote> {
@@ -168,6 +173,7 @@ impl<R: Remote> Looker<R> {
         if sweep {
             self.marks.swept(Instant::now(), now.elapsed());
         }
+        let is_slow = now.elapsed() > SLOW;
         if !given.is_empty() {
             self.pause = self.pause.min(BUSY_LOOK);
         }
@@ -178,17 +184,18 @@ impl<R: Remote> Looker<R> {
         }
         for (wish, _) in open {
             let given = by_lane.remove(&wish.lane).unwrap_or_default();
-            let found = i32::try_from(given.len()).unwrap_or(i32::MAX);
+            let is_filled = i32::try_from(given.len()).is_ok_and(|found| found >= wish.room());
             self.inside.hand_out(&wish, given, &mut items);
-            let (lane, room) = (wish.lane, wish.room());
             let mut lines = self.inside.lines.lock();
-            if locked.contains(&lane) {
-                lines.ready(lane);
-                continue;
+            if locked.contains(&wish.lane) {
+                lines.ready(wish.lane);
+            } else if is_filled {
+                lines.filled(wish.lane, is_slow);
+            } else {
+                let nothing = lines.emptied(wish.lane, sweep, before);
+                drop(lines);
+                answer(nothing, || Answer::Nothing);
             }
-            let nothing = lines.found(lane, room, found, sweep, before);
-            drop(lines);
-            answer(nothing, || Answer::Nothing);
         }
         if !locked.is_empty() {
             tokio::time::sleep(LOCKED.mul_f64(rand::random_range(0.5..=1.5))).await;
@@ -264,11 +271,15 @@ async fn claim<R: Remote>(inside: &Inside<R>, mut asked: Vec<Asked>) -> sqlx::Re
             if claims.is_empty() {
                 return Ok(Claimed { given, items: HashMap::new(), locked });
             }
-            let items: HashMap<Uuid, R::Item> = remote.take(&mut *tx, &claims).await?.into_iter().collect();
-            let gone: Vec<Uuid> =
+            let Took { items, busy } = remote.take(&mut *tx, &claims).await?;
+            let items: HashMap<Uuid, R::Item> = items.into_iter().collect();
+            let left: Vec<Uuid> =
                 claims.iter().map(|claim| claim.lease).filter(|lease| !items.contains_key(lease)).collect();
-            if !gone.is_empty() {
-                store::fence(tx, &gone, &[]).await?;
+            if !left.is_empty() {
+                store::fence(&mut *tx, &left, &[]).await?;
+                let busy = claims.into_iter().filter(|claim| busy.contains(&claim.lease));
+                let again: Vec<Again> = busy.map(|claim| claim.not_counted(BUSY_ITEM)).collect();
+                store::put_back(tx, &again).await?;
             }
             Ok(Claimed { given, items, locked })
         })

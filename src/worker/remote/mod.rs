@@ -35,13 +35,13 @@ pub trait Remote: Send + Sync + 'static {
     /// Whether this lane can be claimed from now, and on which terms.
     fn standing(&self, lane: i32) -> Standing;
 
-    /// Makes ready what was claimed, in the transaction of the claim: of each lease its item. What is left out has
-    /// ended already, or is gone: its lease ends here.
+    /// Makes ready what was claimed, in the transaction of the claim. It waits for nobody's lock: all who wait would
+    /// wait for it.
     fn take(
         &self,
         tx: &mut PgConnection,
         claims: &[Claim],
-    ) -> impl Future<Output = sqlx::Result<Vec<(Uuid, Self::Item)>>> + Send;
+    ) -> impl Future<Output = sqlx::Result<Took<Self::Item>>> + Send;
 
     /// Undoes [`Remote::take`] for claims that nobody received.
     fn untake(
@@ -49,6 +49,15 @@ pub trait Remote: Send + Sync + 'static {
         tx: &mut PgConnection,
         claims: &[Claim],
     ) -> impl Future<Output = sqlx::Result<()>> + Send;
+}
+
+/// What became of claims. One that is in neither list has ended already, or its item is gone: its lease ends here.
+#[derive(Debug)]
+pub struct Took<I> {
+    /// Of each lease its item.
+    pub items: Vec<(Uuid, I)>,
+    /// Leases of items that somebody else holds at this moment: they are tried again a little later.
+    pub busy: Vec<Uuid>,
 }
 
 /// Whether a lane can be claimed from.

@@ -54,11 +54,11 @@ impl<R: Remote> WaitingRoom<R> {
 
     /// Serves those who wait until `stop`; then all of them are told at once that there is nothing. `beat` is called
     /// whenever the loop comes round.
-    pub fn run(
+    pub fn run<F: Fn() + Send + Sync + 'static>(
         &self,
         stop: CancellationToken,
-        beat: impl Fn() + Send + Sync + 'static,
-    ) -> impl Future<Output = ()> + Send + 'static {
+        beat: F,
+    ) -> impl Future<Output = ()> + Send + use<R, F> {
         Looker::new(Arc::clone(&self.inside)).run(stop, beat)
     }
 
