@@ -87,7 +87,7 @@ pub(super) async fn claim(
         let claimed = match queues.waiting.claim(queue.id, &caller.subject, max, left).await {
             Answer::Handed(handed) => valid(&queues, &queue, handed).await?,
             Answer::Nothing => return Ok(Json(Vec::new())),
-            Answer::Closed => Vec::new(),
+            Answer::Closed => continue,
             Answer::Failed(error) => return Err(error.into()),
         };
         left = deadline.saturating_duration_since(Instant::now());

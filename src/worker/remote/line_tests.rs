@@ -1,3 +1,5 @@
+//! The lines of a waiting room: who is asked for when, and who leaves.
+
 use super::*;
 
 fn waiter(holder: &str, most: i32, patient: bool) -> Waiter<()> {
