@@ -1,8 +1,8 @@
 //! The loop of a waiting room: looks for all who wait, claims for all of them, hands out.
 
-use super::line::{Waiter, Wish};
-use super::room::{Answer, Inside};
-use super::{Handed, Remote, Standing, Terms, Took};
+use super::line::Wish;
+use super::room::{Answer, Inside, answer};
+use super::{Remote, Standing, Terms, Took};
 use crate::db::{self, bounded};
 use crate::error::is_transient;
 use crate::worker::marks::{Marks, Place, START};
@@ -12,7 +12,6 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot::Sender;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -107,7 +106,7 @@ impl<R: Remote> Looker<R> {
         let now = Instant::now();
         self.next_look = now + self.pause.mul_f64(rand::random_range(0.9..=1.1));
         self.pause = self.pause.mul_f64(1.5).min(LONGEST_LOOK);
-        let (mut lanes, gone) = self.inside.watched();
+        let (mut lanes, gone) = self.inside.watched(PATIENCE);
         lanes.retain(|lane| {
             let is_closed = self.inside.remote.standing(*lane) == Standing::Closed;
             if is_closed {
@@ -285,59 +284,4 @@ async fn claim<R: Remote>(inside: &Inside<R>, mut asked: Vec<Asked>) -> sqlx::Re
         })
     })
     .await
-}
-
-fn answer<R: Remote>(waiting: Vec<Waiter<Sender<Answer<R>>>>, with: impl Fn() -> Answer<R>) {
-    for waiter in waiting {
-        // Who has left needs none.
-        drop(waiter.reply.send(with()));
-    }
-}
-
-impl<R: Remote> Inside<R> {
-    /// The lanes to look at, and whether some are not looked at any more.
-    fn watched(&self) -> (Vec<i32>, bool) {
-        let mut lines = self.lines.lock();
-        let (lanes, gone) = lines.watched(PATIENCE);
-        gone.iter().for_each(|lane| self.wake.unwatch(*lane));
-        (lanes, !gone.is_empty())
-    }
-
-    /// Closes a line, and answers all who stand there.
-    fn dissolve(&self, lane: i32, with: impl Fn() -> Answer<R>) {
-        let waiting = {
-            let mut lines = self.lines.lock();
-            self.wake.unwatch(lane);
-            lines.dissolve(lane)
-        };
-        answer(waiting, with);
-    }
-
-    /// Tells everybody that there is nothing, those who come from now on included.
-    fn send_home(&self) {
-        let waiting = self.lines.lock().close();
-        answer(waiting, || Answer::Nothing);
-    }
-
-    /// Gives each its share. What belongs to somebody who has left goes back.
-    fn hand_out(self: &Arc<Self>, wish: &Wish, given: Vec<Given>, items: &mut HashMap<Uuid, R::Item>) {
-        let mut given = given.into_iter().peekable();
-        let mut last = 0;
-        for (number, _, most) in &wish.shares {
-            last += i64::from(*most);
-            let mut share = Vec::new();
-            while let Some(given) = given.next_if(|given| given.place <= last) {
-                let item = items.remove(&given.claim.lease);
-                share.extend(item.map(|item| (given.claim, item)));
-            }
-            if share.is_empty() {
-                continue;
-            }
-            let handed = Handed::new(share, Arc::clone(self));
-            let waiter = self.lines.lock().leave(wish.lane, *number);
-            if let Some(waiter) = waiter {
-                drop(waiter.reply.send(Answer::Handed(handed)));
-            }
-        }
-    }
 }

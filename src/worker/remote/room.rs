@@ -1,16 +1,19 @@
 //! Where remote workers wait.
 
-use super::line::{Lines, Waiter};
+use super::line::{Lines, Waiter, Wish};
 use super::looker::{LONGEST_LOOK, Looker};
 use super::{Handed, Remote};
+use crate::worker::store::Given;
 use crate::worker::wake::{Ear, Wake};
 use parking_lot::Mutex;
 use sqlx::postgres::PgPool;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, Sender};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 /// What somebody who asked gets.
 pub enum Answer<R: Remote> {
@@ -42,7 +45,7 @@ pub(super) struct Inside<R: Remote> {
     pub(super) ear: Arc<Ear>,
     /// Gives back what nobody received.
     pub(super) tasks: TaskTracker,
-    pub(super) lines: Mutex<Lines<oneshot::Sender<Answer<R>>>>,
+    pub(super) lines: Mutex<Lines<Sender<Answer<R>>>>,
 }
 
 impl<R: Remote> WaitingRoom<R> {
@@ -95,6 +98,59 @@ impl<R: Remote> WaitingRoom<R> {
     }
 }
 
+impl<R: Remote> Inside<R> {
+    /// The lanes to look at, and whether some are not looked at any more since nobody has come for so many looks.
+    pub(super) fn watched(&self, patience: u32) -> (Vec<i32>, bool) {
+        let mut lines = self.lines.lock();
+        let (lanes, gone) = lines.watched(patience);
+        gone.iter().for_each(|lane| self.wake.unwatch(*lane));
+        (lanes, !gone.is_empty())
+    }
+
+    /// Closes a line, and answers all who stand there.
+    pub(super) fn dissolve(&self, lane: i32, with: impl Fn() -> Answer<R>) {
+        let waiting = {
+            let mut lines = self.lines.lock();
+            self.wake.unwatch(lane);
+            lines.dissolve(lane)
+        };
+        answer(waiting, with);
+    }
+
+    /// Tells everybody that there is nothing, those who come from now on included.
+    pub(super) fn send_home(&self) {
+        let waiting = self.lines.lock().close();
+        answer(waiting, || Answer::Nothing);
+    }
+
+    /// Gives each its share. What belongs to somebody who has left goes back.
+    pub(super) fn hand_out(
+        self: &Arc<Self>,
+        wish: &Wish,
+        given: Vec<Given>,
+        items: &mut HashMap<Uuid, R::Item>,
+    ) {
+        let mut given = given.into_iter().peekable();
+        let mut last = 0;
+        for (number, _, most) in &wish.shares {
+            last += i64::from(*most);
+            let mut share = Vec::new();
+            while let Some(given) = given.next_if(|given| given.place <= last) {
+                let item = items.remove(&given.claim.lease);
+                share.extend(item.map(|item| (given.claim, item)));
+            }
+            if share.is_empty() {
+                continue;
+            }
+            let handed = Handed::new(share, Arc::clone(self));
+            let waiter = self.lines.lock().leave(wish.lane, *number);
+            if let Some(waiter) = waiter {
+                drop(waiter.reply.send(Answer::Handed(handed)));
+            }
+        }
+    }
+}
+
 /// Somebody's place in a line, left when it is dropped.
 struct Place<'a, R: Remote> {
     inside: &'a Inside<R>,
@@ -105,5 +161,12 @@ struct Place<'a, R: Remote> {
 impl<R: Remote> Drop for Place<'_, R> {
     fn drop(&mut self) {
         self.inside.lines.lock().leave(self.lane, self.number);
+    }
+}
+
+/// Gives the same answer to all of these; who has left needs none.
+pub(super) fn answer<R: Remote>(waiting: Vec<Waiter<Sender<Answer<R>>>>, with: impl Fn() -> Answer<R>) {
+    for waiter in waiting {
+        drop(waiter.reply.send(with()));
     }
 }
