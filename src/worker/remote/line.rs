@@ -93,7 +93,7 @@ impl<T> Lines<T> {
         let number = self.next;
         self.next += 1;
         let is_new = !self.lanes.contains_key(&lane);
-        let line = self.lanes.entry(lane).or_insert_with(|| Line {
+        let its = self.lanes.entry(lane).or_insert_with(|| Line {
             waiting: BTreeMap::new(),
             known: Known::Perhaps,
             batch: FEW,
@@ -101,11 +101,11 @@ impl<T> Lines<T> {
             deserted: 0,
         });
         if hurried {
-            line.known = Known::Perhaps;
+            its.known = Known::Perhaps;
         }
-        line.deserted = 0;
-        line.waiting.insert(number, waiter);
-        Some(Joined { number, is_new, look: line.known != Known::Nothing })
+        its.deserted = 0;
+        its.waiting.insert(number, waiter);
+        Some(Joined { number, is_new, look: its.known != Known::Nothing })
     }
 
     /// Takes somebody out of its line, if it still stands there.
@@ -179,28 +179,28 @@ impl<T> Lines<T> {
 
     /// A claim found all that it asked for in this lane, and there may be more. `slow` is one that took long.
     pub(super) fn filled(&mut self, lane: i32, slow: bool) {
-        if let Some(line) = self.lanes.get_mut(&lane) {
-            line.batch = if slow { (line.batch / 2).max(1) } else { (line.batch * 2).min(MOST) };
-            line.known = Known::Perhaps;
+        if let Some(its) = self.lanes.get_mut(&lane) {
+            its.batch = if slow { (its.batch / 2).max(1) } else { (its.batch * 2).min(MOST) };
+            its.known = Known::Perhaps;
         }
     }
 
     /// A claim found less than it asked for; `sweep` is one that looked below the mark. Then those who do not wait for
     /// more, and came before the number `before`, leave: for them there is nothing.
     pub(super) fn emptied(&mut self, lane: i32, sweep: bool, before: u64) -> Vec<Waiter<T>> {
-        let Some(line) = self.lanes.get_mut(&lane) else { return Vec::new() };
-        line.batch = line.batch.min(FEW);
+        let Some(its) = self.lanes.get_mut(&lane) else { return Vec::new() };
+        its.batch = its.batch.min(FEW);
         if sweep {
             return self.refuse(lane, before);
         }
-        line.known = line.known.max(Known::NothingAbove);
+        its.known = its.known.max(Known::NothingAbove);
         Vec::new()
     }
 
     /// Nothing can be claimed of this lane now: who does not wait, leaves.
     pub(super) fn refuse(&mut self, lane: i32, before: u64) -> Vec<Waiter<T>> {
-        let Some(line) = self.lanes.get_mut(&lane) else { return Vec::new() };
-        line.waiting.extract_if(..before, |_, waiter| !waiter.patient).map(|(_, waiter)| waiter).collect()
+        let Some(its) = self.lanes.get_mut(&lane) else { return Vec::new() };
+        its.waiting.extract_if(..before, |_, waiter| !waiter.patient).map(|(_, waiter)| waiter).collect()
     }
 
     /// Closes one line: all who stand there leave.

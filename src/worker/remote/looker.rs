@@ -133,8 +133,10 @@ impl<R: Remote> Looker<R> {
         if sweep {
             self.marks.swept(Instant::now(), now.elapsed());
         }
-        let mut lines = self.inside.lines.lock();
-        ready.into_iter().for_each(|lane| lines.ready(lane));
+        let mut waiting = self.inside.lines.lock();
+        for lane in ready {
+            waiting.ready(lane);
+        }
         Ok(())
     }
 
@@ -185,14 +187,14 @@ impl<R: Remote> Looker<R> {
             let given = by_lane.remove(&wish.lane).unwrap_or_default();
             let is_filled = i32::try_from(given.len()).is_ok_and(|found| found >= wish.room());
             self.inside.hand_out(&wish, given, &mut items);
-            let mut lines = self.inside.lines.lock();
+            let mut waiting = self.inside.lines.lock();
             if locked.contains(&wish.lane) {
-                lines.ready(wish.lane);
+                waiting.ready(wish.lane);
             } else if is_filled {
-                lines.filled(wish.lane, is_slow);
+                waiting.filled(wish.lane, is_slow);
             } else {
-                let nothing = lines.emptied(wish.lane, sweep, before);
-                drop(lines);
+                let nothing = waiting.emptied(wish.lane, sweep, before);
+                drop(waiting);
                 answer(nothing, || Answer::Nothing);
             }
         }
@@ -207,8 +209,10 @@ impl<R: Remote> Looker<R> {
         let error = Arc::new(error);
         if open.len() > 1 && !is_transient(&error) {
             self.alone = open.len();
-            let mut lines = self.inside.lines.lock();
-            open.iter().for_each(|(wish, _)| lines.ready(wish.lane));
+            let mut waiting = self.inside.lines.lock();
+            for (wish, _) in open {
+                waiting.ready(wish.lane);
+            }
             return Ok(true);
         }
         for (wish, _) in open {

@@ -87,23 +87,23 @@ impl<R: Remote> WaitingRoom<R> {
         if !patient {
             return answer.await.unwrap_or(Answer::Nothing);
         }
-        match tokio::time::timeout(wait, &mut answer).await {
-            Ok(answer) => answer.unwrap_or(Answer::Nothing),
-            Err(_) => {
-                answer.close();
-                // It may have come at the last moment.
-                answer.try_recv().unwrap_or(Answer::Nothing)
-            }
+        if let Ok(answer) = tokio::time::timeout(wait, &mut answer).await {
+            return answer.unwrap_or(Answer::Nothing);
         }
+        answer.close();
+        // It may have come at the last moment.
+        answer.try_recv().unwrap_or(Answer::Nothing)
     }
 }
 
 impl<R: Remote> Inside<R> {
     /// The lanes to look at, and whether some are not looked at any more since nobody has come for so many looks.
     pub(super) fn watched(&self, patience: u32) -> (Vec<i32>, bool) {
-        let mut lines = self.lines.lock();
-        let (lanes, gone) = lines.watched(patience);
-        gone.iter().for_each(|lane| self.wake.unwatch(*lane));
+        let mut waiting = self.lines.lock();
+        let (lanes, gone) = waiting.watched(patience);
+        for lane in &gone {
+            self.wake.unwatch(*lane);
+        }
         (lanes, !gone.is_empty())
     }
 

@@ -93,6 +93,22 @@ fn columns(from: &[(i32, (i16, i64))]) -> (Vec<i32>, Vec<i16>, Vec<i64>) {
     (lanes, ranks, seqs)
 }
 
+/// Whose each place of each lane is, as columns: the lane, the first and the last place, the holder.
+fn shares(asked: &[Asked]) -> (Vec<i32>, Vec<i32>, Vec<i32>, Vec<&str>) {
+    let (mut lanes, mut firsts, mut lasts, mut holders) = (vec![], vec![], vec![], vec![]);
+    for Asked { lane, shares, .. } in asked {
+        let mut last = 0;
+        for (holder, most) in shares {
+            lanes.push(*lane);
+            firsts.push(last + 1);
+            last += most;
+            lasts.push(last);
+            holders.push(holder.as_str());
+        }
+    }
+    (lanes, firsts, lasts, holders)
+}
+
 /// Takes due items for remote workers, one lease an item: of each lane at most what is asked, and no more than its
 /// concurrency leaves room for beside the leases that are there. That is exact only while the lane is locked, see
 /// [`lock_lanes`]. Leases that ended more than a minute ago were taken back: to count them would be to walk their
@@ -106,17 +122,7 @@ pub async fn claim_remote(tx: &mut PgConnection, asked: &[Asked]) -> sqlx::Resul
     let leases: Vec<f64> = asked.iter().map(|a| a.terms.lease.as_secs_f64()).collect();
     let timeouts: Vec<Option<f64>> =
         asked.iter().map(|a| a.terms.timeout.map(|timeout| timeout.as_secs_f64())).collect();
-    let (mut share_lanes, mut firsts, mut lasts, mut holders) = (vec![], vec![], vec![], vec![]);
-    for Asked { lane, shares, .. } in asked {
-        let mut last = 0;
-        for (holder, most) in shares {
-            share_lanes.push(*lane);
-            firsts.push(last + 1);
-            last += most;
-            lasts.push(last);
-            holders.push(holder.as_str());
-        }
-    }
+    let (share_lanes, firsts, lasts, holders) = shares(asked);
     let rows = sqlx::query!(
         r#"
         WITH wanted AS MATERIALIZED (
