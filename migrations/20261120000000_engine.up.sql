@@ -79,6 +79,7 @@ CREATE TABLE leases (
     worker     uuid,
     expires_at timestamptz,
     lease      interval,
+    deadline   timestamptz,
     claimed_at timestamptz NOT NULL DEFAULT now(),
     holder     text,
     lane       integer     NOT NULL,
@@ -89,6 +90,8 @@ CREATE TABLE leases (
     CONSTRAINT leases_pkey PRIMARY KEY (id),
     CONSTRAINT leases_one_way_to_end CHECK ((worker IS NULL) <> (expires_at IS NULL)),
     CONSTRAINT leases_length_if_it_expires CHECK ((lease IS NULL) = (expires_at IS NULL)),
+    CONSTRAINT leases_remote_holds_one CHECK (holder IS NULL OR (worker IS NULL AND cardinality(items) = 1)),
+    CONSTRAINT leases_expires_by_deadline CHECK (expires_at <= deadline),
     CONSTRAINT leases_same_length CHECK (
         cardinality(items) > 0
         AND cardinality(ranks) = cardinality(items)
@@ -100,13 +103,20 @@ ALTER TABLE leases
     ALTER COLUMN ranks SET STORAGE EXTERNAL,
     ALTER COLUMN items SET STORAGE EXTERNAL,
     ALTER COLUMN attempts SET STORAGE EXTERNAL;
+-- A claim by a process touches the two that follow; the others know nothing of its leases.
+CREATE INDEX leases_worker_idx ON leases (worker) WHERE worker IS NOT NULL;
+CREATE INDEX leases_lane_idx ON leases (lane) WHERE holder IS NULL;
+CREATE INDEX leases_expires_at_idx ON leases (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX leases_remote_lane_idx ON leases (lane, expires_at) WHERE holder IS NOT NULL;
+CREATE INDEX leases_remote_item_idx ON leases (lane, (items[1])) WHERE holder IS NOT NULL;
 COMMENT ON TABLE leases IS 'One row a claimed batch of one lane. It is the fence: an outcome counts only while the lease that ran it still exists.';
 COMMENT ON COLUMN leases.id IS 'Random, so it never comes back, not even after a crash undid the claim (a sequence would): a late outcome can never meet a newer claim.';
 COMMENT ON COLUMN leases.worker IS 'The process that runs the batch; the lease lives while its heartbeat does.';
 COMMENT ON COLUMN leases.expires_at IS 'For a claim over HTTP instead: lives until then, moved on by the remote worker''s heartbeats.';
 COMMENT ON COLUMN leases.lease IS 'For a claim over HTTP: how long it lives after each heartbeat.';
+COMMENT ON COLUMN leases.deadline IS 'For a claim over HTTP: no heartbeat moves expires_at past this moment; null when the attempt may take any time.';
 COMMENT ON COLUMN leases.claimed_at IS 'When the attempt began.';
-COMMENT ON COLUMN leases.holder IS 'For a claim over HTTP: the subject of the token that claimed.';
+COMMENT ON COLUMN leases.holder IS 'For a claim over HTTP, which holds one item: the subject of the token that claimed.';
 COMMENT ON COLUMN leases.lane IS 'The lane of the batch.';
 COMMENT ON COLUMN leases.ranks IS 'The rank of each item, for its way back.';
 COMMENT ON COLUMN leases.items IS 'The items of the batch.';
@@ -155,6 +165,54 @@ COMMENT ON COLUMN lease_terms.claimed_at IS 'As in leases.';
 COMMENT ON COLUMN lease_terms.holder IS 'Who claimed it; null when the worker is gone.';
 COMMENT ON COLUMN lease_terms.renewed_at IS 'The holder''s last sign of life; of a worker that is gone, the claim.';
 COMMENT ON COLUMN lease_terms.lease IS 'How long it lives after that.';
+
+CREATE VIEW leased_items AS
+SELECT id AS lease, lane, items[1] AS item, claimed_at, worker, holder
+FROM leases
+WHERE holder IS NOT NULL
+UNION ALL
+SELECT leases.id, leases.lane, each.item, leases.claimed_at, leases.worker, leases.holder
+FROM leases
+CROSS JOIN unnest(leases.items) AS each (item)
+WHERE leases.holder IS NULL;
+COMMENT ON VIEW leased_items IS 'Every item of every lease. Ask for a lane and an item: that is a look-up for what remote workers hold, and reads no leases of other lanes.';
+
+CREATE VIEW lease_workers AS
+-- From one worker to the next by the index, however many leases each has.
+WITH RECURSIVE workers_of_leases AS (
+    (SELECT worker FROM leases WHERE worker IS NOT NULL ORDER BY worker LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT leases.worker FROM leases
+        WHERE leases.worker > former.worker
+        ORDER BY leases.worker
+        LIMIT 1
+    )
+    FROM workers_of_leases AS former
+    WHERE former.worker IS NOT NULL
+)
+SELECT worker FROM workers_of_leases WHERE worker IS NOT NULL;
+COMMENT ON VIEW lease_workers IS 'The processes that have leases, those that are gone included.';
+
+CREATE VIEW over_leases AS
+SELECT l.id
+FROM leases AS l
+CROSS JOIN clock AS c
+WHERE l.expires_at < now() AND is_over(l.expires_at - l.lease, l.lease, c.steady_since)
+UNION ALL
+-- Stamped before the clock was set back. They are looked for only where somebody has seen that.
+SELECT l.id
+FROM leases AS l
+CROSS JOIN clock AS c
+WHERE (SELECT steady_since > now() - interval '1 day' FROM clock)
+    AND l.expires_at - l.lease > now() + interval '1 second' AND is_over(l.expires_at - l.lease, l.lease, c.steady_since)
+UNION ALL
+SELECT l.id
+FROM lease_workers AS held
+JOIN leases AS l ON l.worker = held.worker
+WHERE NOT EXISTS (SELECT FROM workers AS w WHERE w.id = held.worker AND w.given_up_at IS NULL);
+COMMENT ON VIEW over_leases IS 'The leases that outlived their holders, by indexes, however many there are that did not.';
+COMMENT ON COLUMN over_leases.id IS 'As in leases.';
 
 CREATE TABLE duties (
     name    text        NOT NULL,

@@ -141,9 +141,9 @@ SELECT
         WHEN o.id IS NOT NULL THEN o.status
         WHEN EXISTS (
             -- A lease of many stays until the last has ended: one that waits for another attempt is PENDING.
-            SELECT FROM leases AS l
-            WHERE m.id = ANY (l.items) AND NOT EXISTS (
-                SELECT FROM attempts AS a WHERE a.queue_id = m.queue_id AND a.id = m.id AND a.lease = l.id
+            SELECT FROM leased_items AS l
+            WHERE l.lane = m.queue_id AND l.item = m.id AND NOT EXISTS (
+                SELECT FROM attempts AS a WHERE a.queue_id = m.queue_id AND a.id = m.id AND a.lease = l.lease
             )
         ) THEN 'INPROGRESS'
         ELSE 'PENDING'

@@ -445,7 +445,7 @@ SELECT item AS id FROM dispatch WHERE lane IN (SELECT id FROM lanes WHERE kind =
 UNION
 SELECT item FROM scheduled WHERE lane IN (SELECT id FROM lanes WHERE kind = 'endpoint')
 UNION
-SELECT unnest(items) FROM leases WHERE lane IN (SELECT id FROM lanes WHERE kind = 'endpoint')
+SELECT unnest(items) FROM leases WHERE holder IS NULL AND lane IN (SELECT id FROM lanes WHERE kind = 'endpoint')
 UNION
 SELECT delivery_id FROM held_deliveries
 UNION
@@ -456,7 +456,7 @@ CREATE VIEW delivery_states AS
 SELECT
     d.id, d.store_id, d.mapping_id, d.message_id,
     CASE
-        WHEN d.status = 'PENDING' AND EXISTS (SELECT FROM leases AS l WHERE d.id = ANY (l.items)) THEN 'INPROGRESS'
+        WHEN d.status = 'PENDING' AND EXISTS (SELECT FROM leases AS l WHERE l.holder IS NULL AND d.id = ANY (l.items)) THEN 'INPROGRESS'
         ELSE d.status::text
     END AS status,
     d.business_error, d.attempts, d.next_attempt_at, d.finished_at, d.archived_at, d.last_error

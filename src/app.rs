@@ -12,6 +12,7 @@ use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState};
 use crate::hub::mapping::Retry;
 use crate::hub::{self, routes::Hub};
+use crate::jobs::remote::RemoteJobs;
 use crate::jobs::routes::{Jobs, LONG_POLLS};
 use crate::jobs::{self, Tails};
 use crate::queues;
@@ -24,12 +25,14 @@ use crate::queues::messaging::OfQueue;
 use crate::queues::metrics::Depths;
 use crate::queues::native::Handler;
 use crate::queues::push::Inbox;
+use crate::queues::remote::RemoteMessages;
 use crate::queues::routes::Queues;
 use crate::queues::runners::Runners;
 use crate::queues::store::retention;
 use crate::queues::upkeep::Upkeep;
 use crate::reports::{self, routes::Reports};
 use crate::seal::Sealer;
+use crate::worker::remote::WaitingRoom;
 use crate::worker::{Running, Worker};
 use anyhow::Context as _;
 use axum::http::{HeaderMap, Method};
@@ -51,8 +54,8 @@ const CAPACITY: usize = 4096;
 const IN_FLIGHT: usize = 1024;
 /// Memory for the bodies of requests, in bytes: at least this, and at least room for so many of the largest.
 const BODIES: (usize, usize) = (256 << 20, 8);
-/// Long polls beside them.
-const LONG_POLLS_AT_ONCE: usize = 4096;
+/// Long polls beside them: ten thousand idle workers, and some more.
+const LONG_POLLS_AT_ONCE: usize = 16_384;
 /// The addresses that may wait.
 const LONG_WAITS: [&str; 5] =
     ["/queues/{queue}/claim", LONG_POLLS[0], LONG_POLLS[1], LONG_POLLS[2], LONG_POLLS[3]];
@@ -185,20 +188,26 @@ impl App {
         let retry = Retry { base: config.hub_retry.0, cap: config.hub_retry.1 };
         let hub = base.hub(&mut worker, outbound, retry).await.context("cannot start the hub")?;
         let jobs = base.jobs(&mut worker, &config).await.context("cannot load the kinds of jobs")?;
+        let readiness = Readiness::new(db.api.clone());
+        let remote = RemoteMessages::new(Arc::clone(&access.catalog), config.lease);
+        let waiting = WaitingRoom::new(remote, db.worker.clone(), worker.wake(), tasks.clone());
+        let beat = readiness.watch("claims of remote workers", STUCK);
+        tasks.spawn(waiting.run(stop.clone(), move || beat.beat()));
+        let beat = readiness.watch("claims of jobs", STUCK);
+        tasks.spawn(jobs.waiting.run(stop.clone(), move || beat.beat()));
         let queues = Queues::new(queues::routes::Parts {
             access,
             settler,
+            waiting,
             wake: worker.wake(),
             runners,
             verifier: Arc::clone(&verifier),
             lease: config.lease,
             limits,
-            stopping: stop.clone(),
         });
         let mut upkeep = Upkeep::new(queues.clone(), config.queues_dir.clone(), self.examples);
         upkeep.load().await?;
 
-        let readiness = Readiness::new(db.api.clone());
         let engine = worker.start(|name| {
             let pulse = readiness.watch(name, STUCK);
             move || pulse.beat()
@@ -268,12 +277,15 @@ impl Base {
             worker.hear_of_logs(move |job, seq| tails.heard(job, seq));
         }
         self.tasks.spawn(Arc::clone(&tails).look(self.stop.clone()));
+        let remote = RemoteJobs::new(Arc::clone(&types));
+        let waiting = WaitingRoom::new(remote, self.db.worker.clone(), worker.wake(), self.tasks.clone());
         let jobs = Jobs {
             db: self.db.clone(),
             types,
             tails,
             sealer: self.sealer.clone(),
             wake: worker.wake(),
+            waiting,
             verifier: Arc::clone(&self.verifier),
             limits: self.limits,
             job_timeout: config.job_timeout,

@@ -5,6 +5,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The result of a request.
@@ -156,6 +157,19 @@ impl Error {
             Self::Database(error) if is_transient(error) => Some(Duration::from_secs(1)),
             _ => None,
         }
+    }
+}
+
+/// A failure that many share, since one statement asked for all of them.
+impl From<Arc<sqlx::Error>> for Error {
+    fn from(error: Arc<sqlx::Error>) -> Self {
+        if is_transient(&error) {
+            return Self::Unavailable(
+                "the database cannot be reached now".to_owned(),
+                Duration::from_secs(1),
+            );
+        }
+        Self::internal(error)
     }
 }
 

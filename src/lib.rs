@@ -50,7 +50,8 @@
 //!    the commit. The claim loop's bell rings.
 //! 3. The claim loop takes due items of every lane that has room, in the order of priority and push: dispatch
 //!    rows go, one lease row comes. It waits for nothing but claims: looks at the database, promotion, reclaim and
-//!    changed definitions have tasks of their own ([`worker`]).
+//!    changed definitions have tasks of their own ([`worker`]). Remote workers claim over HTTP: those who wait stand in
+//!    the lane's line, and one look serves all of them ([`worker::remote`]).
 //! 4. The consumer ([`queues::consumer`]) loads the messages and makes each ready to run
 //!    ([`queues::runners`]). No transaction and no connection is held while handlers run.
 //! 5. Ends queue up at the settler, which writes many in one transaction, fenced by their leases. The last end

@@ -174,10 +174,10 @@ async fn what_waits_and_what_runs_is_counted_and_explained() {
     let mut db = app.connect().await;
     db.execute(sqlx::AssertSqlSafe(format!(
         "DELETE FROM dispatch WHERE lane = (SELECT id FROM queues WHERE name = 'halted');
-        INSERT INTO leases (expires_at, lease, holder, lane, ranks, items, attempts)
-        SELECT now() + interval '1 hour', '1 hour', 'someone', id, '{{0,0}}', '{{{second},{second}}}', '{{1,1}}' FROM queues WHERE name = 'halted';
+        INSERT INTO leases (expires_at, lease, lane, ranks, items, attempts)
+        SELECT now() + interval '1 hour', '1 hour', id, '{{0,0}}', '{{{second},{second}}}', '{{1,1}}' FROM queues WHERE name = 'halted';
         INSERT INTO attempts (queue_id, attempt, id, lease, started_at, ending, error)
-        SELECT lane, 1, '{second}', id, now(), 'retried', '{{}}' FROM leases WHERE holder = 'someone'"
+        SELECT lane, 1, '{second}', id, now(), 'retried', '{{}}' FROM leases WHERE cardinality(items) = 2"
     )))
     .await
     .unwrap();

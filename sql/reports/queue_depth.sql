@@ -29,19 +29,20 @@ CROSS JOIN LATERAL (SELECT coalesce(by_lane.items, 0) AS items) AS scheduled
 CROSS JOIN LATERAL (
     -- A lease of many items stays until the last of them has ended.
     SELECT count(*) AS items
-    FROM leases
-    CROSS JOIN LATERAL unnest(leases.items) AS item (id)
-    JOIN messages ON messages.queue_id = leases.lane AND messages.id = item.id
-    WHERE leases.lane = queues.id
+    FROM leased_items
+    JOIN messages ON messages.queue_id = leased_items.lane AND messages.id = leased_items.item
+    WHERE leased_items.lane = queues.id
         AND NOT EXISTS (
             SELECT
             FROM outcomes
-            WHERE outcomes.queue_id = leases.lane AND outcomes.id = item.id
+            WHERE outcomes.queue_id = leased_items.lane AND outcomes.id = leased_items.item
         )
         AND NOT EXISTS (
             SELECT
             FROM attempts
-            WHERE attempts.queue_id = leases.lane AND attempts.id = item.id AND attempts.lease = leases.id
+            WHERE attempts.queue_id = leased_items.lane
+                AND attempts.id = leased_items.item
+                AND attempts.lease = leased_items.lease
         )
 ) AS running
 ORDER BY ready DESC, running DESC, queue;

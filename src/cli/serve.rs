@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::db::migrate::migrate;
 use crate::http::trace::init_logging;
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::SecretString;
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +21,7 @@ const TOKEN: Duration = Duration::from_hours(30 * 24);
 /// Serves the API and runs handlers.
 pub(super) async fn serve(config: Config) -> anyhow::Result<()> {
     init_logging(&config)?;
+    allow_connections();
     let secret = development_secret(&config)?;
     let mut signals = Signals::new()?;
     let Some(database) = signals.unless(Database::open(&config)).await else { return Ok(()) };
@@ -43,6 +45,14 @@ pub(super) async fn serve(config: Config) -> anyhow::Result<()> {
             database.close().await;
             Ok(())
         }
+    }
+}
+
+/// Every connection is a file, and a shell allows 1,024 of them where the system allows many more: as many as it does.
+fn allow_connections() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the number of open files, and so of connections, stays as it is");
     }
 }
 

@@ -45,7 +45,8 @@ impl Default for ServerLimits {
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(1),
-            max_connections: 8192,
+            // Every long poll that may wait has one, and there is room beside them.
+            max_connections: 20_480,
             grace: Duration::from_secs(20),
         }
     }

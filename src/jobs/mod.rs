@@ -30,6 +30,7 @@ pub mod follow;
 pub mod job_type;
 pub mod message;
 pub mod metrics;
+pub mod remote;
 pub mod roles;
 pub mod routes;
 pub mod store;

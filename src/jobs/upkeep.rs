@@ -103,7 +103,7 @@ async fn end_overdue(jobs: &Jobs) -> Result<usize> {
         let ended = db::transaction::<_, sqlx::Error, _>(&jobs.db.worker, move |tx| {
             Box::pin(async move {
                 // The lease before the job, as workers lock them.
-                engine::lock_item(&mut *tx, item).await?;
+                engine::lock_item(&mut *tx, type_id, item).await?;
                 let passed = due::lock(&mut *tx, id).await?.unwrap_or_default();
                 let Some(end) = deadline::end_of(&passed) else { return Ok(None) };
                 let seq = jobs::broadcast(tx, id, &end).await?;

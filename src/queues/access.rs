@@ -57,7 +57,7 @@ impl Access {
         let running = db::transaction::<_, Error, _>(&self.db.api, move |tx| {
             Box::pin(async move {
                 // The lease first: an end on its way is then either deleted too, or finds no message.
-                let running = engine::lock_item(&mut *tx, id).await?;
+                let running = engine::lock_item(&mut *tx, queue, id).await?;
                 if !store::messages::delete(&mut *tx, queue, id).await? {
                     return Err(no_message());
                 }

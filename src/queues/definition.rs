@@ -144,9 +144,9 @@ mod tests {
         );
         let Options { timeout, concurrency, max_attempts, retry_base, retry_cap, priority, retention } =
             definition.options;
-        assert_eq!((timeout, retry_base), (Duration::from_secs(30), Duration::from_secs(1)));
+        assert_eq!((timeout, concurrency, retry_base), (None, None, Duration::from_secs(1)));
         assert_eq!((retry_cap, retention), (Duration::from_mins(5), Duration::from_hours(30 * 24)));
-        assert_eq!((concurrency, max_attempts, priority), (1, None, 0));
+        assert_eq!((max_attempts, priority), (None, 0));
     }
 
     #[test]
@@ -273,7 +273,7 @@ mod tests {
             }});
             let options = Definition::read("q", &document).unwrap().options;
             prop_assert_eq!(options, Options {
-                timeout: Duration::from_millis(timeout), concurrency, max_attempts: Some(attempts),
+                timeout: Some(Duration::from_millis(timeout)), concurrency: Some(concurrency), max_attempts: Some(attempts),
                 retry_base: Duration::from_millis(base), retry_cap: Duration::from_millis(base + more),
                 priority, retention: Duration::from_millis(retention),
             });

@@ -26,6 +26,7 @@ pub mod native;
 pub mod options;
 pub mod outcome;
 pub mod push;
+pub mod remote;
 pub mod roles;
 pub mod routes;
 pub mod runners;

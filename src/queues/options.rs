@@ -11,13 +11,19 @@ const DAY: Duration = Duration::from_hours(24);
 /// says otherwise.
 const ATTEMPTS: u16 = 3;
 
+/// How long an attempt may take in a process of ours, unless the definition says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The `options` of a definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// `timeout`: how long one attempt may take, the time it awaits services included. 1 ms to 24 h.
-    pub timeout: Duration,
-    /// `concurrency`: how many messages of the queue one process runs at a time. 1 to 10,000.
-    pub concurrency: u16,
+    /// `timeout`: how long one attempt may take, the time it awaits services included. 1 ms to 24 h. Absent, 30 s;
+    /// but a remote worker may take any time, as long as its heartbeats come.
+    pub timeout: Option<Duration>,
+    /// `concurrency`: how many messages of the queue one process runs at a time, or all remote workers together have
+    /// claimed. 1 to 10,000. Absent, one a process, and any number of remote workers: how many there are is their
+    /// owner's decision.
+    pub concurrency: Option<u16>,
     /// `max_attempts`: 1 to 1,000; what its absence means depends on the failure, see
     /// [`Terms::may_try_again`].
     pub max_attempts: Option<u16>,
@@ -35,8 +41,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            timeout: Duration::from_secs(30),
-            concurrency: 1,
+            timeout: None,
+            concurrency: None,
             max_attempts: None,
             retry_base: Duration::from_secs(1),
             retry_cap: Duration::from_mins(5),
@@ -71,6 +77,18 @@ pub enum Failure {
     WorkerLost,
 }
 
+impl Options {
+    /// How long an attempt may take in a process of ours.
+    pub fn attempt_timeout(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
+
+    /// How many messages a process of ours runs at a time.
+    pub fn process_concurrency(&self) -> usize {
+        self.concurrency.map_or(1, usize::from)
+    }
+}
+
 impl Terms {
     /// Whether a message whose attempt number `attempt` (counted from 1) ended so is tried again.
     ///
@@ -97,9 +115,9 @@ impl Options {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let default = Self::default();
         let (millisecond, year) = (Duration::from_millis(1), 365 * DAY);
-        let timeout = reader.duration("timeout", millisecond..=DAY).unwrap_or(default.timeout);
+        let timeout = reader.duration("timeout", millisecond..=DAY);
         let retention = reader.duration("retention", HOUR..=10 * year).unwrap_or(default.retention);
-        let concurrency = reader.integer("concurrency", 1..=10_000).unwrap_or(default.concurrency);
+        let concurrency = reader.integer("concurrency", 1..=10_000);
         let max_attempts = reader.integer("max_attempts", 1..=1_000);
         let priority = reader.integer("priority", -100..=100).unwrap_or(default.priority);
         let (mut retry_base, mut retry_cap) = (None, None);

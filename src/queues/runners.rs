@@ -53,7 +53,7 @@ impl Runners {
     /// How many of the queue's messages this process can run at a time; `None` if it runs none. Remote
     /// workers claim theirs themselves; a native handler may be registered in another process.
     pub fn room(&self, definition: &Definition) -> Option<usize> {
-        let wanted = usize::from(definition.options.concurrency);
+        let wanted = definition.options.process_concurrency();
         match &definition.handler {
             None | Some(Handler::Worker) => None,
             // One queue leaves half of the children to the others, whatever its handlers do.
@@ -135,7 +135,7 @@ impl Runners {
     async fn native(&self, queue: &Queue, name: &str, attempt: u16, message: Loaded) -> End {
         let Some(handler) = self.native.get(name).cloned() else { return unrunnable() };
         let message = Message { id: message.id, attempt, request: message.request.0 };
-        let timeout = queue.definition.options.timeout;
+        let timeout = queue.definition.options.attempt_timeout();
         tokio::time::timeout(timeout, native::attempt(&*handler, message)).await.unwrap_or_else(|_| {
             let after = humantime::format_duration(timeout);
             End::Reject(error("TimeoutError", &format!("the handler did not settle within {after}")))
@@ -154,7 +154,7 @@ impl Runners {
             source: Arc::clone(source),
             handler_name: format!("{}.js", queue.name),
             message: message.request.0,
-            timeout: queue.definition.options.timeout,
+            timeout: queue.definition.options.attempt_timeout(),
         };
         let ended = pool.run_once(tenure.holds(), job, Arc::new(services), CancellationToken::new()).await;
         let logs = (!ended.logs.is_empty()).then(|| raw(&serde_json::json!(ended.logs)));

@@ -40,7 +40,7 @@ pub(super) async fn attempt(
     if let Err(why) = signature::sign(&mut headers, &message.id.to_string(), now, &body, &secrets) {
         return End::Fail(error("ConfigurationError", &why));
     }
-    let timeout = queue.definition.options.timeout;
+    let timeout = queue.definition.options.attempt_timeout();
     let request =
         Request { method: Method::POST, url: url.clone(), headers, body, timeout, max_response: MAX_ANSWER };
     match runners.outbound.send(request).await {

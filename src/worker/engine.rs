@@ -201,7 +201,7 @@ impl Running {
             let resting = self.floor.total() == 0 && self.settled.iter().all(|idle| idle());
             let lanes: Vec<_> =
                 self.desks.iter().flat_map(|desk| desk.lanes()).map(|lane| (lane.id, START)).collect();
-            let pulse = store::pulse(&self.db.worker, &lanes).await?;
+            let pulse = store::pulse(&self.db.worker, &lanes, true).await?;
             drop(claiming);
             let overdue = pulse.next_due.is_some_and(|seconds| seconds <= 0.0);
             let quiet = pulse.ready.is_empty()

@@ -72,7 +72,7 @@ impl Looks {
             lanes.into_iter().map(|lane| (lane, if sweep { START } else { marks.of(lane) })).collect()
         };
         let Pulse { ready, next_due, dead_leases, revision } =
-            bounded(store::pulse(&self.db.worker, &lanes)).await?;
+            bounded(store::pulse(&self.db.worker, &lanes, sweep)).await?;
         if sweep {
             self.marks.lock().swept(Instant::now(), now.elapsed());
         }

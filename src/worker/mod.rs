@@ -30,6 +30,7 @@
 //! | `definitions.rs` | what a process knows of a kind of definition, refreshed by what is newer |
 //! | `lease.rs` | registers, renews, registers anew |
 //! | `tenure.rs` | says right before each start whether what was claimed is still ours |
+//! | `remote/` | claims for remote workers: one look for all who wait for a lane |
 //! | `wake.rs` | tells the claim loop that there is work, here and in other processes |
 //! | `delay.rs` | how long until the next attempt |
 //! | `engine.rs` | puts the loops together, starts and stops them |
@@ -41,6 +42,7 @@
 pub mod batch;
 pub mod definitions;
 pub mod delay;
+pub mod remote;
 pub mod store;
 
 mod aside;
@@ -90,6 +92,14 @@ pub struct Claim {
     pub attempt: i16,
     /// When it was claimed, by the database's clock.
     pub claimed_at: DateTime<Utc>,
+}
+
+impl Claim {
+    /// Its item as if it had not been claimed, ready after this time.
+    fn not_counted(self, after: Duration) -> Again {
+        let Self { lane, rank, item, attempt, .. } = self;
+        Again { lane, rank, item, attempt: attempt - 1, after }
+    }
 }
 
 /// A lane that may be claimed from, and how many of its items may run at once in this process.

@@ -5,8 +5,8 @@ use super::Settled;
 use parking_lot::Mutex;
 use sqlx::postgres::{PgListener, PgPool};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,57 @@ pub(super) struct News {
     pub(super) found: Vec<i32>,
     /// Whether definitions are others now.
     pub(super) changed: bool,
+}
+
+fn note_ready(ready: &mut HashMap<i32, i16>, lane: i32, rank: i16) {
+    ready.entry(lane).and_modify(|lowest| *lowest = rank.min(*lowest)).or_insert(rank);
+}
+
+/// What a waiting room has heard since it last asked.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// Lanes in which something became ready, with its lowest rank.
+    pub(super) ready: HashMap<i32, i16>,
+    /// Whether to look at the database without waiting.
+    pub(super) look: bool,
+}
+
+/// What one waiting room of remote workers hears by.
+#[derive(Debug, Default)]
+pub(super) struct Ear {
+    heard: Mutex<Heard>,
+    bell: Notify,
+}
+
+impl Ear {
+    fn ready(&self, lane: i32, rank: i16) {
+        note_ready(&mut self.heard.lock().ready, lane, rank);
+        self.ring();
+    }
+
+    fn look(&self) {
+        self.heard.lock().look = true;
+        self.ring();
+    }
+
+    pub(super) fn ring(&self) {
+        self.bell.notify_one();
+    }
+
+    pub(super) fn take(&self) -> Heard {
+        std::mem::take(&mut *self.heard.lock())
+    }
+
+    pub(super) async fn rung(&self) {
+        self.bell.notified().await;
+    }
+}
+
+/// The waiting rooms of this process, and which of them hears of a lane.
+#[derive(Debug, Default)]
+struct Rooms {
+    ears: Vec<Arc<Ear>>,
+    watched: HashMap<i32, Arc<Ear>>,
 }
 
 /// The bell of one process. Cheap to ring.
@@ -48,20 +99,17 @@ pub struct Wake {
     grown: Mutex<BTreeMap<i64, i64>>,
     others: AtomicI64,
     starving: AtomicBool,
-    /// Lanes that someone outside waits for: claims over HTTP.
-    watched: Mutex<HashMap<i32, Weak<Notify>>>,
+    /// Where remote workers wait.
+    rooms: Mutex<Rooms>,
 }
 
 impl Wake {
     /// Items of `rank` became ready in `lane`; called after their commit.
     pub fn ready(&self, lane: i32, rank: i16) {
-        {
-            let mut news = self.news.lock();
-            news.ready.entry(lane).and_modify(|lowest| *lowest = rank.min(*lowest)).or_insert(rank);
-        }
+        note_ready(&mut self.news.lock().ready, lane, rank);
         self.bell.notify_one();
-        if let Some(watched) = self.watched.lock().get(&lane).and_then(Weak::upgrade) {
-            watched.notify_waiters();
+        if let Some(ear) = self.rooms.lock().watched.get(&lane) {
+            ear.ready(lane, rank);
         }
         if self.others.load(Ordering::Relaxed) > 0 {
             self.tell_to_look();
@@ -76,16 +124,27 @@ impl Wake {
         }
     }
 
-    /// A bell that rings whenever something becomes ready in `lane`, for as long as someone holds it.
-    pub fn watch(&self, lane: i32) -> Arc<Notify> {
-        let mut watched = self.watched.lock();
-        if let Some(bell) = watched.get(&lane).and_then(Weak::upgrade) {
-            return bell;
-        }
-        watched.retain(|_, bell| bell.strong_count() > 0);
-        let bell = Arc::new(Notify::new());
-        watched.insert(lane, Arc::downgrade(&bell));
-        bell
+    /// A lane has room again for what remote workers may hold; called after the commit that made it.
+    pub fn freed(&self, lane: i32) {
+        // Nothing was made: no mark moves back.
+        self.ready(lane, i16::MAX);
+    }
+
+    /// The ear of one more waiting room.
+    pub(super) fn ear(&self) -> Arc<Ear> {
+        let ear = Arc::<Ear>::default();
+        self.rooms.lock().ears.push(Arc::clone(&ear));
+        ear
+    }
+
+    /// From now on this ear hears what becomes ready in `lane`.
+    pub(super) fn watch(&self, lane: i32, ear: &Arc<Ear>) {
+        self.rooms.lock().watched.insert(lane, Arc::clone(ear));
+    }
+
+    /// Nobody waits for `lane` any more.
+    pub(super) fn unwatch(&self, lane: i32) {
+        self.rooms.lock().watched.remove(&lane);
     }
 
     /// Something was scheduled that becomes due after this time; called after its commit.
@@ -134,6 +193,7 @@ impl Wake {
     pub fn look(&self) {
         self.looks.notify_one();
         self.bell.notify_one();
+        self.rooms.lock().ears.iter().for_each(|ear| ear.look());
     }
 
     /// Returns when the database is to be looked at without waiting.
@@ -153,6 +213,7 @@ impl Wake {
     pub(super) fn changed(&self) {
         self.news.lock().changed = true;
         self.bell.notify_one();
+        self.rooms.lock().ears.iter().for_each(|ear| ear.look());
     }
 
     /// Claims found something.

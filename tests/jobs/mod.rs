@@ -10,6 +10,7 @@ mod idempotency;
 mod metrics;
 mod secrets;
 mod time;
+mod workers;
 
 use crate::support::app::TestApp;
 use axum::http::{Method, StatusCode};

@@ -14,12 +14,15 @@ mod native;
 mod order;
 mod parts;
 mod remote;
+mod remote_cost;
+mod remote_limits;
 mod roles;
 mod schedule;
 mod schema;
 mod sql;
 mod terms;
 mod tokens;
+mod waiting;
 mod webhook;
 
 use crate::support::app::TestApp;

@@ -9,26 +9,26 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// An app with the queue `q` for remote workers.
-async fn start(options: Value) -> TestApp {
+pub(super) async fn start(options: Value) -> TestApp {
     let app = TestApp::start().await;
     app.define("q", json!({ "handler": { "kind": "worker" }, "options": options })).await;
     app
 }
 
-async fn claim(app: &TestApp, query: &str) -> Vec<Value> {
+pub(super) async fn claim(app: &TestApp, query: &str) -> Vec<Value> {
     let claimed = json(app.post(&format!("/queues/q/claim{query}"), &json!(null)).await, 200).await;
     claimed.as_array().unwrap().clone()
 }
 
 /// Calls about a claimed message.
-async fn call(app: &TestApp, claimed: &Value, what: &str, body: Value) -> reqwest::Response {
+pub(super) async fn call(app: &TestApp, claimed: &Value, what: &str, body: Value) -> reqwest::Response {
     let mut body = body;
     body["lease"] = claimed["lease"].clone();
     app.post(&format!("/queues/q/messages/{}/{what}", claimed["id"].as_str().unwrap()), &body).await
 }
 
 /// Lets a minute pass, in which no remote worker gives a sign of life, and waits for the reclaim.
-async fn a_silent_minute(app: &TestApp) {
+pub(super) async fn a_silent_minute(app: &TestApp) {
     app.elapse(Duration::from_mins(1)).await;
     eventually("the leases are over", async || {
         let mut db = app.connect().await;

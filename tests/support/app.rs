@@ -201,6 +201,7 @@ impl TestApp {
             ("scheduled", "run_at"),
             ("workers", "heartbeat"),
             ("leases", "expires_at"),
+            ("leases", "deadline"),
             ("duties", "until"),
             ("jobs", "deadline"),
             ("jobs", "answer_by"),

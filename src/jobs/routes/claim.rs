@@ -1,27 +1,21 @@
 //! Workers take jobs.
 
-use super::Jobs;
+use super::{Jobs, no_type};
 use crate::auth::Authenticated;
-use crate::db;
 use crate::error::{Error, Result};
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
-use crate::jobs::job_type::JobType;
 use crate::jobs::roles;
-use crate::jobs::store::work;
-use crate::worker::store as engine;
+use crate::jobs::store::work::Taken;
+use crate::worker::remote::Answer;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::time::Duration;
-use tokio::time::Instant;
-use uuid::Uuid;
 
 /// The longest that a claim waits for jobs.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// What other processes made ready is found by asking again this often.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How to claim.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -68,58 +62,21 @@ pub(super) async fn claim(
     if !(1..=100).contains(&max) {
         return Err(Error::BadRequest("`max` must lie between 1 and 100".to_owned()));
     }
-    let deadline = Instant::now() + wait.min(LONGEST_WAIT);
-    let bell = jobs.wake.watch(job_type.id);
-    loop {
-        // Listening begins before looking, so that nothing slips in between.
-        let rung = bell.notified();
-        let claimed = claim_now(&jobs, &job_type, max, &caller.subject).await?;
-        let now = Instant::now();
-        if !claimed.is_empty() || now >= deadline || jobs.stopping.is_cancelled() {
-            return Ok(Json(claimed));
+    let wait = wait.min(LONGEST_WAIT);
+    match jobs.waiting.claim(job_type.id, &caller.subject, max, wait).await {
+        Answer::Handed(handed) => {
+            jobs.deadlines.notify_one();
+            Ok(Json(handed.keep().into_iter().map(|(_, taken)| Claimed::of(taken)).collect()))
         }
-        tokio::select! {
-            () = rung => {}
-            () = tokio::time::sleep_until(deadline.min(now + ASK_AGAIN)) => {}
-            () = jobs.stopping.cancelled() => {}
-        }
+        Answer::Nothing => Ok(Json(Vec::new())),
+        Answer::Closed => Err(no_type()),
+        Answer::Failed(error) => Err(error.into()),
     }
 }
 
-/// Takes what there is. A client that hangs up in the middle is a worker that died: its lease runs out.
-async fn claim_now(jobs: &Jobs, job_type: &JobType, max: i32, holder: &str) -> Result<Vec<Claimed>> {
-    let (lane, lease, holder) = (job_type.id, job_type.rules.lease, holder.to_owned());
-    let asked = Instant::now();
-    let taken = db::transaction::<_, sqlx::Error, _>(&jobs.db.api, move |tx| {
-        Box::pin(async move {
-            let claims = engine::claim_outside(&mut *tx, lane, max, &holder, lease, None).await?;
-            if claims.is_empty() {
-                return Ok(Vec::new());
-            }
-            let taken = work::take(&mut *tx, &claims).await?;
-            // Cancelled before it could run, or started without a claim: its lease ends here.
-            let idle = claims.iter().map(|claim| claim.lease);
-            let idle: Vec<Uuid> =
-                idle.filter(|lease| taken.iter().all(|taken| taken.lease != *lease)).collect();
-            if !idle.is_empty() {
-                engine::fence(tx, &idle, &[]).await?;
-            }
-            Ok(taken)
-        })
-    })
-    .await?;
-    if !taken.is_empty() {
-        jobs.deadlines.notify_one();
+impl Claimed {
+    fn of(taken: Taken) -> Self {
+        let Taken { id, cardholder_id, data, lease } = taken;
+        Self { id, cardholder_id, data: data.0, lease: lease.to_string() }
     }
-    // This process stood still: the jobs are, or soon will be, another's.
-    if asked.elapsed() >= lease {
-        return Ok(Vec::new());
-    }
-    let claimed = taken.into_iter().map(|taken| Claimed {
-        id: taken.id,
-        cardholder_id: taken.cardholder_id,
-        data: taken.data.0,
-        lease: taken.lease.to_string(),
-    });
-    Ok(claimed.collect())
 }

@@ -18,6 +18,7 @@ mod view;
 
 use super::follow::Tails;
 use super::job_type::JobType;
+use super::remote::RemoteJobs;
 use super::roles;
 use super::store::jobs::{self, Job};
 use super::types::Types;
@@ -27,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::http::body::BodyLimits;
 use crate::seal::Sealer;
 use crate::worker::Wake;
+use crate::worker::remote::WaitingRoom;
 use axum::extract::FromRef;
 use axum::middleware::from_fn_with_state;
 use std::sync::Arc;
@@ -58,6 +60,8 @@ pub struct Jobs {
     pub sealer: Option<Arc<Sealer>>,
     /// The bell of the engine.
     pub wake: Arc<Wake>,
+    /// Where workers wait for jobs.
+    pub waiting: WaitingRoom<RemoteJobs>,
     /// Verifies tokens.
     pub verifier: Arc<Verifier>,
     /// The limits of a body.
@@ -125,7 +129,7 @@ fn with_slash(
 impl Jobs {
     /// The type of this name.
     fn job_type(&self, name: &str) -> Result<Arc<JobType>> {
-        self.types.by_name(name).ok_or_else(|| Error::NotFound("there is no such kind of jobs".to_owned()))
+        self.types.by_name(name).ok_or_else(no_type)
     }
 
     /// Counts what was said about a job, with how it ended it, and tells those who wait for it.
@@ -155,4 +159,8 @@ fn no_job() -> Error {
 /// 409: a finished job never changes again.
 fn finished() -> Error {
     Error::Conflict("this job is finished".to_owned())
+}
+
+fn no_type() -> Error {
+    Error::NotFound("there is no such kind of jobs".to_owned())
 }

@@ -20,27 +20,69 @@ pub struct Taken {
     pub lease: Uuid,
 }
 
-/// Starts the jobs of these claims: their time runs from here. One that has ended, or that runs without a
-/// claim, is left out.
+/// Starts the jobs of these claims: their time runs from here. One that has ended, or that runs without a claim, is
+/// left out, and so is one whose row somebody holds.
 pub async fn take(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<Taken>> {
     let items: Vec<Uuid> = claims.iter().map(|claim| claim.item).collect();
     let leases: Vec<Uuid> = claims.iter().map(|claim| claim.lease).collect();
-    let mut taken = sqlx::query_as!(
+    sqlx::query_as!(
         Taken,
         r#"
+        WITH free AS MATERIALIZED (
+            SELECT j.id, c.lease
+            FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
+            JOIN jobs AS j ON j.item = c.item
+            WHERE j.started_at IS NULL AND j.completed_at IS NULL
+            FOR UPDATE OF j SKIP LOCKED
+        )
         UPDATE jobs AS j
-        SET started_at = now(), deadline = now() + j.job_timeout, lease = c.lease
-        FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
-        WHERE j.item = c.item AND j.started_at IS NULL AND j.completed_at IS NULL
-        RETURNING j.id, j.cardholder_id, j.data AS "data: Json<Box<RawValue>>", c.lease AS "lease!"
+        SET started_at = now(), deadline = now() + j.job_timeout, lease = free.lease
+        FROM free
+        WHERE j.id = free.id
+        RETURNING j.id, j.cardholder_id, j.data AS "data: Json<Box<RawValue>>", free.lease AS "lease!"
         "#,
         &items,
         &leases,
     )
     .fetch_all(tx)
+    .await
+}
+
+/// Of these claims, those whose jobs wait to be taken: after [`take`], their rows are somebody else's at this moment.
+pub async fn waiting(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<Uuid>> {
+    let items: Vec<Uuid> = claims.iter().map(|claim| claim.item).collect();
+    let leases: Vec<Uuid> = claims.iter().map(|claim| claim.lease).collect();
+    sqlx::query_scalar!(
+        r#"
+        SELECT c.lease AS "lease!"
+        FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
+        JOIN jobs AS j ON j.item = c.item
+        WHERE j.started_at IS NULL AND j.completed_at IS NULL
+        "#,
+        &items,
+        &leases,
+    )
+    .fetch_all(tx)
+    .await
+}
+
+/// Undoes [`take`] for claims that nobody received.
+pub async fn untake(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<()> {
+    let items: Vec<Uuid> = claims.iter().map(|claim| claim.item).collect();
+    let leases: Vec<Uuid> = claims.iter().map(|claim| claim.lease).collect();
+    sqlx::query!(
+        r#"
+        UPDATE jobs AS j
+        SET started_at = NULL, deadline = NULL, lease = NULL
+        FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
+        WHERE j.item = c.item AND j.lease = c.lease
+        "#,
+        &items,
+        &leases,
+    )
+    .execute(tx)
     .await?;
-    taken.sort_unstable_by_key(|taken| taken.id);
-    Ok(taken)
+    Ok(())
 }
 
 /// Starts a job for a worker that did not claim it.

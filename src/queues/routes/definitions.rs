@@ -62,7 +62,9 @@ pub(super) async fn list_queues(
     Ok(Json(all.iter().map(|queue| Described::of(queue)).collect::<Result<_>>()?))
 }
 
-/// Defines a queue, or redefines it. What is claimed from now on runs under the new definition.
+/// Defines a queue, or redefines it. What is claimed from now on runs under the new definition. Of `options`,
+/// `concurrency` (1) and `timeout` (30 s) hold in each process; for the handler `worker` they bound all remote workers
+/// together, and without them there is no bound.
 #[utoipa::path(
     put, path = "/queues/{queue}", tag = "queue definitions", operation_id = "put_queue",
     params(("queue" = String, Path, description = "The queue's name")),

@@ -5,7 +5,9 @@
 
 mod admin;
 mod batch;
+mod claim;
 mod definitions;
+mod heartbeat;
 mod messages;
 mod remote;
 mod view;
@@ -15,17 +17,18 @@ pub use view::{FullMessage, HistoryEntry, Message};
 use super::access::{Access, no_message};
 use super::catalog::Queue;
 use super::outcome::Outcome;
+use super::remote::RemoteMessages;
 use super::roles;
 use super::runners::Runners;
 use crate::auth::{Caller, Verifier};
 use crate::error::Result;
 use crate::http::body::BodyLimits;
+use crate::worker::remote::WaitingRoom;
 use crate::worker::{Settler, Wake};
 use axum::extract::FromRef;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -56,6 +59,8 @@ pub struct Parts {
     pub access: Access,
     /// Where the ends of remote attempts go.
     pub settler: Settler<Outcome>,
+    /// Where remote workers wait.
+    pub waiting: WaitingRoom<RemoteMessages>,
     /// The bell of the engine.
     pub wake: Arc<Wake>,
     /// The handlers, to check one at upload.
@@ -66,8 +71,6 @@ pub struct Parts {
     pub lease: Duration,
     /// The limits of a body.
     pub limits: BodyLimits,
-    /// Cancelled when the server stops: long polls end at once.
-    pub stopping: CancellationToken,
 }
 
 impl FromRef<Queues> for Arc<Verifier> {
@@ -99,8 +102,8 @@ pub fn routes() -> OpenApiRouter<Queues> {
         .routes(routes!(admin::resume))
         .routes(routes!(admin::retry))
         .routes(routes!(admin::retry_many))
-        .routes(routes!(remote::claim))
-        .routes(routes!(remote::heartbeat))
+        .routes(routes!(claim::claim))
+        .routes(routes!(heartbeat::heartbeat))
         .routes(routes!(remote::complete))
         .routes(routes!(remote::fail))
 }
@@ -125,6 +128,13 @@ impl Queues {
         let queue = self.access.queue(name).await?;
         roles::require_admin(caller)?;
         Ok(queue)
+    }
+
+    /// A remote worker's message has ended: where only so many may be claimed at once, there is room for another.
+    fn freed(&self, queue: &Queue) {
+        if queue.definition.options.concurrency.is_some() {
+            self.wake.freed(queue.id);
+        }
     }
 
     /// Tells this process and the others that a definition changed. Returns when this process knows.

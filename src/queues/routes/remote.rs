@@ -1,194 +1,25 @@
-//! Remote workers: any program, in any language, that claims messages over HTTP and says how they ended.
+//! Remote workers say how what they claimed has ended.
 
 use super::{Queues, message_id};
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result};
 use crate::http::body;
-use crate::http::extract::{Path, Query};
+use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::queues::access::no_message;
 use crate::queues::catalog::Queue;
-use crate::queues::definition::Handler;
 use crate::queues::outcome::{End, Outcome};
-use crate::queues::runners;
 use crate::queues::store::{ends, messages};
 use crate::queues::when::LONGEST_DELAY;
 use crate::worker::store::Outside;
-use crate::worker::{Claim, Ended, store as engine};
-use axum::Json;
+use crate::worker::{Ended, store as engine};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::collections::HashMap;
 use std::time::Duration;
-use tokio::time::Instant;
 use uuid::Uuid;
-
-/// The longest that a claim waits for messages.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// Other processes' pushes are found by asking again this often.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// How to claim.
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Claiming {
-    /// How long to wait for a message, such as `20s`; at most a minute. Absent: not at all.
-    wait: Option<String>,
-    /// At most this many messages, 1 to 100; 1 if absent.
-    max: Option<i32>,
-}
-
-/// A message that a remote worker has claimed.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Claimed {
-    /// The message's id: the same at every attempt.
-    id: Uuid,
-    /// Its body.
-    #[schema(value_type = serde_json::Value)]
-    request: Box<RawValue>,
-    /// Which attempt this is, from 1.
-    attempt: i16,
-    /// To be given back with every call about this attempt.
-    lease: String,
-}
-
-/// Claims messages of a queue whose handler is `worker`, waiting for some if there are none.
-#[utoipa::path(
-    post, path = "/queues/{queue}/claim", tag = "queue workers", operation_id = "claim_messages",
-    params(("queue" = String, Path, description = "The queue's name"), Claiming),
-    responses(
-        (status = 200, description = "The messages claimed, possibly none", body = Vec<Claimed>),
-        (status = 409, description = "The queue's handler is not `worker`", body = Problem, content_type = "application/problem+json"),
-        Problems,
-    ),
-)]
-pub(super) async fn claim(
-    Authenticated(caller): Authenticated,
-    State(queues): State<Queues>,
-    Path(name): Path<String>,
-    query: Result<Query<Claiming>>,
-) -> Result<Json<Vec<Claimed>>> {
-    let queue = queues.queue_for_worker(&name, &caller).await?;
-    let Query(Claiming { wait, max }) = query?;
-    let wait = wait.map_or(Ok(Duration::ZERO), |text| humantime::parse_duration(text.trim()));
-    let wait = wait.map_err(|_| Error::BadRequest("`wait` must be a duration such as 20s".to_owned()))?;
-    let max = max.unwrap_or(1);
-    if !(1..=100).contains(&max) {
-        return Err(Error::BadRequest("`max` must lie between 1 and 100".to_owned()));
-    }
-    let deadline = Instant::now() + wait.min(LONGEST_WAIT);
-    let bell = queues.wake.watch(queue.id);
-    loop {
-        // Definitions change while one waits.
-        let queue = queues.access.queue(&name).await?;
-        if !matches!(queue.definition.handler, Some(Handler::Worker)) {
-            return Err(Error::Conflict(
-                "this queue's messages are not handled by remote workers".to_owned(),
-            ));
-        }
-        // Listening begins before looking, so that nothing slips in between.
-        let rung = bell.notified();
-        if !queue.paused {
-            let claimed = claim_now(&queues, &queue, max, &caller.subject).await?;
-            if !claimed.is_empty() {
-                return Ok(Json(claimed));
-            }
-        }
-        let now = Instant::now();
-        if now >= deadline || queues.stopping.is_cancelled() {
-            return Ok(Json(Vec::new()));
-        }
-        tokio::select! {
-            () = rung => {}
-            () = tokio::time::sleep_until(deadline.min(now + ASK_AGAIN)) => {}
-            () = queues.stopping.cancelled() => {}
-        }
-    }
-}
-
-/// Claims what there is. A client that hangs up in the middle is a worker that died: its lease runs out.
-async fn claim_now(queues: &Queues, queue: &Queue, max: i32, holder: &str) -> Result<Vec<Claimed>> {
-    let asked = Instant::now();
-    let terms = serde_json::to_string(&queue.definition.options.terms()).map_err(Error::internal)?;
-    let (db, lease) = (&queues.access.db.api, queues.lease);
-    let claims = engine::claim_outside(db, queue.id, max, holder, lease, Some(&terms)).await?;
-    if claims.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (_, loaded) = ends::load(&queues.access.db.api, &claims).await?;
-    let mut requests: HashMap<Uuid, ends::Loaded> = loaded.into_iter().map(|l| (l.id, l)).collect();
-    let mut claimed = Vec::with_capacity(claims.len());
-    for claim in claims {
-        let Some(loaded) = requests.remove(&claim.item) else {
-            // Deleted before it could run: its lease ends here.
-            queues.settler.end_now(Ended { claim, outcome: None }).await.map_err(stopping)?;
-            continue;
-        };
-        if !loaded.validated
-            && let Some(schema) = &queue.schema
-            && let Err(error) = runners::hold_against(schema, &loaded).await
-        {
-            let terms = queue.definition.options.terms();
-            let outcome = Some(Outcome::under(terms, runners::invalid(&error)));
-            queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
-            continue;
-        }
-        let Claim { item, attempt, lease, .. } = claim;
-        claimed.push(Claimed { id: item, request: loaded.request.0, attempt, lease: lease.to_string() });
-    }
-    // This process stood still: the messages are, or soon will be, another's.
-    if asked.elapsed() >= queues.lease {
-        claimed.clear();
-    }
-    Ok(claimed)
-}
-
-/// A call about a claimed message.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-pub(super) struct Heartbeat {
-    /// The claim's lease.
-    lease: String,
-}
-
-/// Until when a lease lives.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Alive {
-    /// The claim's lease.
-    lease: String,
-    /// When it ends unless another heartbeat comes.
-    expires_at: DateTime<Utc>,
-}
-
-/// Says that the worker lives: its lease goes on.
-#[utoipa::path(
-    post, path = "/queues/{queue}/messages/{id}/heartbeat", tag = "queue workers", operation_id = "heartbeat_message",
-    params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
-    request_body = Heartbeat,
-    responses(
-        (status = 200, description = "The lease goes on", body = Alive),
-        (status = 409, description = "The lease is over: stop working on it", body = Problem, content_type = "application/problem+json"),
-        Problems, BodyProblems,
-    ),
-)]
-pub(super) async fn heartbeat(
-    Authenticated(caller): Authenticated,
-    State(queues): State<Queues>,
-    Path((name, id)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<Alive>> {
-    let queue = queues.queue_for_worker(&name, &caller).await?;
-    let Heartbeat { lease } = body::read_json_as(&headers, body, &queues.limits).await?;
-    let id = existing(&queues, &queue, &id).await?;
-    let number = lease.parse().map_err(|_| stale())?;
-    let expires_at =
-        engine::extend(&queues.access.db.api, queue.id, id, number, queues.lease).await?.ok_or_else(stale)?;
-    Ok(Json(Alive { lease, expires_at }))
-}
 
 /// The result of a claimed message.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -301,7 +132,9 @@ async fn settle(queues: &Queues, queue: &Queue, id: &str, lease: &str, end: End)
             // What the definition said at the claim decides, whatever it says now.
             let terms = terms.and_then(|terms| serde_json::from_str(&terms).ok());
             let outcome = Some(Outcome { end, logs: None, worker: holder, terms });
-            queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?
+            let counts = queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
+            queues.freed(queue);
+            counts
         } else {
             // The lease is over. The worker comes too late, or says again what counts already: its answer was lost.
             let stored = ends::stored(db, &[(queue.id, id, lease)]).await?;
@@ -311,15 +144,15 @@ async fn settle(queues: &Queues, queue: &Queue, id: &str, lease: &str, end: End)
 }
 
 /// The id, if this queue has such a message.
-async fn existing(queues: &Queues, queue: &Queue, id: &str) -> Result<Uuid> {
+pub(super) async fn existing(queues: &Queues, queue: &Queue, id: &str) -> Result<Uuid> {
     let id = message_id(id)?;
     if messages::exists(&queues.access.db.api, queue.id, id).await? { Ok(id) } else { Err(no_message()) }
 }
 
-fn stale() -> Error {
+pub(super) fn stale() -> Error {
     Error::Conflict("this lease is over: the message was taken back, or has ended otherwise".to_owned())
 }
 
-fn stopping(_: crate::worker::Stopping) -> Error {
+pub(super) fn stopping(_: crate::worker::Stopping) -> Error {
     Error::Unavailable("the server is stopping".to_owned(), Duration::from_secs(1))
 }

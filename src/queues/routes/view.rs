@@ -97,7 +97,10 @@ impl FullMessage {
         let running = details.claimed_at.is_some();
         let ended = matches!(row.status.as_str(), "COMPLETE" | "ERROR");
         let last = attempts.last();
-        let counted = |last: &Attempt| u32::from(last.attempt.unsigned_abs()) - u32::from(matches!(&*last.ending, "not_started" | "given_back"));
+        let counted = |last: &Attempt| {
+            u32::from(last.attempt.unsigned_abs())
+                - u32::from(matches!(&*last.ending, "not_started" | "given_back"))
+        };
         let begun = last.map_or(0, counted) + u32::from(running);
         Self {
             attempts: begun,

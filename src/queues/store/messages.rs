@@ -82,8 +82,8 @@ pub async fn details(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx::
             l.claimed_at AS "claimed_at?", coalesce(l.holder, w.name) AS "holder?"
         FROM messages AS m
         LEFT JOIN scheduled AS s ON s.item = m.id
-        LEFT JOIN leases AS l ON m.id = ANY (l.items) AND NOT EXISTS (
-            SELECT FROM attempts AS a WHERE a.queue_id = m.queue_id AND a.id = m.id AND a.lease = l.id
+        LEFT JOIN leased_items AS l ON l.lane = $1 AND l.item = $2 AND NOT EXISTS (
+            SELECT FROM attempts AS a WHERE a.queue_id = m.queue_id AND a.id = m.id AND a.lease = l.lease
         )
         LEFT JOIN workers AS w ON w.id = l.worker
         WHERE m.queue_id = $1 AND m.id = $2

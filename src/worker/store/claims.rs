@@ -1,9 +1,7 @@
 //! The SQL of claims: due items become leases.
 
 use crate::worker::Claim;
-use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
-use std::time::Duration;
 use uuid::Uuid;
 
 /// What a claim asks of one lane.
@@ -105,119 +103,4 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: Uuid, wanted: &[Wanted]) -> 
     // A joined RETURNING has no order of its own.
     taken.sort_unstable_by_key(|t| (t.claim.lane, t.claim.rank, t.seq));
     Ok(taken)
-}
-
-/// Takes due items of one lane for someone outside, one lease an item, each until `lease` from now. `terms` are kept
-/// with it.
-pub async fn claim_outside(
-    db: impl PgExecutor<'_>,
-    lane: i32,
-    room: i32,
-    holder: &str,
-    lease: Duration,
-    terms: Option<&str>,
-) -> sqlx::Result<Vec<Claim>> {
-    let rows = sqlx::query!(
-        r#"
-        WITH due AS MATERIALIZED (
-            SELECT lane, rank, seq
-            FROM dispatch
-            WHERE lane = $1
-            ORDER BY rank, seq
-            LIMIT $2
-            FOR UPDATE SKIP LOCKED
-        ),
-        taken AS (
-            DELETE FROM dispatch AS d
-            USING due
-            WHERE d.lane = due.lane AND d.rank = due.rank AND d.seq = due.seq
-            RETURNING d.lane, d.rank, d.seq, d.item, (least(d.attempt, 32766) + 1)::smallint AS attempt
-        )
-        INSERT INTO leases (expires_at, lease, holder, lane, ranks, items, attempts, terms)
-        SELECT
-            now() + make_interval(secs => $4), make_interval(secs => $4), $3, lane, ARRAY[rank], ARRAY[item],
-            ARRAY[attempt], $5::text::json
-        FROM (SELECT * FROM taken ORDER BY rank, seq) AS taken
-        RETURNING id, lane, ranks[1] AS "rank!", items[1] AS "item!", attempts[1] AS "attempt!", claimed_at
-        "#,
-        lane,
-        i64::from(room),
-        holder,
-        lease.as_secs_f64(),
-        terms,
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Claim {
-            lease: row.id,
-            lane: row.lane,
-            rank: row.rank,
-            item: row.item,
-            attempt: row.attempt,
-            claimed_at: row.claimed_at,
-        })
-        .collect())
-}
-
-/// A claim by someone outside.
-#[derive(Debug)]
-pub struct Outside {
-    /// The claim.
-    pub claim: Claim,
-    /// Who claimed.
-    pub holder: Option<String>,
-    /// What was kept with it.
-    pub terms: Option<String>,
-}
-
-/// The claim that an outside lease of this lane and item stands for, if it still exists.
-pub async fn outside(
-    db: impl PgExecutor<'_>,
-    lane: i32,
-    item: Uuid,
-    lease: Uuid,
-) -> sqlx::Result<Option<Outside>> {
-    let row = sqlx::query!(
-        r#"
-        SELECT ranks[1] AS "rank!", attempts[1] AS "attempt!", claimed_at, holder, terms::text AS terms
-        FROM leases
-        WHERE id = $1 AND lane = $2 AND items = ARRAY[$3::uuid] AND worker IS NULL
-        "#,
-        lease,
-        lane,
-        item,
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map(|row| {
-        let (rank, attempt, claimed_at) = (row.rank, row.attempt, row.claimed_at);
-        let claim = Claim { lease, lane, rank, item, attempt, claimed_at };
-        Outside { claim, holder: row.holder, terms: row.terms }
-    }))
-}
-
-/// Moves the end of an outside lease to `lease` from now; `None` when it does not exist any more.
-pub async fn extend(
-    db: impl PgExecutor<'_>,
-    lane: i32,
-    item: Uuid,
-    lease: Uuid,
-    by: Duration,
-) -> sqlx::Result<Option<DateTime<Utc>>> {
-    sqlx::query_scalar!(
-        r#"
-        UPDATE leases
-        SET expires_at = now() + make_interval(secs => $4), lease = make_interval(secs => $4)
-        WHERE id = $1 AND lane = $2 AND items = ARRAY[$3::uuid] AND worker IS NULL
-        RETURNING expires_at AS "expires_at!"
-        "#,
-        lease,
-        lane,
-        item,
-        by.as_secs_f64(),
-    )
-    .fetch_optional(db)
-    .await
 }

@@ -75,14 +75,9 @@ pub async fn dead(
     let rows = sqlx::query!(
         r#"
         SELECT l.id, cardinality(l.items) AS "items!"
-        FROM leases AS l
-        LEFT JOIN workers AS w ON w.id = l.worker
-        LEFT JOIN clock AS c ON true
-        WHERE CASE
-                WHEN l.worker IS NULL THEN is_over(l.expires_at - l.lease, l.lease, c.steady_since)
-                ELSE w.id IS NULL OR w.given_up_at IS NOT NULL
-            END
-            AND (l.lane = ANY ($1) OR NOT EXISTS (SELECT FROM lanes WHERE lanes.id = l.lane))
+        FROM over_leases AS over
+        JOIN leases AS l ON l.id = over.id
+        WHERE (l.lane = ANY ($1) OR NOT EXISTS (SELECT FROM lanes WHERE lanes.id = l.lane))
             AND l.id <> ALL ($2)
             AND ($3::uuid[] IS NULL OR l.id = ANY ($3))
         ORDER BY l.claimed_at, l.id
@@ -191,15 +186,28 @@ pub async fn expire(db: impl PgExecutor<'_>, leases: &[Uuid]) -> sqlx::Result<()
     Ok(())
 }
 
-/// Locks the lease that holds an item, so that its end waits for this transaction; says whether there is one.
-pub async fn lock_item(tx: &mut PgConnection, item: Uuid) -> sqlx::Result<bool> {
-    let lease = sqlx::query_scalar!("SELECT id FROM leases WHERE $1 = ANY (items) FOR UPDATE", item);
+/// Locks the lease that holds an item of a lane, so that its end waits for this transaction; says whether there is
+/// one.
+pub async fn lock_item(tx: &mut PgConnection, lane: i32, item: Uuid) -> sqlx::Result<bool> {
+    let lease = sqlx::query_scalar!(
+        r#"
+        SELECT id
+        FROM leases
+        WHERE id IN (SELECT lease FROM leased_items WHERE leased_items.lane = $1 AND leased_items.item = $2)
+        FOR UPDATE
+        "#,
+        lane,
+        item,
+    );
     Ok(lease.fetch_optional(tx).await?.is_some())
 }
 
 /// Whether anything of a lane was claimed and has not ended.
 pub async fn is_leased(db: impl PgExecutor<'_>, lane: i32) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM leases WHERE lane = $1) AS "leased!""#, lane)
-        .fetch_one(db)
-        .await
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM leased_items WHERE leased_items.lane = $1) AS "leased!""#,
+        lane,
+    )
+    .fetch_one(db)
+    .await
 }

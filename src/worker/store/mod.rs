@@ -4,12 +4,14 @@ mod catalog;
 mod claims;
 mod duties;
 mod leases;
+mod remote;
 mod waiting;
 mod workers;
 
 pub use catalog::{Catalogued, bump, bump_removed, lock_revision, remove_lane, revision};
-pub use claims::{Outside, Taken, Wanted, claim, claim_outside, extend, outside};
+pub use claims::{Taken, Wanted, claim};
 pub use duties::{leave_duty, take_duty};
 pub use leases::{dead, expire, fence, fence_shortly, is_leased, leases_of, lock_dead, lock_item, lock_of};
+pub use remote::{Asked, Given, Outside, claim_remote, extend, lock_lanes, outside, ready};
 pub use waiting::{hurry, next_due, promote, put_back, redirect, sweep, unschedule, withdraw};
 pub use workers::{Pulse, bury, deregister, give_up, pulse, register, renew};

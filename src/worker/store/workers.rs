@@ -20,8 +20,9 @@ pub struct Pulse {
 }
 
 /// Looks whether there is anything to do, in one statement that writes nothing. In each lane nothing before
-/// the given (rank, seq) is looked at.
-pub async fn pulse(db: impl PgExecutor<'_>, from: &[(i32, (i16, i64))]) -> sqlx::Result<Pulse> {
+/// the given (rank, seq) is looked at; nor, unless this is a `sweep`, are remote workers' leases that ended more
+/// than a minute ago. They were taken back then, and the index keeps their dead entries until a vacuum.
+pub async fn pulse(db: impl PgExecutor<'_>, from: &[(i32, (i16, i64))], sweep: bool) -> sqlx::Result<Pulse> {
     let lanes: Vec<i32> = from.iter().map(|(lane, _)| *lane).collect();
     let ranks: Vec<i16> = from.iter().map(|(_, (rank, _))| *rank).collect();
     let seqs: Vec<i64> = from.iter().map(|(_, (_, seq))| *seq).collect();
@@ -46,18 +47,29 @@ pub async fn pulse(db: impl PgExecutor<'_>, from: &[(i32, (i16, i64))]) -> sqlx:
             ) OR EXISTS (
                 SELECT
                 FROM leases AS l
-                LEFT JOIN workers AS w ON w.id = l.worker
-                LEFT JOIN clock AS c ON true
-                WHERE CASE
-                    WHEN l.worker IS NULL THEN is_over(l.expires_at - l.lease, l.lease, c.steady_since)
-                    ELSE w.id IS NULL OR w.given_up_at IS NOT NULL
-                END
+                CROSS JOIN clock AS c
+                WHERE l.expires_at < now()
+                    AND l.expires_at >= CASE WHEN $4 THEN '-infinity' ELSE now() - interval '1 minute' END
+                    AND is_over(l.expires_at - l.lease, l.lease, c.steady_since)
+            ) OR EXISTS (
+                -- Stamped before the clock was set back, if it was.
+                SELECT
+                FROM leases AS l
+                CROSS JOIN clock AS c
+                WHERE (SELECT steady_since > now() - interval '1 day' FROM clock)
+                    AND l.expires_at - l.lease > now() + interval '1 second'
+                    AND is_over(l.expires_at - l.lease, l.lease, c.steady_since)
+            ) OR EXISTS (
+                SELECT
+                FROM lease_workers AS held
+                WHERE NOT EXISTS (SELECT FROM workers AS w WHERE w.id = held.worker AND w.given_up_at IS NULL)
             ) AS "dead_leases!",
             (SELECT revision FROM catalog) AS "revision!"
         "#,
         &lanes,
         &ranks,
         &seqs,
+        sweep,
     )
     .fetch_one(db)
     .await

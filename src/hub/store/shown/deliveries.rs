@@ -252,7 +252,10 @@ pub async fn lock(tx: &mut PgConnection, store_id: i32, id: Uuid) -> sqlx::Resul
 
 /// Whether an attempt of a delivery runs.
 pub async fn is_under_way(tx: &mut PgConnection, id: Uuid) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM leases WHERE $1 = ANY (items)) AS "leased!""#, id)
-        .fetch_one(tx)
-        .await
+    // A delivery is never held from outside: what remote workers hold need not be read.
+    let leased = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM leases WHERE holder IS NULL AND $1 = ANY (items)) AS "leased!""#,
+        id,
+    );
+    leased.fetch_one(tx).await
 }

@@ -1,0 +1,131 @@
+//! Remote workers: any program, in any language, that claims messages over HTTP.
+
+use super::Queues;
+use super::remote::stopping;
+use crate::auth::Authenticated;
+use crate::error::{Error, Problem, Result};
+use crate::http::extract::{Path, Query};
+use crate::http::openapi::Problems;
+use crate::queues::catalog::Queue;
+use crate::queues::definition::Handler;
+use crate::queues::outcome::Outcome;
+use crate::queues::remote::RemoteMessages;
+use crate::queues::runners;
+use crate::worker::Ended;
+use crate::worker::remote::{Answer, Handed};
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::HashSet;
+use std::time::Duration;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// The longest that a claim waits for messages.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+
+/// How to claim.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Claiming {
+    /// How long to wait for a message, such as `20s`; at most a minute. Absent: not at all.
+    wait: Option<String>,
+    /// At most this many messages, 1 to 100; 1 if absent.
+    max: Option<i32>,
+}
+
+/// A message that a remote worker has claimed.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Claimed {
+    /// The message's id: the same at every attempt.
+    id: Uuid,
+    /// Its body.
+    #[schema(value_type = serde_json::Value)]
+    request: Box<RawValue>,
+    /// Which attempt this is, from 1.
+    attempt: i16,
+    /// To be given back with every call about this attempt.
+    lease: String,
+}
+
+/// Claims messages of a queue whose handler is `worker`, waiting for some if there are none. Who waits longest is
+/// served first. When the queue has a `concurrency`, no more messages than that are claimed at once, over all
+/// workers; without one, as many as are asked for.
+#[utoipa::path(
+    post, path = "/queues/{queue}/claim", tag = "queue workers", operation_id = "claim_messages",
+    params(("queue" = String, Path, description = "The queue's name"), Claiming),
+    responses(
+        (status = 200, description = "The messages claimed, possibly none", body = Vec<Claimed>),
+        (status = 409, description = "The queue's handler is not `worker`", body = Problem, content_type = "application/problem+json"),
+        Problems,
+    ),
+)]
+pub(super) async fn claim(
+    Authenticated(caller): Authenticated,
+    State(queues): State<Queues>,
+    Path(name): Path<String>,
+    query: Result<Query<Claiming>>,
+) -> Result<Json<Vec<Claimed>>> {
+    queues.queue_for_worker(&name, &caller).await?;
+    let Query(Claiming { wait, max }) = query?;
+    let wait = wait.map_or(Ok(Duration::ZERO), |text| humantime::parse_duration(text.trim()));
+    let wait = wait.map_err(|_| Error::BadRequest("`wait` must be a duration such as 20s".to_owned()))?;
+    let max = max.unwrap_or(1);
+    if !(1..=100).contains(&max) {
+        return Err(Error::BadRequest("`max` must lie between 1 and 100".to_owned()));
+    }
+    let mut left = wait.min(LONGEST_WAIT);
+    let deadline = Instant::now() + left;
+    loop {
+        // Definitions change while one waits.
+        let queue = queues.access.queue(&name).await?;
+        if !matches!(queue.definition.handler, Some(Handler::Worker)) {
+            return Err(Error::Conflict(
+                "this queue's messages are not handled by remote workers".to_owned(),
+            ));
+        }
+        let claimed = match queues.waiting.claim(queue.id, &caller.subject, max, left).await {
+            Answer::Handed(handed) => valid(&queues, &queue, handed).await?,
+            Answer::Nothing => return Ok(Json(Vec::new())),
+            Answer::Closed => continue,
+            Answer::Failed(error) => return Err(error.into()),
+        };
+        left = deadline.saturating_duration_since(Instant::now());
+        if !claimed.is_empty() || left.is_zero() {
+            return Ok(Json(claimed));
+        }
+    }
+}
+
+/// Those that the queue's schema allows; the others end here. A client that hangs up meanwhile has claimed nothing.
+async fn valid(queues: &Queues, queue: &Queue, handed: Handed<RemoteMessages>) -> Result<Vec<Claimed>> {
+    let mut ended = HashSet::new();
+    for (claim, loaded) in handed.items() {
+        if !loaded.validated
+            && let Some(schema) = &queue.schema
+            && let Err(error) = runners::hold_against(schema, loaded).await
+        {
+            let (claim, outcome) = (
+                claim.clone(),
+                Some(Outcome::under(queue.definition.options.terms(), runners::invalid(&error))),
+            );
+            ended.insert(claim.lease);
+            queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
+        }
+    }
+    let mut claimed = handed.keep();
+    claimed.retain(|(claim, _)| !ended.contains(&claim.lease));
+    if !ended.is_empty() {
+        queues.freed(queue);
+    }
+    Ok(claimed
+        .into_iter()
+        .map(|(claim, loaded)| Claimed {
+            id: claim.item,
+            request: loaded.request.0,
+            attempt: claim.attempt,
+            lease: claim.lease.to_string(),
+        })
+        .collect())
+}
