@@ -188,6 +188,19 @@ pub fn is_constraint(error: &sqlx::Error, name: &str) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.constraint() == Some(name))
 }
 
+/// Why a request cannot be read, to be told once its caller is known: 400.
+///
+/// It rides in the request's extensions from [`crate::http`], which finds it, to [`crate::auth`], which knows
+/// when.
+#[derive(Debug, Clone)]
+pub struct Unreadable(pub String);
+
+impl From<Unreadable> for Error {
+    fn from(Unreadable(why): Unreadable) -> Self {
+        Self::BadRequest(why)
+    }
+}
+
 /// Why a response is a 5xx: the chain of errors behind it, for the log alone.
 ///
 /// It rides in the response's extensions to [`crate::http`], which knows the request and logs it once.

@@ -8,6 +8,7 @@ mod connection;
 mod content_type;
 mod edge;
 mod json_text;
+mod parameters;
 mod request_id;
 mod shape;
 mod unread;
@@ -59,6 +60,7 @@ pub fn router(features: OpenApiRouter, state: HttpState) -> Router {
         .split_for_parts();
     document.fill(&api);
     let edge = edge::Edge {
+        parameters: parameters::Known::of(&api),
         in_flight: state.in_flight,
         requests: metrics::Requests::default(),
         log: trace::AccessLog::default(),
