@@ -182,6 +182,11 @@ pub fn was_undone(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if matches!(error.code().as_deref(), Some("40001" | "40P01")))
 }
 
+/// Whether the statement gave up waiting for what another transaction holds (55P03).
+pub fn is_held(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
+}
+
 /// Whether `error` is the violation of the constraint `name`, so that a race has one loser and no
 /// statement needs to look first.
 pub fn is_constraint(error: &sqlx::Error, name: &str) -> bool {

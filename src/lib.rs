@@ -115,6 +115,11 @@
 //! 15. Nothing that is held is forgotten, however pushes and switches meet (`tests/hub/held.rs`).
 //! 16. A moment of a schedule fires once over all servers (`tests/hub/schedules.rs`); a change in a storefront is
 //!     told once, whatever fails on the way (`tests/hub/pollers.rs`).
+//! 17. What is sent again under its idempotency key happens once, and only pushes of a key wait for a transaction that
+//!     uses it ([`http::idempotency`]; `tests/queues/idempotency.rs`, `tests/queues/held_keys.rs`,
+//!     `tests/jobs/idempotency.rs`).
+//! 18. JSON is text, kept as it was sent; a value is only made to look into it ([`http::json_text`];
+//!     `tests/queues/json_text.rs`).
 //!
 //! # As a library
 //!

@@ -34,9 +34,8 @@ named AS (
         ran,
         CASE
             WHEN status = 'COMPLETE' THEN 'completed'
-            -- json keeps what PostgreSQL's text cannot hold; to look into it would fail.
-            WHEN error::text ~ '\\u(0000|[dD][89a-fA-F])' THEN status
-            WHEN json_typeof(error) = 'object' AND error ->> 'name' = 'WorkerLost' THEN 'lost'
+            -- json keeps what PostgreSQL's text cannot hold; to look into it as it is would fail.
+            WHEN json_typeof(error) = 'object' AND readable_json(error) ->> 'name' = 'WorkerLost' THEN 'lost'
             ELSE status
         END AS outcome
     FROM ended

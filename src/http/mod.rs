@@ -4,10 +4,10 @@
 //! [`body`], and answers with a value or a [`crate::error::Error`]. [`router`] puts the features together with
 //! what operators need, and [`server::serve`] serves the whole. Requests to others go through [`outbound`].
 
+mod canonical;
 mod connection;
 mod content_type;
 mod edge;
-mod json_text;
 mod parameters;
 mod request_id;
 mod shape;
@@ -17,6 +17,8 @@ pub mod address;
 pub mod body;
 pub mod extract;
 pub mod health;
+pub mod idempotency;
+pub mod json_text;
 pub mod limits;
 pub mod metrics;
 pub mod openapi;

@@ -6,6 +6,7 @@ use super::mapping::{Definition, Mapping};
 use super::purpose::Purpose;
 use super::store::{endpoints, mappings};
 use crate::error::Error;
+use crate::http::json_text::to_value;
 use crate::seal::{Sealed, Sealer};
 use crate::worker::store as engine;
 use arc_swap::ArcSwap;
@@ -103,9 +104,8 @@ impl Catalog {
         if let Some(known) = self.mapping(row.id).filter(|known| known.version == row.version) {
             return Some(known);
         }
-        let document = row.definition.map_or_else(|| "null".to_owned(), |json| json.0.get().to_owned());
-        let document = serde_json::from_str(&document).map_err(Error::internal);
-        let (definition, _) = match document.and_then(|document| Definition::read(&document)) {
+        let document = row.definition.and_then(|json| to_value(json.0.get())).unwrap_or_default();
+        let (definition, _) = match Definition::read(&document) {
             Ok(read) => read,
             Err(why) => {
                 out_of_service("mapping", &row.store, &row.name, &why);
@@ -151,8 +151,8 @@ fn opened(row: endpoints::Row, sealer: Option<&Sealer>) -> Option<Endpoint> {
 type Opened = (PutEndpoint, Option<SecretString>, Vec<SecretString>);
 
 fn open(row: &endpoints::Row, sealer: Option<&Sealer>) -> Result<Opened, Error> {
-    let document = row.definition.as_ref().map_or("null", |json| json.0.get());
-    let put = PutEndpoint::read(&serde_json::from_str(document).map_err(Error::internal)?)?;
+    let document = row.definition.as_ref().and_then(|json| to_value(json.0.get())).unwrap_or_default();
+    let put = PutEndpoint::read(&document)?;
     let reveal = |bytes: &Option<Vec<u8>>, purpose: Purpose<'_>| {
         let Some(bytes) = bytes else { return Ok(None) };
         let secret = Sealed { key_id: row.key_id.clone().unwrap_or_default(), bytes: bytes.clone() };

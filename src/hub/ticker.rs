@@ -9,6 +9,7 @@ use super::definition::PutPoller;
 use super::routing;
 use super::store::{mappings, pollers, ticks};
 use crate::db::{self, Database, bounded};
+use crate::http::json_text::to_value;
 use crate::worker::Wake;
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
@@ -115,7 +116,7 @@ impl Ticker {
 /// Has a poller run that is due, unless it does already.
 async fn fire_poller(tx: &mut PgConnection) -> sqlx::Result<Fired> {
     let Some(due) = ticks::lock_poller(&mut *tx).await? else { return Ok(Fired::default()) };
-    let definition = serde_json::from_str(due.definition.get()).ok();
+    let definition = to_value(due.definition.get());
     let next = if let Some(Ok(put)) = definition.map(|document| PutPoller::read(&document)) {
         put.definition.timing.following(due.at, due.now)
     } else {

@@ -4,7 +4,8 @@ use super::definition::{Definition, Handler};
 use super::metrics::Series;
 use super::schema::CompiledSchema;
 use super::store::definitions;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::http::json_text::to_value;
 use arc_swap::ArcSwap;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgPool;
@@ -154,8 +155,7 @@ async fn compile(row: definitions::Row) -> Option<Queue> {
 }
 
 async fn compiled(name: &str, document: &str) -> Result<(Definition, Option<Arc<CompiledSchema>>)> {
-    let document = serde_json::from_str(document).map_err(Error::internal)?;
-    let definition = Definition::read(name, &document)?;
+    let definition = Definition::read(name, &to_value(document).unwrap_or_default())?;
     let schema = definition.compile_schema().await?;
     Ok((definition, schema))
 }

@@ -1,6 +1,7 @@
 //! How an attempt of a message ends, and what follows from it.
 
 use super::options::{Failure, Options};
+use crate::http::json_text::raw;
 use crate::worker::delay::delay_after;
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -82,12 +83,6 @@ pub fn next<'a>(end: &'a End, attempt: i16, options: &Options) -> Next<'a> {
 /// An error as it is stored: `{"name", "message"}`.
 pub fn error(name: &str, message: &str) -> Box<RawValue> {
     raw(&serde_json::json!({ "name": name, "message": message }))
-}
-
-/// A JSON value as it is stored.
-pub fn raw(value: &serde_json::Value) -> Box<RawValue> {
-    // A `Value` always serializes; `null` keeps the type total.
-    serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 fn worker_lost() -> Box<RawValue> {

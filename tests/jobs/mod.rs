@@ -5,6 +5,7 @@ mod channels;
 mod conversation;
 mod field;
 mod idempotency;
+mod json_text;
 mod metrics;
 mod secrets;
 mod time;

@@ -126,7 +126,7 @@ async fn claim_now(queues: &Queues, queue: &Queue, max: i32, holder: &str) -> Re
         };
         if !loaded.validated
             && let Some(schema) = &queue.schema
-            && let Err(error) = runners::hold_against(schema, &loaded).await
+            && let Err(error) = schema.validate_text(&loaded.request).await
         {
             let outcome = Some(runners::invalid(&error).into());
             queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
