@@ -1,3 +1,4 @@
+DROP FUNCTION readable_json(json);
 DROP FUNCTION ensure_partitions(text, timestamptz);
 DROP FUNCTION uuid_v7_time(uuid);
 DROP FUNCTION uuid_v7_floor(timestamptz);

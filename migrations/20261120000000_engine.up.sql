@@ -298,3 +298,17 @@ BEGIN
     RETURN made;
 END $$;
 COMMENT ON FUNCTION ensure_partitions(text, timestamptz) IS 'Makes the weekly partitions of a table whose id is a UUIDv7, from this week until a moment; gives how many it made.';
+
+CREATE FUNCTION readable_json(value json) RETURNS json
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN value::text ~ '\\u(0000|[dD][89a-fA-F])' THEN regexp_replace(
+            value::text,
+            '(?<!\\)((?:\\\\)*)\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2})',
+            '\1\\ufffd',
+            'g'
+        )::json
+        ELSE value
+    END
+$$;
+COMMENT ON FUNCTION readable_json(json) IS 'The same JSON with U+FFFD in the place of every escape that no text of PostgreSQL can hold (U+0000, halves of surrogate pairs), of pairs too: so that its members can be asked for by ->, which looks at every string on its way.';

@@ -1,5 +1,8 @@
 DROP FUNCTION enqueue(text, json, interval, timestamptz, integer, text);
 DROP VIEW queue_messages;
+DROP FUNCTION is_same_json(json, json);
+DROP FUNCTION canonical_json(json);
+DROP FUNCTION claim_idempotency_keys(integer[], text[], bytea[], uuid[], text[], interval);
 DROP TABLE idempotency_keys;
 DROP TABLE attempts;
 DROP TABLE outcomes;

@@ -118,8 +118,9 @@ SELECT ensure_partitions(parent, now() + interval '14 days') FROM unnest(ARRAY['
 CREATE TABLE idempotency_keys (
     queue_id   integer     NOT NULL,
     key        text        NOT NULL,
-    digest     bytea       NOT NULL,
+    digest     bytea,
     message_id uuid        NOT NULL,
+    answer     json,
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT idempotency_keys_pkey PRIMARY KEY (queue_id, key),
     CONSTRAINT idempotency_keys_length CHECK (length(key) BETWEEN 1 AND 255)
@@ -127,10 +128,87 @@ CREATE TABLE idempotency_keys (
 COMMENT ON TABLE idempotency_keys IS 'The keys that pushes came with. A key outlives no message: both go when retention is over.';
 COMMENT ON COLUMN idempotency_keys.queue_id IS 'The queue.';
 COMMENT ON COLUMN idempotency_keys.key IS 'The Idempotency-Key header.';
-COMMENT ON COLUMN idempotency_keys.digest IS 'SHA-256 of the body: the same key with another body is refused.';
-COMMENT ON COLUMN idempotency_keys.message_id IS 'The message the first push made.';
+COMMENT ON COLUMN idempotency_keys.digest IS 'SHA-256 of what the request says, however its JSON is spelt: the same key with another body is refused. Null for what SQL enqueued, where the message itself is compared.';
+COMMENT ON COLUMN idempotency_keys.message_id IS 'The message the first push made; of a batch the first.';
+COMMENT ON COLUMN idempotency_keys.answer IS 'What a batch was answered, to be answered again; null for a single push.';
 COMMENT ON COLUMN idempotency_keys.created_at IS 'When.';
 CREATE INDEX idempotency_keys_created_at_idx ON idempotency_keys (created_at);
+
+CREATE FUNCTION claim_idempotency_keys(
+    queues   integer[],
+    keys     text[],
+    digests  bytea[],
+    messages uuid[],
+    answers  text[],
+    patience interval,
+    OUT taken uuid[],
+    OUT held  uuid[]
+)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    former text := current_setting('lock_timeout');
+    input  record;
+BEGIN
+    taken := '{}';
+    held := '{}';
+    PERFORM set_config('lock_timeout', extract(epoch FROM patience) * 1000 || 'ms', true);
+    FOR input IN
+        SELECT i.queue_id, i.key, i.digest, i.message_id, i.answer
+        FROM unnest(queues, keys, digests, messages, answers) AS i (queue_id, key, digest, message_id, answer)
+        WHERE EXISTS (SELECT FROM queues AS q WHERE q.id = i.queue_id)
+        ORDER BY i.queue_id, i.key
+    LOOP
+        BEGIN
+            INSERT INTO idempotency_keys (queue_id, key, digest, message_id, answer)
+            VALUES (input.queue_id, input.key, input.digest, input.message_id, input.answer::json)
+            ON CONFLICT ON CONSTRAINT idempotency_keys_pkey DO NOTHING;
+            IF FOUND THEN
+                taken := taken || input.message_id;
+            END IF;
+        EXCEPTION WHEN lock_not_available THEN
+            held := held || input.message_id;
+        END;
+    END LOOP;
+    PERFORM set_config('lock_timeout', former, true);
+END $$;
+COMMENT ON FUNCTION claim_idempotency_keys(integer[], text[], bytea[], uuid[], text[], interval) IS 'Claims keys one by one, and waits for none of them longer than patience: those that a transaction which has not ended uses are told apart, by the messages they came with.';
+
+CREATE FUNCTION canonical_json(value json) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+    RETURN CASE json_typeof(value)
+        WHEN 'object' THEN '{' || coalesce((
+            SELECT string_agg(to_json(m.key)::text || ':' || canonical_json(m.value), ',' ORDER BY m.key COLLATE "C", m.place)
+            FROM json_each(value) WITH ORDINALITY AS m (key, value, place)
+        ), '') || '}'
+        WHEN 'array' THEN '[' || coalesce((
+            SELECT string_agg(canonical_json(e.value), ',' ORDER BY e.place)
+            FROM json_array_elements(value) WITH ORDINALITY AS e (value, place)
+        ), '') || ']'
+        WHEN 'string' THEN to_json(value #>> '{}')::text
+        ELSE btrim(value::text, E' \t\r\n')
+    END;
+END $$;
+DO $$
+BEGIN
+    EXECUTE format('ALTER FUNCTION canonical_json(json) SET search_path = %I, pg_temp', current_schema());
+END $$;
+COMMENT ON FUNCTION canonical_json(json) IS 'What a JSON text says, however it is spelt: white space, the order of members and the escapes in strings do not count; a number counts as it is written.';
+
+CREATE FUNCTION is_same_json(one json, other json) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+BEGIN
+    RETURN one::text = other::text OR canonical_json(one) = canonical_json(other);
+-- No text of PostgreSQL holds what one of their strings says: they count byte by byte.
+EXCEPTION WHEN untranslatable_character OR invalid_text_representation THEN
+    RETURN false;
+END $$;
+DO $$
+BEGIN
+    EXECUTE format('ALTER FUNCTION is_same_json(json, json) SET search_path = %I, pg_temp', current_schema());
+END $$;
+COMMENT ON FUNCTION is_same_json(json, json) IS 'Whether two JSON texts say the same; where a string holds U+0000 or half a surrogate pair, whether they are the same byte by byte.';
 
 CREATE VIEW queue_messages AS
 SELECT
@@ -177,7 +255,6 @@ AS $$
 DECLARE
     lane_id integer;
     message uuid := uuid_v7();
-    body    bytea := sha256(convert_to(payload::text, 'UTF8'));
     due     timestamptz := coalesce(run_at, now() + delay);
     former  record;
 BEGIN
@@ -194,19 +271,23 @@ BEGIN
     IF NOT isfinite(due) OR due > now() + interval '3660 days' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'a message can wait for ten years at most';
     END IF;
-    SELECT q.id, coalesce(priority, (q.definition #>> '{options,priority}')::integer, 0) INTO lane_id, priority
+    SELECT q.id, coalesce(priority, (readable_json(q.definition) #>> '{options,priority}')::integer, 0) INTO lane_id, priority
     FROM queues AS q WHERE q.name = queue;
     IF NOT FOUND THEN
         RAISE no_data_found USING MESSAGE = format('there is no queue %L', queue);
     END IF;
     IF idempotency_key IS NOT NULL THEN
-        INSERT INTO idempotency_keys AS k (queue_id, key, digest, message_id)
-        VALUES (lane_id, idempotency_key, body, message)
+        INSERT INTO idempotency_keys AS k (queue_id, key, message_id)
+        VALUES (lane_id, idempotency_key, message)
         ON CONFLICT ON CONSTRAINT idempotency_keys_pkey DO NOTHING;
         IF NOT FOUND THEN
-            SELECT k.message_id, k.digest INTO former FROM idempotency_keys AS k
+            -- Of a message that is deleted nobody knows any more what it said.
+            SELECT k.message_id, k.answer IS NOT NULL OR NOT coalesce(is_same_json(payload, m.request), true) AS differs
+            INTO former
+            FROM idempotency_keys AS k
+            LEFT JOIN messages AS m ON m.queue_id = k.queue_id AND m.id = k.message_id
             WHERE k.queue_id = lane_id AND k.key = idempotency_key;
-            IF former.digest <> body THEN
+            IF former.differs THEN
                 RAISE unique_violation USING MESSAGE = 'this idempotency key was used with another payload';
             END IF;
             RETURN former.message_id;

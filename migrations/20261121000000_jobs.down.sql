@@ -1,4 +1,4 @@
-DROP FUNCTION broadcast(bigint, jsonb);
+DROP FUNCTION broadcast(bigint, jsonb, text);
 DROP TABLE envelopes;
 DROP TABLE registrations;
 DROP TABLE broadcasts;

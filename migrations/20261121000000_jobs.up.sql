@@ -106,17 +106,19 @@ CREATE TABLE job_idempotency_keys (
     key        text        NOT NULL,
     digest     bytea       NOT NULL,
     job_ids    bigint[]    NOT NULL DEFAULT '{}',
+    answer     json,
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT job_idempotency_keys_pkey PRIMARY KEY (type_id, owner, key),
     CONSTRAINT job_idempotency_keys_type_fkey FOREIGN KEY (type_id) REFERENCES job_types (id),
     CONSTRAINT job_idempotency_keys_length CHECK (length(key) BETWEEN 1 AND 255)
 );
-COMMENT ON TABLE job_idempotency_keys IS 'The keys that requests to create jobs came with, for a day.';
+COMMENT ON TABLE job_idempotency_keys IS 'The keys that requests to create jobs, and to say something about one, came with, for a day.';
 COMMENT ON COLUMN job_idempotency_keys.type_id IS 'The type of the jobs.';
-COMMENT ON COLUMN job_idempotency_keys.owner IS 'The subject that created them: another''s keys are another''s.';
+COMMENT ON COLUMN job_idempotency_keys.owner IS 'The subject whose request it was: another''s keys are another''s.';
 COMMENT ON COLUMN job_idempotency_keys.key IS 'The Idempotency-Key header.';
-COMMENT ON COLUMN job_idempotency_keys.digest IS 'SHA-256 of the body: the same key with another body is refused.';
+COMMENT ON COLUMN job_idempotency_keys.digest IS 'SHA-256 of what the request asks for and of what its body says, however its JSON is spelt: the same key with another one is refused.';
 COMMENT ON COLUMN job_idempotency_keys.job_ids IS 'The jobs that the first request created, in its order.';
+COMMENT ON COLUMN job_idempotency_keys.answer IS 'What the first request about a job was answered; null where it created jobs.';
 COMMENT ON COLUMN job_idempotency_keys.created_at IS 'When.';
 CREATE INDEX job_idempotency_keys_created_at_idx ON job_idempotency_keys (created_at);
 
@@ -124,6 +126,7 @@ CREATE TABLE broadcasts (
     job_id     bigint      NOT NULL,
     seq        bigint      NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
+    is_final   boolean     NOT NULL DEFAULT false,
     message    json        NOT NULL,
     CONSTRAINT broadcasts_pkey PRIMARY KEY (job_id, seq),
     CONSTRAINT broadcasts_job_fkey FOREIGN KEY (job_id) REFERENCES jobs (id) ON DELETE CASCADE,
@@ -133,6 +136,7 @@ COMMENT ON TABLE broadcasts IS 'What was said about a job: an append-only log fo
 COMMENT ON COLUMN broadcasts.job_id IS 'The job.';
 COMMENT ON COLUMN broadcasts.seq IS 'Its place in the job''s log, from 1.';
 COMMENT ON COLUMN broadcasts.created_at IS 'When it was said.';
+COMMENT ON COLUMN broadcasts.is_final IS 'Whether it ended the job, so that nothing follows.';
 COMMENT ON COLUMN broadcasts.message IS 'The status, as it is sent to those who follow.';
 CREATE INDEX broadcasts_created_at_idx ON broadcasts (created_at);
 
@@ -196,7 +200,7 @@ COMMENT ON COLUMN envelopes.key_id IS 'Which key it is sealed with.';
 CREATE UNIQUE INDEX envelopes_one_pending_a_job_idx ON envelopes (job_id) WHERE status = 'PENDING';
 CREATE INDEX envelopes_job_idx ON envelopes (job_id);
 
-CREATE FUNCTION broadcast(job bigint, status jsonb) RETURNS bigint
+CREATE FUNCTION broadcast(job bigint, status jsonb, further text DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
 AS $$
@@ -206,6 +210,7 @@ DECLARE
     finishes boolean;
     was      jobs%ROWTYPE;
     now_is   jobs%ROWTYPE;
+    said     text;
 BEGIN
     IF change IS NULL OR jsonb_typeof(change) <> 'object' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'status must be a string or an object';
@@ -243,17 +248,17 @@ BEGIN
             key_id = NULL
         WHERE e.job_id = $1 AND e.status IN ('PENDING', 'ANSWERED');
     END IF;
-    INSERT INTO broadcasts (job_id, seq, message)
-    VALUES (
-        now_is.id,
-        now_is.seq,
-        (change - ARRAY['lease', 'id', 'job_id', 'type'] || jsonb_strip_nulls(jsonb_build_object(
-            'status', now_is.status,
-            'percent_complete', now_is.percent_complete,
-            'job_timeout', greatest(0, floor(extract(epoch FROM coalesce(now_is.deadline - now(), now_is.job_timeout))))::bigint,
-            'termination_type', now_is.termination_type
-        )))::json
-    );
+    said := change - ARRAY['lease', 'id', 'job_id', 'type'] || jsonb_strip_nulls(jsonb_build_object(
+        'status', now_is.status,
+        'percent_complete', now_is.percent_complete,
+        'job_timeout', greatest(0, floor(extract(epoch FROM coalesce(now_is.deadline - now(), now_is.job_timeout))))::bigint,
+        'termination_type', now_is.termination_type
+    ));
+    IF further IS NOT NULL THEN
+        -- As they stand: no jsonb holds all that JSON allows.
+        said := '{' || further || ', ' || substr(said, 2);
+    END IF;
+    INSERT INTO broadcasts (job_id, seq, is_final, message) VALUES (now_is.id, now_is.seq, finishes, said::json);
     RETURN now_is.seq;
 END $$;
-COMMENT ON FUNCTION broadcast(bigint, jsonb) IS 'Says something about a job, in the caller''s own transaction, and gives its number in the job''s log: a status as a string, or an object with status, percent_complete, status_message and what else is to be passed on; with termination_type it ends the job. It locks the job until the transaction ends: call it last.';
+COMMENT ON FUNCTION broadcast(bigint, jsonb, text) IS 'Says something about a job, in the caller''s own transaction, and gives its number in the job''s log: a status as a string, or an object with status, percent_complete, status_message and what else is to be passed on; with termination_type it ends the job. Members that no jsonb can hold come in further, as they stand in a JSON object, without its braces. It locks the job until the transaction ends: call it last.';

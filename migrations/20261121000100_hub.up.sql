@@ -477,8 +477,6 @@ BEGIN
     IF payload IS NULL OR json_typeof(payload) <> 'object' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'payload must be an object';
     END IF;
-    -- What no report could read is refused here as it is over HTTP.
-    PERFORM payload::jsonb;
     SELECT s.id INTO store_id FROM stores AS s WHERE s.name = store;
     IF NOT FOUND THEN
         INSERT INTO stores (name) VALUES (store) ON CONFLICT ON CONSTRAINT stores_name_key DO NOTHING;

@@ -211,10 +211,28 @@ pub fn was_undone(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if matches!(error.code().as_deref(), Some("40001" | "40P01")))
 }
 
+/// Whether the statement gave up waiting for what another transaction holds (55P03).
+pub fn is_held(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
+}
+
 /// Whether `error` is the violation of the constraint `name`, so that a race has one loser and no
 /// statement needs to look first.
 pub fn is_constraint(error: &sqlx::Error, name: &str) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.constraint() == Some(name))
+}
+
+/// Why a request cannot be read, to be told once its caller is known: 400.
+///
+/// It rides in the request's extensions from [`crate::http`], which finds it, to [`crate::auth`], which knows
+/// when.
+#[derive(Debug, Clone)]
+pub struct Unreadable(pub String);
+
+impl From<Unreadable> for Error {
+    fn from(Unreadable(why): Unreadable) -> Self {
+        Self::BadRequest(why)
+    }
 }
 
 /// Why a response is a 5xx: the chain of errors behind it, for the log alone.

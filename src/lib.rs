@@ -131,6 +131,11 @@
 //! 18. No lane takes the room of a process, whatever its definition says (`tests/engine/shares.rs`).
 //! 19. No end, push or record that the database takes too long for holds up the others for longer than a statement
 //!     may take (`tests/engine/poison.rs`, `tests/queues/parts.rs`).
+//! 20. What is sent again under its idempotency key happens once, and only pushes of a key wait for a transaction that
+//!     uses it ([`http::idempotency`]; `tests/queues/idempotency.rs`, `tests/queues/held_keys.rs`,
+//!     `tests/jobs/idempotency.rs`).
+//! 21. JSON is text, kept as it was sent; a value is only made to look into it ([`http::json_text`];
+//!     `tests/queues/json_text.rs`).
 //!
 //! # As a library
 //!

@@ -242,7 +242,7 @@ async fn a_spreadsheet_takes_no_cell_for_a_formula() {
     // What PostgreSQL's text cannot hold must not break a report.
     let mut db = app.connect().await;
     db.execute(r#"UPDATE outcomes SET error = '{"name":"a\u0000"}'"#).await.unwrap();
-    assert_eq!(rows(&app, "error_rate").await[0]["commonest_error"], "other");
+    assert_eq!(rows(&app, "error_rate").await[0]["commonest_error"], "a\u{fffd}");
     assert_eq!(rows(&app, "attempts_by_outcome").await[0]["outcome"], "failed");
     app.stop().await;
 }

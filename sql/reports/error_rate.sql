@@ -21,9 +21,8 @@ ended AS (
         outcomes.finished_at,
         CASE
             WHEN outcomes.status = 'COMPLETE' THEN NULL
-            -- json keeps what PostgreSQL's text cannot hold; to look into it would fail.
-            WHEN outcomes.error::text ~ '\\u(0000|[dD][89a-fA-F])' THEN 'other'
-            WHEN json_typeof(outcomes.error) = 'object' THEN coalesce(outcomes.error ->> 'name', 'other')
+            -- json keeps what PostgreSQL's text cannot hold; to look into it as it is would fail.
+            WHEN json_typeof(outcomes.error) = 'object' THEN coalesce(readable_json(outcomes.error) ->> 'name', 'other')
             ELSE 'other'
         END AS error
     FROM queues

@@ -13,8 +13,8 @@ SELECT
     oldest.attempt AS attempts_made,
     CASE
         WHEN queues.paused_at IS NOT NULL THEN 'the queue is paused: POST /queues/{queue}/resume'
-        WHEN queues.definition -> 'handler' IS NULL THEN 'the queue has no handler: PUT /queues/{queue}/handler'
-        WHEN queues.definition -> 'handler' ->> 'kind' = 'worker' THEN 'no remote worker claims it: POST /queues/{queue}/claim'
+        WHEN readable_json(queues.definition) -> 'handler' IS NULL THEN 'the queue has no handler: PUT /queues/{queue}/handler'
+        WHEN readable_json(queues.definition) -> 'handler' ->> 'kind' = 'worker' THEN 'no remote worker claims it: POST /queues/{queue}/claim'
         WHEN NOT EXISTS (
             SELECT
             FROM workers

@@ -1,7 +1,7 @@
 //! The token of a request, and the caller as an argument of a route.
 
 use super::{Caller, Verifier, unauthorized};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Unreadable};
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 const X_ACCESS_TOKEN: &str = "x-access-token";
 
 /// The caller of a request. As an argument before the body it refuses a request without a good token with
-/// a 401, the body unread.
+/// a 401, the body unread; and then one whose query is found wanting with a 400.
 #[derive(Debug, Clone)]
 pub struct Authenticated(pub Arc<Caller>);
 
@@ -25,7 +25,10 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let token = token_from(&parts.headers)?;
         let caller = Arc::<Verifier>::from_ref(state).verify(token).await?;
-        Ok(Self(caller))
+        match parts.extensions.remove::<Unreadable>() {
+            Some(why) => Err(why.into()),
+            None => Ok(Self(caller)),
+        }
     }
 }
 

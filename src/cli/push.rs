@@ -2,17 +2,22 @@
 
 use super::database::Database;
 use crate::config::Config;
+use crate::db;
 use crate::error::Error;
 use crate::http::body;
+use crate::http::idempotency::{self, Key};
 use crate::queues::access::check;
 use crate::queues::catalog::{Catalog, Queue};
-use crate::queues::store::pushes::{self, Push};
+use crate::queues::push::SINGLE;
+use crate::queues::store::pushes::{self, Claim, Push};
 use anyhow::{Context as _, bail, ensure};
-use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgPool;
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a key is waited for that another transaction uses.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which message to which queue.
 #[derive(Debug, clap::Args)]
@@ -38,34 +43,41 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     let message = read(&args.message)?;
     ensure!(message.len() <= config.max_body, "the message is larger than POSTRIDER_MAX_BODY allows");
     let message = body::parse(&message).context("cannot push this")?;
-    let key = args.idempotency_key.as_deref().map(|key| key_of(key, message.raw.get())).transpose()?;
+    let key = args.idempotency_key.as_deref().map(|key| Key::of(key, SINGLE, &message.raw)).transpose()?;
     let database = Database::join(&config).await?;
-    let db = database.pools(&config);
-    db.check().await?;
-    let queue = queue(&db.api, &args.queue).await?;
-    check(&queue, message.value).await.map_err(explained)?;
+    let pools = database.pools(&config);
+    pools.check().await?;
+    let queue = queue(&pools.api, &args.queue).await?;
+    check(&queue, &message.raw).await.map_err(explained)?;
     let push = Push {
         queue_id: queue.id,
-        id: db.ids.next(),
+        id: pools.ids.next(),
         request: message.raw,
         rank: -args.priority.unwrap_or(queue.definition.options.priority),
         delay: args.delay.unwrap_or_default(),
-        key,
+        key: key.clone().map(|key| Claim::Leads { key, answer: None }),
     };
-    let stored = pushes::push(&db.api, &[&push]).await?;
+    let id = push.id;
+    let stored = db::transaction::<_, sqlx::Error, _>(&pools.api, move |tx| {
+        Box::pin(async move { pushes::push_apart(tx, &[&push], PATIENCE).await })
+    })
+    .await?;
+    ensure!(stored.held.is_empty(), "{}", idempotency::held());
     ensure!(stored.missing.is_empty(), "the queue {} was just deleted", args.queue);
-    let id = match &push.key {
-        Some((key, digest)) if stored.stored.is_empty() => {
-            let former = pushes::former(&db.api, queue.id, key)
+    let id = match &key {
+        Some(key) if stored.stored.is_empty() => {
+            let former = pushes::former(&pools.api, queue.id, &key.key)
                 .await?
                 .context("this key is just ending: try again")?;
-            ensure!(former.1 == digest, "this idempotency key was used with another message");
-            former.0
+            if let Some(digest) = &former.digest {
+                key.compare(digest)?;
+            }
+            former.message_id
         }
-        _ => push.id,
+        _ => id,
     };
     println!("{id}");
-    db.close().await;
+    pools.close().await;
     database.close().await;
     Ok(())
 }
@@ -80,14 +92,6 @@ fn read(message: &str) -> anyhow::Result<Vec<u8>> {
         Some(file) => std::fs::read(file).with_context(|| format!("cannot read {file}")),
         None => Ok(message.as_bytes().to_vec()),
     }
-}
-
-fn key_of(key: &str, message: &str) -> anyhow::Result<(String, [u8; 32])> {
-    let visible = !key.is_empty()
-        && key.len() <= 255
-        && key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
-    ensure!(visible, "an idempotency key is 1 to 255 visible ASCII characters");
-    Ok((key.to_owned(), Sha256::digest(message).into()))
 }
 
 /// The queue of this name, ready to hold a message against its schema.

@@ -1,9 +1,11 @@
 //! What happens to every request around its handler, in one place and in this order: a name, a place among the
-//! requests in flight, the handler (whose panic is caught), a count, a line in the log, the common headers.
+//! requests in flight, a look at the names in the query, the handler (whose panic is caught), a count, a line in the
+//! log, the common headers.
 
 use super::arriving::Arriving;
 use super::limits::InFlight;
 use super::metrics::Requests;
+use super::parameters::{Known, Refusal};
 use super::request_id;
 use super::trace::{AccessLog, Seen};
 use crate::error::{Cause, Error, Problem};
@@ -20,13 +22,14 @@ use tracing::Instrument;
 /// What all requests share.
 #[derive(Debug)]
 pub(super) struct Edge {
+    pub(super) parameters: Known,
     pub(super) in_flight: InFlight,
     pub(super) requests: Requests,
     pub(super) log: AccessLog,
 }
 
 /// The middleware around everything.
-pub(super) async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+pub(super) async fn around(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id::of(request.headers());
     let (method, uri) = (request.method().clone(), request.uri().clone());
@@ -34,13 +37,18 @@ pub(super) async fn around(State(edge): State<Arc<Edge>>, request: Request, next
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     let span =
         tracing::debug_span!("request", id = id.to_str().unwrap_or_default(), %method, path = uri.path());
-    let answer = match edge.in_flight.admit(route, token(request.headers())) {
+    let refusal = edge.parameters.refuse(route, &method, uri.query());
+    let answer = match (edge.in_flight.admit(route, token(request.headers())), refusal) {
+        (Ok(_), Some(Refusal::Now(why))) => Ok(Error::from(why).into_response()),
         // The place is kept until the answer begins.
-        Ok(place) => {
+        (Ok(place), refusal) => {
+            if let Some(Refusal::Later(why)) = refusal {
+                request.extensions_mut().insert(why);
+            }
             let request = request.map(|body| Arriving::watch(body, &place));
             AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span).await
         }
-        Err(refused) => Ok(refused.into_response()),
+        (Err(refused), _) => Ok(refused.into_response()),
     };
     let answer = answer.unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<&str>().copied();

@@ -1,8 +1,7 @@
-//! What a route reads from its address, and the headers that several read; a refusal is a problem document.
+//! What a route reads from its address; a refusal is a problem document.
 
 use crate::error::{Error, Result};
 use axum::extract::{FromRequestParts, Path as AxumPath, Query as AxumQuery};
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -23,7 +22,8 @@ where
     }
 }
 
-/// The parameters in the query. One that cannot be read is a 400 that names it.
+/// The parameters in the query. One that cannot be read is a 400 that names it; one that is not known is refused
+/// before, by [`super::parameters`].
 #[derive(Debug, Clone, Copy)]
 pub struct Query<T>(pub T);
 
@@ -40,20 +40,4 @@ where
             .map(|AxumQuery(query)| Self(query))
             .map_err(|rejection| Error::BadRequest(rejection.body_text()))
     }
-}
-
-/// The `Idempotency-Key` header, if there is one.
-///
-/// # Errors
-/// 400 when it is sent twice, or has not 1 to 255 visible characters.
-pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>> {
-    let mut keys = headers.get_all("idempotency-key").iter();
-    let Some(key) = keys.next() else { return Ok(None) };
-    let wrong =
-        || Error::BadRequest("`Idempotency-Key` must be 1 to 255 visible ASCII characters, once".to_owned());
-    let key = key.to_str().map_err(|_| wrong())?.trim();
-    if key.is_empty() || key.len() > 255 || keys.next().is_some() {
-        return Err(wrong());
-    }
-    Ok(Some(key))
 }

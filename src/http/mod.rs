@@ -5,11 +5,12 @@
 //! what operators need, and [`server::serve`] serves the whole. Requests to others go through [`outbound`].
 
 mod arriving;
+mod canonical;
 mod connection;
 mod content_type;
 mod edge;
-mod json_text;
 mod names;
+mod parameters;
 mod request_id;
 mod shape;
 mod unread;
@@ -18,6 +19,8 @@ pub mod address;
 pub mod body;
 pub mod extract;
 pub mod health;
+pub mod idempotency;
+pub mod json_text;
 pub mod limits;
 pub mod metrics;
 pub mod openapi;
@@ -61,6 +64,7 @@ pub fn router(features: OpenApiRouter, state: HttpState) -> Router {
         .split_for_parts();
     document.fill(&api);
     let edge = edge::Edge {
+        parameters: parameters::Known::of(&api),
         in_flight: state.in_flight,
         requests: metrics::Requests::default(),
         log: trace::AccessLog::default(),

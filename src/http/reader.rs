@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
     ) -> Vec<T> {
         let mut texts = Vec::new();
         for (index, item) in self.list(name, most).iter().enumerate() {
-            match item.as_str().and_then(&mut read) {
+            match item.as_str().filter(|text| !text.contains('\0')).and_then(&mut read) {
                 Some(text) => texts.push(text),
                 None => self.note(&format!("/{name}/{index}"), "pattern", wanted),
             }
@@ -164,12 +164,12 @@ impl<'a> Reader<'a> {
         integer
     }
 
-    /// A member that must be a text, not an empty one.
+    /// A member that must be a text, not an empty one, without U+0000, which no text of PostgreSQL holds.
     pub fn text(&mut self, name: &'static str) -> Option<&'a str> {
         let value = self.take(name)?;
-        let text = value.as_str().filter(|text| !text.is_empty());
+        let text = value.as_str().filter(|text| !text.is_empty() && !text.contains('\0'));
         if text.is_none() {
-            self.note(&format!("/{name}"), "type", "must be a text that is not empty");
+            self.note(&format!("/{name}"), "type", "must be a text that is not empty, without U+0000");
         }
         text
     }

@@ -9,12 +9,10 @@
 //! Beside them: `notifications`, `parameters`, `delay`, `update_url`, `error`. A member of another form than it
 //! should have does not undo an acknowledgement: it is left out, or kept aside with a reason.
 
-pub(super) mod clean;
-
 use super::linked::named;
 use super::log_entry::{Level, Note};
 use super::message::is_key;
-use super::request::{is, members};
+use crate::http::json_text::{depth, is, members, to_string};
 use serde_json::value::RawValue;
 use std::time::Duration;
 use uuid::Uuid;
@@ -75,8 +73,9 @@ impl Answer {
     /// [`Unreadable`].
     pub fn read(body: &[u8]) -> Result<Self, Unreadable> {
         let text = std::str::from_utf8(body).map_err(|_| Unreadable::NotJson)?;
-        let text = clean::clean(text.trim_start_matches('\u{feff}')).map_err(|_| Unreadable::TooDeep)?;
-        let whole: &RawValue = serde_json::from_str(&text).map_err(|_| Unreadable::NotJson)?;
+        let text = text.trim_start_matches('\u{feff}');
+        depth(text).map_err(|_| Unreadable::TooDeep)?;
+        let whole: &RawValue = serde_json::from_str(text).map_err(|_| Unreadable::NotJson)?;
         let mut answer = Self::default();
         if let Some(members) = members(whole) {
             answer.element(&members);
@@ -186,8 +185,9 @@ fn find<'a>(members: &[(&'a RawValue, &'a RawValue)], name: &str) -> Option<&'a 
     members.iter().rev().find(|(key, _)| is(key, name)).map(|(_, value)| *value)
 }
 
+/// A string as text that PostgreSQL can keep.
 fn string(value: &RawValue) -> Option<String> {
-    serde_json::from_str(value.get()).ok()
+    to_string(value).map(|text| if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text })
 }
 
 /// A string as it is, another value as its text, null as nothing.

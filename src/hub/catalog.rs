@@ -6,6 +6,7 @@ use super::mapping::{Definition, Mapping};
 use super::purpose::Purpose;
 use super::store::{endpoints, mappings};
 use crate::error::Error;
+use crate::http::json_text::to_value;
 use crate::seal::{Sealed, Sealer};
 use crate::worker::definitions::{Definitions, Kind, Stored};
 use crate::worker::store::Catalogued;
@@ -232,7 +233,8 @@ impl Kind for OfEndpoints {
 type Opened = (PutEndpoint, Option<SecretString>, Vec<SecretString>);
 
 fn open(row: &endpoints::Row, sealer: Option<&Sealer>) -> Result<Opened, Error> {
-    let put = PutEndpoint::read(&serde_json::from_str(row.definition.get()).map_err(Error::internal)?)?;
+    let document = to_value(row.definition.get()).unwrap_or_default();
+    let put = PutEndpoint::read(&document)?;
     let reveal = |bytes: &Option<Vec<u8>>, purpose: Purpose<'_>| {
         let Some(bytes) = bytes else { return Ok(None) };
         let secret = Sealed { key_id: row.key_id.clone().unwrap_or_default(), bytes: bytes.clone() };

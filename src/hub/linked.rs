@@ -1,6 +1,6 @@
 //! The parameters that a delivery is sent: names and values, and which of them nobody may see.
 
-use super::request::members;
+use crate::http::json_text::{members, to_string};
 use serde_json::value::RawValue;
 
 /// A parameter of a store, as it is sent.
@@ -17,7 +17,8 @@ pub struct Parameter {
 /// The parameters in a document's `parameters`: a list of `{name, value}`, or an object of names and values as
 /// some write it. What is neither is left out.
 pub fn named(parameters: &RawValue) -> Vec<(String, Box<RawValue>)> {
-    let text = |key: &RawValue| serde_json::from_str::<String>(key.get()).ok();
+    // The names of those that an answer brings are kept as PostgreSQL's text.
+    let text = |key: &RawValue| to_string(key).map(|name| name.replace('\0', "\u{fffd}"));
     if let Some(pairs) = members(parameters) {
         return pairs.into_iter().filter_map(|(name, value)| Some((text(name)?, value.to_owned()))).collect();
     }

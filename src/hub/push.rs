@@ -7,6 +7,7 @@ use super::store::shown::messages;
 use super::store::stores;
 use crate::db::{self, Database};
 use crate::error::{Error, Result, was_undone};
+use crate::http::idempotency::{self, Key};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +22,8 @@ pub struct Push {
     pub message: String,
     /// An object.
     pub payload: Box<RawValue>,
-    /// The idempotency key with the SHA-256 of the body.
-    pub key: Option<(String, [u8; 32])>,
+    /// Its idempotency key.
+    pub key: Option<Key>,
 }
 
 /// What became of it.
@@ -60,10 +61,10 @@ async fn once(db: &Database, catalog: Arc<Catalog>, push: Push) -> Result<Pushed
             let Push { store, message, payload, key } = push;
             let store_id = stores::ensure(&mut *tx, &store).await?;
             let id = ids.next();
-            if let Some((key, digest)) = &key
-                && !messages::claim_key(&mut *tx, store_id, key, digest, id).await?
+            if let Some(key) = &key
+                && !messages::claim_key(&mut *tx, store_id, &key.key, &key.digest, id).await?
             {
-                let (id, state) = again(&mut *tx, store_id, key, digest).await?;
+                let (id, state) = again(&mut *tx, store_id, key).await?;
                 return Ok(Pushed { id, state, accepted: None });
             }
             let (parent, parked) = (None, None);
@@ -78,19 +79,11 @@ async fn once(db: &Database, catalog: Arc<Catalog>, push: Push) -> Result<Pushed
 }
 
 /// The message that a key made before.
-async fn again(
-    tx: &mut sqlx::postgres::PgConnection,
-    store_id: i32,
-    key: &str,
-    digest: &[u8; 32],
-) -> Result<(Uuid, State)> {
+async fn again(tx: &mut sqlx::postgres::PgConnection, store_id: i32, key: &Key) -> Result<(Uuid, State)> {
     // Gone between the two statements: its retention ended just now.
-    let ending =
-        || Error::Unavailable("this idempotency key is just ending".to_owned(), Duration::from_secs(1));
-    let (id, first) = messages::former(&mut *tx, store_id, key).await?.ok_or_else(ending)?;
-    if first != digest {
-        return Err(Error::Conflict("this idempotency key was used with another body".to_owned()));
-    }
-    let row = messages::get(tx, store_id, id).await?.ok_or_else(ending)?;
+    let former = messages::former(&mut *tx, store_id, &key.key).await?;
+    let (id, first) = former.ok_or_else(idempotency::ending)?;
+    key.compare(&first)?;
+    let row = messages::get(tx, store_id, id).await?.ok_or_else(|| idempotency::deleted("message"))?;
     Ok((id, row.state))
 }

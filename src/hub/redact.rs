@@ -2,6 +2,7 @@
 
 mod spelling;
 
+use crate::http::json_text::to_value;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -41,7 +42,7 @@ impl Redactor {
     /// Hides a parameter's value; of a list or an object what is in it. What is no password only if it is long
     /// enough to be a key, and no word of JSON's own.
     pub fn hide_value(&mut self, value: &RawValue, password: bool) {
-        let Ok(value) = serde_json::from_str::<Value>(value.get()) else { return };
+        let Some(value) = to_value(value.get()) else { return };
         let text = match &value {
             Value::String(text) => Cow::Borrowed(text.as_str()),
             Value::Number(number) => Cow::Owned(number.to_string()),
@@ -124,7 +125,7 @@ impl Redactor {
         if self.find(value.get().as_bytes()).is_empty() {
             return value;
         }
-        let value = serde_json::from_str(value.get()).map(|value| self.value(value)).unwrap_or_default();
+        let value = to_value(value.get()).map(|value| self.value(value)).unwrap_or_default();
         serde_json::value::to_raw_value(&value).unwrap_or_default()
     }
 

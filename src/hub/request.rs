@@ -2,13 +2,12 @@
 
 use super::endpoint::Endpoint;
 use super::linked::{Parameter, named};
+use crate::http::json_text::{is, members};
 use crate::http::signature;
 use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use std::fmt;
 use url::Url;
 use uuid::Uuid;
 
@@ -99,45 +98,6 @@ pub fn headers(endpoint: &Endpoint, id: Uuid, now: i64, body: &[u8]) -> Result<H
     let secrets: Vec<_> = endpoint.signing_secrets.iter().collect();
     signature::sign(&mut headers, &id.to_string(), now, body, &secrets)?;
     Ok(headers)
-}
-
-/// The members of a JSON object, in their order, keys and values as they stand in the text; `None` when it is
-/// no object.
-pub fn members(object: &RawValue) -> Option<Vec<(&RawValue, &RawValue)>> {
-    struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
-
-    impl<'de> Deserialize<'de> for Members<'de> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct InOrder;
-
-            impl<'de> Visitor<'de> for InOrder {
-                type Value = Members<'de>;
-
-                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str("an object")
-                }
-
-                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                    let mut members = Vec::new();
-                    while let Some(member) = map.next_entry()? {
-                        members.push(member);
-                    }
-                    Ok(Members(members))
-                }
-            }
-            deserializer.deserialize_map(InOrder)
-        }
-    }
-    serde_json::from_str::<Members<'_>>(object.get()).ok().map(|members| members.0)
-}
-
-/// Whether a JSON string is this plain word, however it is spelt.
-pub fn is(string: &RawValue, word: &str) -> bool {
-    let spelt = string.get();
-    if spelt.contains('\\') {
-        return serde_json::from_str::<String>(spelt).is_ok_and(|text| text == word);
-    }
-    spelt.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) == Some(word)
 }
 
 fn push_string(text: &mut String, value: &str) {

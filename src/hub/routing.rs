@@ -7,6 +7,7 @@ use super::message::{Draft, MAX_HOPS, State, is_key};
 use super::store::fanout::{self, Delivery, Place};
 use super::store::mappings;
 use crate::db::Ids;
+use crate::http::json_text::to_value;
 use crate::worker::{Wake, store as engine};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
@@ -233,8 +234,8 @@ fn wanted(draft: &Draft, mappings: &[Arc<Mapping>], ids: &Ids) -> Result<Vec<Del
             || !definition.identifiers.is_empty()
             || matches!(definition.options.serial, Serial::By(_));
         if looks_inside && parsed.is_none() {
-            let payload: Value = serde_json::from_str(draft.payload.get())
-                .map_err(|_| "its payload nests too deep, or has a number too large, to be looked into")?;
+            let payload =
+                to_value(draft.payload.get()).ok_or("its payload nests too deep to be looked into")?;
             parsed = Some(json!({ "message": draft.key, "message_id": draft.id, "payload": payload }));
         }
         let message = parsed.as_ref().unwrap_or(&Value::Null);

@@ -12,6 +12,7 @@ use super::schedule::Schedule;
 use super::store::pollers;
 use super::store::ticks::{self, Due, Tick};
 use crate::db::{self, Database, bounded};
+use crate::http::json_text::to_value;
 use crate::worker::Wake;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
@@ -144,7 +145,7 @@ async fn fire_pollers(tx: &mut PgConnection) -> sqlx::Result<Fired> {
     let mut fired = Fired { any: !due.is_empty(), ready: Vec::new() };
     let mut next = Vec::with_capacity(due.len());
     for poller in due {
-        let definition = serde_json::from_str(poller.definition.get()).ok();
+        let definition = to_value(poller.definition.get());
         let following = if let Some(Ok(put)) = definition.map(|document| PutPoller::read(&document)) {
             put.definition.timing.following(poller.at, poller.now)
         } else {

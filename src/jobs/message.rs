@@ -1,9 +1,10 @@
 //! The messages of a job as they are sent: statuses, and gaps where some are gone.
 
 use super::store::broadcasts::Broadcast;
+use crate::http::json_text::raw;
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 /// One element of an answer.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -45,11 +46,6 @@ pub fn read_on(job_id: i64, after: i64, newest: i64, found: &[Broadcast], with_s
     let next = found.first().map_or(newest + 1, |broadcast| broadcast.seq);
     let gap = (next > after + 1).then(|| Message::gap(job_id, after + 1, next - 1, with_seq));
     gap.into_iter().chain(found.iter().map(|broadcast| Message::status(broadcast, with_seq))).collect()
-}
-
-/// A value as JSON text.
-pub fn raw(value: &Value) -> Box<RawValue> {
-    serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 #[cfg(test)]

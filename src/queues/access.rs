@@ -7,6 +7,7 @@ use super::{name, store};
 use crate::db::{self, Database};
 use crate::error::{Error, Result};
 use crate::worker::{Stopper, store as engine};
+use serde_json::value::RawValue;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -73,13 +74,13 @@ impl Access {
     }
 }
 
-/// Holds a message against the queue's schema.
+/// Validates a message by the queue's schema.
 ///
 /// # Errors
 /// 422 with every violation.
-pub async fn check(queue: &Queue, value: serde_json::Value) -> Result<()> {
+pub async fn check(queue: &Queue, message: &RawValue) -> Result<()> {
     match &queue.schema {
-        Some(schema) => schema.validate(value).await,
+        Some(schema) => schema.validate_text(message).await,
         None => Ok(()),
     }
 }

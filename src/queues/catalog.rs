@@ -4,7 +4,8 @@ use super::definition::{Definition, Handler};
 use super::metrics::Series;
 use super::schema::CompiledSchema;
 use super::store::definitions;
-use crate::error::{self, Error};
+use crate::error;
+use crate::http::json_text::to_value;
 use crate::worker::definitions::{Definitions, Kind, Stored};
 use crate::worker::store::Catalogued;
 use serde_json::value::RawValue;
@@ -178,8 +179,7 @@ impl Kind for Queues {
 }
 
 async fn compiled(name: &str, document: &str) -> error::Result<(Definition, Option<Arc<CompiledSchema>>)> {
-    let document = serde_json::from_str(document).map_err(Error::internal)?;
-    let definition = Definition::read(name, &document)?;
+    let definition = Definition::read(name, &to_value(document).unwrap_or_default())?;
     let schema = definition.compile_schema().await?;
     Ok((definition, schema))
 }

@@ -7,9 +7,12 @@
 //! stays. So it does when its file is removed: messages may be waiting, and to delete a queue is an act of
 //! the admin API. Hidden files and other names are left alone, subdirectories too.
 
-use super::definition::{self, Definition};
+use super::definition::{Definition, handler_of, with_handler};
 use crate::error::{Error, Result};
-use serde_json::{Value, json};
+use crate::http::body;
+use crate::http::json_text::{raw, to_value};
+use serde_json::json;
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -28,7 +31,7 @@ pub enum Change {
         /// The queue.
         name: String,
         /// The document, with the handler's source in it.
-        document: Value,
+        document: Box<RawValue>,
     },
     /// The files say nothing that can be used; the error names them.
     Broken {
@@ -111,25 +114,25 @@ impl Watcher {
 }
 
 /// The definition of the queue `name` in `directory`, with its handler.
-fn read(directory: &Path, name: &str) -> Result<Value> {
+fn read(directory: &Path, name: &str) -> Result<Box<RawValue>> {
     let (json, js) =
         (directory.join(format!("{name}{DEFINITION}")), directory.join(format!("{name}{SOURCE}")));
     let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
         Error::BadRequest(format!("{}: {error}", path.display()))
     };
     let text = fs::read_to_string(&json).map_err(|error| unreadable(&json, &error))?;
-    let mut document: Value = serde_json::from_str(&text).map_err(|error| unreadable(&json, &error))?;
+    let mut document = body::parse(text.as_bytes()).map_err(|error| unreadable(&json, &error))?.raw;
     match fs::read_to_string(&js) {
-        Ok(_) if document.get("handler").is_some() => {
+        Ok(_) if handler_of(&document).is_some() => {
             return Err(unreadable(&js, &"the definition names a handler itself; keep one of the two"));
         }
         Ok(source) => {
-            document = definition::with_handler(document, json!({ "kind": "javascript", "source": source }));
+            document = with_handler(&document, &raw(&json!({ "kind": "javascript", "source": source })));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(unreadable(&js, &error)),
     }
-    match Definition::read(name, &document) {
+    match Definition::read(name, &to_value(document.get()).unwrap_or_default()) {
         Ok(_) => Ok(document),
         Err(Error::Invalid(title, violations)) => {
             Err(Error::Invalid(format!("{}: {title}", json.display()), violations))
@@ -171,7 +174,7 @@ mod tests {
         assert_eq!(words(&changes), ["defined a", "defined b"]);
         let Change::Defined { document, .. } = &changes[0] else { panic!("{changes:?}") };
         assert_eq!(
-            *document,
+            to_value(document.get()).unwrap(),
             json!({"name": "a", "handler": {"kind": "javascript", "source": "module.exports = 1"}})
         );
         assert!(watcher.changed().unwrap().is_empty());
@@ -236,7 +239,7 @@ mod tests {
         let mut names = Vec::new();
         for change in watcher.changed().unwrap() {
             let Change::Defined { name, document } = change else { panic!("{change:?}") };
-            let definition = Definition::read(&name, &document).unwrap();
+            let definition = Definition::read(&name, &to_value(document.get()).unwrap()).unwrap();
             assert!(definition.handler.is_some(), "{name}");
             assert!(definition.compile_schema().await.unwrap().is_some(), "{name}");
             names.push(name);

@@ -1,6 +1,6 @@
 //! Puts definitions in place, from wherever they come: checks them whole, then stores them.
 
-use super::definition::{Definition, with_handler};
+use super::definition::{Definition, handler_of, with_handler};
 use super::runners::Runners;
 use super::store::definitions;
 use crate::db::{self, Database};
@@ -71,11 +71,8 @@ pub async fn store(
 
 /// `document` with the handler of `former`, if it has none of its own.
 fn keep_handler(document: &RawValue, former: &RawValue) -> Option<Box<RawValue>> {
-    let document: Value = serde_json::from_str(document.get()).ok()?;
-    let mut former: Value = serde_json::from_str(former.get()).ok()?;
-    if document.get("handler").is_some() {
+    if handler_of(document).is_some() {
         return None;
     }
-    let handler = former.get_mut("handler")?.take();
-    serde_json::value::to_raw_value(&with_handler(document, handler)).ok()
+    Some(with_handler(document, handler_of(former)?))
 }

@@ -49,7 +49,7 @@ impl Messaging for OfQueue {
         async move {
             let queue = self.reach(queue).await?;
             let parsed = crate::http::body::parse(message.get().as_bytes()).map_err(refused)?;
-            check(&queue, parsed.value).await.map_err(refused)?;
+            check(&queue, &parsed.raw).await.map_err(refused)?;
             let id = self.access.db.ids.next();
             let rank = -queue.definition.options.priority;
             let push =

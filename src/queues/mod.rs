@@ -35,3 +35,5 @@ pub mod store;
 pub mod upkeep;
 pub mod webhook;
 pub mod when;
+
+mod held;

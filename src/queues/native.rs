@@ -1,6 +1,7 @@
 //! Handlers written in Rust, registered by a program that uses the crate as a library.
 
-use super::outcome::{End, raw};
+use super::outcome::End;
+use crate::http::json_text::raw;
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;

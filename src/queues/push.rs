@@ -4,9 +4,10 @@
 //! together when it is done. Under a light load a push waits for nobody.
 
 use super::catalog::Catalog;
-use super::store::pushes::{self, Push, Stored};
-use crate::db::bounded;
-use crate::error::{Error, Result, is_transient, was_cut_off, was_undone};
+use super::held::Room;
+use super::store::pushes::{self, Claim, Push, Stored};
+use crate::db::{self, bounded};
+use crate::error::{Error, Result, is_held, is_transient, was_cut_off, was_undone};
 use crate::worker::Wake;
 use crate::worker::batch::Size;
 use sqlx::postgres::PgPool;
@@ -16,6 +17,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+/// What the key of a single push is for, see [`crate::http::idempotency::Key`].
+pub const SINGLE: &str = "push";
+
 /// The most messages in one statement, ...
 const BATCH: usize = 1000;
 /// ... and the most bytes, unless one request has more.
@@ -23,9 +27,13 @@ const BYTES: usize = 8 << 20;
 /// The most requests that wait; past it a push is refused at once rather than late.
 const WAITING: usize = 8192;
 
+/// How long one key is waited for when each is claimed by itself.
+const PATIENCE: Duration = Duration::from_millis(2);
+
 /// One request: its messages go in one transaction.
-struct Request {
-    pushes: Vec<Push>,
+#[derive(Debug)]
+pub(super) struct Request {
+    pushes: Arc<Vec<Push>>,
     reply: oneshot::Sender<Result<HashSet<Uuid>>>,
 }
 
@@ -33,13 +41,28 @@ impl Request {
     fn weight(&self) -> usize {
         self.pushes.iter().map(|push| push.request.get().len()).sum()
     }
+
+    /// Its idempotency key, with its queue.
+    pub(super) fn key(&self) -> Option<(i32, String)> {
+        let first = self.pushes.first()?;
+        match &first.key {
+            Some(Claim::Leads { key, .. }) => Some((first.queue_id, key.key.clone())),
+            _ => None,
+        }
+    }
+
+    /// Answers it with an error. Nobody waits any more when the client hung up.
+    pub(super) fn refuse(self, error: Error) {
+        drop(self.reply.send(Err(error)));
+    }
 }
 
 /// Where pushes go.
 #[derive(Debug, Clone)]
 pub struct Inbox {
     requests: mpsc::Sender<Request>,
-    /// Pushes with idempotency keys go apart: one may have to wait for a foreign transaction that holds its key.
+    /// Pushes with idempotency keys go apart: their statement is another, and some may have to wait, see
+    /// [`super::held`].
     keyed: mpsc::Sender<Request>,
 }
 
@@ -52,14 +75,19 @@ impl Inbox {
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (requests, received) = mpsc::channel(WAITING);
         let (keyed, received_keyed) = mpsc::channel(WAITING);
-        let plain = Loop { pool: pool.clone(), wake: Arc::clone(&wake), catalog: Arc::clone(&catalog) };
-        let loops =
-            futures::future::join(plain.run(received), Loop { pool, wake, catalog }.run(received_keyed));
+        let (room, waiters) = Room::new();
+        let plain = Loop { pool, wake, catalog, room: None };
+        let with_keys = Loop { room: Some(room), ..plain.clone() };
+        let loops = futures::future::join3(
+            plain.clone().run(received),
+            with_keys.run(received_keyed),
+            waiters.run(plain),
+        );
         (Self { requests, keyed }, async move { _ = loops.await })
     }
 
     /// Stores messages in one transaction and gives the ids of those that were stored: all but those whose
-    /// idempotency key was used before.
+    /// idempotency key was used before. Only the first of them may lead, and the others follow it.
     ///
     /// # Errors
     /// 404 when a queue is gone, 503 when too many pushes wait or the database cannot be reached. After a
@@ -69,7 +97,7 @@ impl Inbox {
         let busy =
             || Error::Unavailable("too many messages are on their way in".to_owned(), Duration::from_secs(1));
         let inbox = if pushes.iter().any(|push| push.key.is_some()) { &self.keyed } else { &self.requests };
-        inbox.try_send(Request { pushes, reply }).map_err(|_| busy())?;
+        inbox.try_send(Request { pushes: Arc::new(pushes), reply }).map_err(|_| busy())?;
         answer
             .await
             .map_err(|_| Error::Unavailable("the server is stopping".to_owned(), Duration::from_secs(1)))?
@@ -77,10 +105,13 @@ impl Inbox {
 }
 
 /// What stores the requests of one process.
-struct Loop {
+#[derive(Clone)]
+pub(super) struct Loop {
     pool: PgPool,
     wake: Arc<Wake>,
     catalog: Arc<Catalog>,
+    /// Where those wait whose keys are held.
+    room: Option<Room>,
 }
 
 impl Loop {
@@ -105,12 +136,19 @@ impl Loop {
     }
 
     /// Stores the requests in one statement. If the database refuses it, or does not do it in time, each half in its
-    /// own, so that one bad message does not fail its neighbours, nor one that takes long.
-    async fn store(&self, requests: Vec<Request>, size: &mut Size) {
+    /// own, so that one bad message does not fail its neighbours, nor one that takes long. Those whose keys somebody
+    /// else holds wait in their room.
+    async fn store(&self, mut requests: Vec<Request>, size: &mut Size) {
+        if let Some(room) = &self.room {
+            requests.extract_if(.., |request| room.knows(request)).for_each(|request| room.admit(request));
+            if requests.is_empty() {
+                return;
+            }
+        }
         let mut parts = vec![requests];
         while let Some(mut requests) = parts.pop() {
             let began = Instant::now();
-            let together: Vec<&Push> = requests.iter().flat_map(|request| &request.pushes).collect();
+            let together: Vec<&Push> = requests.iter().flat_map(|request| &*request.pushes).collect();
             let error = match write(&self.pool, &together).await {
                 Ok(stored) => {
                     size.took(began.elapsed());
@@ -119,6 +157,10 @@ impl Loop {
                 }
                 Err(error) => error,
             };
+            if let Some(room) = self.room.as_ref().filter(|_| is_held(&error)) {
+                self.apart(requests).await.into_iter().for_each(|request| room.admit(request));
+                continue;
+            }
             // Of a statement that was cut off nothing is stored. Of one whose answer did not come nobody knows.
             let was_cut_off = was_cut_off(&error);
             if was_cut_off {
@@ -127,14 +169,37 @@ impl Loop {
             if requests.len() > 1 && (was_cut_off || !is_transient(&error)) {
                 let second = requests.split_off(requests.len() / 2);
                 parts.extend([second, requests]);
-            } else if let [_] = requests[..] {
-                let last = requests.pop().map(|request| request.reply);
-                last.map(|reply| reply.send(Err(error.into())));
-            } else {
-                let shared = Arc::new(error);
-                for request in requests {
-                    drop(request.reply.send(Err(same(&shared))));
-                }
+            } else if requests.len() > 1 {
+                refuse_all(requests, error);
+            } else if let Some(last) = requests.pop() {
+                last.refuse(error.into());
+            }
+        }
+    }
+
+    /// Stores the requests in one transaction, claiming key by key; gives back those whose keys are held, about
+    /// which nothing is known yet.
+    pub(super) async fn apart(&self, requests: Vec<Request>) -> Vec<Request> {
+        let pushes: Vec<Arc<Vec<Push>>> =
+            requests.iter().map(|request| Arc::clone(&request.pushes)).collect();
+        let written = db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {
+            Box::pin(async move {
+                let pushes: Vec<&Push> = pushes.iter().flat_map(|pushes| &**pushes).collect();
+                pushes::push_apart(tx, &pushes, PATIENCE).await
+            })
+        });
+        match written.await {
+            Ok(stored) => {
+                let is_held = |request: &Request| {
+                    request.pushes.first().is_some_and(|push| stored.held.contains(&push.id))
+                };
+                let (held, done) = requests.into_iter().partition(is_held);
+                self.stored(done, &stored);
+                held
+            }
+            Err(error) => {
+                refuse_all(requests, error);
+                Vec::new()
             }
         }
     }
@@ -144,7 +209,8 @@ impl Loop {
         let kept: HashSet<Uuid> = stored.stored.iter().copied().collect();
         let mut queues: HashMap<i32, News> = HashMap::new();
         let mut soonest: Option<Duration> = None;
-        for push in requests.iter().flat_map(|request| &request.pushes).filter(|push| kept.contains(&push.id))
+        for push in
+            requests.iter().flat_map(|request| &*request.pushes).filter(|push| kept.contains(&push.id))
         {
             let news = queues.entry(push.queue_id).or_default();
             news.stored += 1;
@@ -200,6 +266,13 @@ fn answer(requests: Vec<Request>, kept: &HashSet<Uuid>, missing: &[i32]) {
         };
         // Nobody waits any more when the client hung up: the message is stored all the same.
         drop(reply.send(result));
+    }
+}
+
+fn refuse_all(requests: Vec<Request>, error: sqlx::Error) {
+    let shared = Arc::new(error);
+    for request in requests {
+        request.refuse(same(&shared));
     }
 }
 

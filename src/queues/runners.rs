@@ -5,11 +5,11 @@ use super::definition::{Definition, Handler};
 use super::javascript::services::{Directory, Messaging, QueueServices};
 use super::javascript::{self, Job, Pool};
 use super::native::{self, Message};
-use super::outcome::{End, Outcome, error, raw};
-use super::schema::CompiledSchema;
+use super::outcome::{End, Outcome, error};
 use super::store::ends::Loaded;
 use crate::db::Ids;
 use crate::error::{Error, Result};
+use crate::http::json_text::raw;
 use crate::http::outbound::Outbound;
 use crate::worker::{Claim, Tenure, panic_message};
 use futures::future::{BoxFuture, FutureExt as _};
@@ -114,7 +114,7 @@ impl Runners {
     async fn run(&self, queue: &Queue, attempt: u16, message: Loaded, tenure: &Tenure) -> Outcome {
         if !message.validated
             && let Some(schema) = &queue.schema
-            && let Err(error) = hold_against(schema, &message).await
+            && let Err(error) = schema.validate_text(&message.request).await
         {
             return invalid(&error).into();
         }
@@ -171,18 +171,6 @@ impl Runners {
         };
         Outcome { logs, ..Outcome::from(end) }
     }
-}
-
-/// Holds a message that SQL enqueued against the queue's schema.
-pub(super) async fn hold_against(schema: &Arc<CompiledSchema>, message: &Loaded) -> Result<()> {
-    let value = serde_json::from_str(message.request.get()).map_err(|_| {
-        Error::invalid(
-            "",
-            "json",
-            "cannot be read: a lone surrogate, a number out of range, or nested too deep",
-        )
-    })?;
-    schema.validate(value).await
 }
 
 /// The end of a message that breaks its queue's schema.

@@ -22,9 +22,11 @@ mod thread;
 mod wording;
 
 use crate::error::{Error, Result, Violation};
+use crate::http::json_text::{MAX_DEPTH, to_value};
 use jsonschema::Validator;
 use meter::{Budget, Look, Meter, Metered, Price};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +72,18 @@ impl CompiledSchema {
         };
         let refused = |violations| Error::Invalid("the schema cannot be used".to_owned(), violations);
         compiled.map(Arc::new).map_err(refused)
+    }
+
+    /// As [`CompiledSchema::validate`], for a message as it was sent. A schema sees values: of a string U+FFFD in the
+    /// place of half a surrogate pair, of a number that no double can hold the largest double.
+    ///
+    /// # Errors
+    /// As there; [`Error::Invalid`] too for a message that nests too deep to be looked into, as only SQL can send it.
+    pub async fn validate_text(self: &Arc<Self>, message: &RawValue) -> Result<()> {
+        match to_value(message.get()) {
+            Some(value) => self.validate(value).await,
+            None => Err(Error::invalid("", "json", format!("nests deeper than {MAX_DEPTH}"))),
+        }
     }
 
     /// Holds the schema against `message`: here if that is quickly done, else on a thread of its own.

@@ -7,8 +7,9 @@ use super::routes::Queues;
 use super::store::retention;
 use crate::db::{self, partitions};
 use crate::error::Result;
+use crate::http::json_text::to_value;
 use crate::worker::store as engine;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -101,15 +102,15 @@ impl Upkeep {
                 if known.is_some_and(|queue| is_same(&queue, document, source)) {
                     return Ok(());
                 }
-                if let Err(error) = install::check(&self.queues.runners, name, document).await {
+                let value = to_value(document.get()).unwrap_or_default();
+                if let Err(error) = install::check(&self.queues.runners, name, &value).await {
                     if error.status().is_server_error() {
                         return Err(error);
                     }
                     broken(name, &error, source);
                     return Ok(());
                 }
-                let raw = super::outcome::raw(document);
-                install::store(&self.queues.access.db, name, raw, source).await?;
+                install::store(&self.queues.access.db, name, document.clone(), source).await?;
                 self.queues.changed().await?;
                 tracing::info!(queue = name, "loaded a definition from files");
             }
@@ -161,9 +162,8 @@ impl Upkeep {
     }
 }
 
-fn is_same(queue: &Queue, document: &Value, source: Source) -> bool {
-    let stored: Option<Value> = serde_json::from_str(queue.document.get()).ok();
-    stored.as_ref() == Some(document) && queue.source == source.as_str()
+fn is_same(queue: &Queue, document: &RawValue, source: Source) -> bool {
+    queue.document.get() == document.get() && queue.source == source.as_str()
 }
 
 fn broken(name: &str, error: &crate::error::Error, source: Source) {

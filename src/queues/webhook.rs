@@ -4,11 +4,13 @@ use super::catalog::Queue;
 use super::outcome::{End, error};
 use super::runners::Runners;
 use super::store::ends::Loaded;
+use crate::http::json_text::{depth, raw};
 use crate::http::outbound::{Answer, Failure, Request};
 use crate::http::signature;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
 use secrecy::SecretString;
+use serde::Serialize;
 use serde_json::value::RawValue;
 use std::time::Duration;
 use url::Url;
@@ -55,20 +57,18 @@ fn verdict(answer: &Answer) -> End {
     let status = answer.status;
     if status.is_success() {
         return match body(answer) {
-            Some(result) => End::Complete(result),
-            None => End::Fail(error("InvalidResult", "the answer is not JSON")),
+            Ok(result) => End::Complete(result),
+            Err(why) => End::Fail(error("InvalidResult", why)),
         };
     }
     let failed = || {
-        let mut failed = serde_json::json!({
-            "name": "HttpError",
-            "message": format!("the handler answered {status}"),
-            "status": status.as_u16(),
-        });
-        if let Some(body) = body(answer).filter(|body| body.get() != "null") {
-            failed["body"] = serde_json::from_str(body.get()).unwrap_or_default();
-        }
-        super::outcome::raw(&failed)
+        let body = body(answer).ok().filter(|body| body.get() != "null");
+        raw(&Failed {
+            name: "HttpError",
+            message: format!("the handler answered {status}"),
+            status: status.as_u16(),
+            body: body.as_deref(),
+        })
     };
     let passing =
         matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
@@ -78,13 +78,25 @@ fn verdict(answer: &Answer) -> End {
     End::Fail(failed())
 }
 
-/// The body as JSON; an empty one is null.
-fn body(answer: &Answer) -> Option<Box<RawValue>> {
-    let text = std::str::from_utf8(&answer.body).ok()?.trim();
+/// What is stored of an answer that is no success; the body as it came.
+#[derive(Serialize)]
+struct Failed<'a> {
+    name: &'static str,
+    message: String,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a RawValue>,
+}
+
+/// The body as JSON, by the rules of what is pushed; an empty one is null.
+fn body(answer: &Answer) -> Result<Box<RawValue>, &'static str> {
+    let not_json = "the answer is not JSON";
+    let text = std::str::from_utf8(&answer.body).map_err(|_| not_json)?.trim();
     if text.is_empty() {
-        return Some(RawValue::NULL.to_owned());
+        return Ok(RawValue::NULL.to_owned());
     }
-    RawValue::from_string(text.to_owned()).ok()
+    depth(text).map_err(|_| "the answer nests too deep")?;
+    serde_json::from_str::<&RawValue>(text).map(ToOwned::to_owned).map_err(|_| not_json)
 }
 
 /// `Retry-After` in seconds; a date is left to the backoff.

@@ -4,3 +4,4 @@ mod architecture;
 mod authorization;
 mod configuration;
 mod migrations;
+mod parameters;

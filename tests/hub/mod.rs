@@ -9,6 +9,7 @@ mod definitions;
 mod deliveries;
 mod held;
 mod hostile;
+mod json_text;
 mod kept;
 mod killed;
 mod messages;

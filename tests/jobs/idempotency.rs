@@ -1,6 +1,6 @@
 //! `Idempotency-Key`: a request that is sent again creates no second job.
 
-use super::{Client, JOBS, ann, ok, refused, statuses, worker};
+use super::{Client, JOBS, ann, channel, ok, refused, statuses, worker};
 use crate::support::app::TestApp;
 use crate::support::eventually;
 use axum::http::{Method, StatusCode};
@@ -111,4 +111,111 @@ async fn keys_go_after_a_day_and_finished_jobs_after_a_month_with_all_that_is_th
         eventually("what is old is gone", async || left().await == kept).await;
         app.stop().await;
     }
+}
+
+/// A request with a key: its status and its body.
+async fn with_key(client: &Client<'_>, method: Method, path: &str, key: &str, body: &str) -> (u16, String) {
+    let request = client.request(method, path).header("idempotency-key", key);
+    let answer =
+        request.header("content-type", "application/json").body(body.to_owned()).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_says_twice_with_one_key_is_said_once_and_answered_as_the_first_time() {
+    let app = TestApp::start().await;
+    let (ann, worker) = (ann(&app), worker(&app));
+    let (id, access_key) = ann.create().await;
+    worker.claim().await;
+    let (job, broadcasts) = (format!("{JOBS}/{id}"), format!("{}/broadcasts", channel(id)));
+    for (method, path, first_status) in [(Method::PUT, &job, 200), (Method::POST, &broadcasts, 201)] {
+        let key = format!("{method}");
+        let send = async |key: &str, body: &str| with_key(&worker, method.clone(), path, key, body).await;
+        let (status, first) = send(&key, r#"{"status":"AUTH","site":"x"}"#).await;
+        assert_eq!(status, first_status, "{first}");
+        worker.say(id, &json!({ "status": "BETWEEN" })).await;
+        let again = send(&key, "{ \"site\": \"x\", \"status\": \"AUT\\u0048\" }").await;
+        assert_eq!(again, (200, first), "{method}");
+        assert_eq!(send(&key, r#"{"status":"OTHER"}"#).await.0, 409);
+    }
+    assert_eq!(
+        statuses(&ann.poll(id, &access_key, "").await),
+        ["AUTH", "BETWEEN", "AUTH", "BETWEEN"],
+        "each once"
+    );
+    // The same about another job is something else.
+    let (other, _) = ann.create().await;
+    let elsewhere = format!("{JOBS}/{other}");
+    let body = r#"{"status":"AUTH","site":"x"}"#;
+    assert_eq!(with_key(&worker, Method::PUT, &elsewhere, "PUT", body).await.0, 409);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_counted_is_answered_again_and_no_other_end_counts() {
+    let app = TestApp::start().await;
+    let (ann, worker) = (ann(&app), worker(&app));
+    let end = r#"{"status":"DONE","termination_type":"BILLABLE"}"#;
+    for by_broadcast in [false, true] {
+        let (id, access_key) = ann.create().await;
+        let (_, lease) = worker.claim().await;
+        let (method, path) = if by_broadcast {
+            (Method::POST, format!("{}/broadcasts", channel(id)))
+        } else {
+            (Method::PUT, format!("{JOBS}/{id}"))
+        };
+        let key = format!("end {id}");
+        let send = async |key: &str, body: &str| with_key(&worker, method.clone(), &path, key, body).await;
+        let with_lease = format!(r#"{{"lease":"{lease}",{}"#, &end[1..]);
+        let ends = futures::future::join_all((0..10).map(|_| send(&key, &with_lease))).await;
+        let first = &ends[0].1;
+        assert!(ends.iter().all(|(status, body)| *status < 300 && body == first), "{ends:?}");
+        assert!(first.contains("BILLABLE"), "{first}");
+        assert_eq!(send("another", &with_lease).await.0, 409, "it is finished");
+        assert_eq!(send(&key, r#"{"status":"DONE","termination_type":"PROCESS_FAILURE"}"#).await.0, 409);
+        assert_eq!(statuses(&ann.poll(id, &access_key, "").await), ["DONE"]);
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_asked_twice_with_one_key_is_one_question() {
+    let app = TestApp::start().await;
+    let (ann, worker) = (ann(&app), worker(&app));
+    let (id, _) = ann.create().await;
+    worker.claim().await;
+    let path = format!("{}/credential_requests", channel(id));
+    let body = r#"{"type":"tfa_request","message":"code?"}"#;
+    let ask = async |key: &str, body: &str| with_key(&worker, Method::POST, &path, key, body).await;
+    let (status, first) = ask("k", body).await;
+    assert_eq!(status, 201, "{first}");
+    assert_eq!(ask("k", body).await, (200, first.clone()));
+    assert_eq!(ask("other", body).await.0, 409, "one is pending");
+    let asked: Value = serde_json::from_str(&first).unwrap();
+    let answer = json!({ "envelope_id": asked["envelope_id"], "message": "1234" });
+    ok(ann.post(&format!("{}/credential_responses", channel(id)), &answer).await).await;
+    assert_eq!(ask("k", body).await, (200, first), "answered since, and no second question");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_write_does_not_use_its_key_up() {
+    let app = TestApp::start().await;
+    let (ann, worker) = (ann(&app), worker(&app));
+    let (id, _) = ann.create().await;
+    let path = format!("{JOBS}/{id}");
+    let stale = r#"{"status":"A","lease":"00000000-0000-0000-0000-000000000000"}"#;
+    assert_eq!(with_key(&worker, Method::PUT, &path, "k", stale).await.0, 409);
+    assert_eq!(with_key(&worker, Method::PUT, &path, "k", r#"{"status":"A"}"#).await.0, 200);
+    assert_eq!(with_key(&worker, Method::PUT, &path, "", r#"{"status":"A"}"#).await.0, 400);
+    // An agent's write, too, also after the job has ended of it.
+    let cancel = r#"{"status":"CANCEL_REQUESTED"}"#;
+    let (waits, access_key) = ann.create().await;
+    let path = format!("{JOBS}/{waits}");
+    let first = with_key(&ann, Method::PUT, &path, "c", cancel).await;
+    assert_eq!((first.0, first.1.contains("NEVER_STARTED")), (200, true));
+    assert_eq!(with_key(&ann, Method::PUT, &path, "c", cancel).await, first);
+    assert_eq!(with_key(&ann, Method::PUT, &path, "d", cancel).await.0, 409);
+    assert_eq!(statuses(&ann.poll(waits, &access_key, "").await), ["CANCELED"]);
+    app.stop().await;
 }

@@ -7,6 +7,7 @@ mod ends;
 mod field;
 mod held;
 mod idempotency;
+mod json_text;
 mod metrics;
 mod secrets;
 mod time;

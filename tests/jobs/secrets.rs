@@ -71,7 +71,7 @@ async fn a_log_that_tells_everything_tells_no_secret() {
         let elsewhere = poll(&format!("{}/broadcasts", channel(id + 1))).send().await.unwrap();
         assert_eq!(elsewhere.status(), 401);
         let misplaced = serve.request(Method::GET, &format!("{broadcasts}?access_key={key}"));
-        assert_eq!(misplaced.send().await.unwrap().status(), 401);
+        assert_eq!(misplaced.send().await.unwrap().status(), 400);
     }
     let token = serve.request(Method::GET, "/").build().unwrap().headers()["authorization"].clone();
     let signature = token.to_str().unwrap().rsplit('.').next().unwrap().to_owned();

@@ -11,7 +11,7 @@ fn nested(depth: usize, open: &str, close: &str) -> String {
     open.repeat(depth) + "1" + &close.repeat(depth)
 }
 
-/// What is no JSON, or JSON that cannot be kept.
+/// What is no JSON, or nests too deep.
 fn unreadable() -> Vec<Vec<u8>> {
     let mut bodies: Vec<Vec<u8>> = [
         "",
@@ -40,20 +40,9 @@ fn unreadable() -> Vec<Vec<u8>> {
         "/* */ 1",
         "1 // one",
         "\u{feff}1",
-        "1e400",
-        "-1e400",
-        "[1e99999999999]",
         "\0",
         "1\0",
         "\"\0\"",
-        r#""\u0000""#,
-        r#"{"\u0000":1}"#,
-        r#"{"a":["\\\u0000"]}"#,
-        r#""\ud800""#,
-        r#""\uDC00""#,
-        r#""\ud800\ud800""#,
-        r#""\ud800\u0041""#,
-        r#"{"\ud83d":1}"#,
     ]
     .iter()
     .map(|body| body.as_bytes().to_vec())

@@ -313,8 +313,8 @@ async fn a_message_that_sql_enqueued_and_nobody_can_read_ends_without_a_worker()
     let app = TestApp::start().await;
     app.define("q", json!({ "handler": { "kind": "worker" }, "incoming": { "schema": {} } })).await;
     let mut db = app.connect().await;
-    // PostgreSQL's `json` takes them all; a JSON reader does not.
-    for json in [r#""\ud800""#, "1e400", &("[".repeat(1000) + &"]".repeat(1000))] {
+    // PostgreSQL's `json` takes them; over HTTP nothing nests so deep.
+    for json in [&("[".repeat(1000) + &"]".repeat(1000)), &("[".repeat(129) + &"]".repeat(129))] {
         let bad: uuid::Uuid = sqlx::query_scalar("SELECT enqueue('q', $1::text::json)")
             .bind(json)
             .fetch_one(&mut db)

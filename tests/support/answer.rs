@@ -1,5 +1,6 @@
 //! What an answer must look like: the status, and for a refusal the problem document of RFC 9457.
 
+use postrider::http::json_text::to_value;
 use reqwest::Response;
 use serde_json::Value;
 
@@ -15,11 +16,11 @@ pub(crate) fn text(response: Response, status: u16) -> impl Future<Output = Stri
     }
 }
 
-/// The JSON of an answer that has this status.
+/// The JSON of an answer that has this status; what no value holds has its stand-in there.
 #[track_caller]
 pub(crate) fn json(response: Response, status: u16) -> impl Future<Output = Value> {
     let text = text(response, status);
-    async move { serde_json::from_str(&text.await).unwrap() }
+    async move { to_value(&text.await).unwrap() }
 }
 
 /// The problem document of a refusal with this status.

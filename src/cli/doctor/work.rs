@@ -66,7 +66,7 @@ async fn queues(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
         r#"
         SELECT
             count(*) AS "all!",
-            coalesce(string_agg(name, ', ' ORDER BY name) FILTER (WHERE definition -> 'handler' IS NULL), '') AS "idle!",
+            coalesce(string_agg(name, ', ' ORDER BY name) FILTER (WHERE readable_json(definition) -> 'handler' IS NULL), '') AS "idle!",
             coalesce(string_agg(name, ', ' ORDER BY name) FILTER (WHERE paused_at IS NOT NULL), '') AS "paused!"
         FROM queues
         "#

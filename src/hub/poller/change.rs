@@ -2,6 +2,7 @@
 
 use super::definition::Collection;
 use super::page::text;
+use crate::http::json_text::{members, to_string, to_value};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
@@ -28,12 +29,11 @@ pub fn change(
         let payload = to_raw_value(&BTreeMap::from([(collection.payload.as_str(), record)]))?;
         return Ok(Some(Change { key: format!("{}:new", collection.key), payload }));
     };
-    let (former, now): (Value, Value) =
-        (serde_json::from_str(previous.get())?, serde_json::from_str(record.get())?);
+    let (former, now) = (value(previous), value(record));
     if former == now {
         return Ok(None);
     }
-    let diff = to_raw_value(&diff(previous, record)?)?;
+    let diff = to_raw_value(&diff(previous, record))?;
     let members =
         BTreeMap::from([(collection.payload.as_str(), record), ("previous", previous), ("diff", &diff)]);
     Ok(Some(Change { key: key(collection, &former, &now), payload: to_raw_value(&members)? }))
@@ -52,27 +52,28 @@ fn key(collection: &Collection, former: &Value, now: &Value) -> String {
 }
 
 /// The fields that differ, each with its former and its new value; `null` where there was none.
-fn diff(previous: &RawValue, record: &RawValue) -> serde_json::Result<BTreeMap<String, [Box<RawValue>; 2]>> {
-    let (former, now) = (fields(previous)?, fields(record)?);
+fn diff(previous: &RawValue, record: &RawValue) -> BTreeMap<String, [Box<RawValue>; 2]> {
+    let (former, now) = (fields(previous), fields(record));
     let mut diff = BTreeMap::new();
     for name in former.keys().chain(now.keys()) {
         let (before, after) = (former.get(name), now.get(name));
-        let value = |side: Option<&Box<RawValue>>| side.map(|raw| value(raw)).transpose();
-        if value(before)? != value(after)? {
+        let value = |side: Option<&Box<RawValue>>| side.map(|raw| value(raw));
+        if value(before) != value(after) {
             let side =
                 |side: Option<&Box<RawValue>>| side.cloned().unwrap_or_else(|| RawValue::NULL.to_owned());
             diff.insert(name.clone(), [side(before), side(after)]);
         }
     }
-    Ok(diff)
+    diff
 }
 
-fn fields(record: &RawValue) -> serde_json::Result<BTreeMap<String, Box<RawValue>>> {
-    serde_json::from_str(record.get())
+fn fields(record: &RawValue) -> BTreeMap<String, Box<RawValue>> {
+    let members = members(record).unwrap_or_default();
+    members.into_iter().filter_map(|(name, value)| Some((to_string(name)?, value.to_owned()))).collect()
 }
 
-fn value(raw: &RawValue) -> serde_json::Result<Value> {
-    serde_json::from_str(raw.get())
+fn value(raw: &RawValue) -> Value {
+    to_value(raw.get()).unwrap_or_default()
 }
 
 #[cfg(test)]

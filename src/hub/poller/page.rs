@@ -1,10 +1,9 @@
 //! One page of a storefront's answer: the records in it, and whether another page follows.
 
 use super::definition::Collection;
-use crate::hub::answer::clean::clean;
+use crate::http::json_text::{depth, is, members, to_value};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use std::collections::HashMap;
 
 /// The longest id of a record, in bytes.
 const MAX_ID: usize = 255;
@@ -37,18 +36,21 @@ pub struct Page {
 /// What is wrong with it, in words that do not repeat it.
 pub fn read(body: &[u8], collection: &Collection) -> Result<Page, String> {
     let text = std::str::from_utf8(body).map_err(|_| "the answer is not UTF-8")?;
-    let text = clean(text).map_err(|_| "the answer nests too deep")?;
+    depth(text).map_err(|_| "the answer nests too deep")?;
     let list: Vec<&RawValue>;
     let mut pages = None;
     if text.trim_ascii_start().starts_with('[') {
-        list = serde_json::from_str(&text).map_err(|_| "the answer is not JSON")?;
+        list = serde_json::from_str(text).map_err(|_| "the answer is not JSON")?;
     } else {
-        let members: HashMap<String, &RawValue> =
-            serde_json::from_str(&text).map_err(|_| "the answer is no JSON object or list")?;
+        let whole: &RawValue =
+            serde_json::from_str(text).map_err(|_| "the answer is no JSON object or list")?;
+        let members = members(whole).ok_or("the answer is no JSON object or list")?;
+        // The last of this name, as parsers commonly have it.
+        let member = |name: &str| members.iter().rev().find(|(key, _)| is(key, name)).map(|(_, raw)| *raw);
         let missing = || format!("the answer has no list named {}", collection.name);
-        let member = members.get(collection.name.as_str()).ok_or_else(missing)?;
-        list = serde_json::from_str(member.get()).map_err(|_| missing())?;
-        pages = members.get("pages").and_then(|raw| serde_json::from_str(raw.get()).ok()).and_then(number);
+        list = serde_json::from_str(member(&collection.name).ok_or_else(missing)?.get())
+            .map_err(|_| missing())?;
+        pages = member("pages").and_then(|raw| serde_json::from_str(raw.get()).ok()).and_then(number);
     }
     let records = list.iter().filter_map(|raw| record(raw, collection)).collect();
     Ok(Page { records, length: list.len(), pages })
@@ -63,18 +65,18 @@ fn number(value: Value) -> Option<u64> {
     }
 }
 
-/// The record, unless it is no object, has no id, or holds a number that is none.
+/// The record, unless it is no object or has no id.
 fn record(raw: &RawValue, collection: &Collection) -> Option<Record> {
-    let record: Value = serde_json::from_str(raw.get()).ok()?;
+    let record = to_value(raw.get())?;
     let id = text(record.get(&collection.id)?).filter(|id| !id.is_empty() && id.len() <= MAX_ID)?;
     let updated = record.get(&collection.updated).and_then(text);
     Some(Record { id, updated, raw: raw.to_owned() })
 }
 
-/// A text or a number, as text.
+/// A text or a number, as text that PostgreSQL can keep.
 pub fn text(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) => Some(text.clone()),
+        Value::String(text) => Some(text.replace('\0', "\u{fffd}")),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }

@@ -1,6 +1,7 @@
 //! The pollers as this process knows them, one snapshot at a time.
 
 use super::definition::Definition;
+use crate::http::json_text::to_value;
 use crate::hub::definition::PutPoller;
 use crate::hub::purpose::Purpose;
 use crate::hub::store::pollers::{self, Row};
@@ -137,7 +138,7 @@ impl Kind for OfPollers {
 
 /// A stored poller, ready to run.
 fn ready(row: Row, sealer: Option<&Sealer>) -> anyhow::Result<Poller> {
-    let document = serde_json::from_str(row.definition.get())?;
+    let document = to_value(row.definition.get()).unwrap_or_default();
     let definition = PutPoller::read(&document)?.definition;
     let token = match &row.token {
         Some(closed) => {

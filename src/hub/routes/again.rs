@@ -1,6 +1,7 @@
 //! What administrators decide about deliveries: run one again, archive one, run many again, recover an endpoint.
 
 use super::deliveries::{Delivery, no_delivery, read};
+use super::page::text;
 use super::{Hub, id_of, no_endpoint};
 use crate::auth::Authenticated;
 use crate::db::{self, ids::within_ids};
@@ -166,8 +167,8 @@ pub(super) async fn retry_many(
         return Err(Error::invalid("/limit", "range", "must lie between 1 and 10000"));
     }
     let mut which = Which {
-        mapping,
-        endpoint,
+        mapping: text("mapping", mapping)?,
+        endpoint: text("endpoint", endpoint)?,
         since: since.map(within_ids),
         before: Some(hub.db.ids.next()),
         after: None,

@@ -116,7 +116,7 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     roles::require(&caller, &store, Right::Admin)?;
-    let document = body::read_json(&headers, body, &hub.limits).await?.value;
+    let document = body::read_json(&headers, body, &hub.limits).await?.value();
     check_store(&store)?;
     check_name("an endpoint", &name)?;
     let put = PutEndpoint::read(&document)?;

@@ -71,7 +71,7 @@ pub(super) async fn import(
     let store = hub.store(&store, &caller, Right::Admin).await?;
     let endpoint = hub.endpoint(store, &name).await?;
     let document = fetch(&hub, &endpoint).await?;
-    let services = service_catalogue::read(&document.value);
+    let services = service_catalogue::read(&document.value());
     let imported = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {
             let version = engine::bump(&mut *tx).await?;
@@ -125,7 +125,7 @@ async fn fetch(hub: &Hub, endpoint: &Endpoint) -> Result<body::Json> {
         return Err(none(format!("it answered {}", answer.status)));
     }
     let document = body::parse(&answer.body).map_err(|_| none("its answer is not JSON".to_owned()))?;
-    match document.value {
+    match document.value() {
         Value::Object(_) => Ok(document),
         _ => Err(none("its answer is not an object".to_owned())),
     }

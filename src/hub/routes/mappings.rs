@@ -107,7 +107,7 @@ pub(super) async fn put(
     let document = body::read_json(&headers, body, &hub.limits).await?;
     check_store(&store)?;
     check_name("a mapping", &name)?;
-    let (definition, enabled) = Definition::read(&document.value)?;
+    let (definition, enabled) = Definition::read(&document.value())?;
     let first_tick = hub.first_tick(&definition, enabled)?;
     let raw = document.raw.clone();
     let (made, woken) = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {

@@ -8,7 +8,8 @@ use crate::auth::Authenticated;
 use crate::db::{self, ids::within_ids};
 use crate::error::{Error, MAX_VIOLATIONS, Problem, Result, Violation};
 use crate::http::body;
-use crate::http::extract::{Path, Query, idempotency_key};
+use crate::http::extract::{Path, Query};
+use crate::http::idempotency::Key;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::hub::definition::check_store;
 use crate::hub::message::{Pattern, State, is_key};
@@ -24,7 +25,6 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 /// Children, and log entries, that are shown with a message.
@@ -66,7 +66,7 @@ pub(super) struct Stored {
 #[utoipa::path(
     post, path = "/stores/{store}/messages", tag = "hub messages", operation_id = "push_hub_message",
     params(("store" = String, Path, description = "The store; the first message makes it"),
-        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per store: the same key with the same body gives the first answer again")),
+        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per store: the same key with the same body, however its JSON is spelt, makes no second message")),
     request_body = Pushing,
     responses(
         (status = 201, description = "Stored; `Location` ends in the id", body = Stored),
@@ -85,8 +85,7 @@ pub(super) async fn push(
     roles::require(&caller, &store, Right::Write)?;
     let document = body::read_json(&headers, body, &hub.limits).await?;
     check_store(&store)?;
-    let key = idempotency_key(&headers)?;
-    let key = key.map(|key| (key.to_owned(), <[u8; 32]>::from(Sha256::digest(document.raw.get()))));
+    let key = Key::read(&headers, "push", &document.raw)?;
     let Pushing { message, payload } = document.to_typed()?;
     check(&message, &payload)?;
     let pushing = Push { store: store.clone(), message: message.clone(), payload, key };

@@ -112,7 +112,7 @@ pub(super) async fn put(
         let words = "must be 1 to 100 characters, none of them a control character, no space at the ends";
         return Err(Error::invalid("/name", "word", words));
     }
-    let write = match PutParameter::read(&document.value)? {
+    let write = match PutParameter::read(&document.value())? {
         PutParameter::Plain(data_type) => Write::Plain(data_type, document.to_typed::<Raw>()?.value),
         PutParameter::Password(value) => Write::Password(value),
         PutParameter::Stored => Write::Keep,

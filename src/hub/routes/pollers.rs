@@ -6,6 +6,7 @@ use crate::db;
 use crate::error::{Error, Problem, Result};
 use crate::http::body;
 use crate::http::extract::Path;
+use crate::http::json_text::to_value;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::hub::definition::endpoint::shown;
 use crate::hub::definition::{PutPoller, PutSecret, check_name, check_store, is_name};
@@ -113,7 +114,7 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     roles::require(&caller, &store, Right::Admin)?;
-    let document = body::read_json(&headers, body, &hub.limits).await?.value;
+    let document = body::read_json(&headers, body, &hub.limits).await?.value();
     check_store(&store)?;
     check_name("a poller", &name)?;
     let put = PutPoller::read(&document)?;
@@ -176,7 +177,7 @@ fn next_tick(put: &PutPoller, former: Option<&Former>, now: DateTime<Utc>) -> Op
         return None;
     }
     let goes_on = former.and_then(|former| {
-        let document = serde_json::from_str(former.definition.get()).ok()?;
+        let document = to_value(former.definition.get())?;
         let is_same = PutPoller::read(&document).ok()?.definition.timing == definition.timing;
         former.next_tick.filter(|_| is_same)
     });

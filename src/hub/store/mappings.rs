@@ -169,7 +169,8 @@ pub async fn put(tx: &mut PgConnection, store_id: i32, put: &Put<'_>) -> sqlx::R
             next_tick = CASE
                 WHEN $6::timestamptz IS NOT NULL
                     AND enabled
-                    AND (definition -> 'schedule')::jsonb = ($4::text::json -> 'schedule')::jsonb
+                    AND (readable_json(definition) -> 'schedule')::jsonb
+                        = (readable_json($4::text::json) -> 'schedule')::jsonb
                 THEN coalesce(next_tick, $6)
                 ELSE $6
             END

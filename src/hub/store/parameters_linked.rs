@@ -1,5 +1,6 @@
 //! The SQL of the parameters that deliveries are sent, and of those that answers set.
 
+use crate::http::json_text::to_value;
 use crate::hub::purpose::Purpose;
 use crate::seal::{Sealed, Sealer};
 use secrecy::ExposeSecret as _;
@@ -213,11 +214,11 @@ async fn link(tx: &mut PgConnection, learned: &[Learned<'_>]) -> sqlx::Result<()
 
 /// The type that a JSON value has by itself.
 fn data_type(value: &RawValue) -> &'static str {
-    match serde_json::from_str(value.get()) {
-        Ok(serde_json::Value::Bool(_)) => "boolean",
-        Ok(serde_json::Value::Number(number)) if number.is_f64() => "float",
-        Ok(serde_json::Value::Number(_)) => "integer",
-        Ok(serde_json::Value::Array(_) | serde_json::Value::Object(_)) => "list",
+    match to_value(value.get()) {
+        Some(serde_json::Value::Bool(_)) => "boolean",
+        Some(serde_json::Value::Number(number)) if number.is_f64() => "float",
+        Some(serde_json::Value::Number(_)) => "integer",
+        Some(serde_json::Value::Array(_) | serde_json::Value::Object(_)) => "list",
         _ => "string",
     }
 }

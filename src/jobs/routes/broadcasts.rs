@@ -3,11 +3,13 @@
 use super::Jobs;
 use super::edge::member;
 use super::entry::{self, lease};
+use super::once::{self, Once};
 use super::status::Change;
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result};
 use crate::http::body;
 use crate::http::extract::{Path, Query};
+use crate::http::json_text::raw;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::jobs::follow::{BATCH, Tail};
 use crate::jobs::job_type::JobType;
@@ -24,6 +26,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -226,13 +229,14 @@ impl Follower {
 #[utoipa::path(
     post, path = "/messages/{job_type}/{job_id}/broadcasts", tag = "job workers", operation_id = "broadcast",
     params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
+        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
         ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease; it may be the body's `lease` too")),
     request_body(content = serde_json::Value, content_type = "application/json",
         description = "As for `PUT /{job_type}/{job_id}`, or that in `message`"),
     responses(
         (status = 201, description = "The message as it is sent, with its `seq`", body = Message),
-        (status = 200, description = "A worker says its end of the job again: the message as it was sent", body = Message),
-        (status = 409, description = "The job is finished otherwise, or the lease is over", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A worker says its end of the job again: the message as it was sent; or this idempotency key was used before: the first answer", body = Message),
+        (status = 409, description = "The job is finished otherwise, the lease is over, or the idempotency key was used for something else", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -242,30 +246,37 @@ pub(super) async fn say(
     Path((name, id)): Path<(String, i64)>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<Option<Message>>)> {
+) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     let job_type = jobs.job_type(&name)?;
     roles::require_worker(&caller)?;
     jobs.visible(&job_type, id, &caller).await?;
-    let document = body::read_json(&headers, body, &jobs.limits).await?.value;
-    let lease = lease(&headers, Some(&document))?;
-    let change = Change::read(document)?;
+    let document = body::read_json(&headers, body, &jobs.limits).await?;
+    let lease = lease(&headers, Some(&document.value()))?;
+    let key = once::key(&headers, &caller, &job_type, ("broadcast", id), &document.raw)?;
+    let change = Change::read(&document.raw)?;
     if change.is_empty() {
         return Err(member("status", "required", "must say something"));
     }
     let (retention, end, digest) = (jobs.retention, change.end(), change.end_digest());
     let said = jobs
-        .as_worker(&job_type, id, lease, move |tx, job| {
+        .as_worker(&job_type, id, lease, key, move |tx, job| {
             Box::pin(async move {
                 let seq = entry::say(&mut *tx, &job, change).await?;
-                Ok((seq, broadcasts::after(tx, job.id, seq - 1, retention, 1).await?))
+                let said = broadcasts::after(tx, job.id, seq - 1, retention, 1).await?;
+                Ok((seq, raw(&said.first().map(|broadcast| Message::status(broadcast, true)))))
             })
         })
         .await;
     if jobs.was_said(&said, &job_type, id, lease, digest).await? {
         let last = broadcasts::last(&jobs.db.api, id).await?;
-        return Ok((StatusCode::OK, Json(last.map(|broadcast| Message::status(&broadcast, true)))));
+        let last = last.map(|broadcast| Message::status(&broadcast, true));
+        return Ok((StatusCode::OK, Json(raw(&last))));
     }
-    let (seq, said) = said?;
-    jobs.said(&job_type, id, seq, end.as_deref());
-    Ok((StatusCode::CREATED, Json(said.first().map(|broadcast| Message::status(broadcast, true)))))
+    match said? {
+        Once::Now(seq, answer) => {
+            jobs.said(&job_type, id, seq, end.as_deref());
+            Ok((StatusCode::CREATED, Json(answer)))
+        }
+        Once::Before(answer) => Ok((StatusCode::OK, Json(answer))),
+    }
 }

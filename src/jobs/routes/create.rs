@@ -8,13 +8,14 @@ use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};
 use crate::http::body::{self, Json as Document};
-use crate::http::extract::{Path, Query, idempotency_key};
+use crate::http::extract::{Path, Query};
+use crate::http::idempotency;
+use crate::http::json_text::{is, members, object, to_value};
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::jobs::access_key;
 use crate::jobs::job_type::JobType;
-use crate::jobs::message::raw;
 use crate::jobs::roles;
-use crate::jobs::store::idempotency::{self, Key, Known};
+use crate::jobs::store::idempotency::{self as keys, Key, Known};
 use crate::jobs::store::jobs::{self, Filter, New};
 use crate::jobs::store::registrations;
 use axum::Json;
@@ -23,8 +24,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use std::time::Duration;
 
 /// The most jobs in one request, and in one listing.
@@ -55,20 +56,16 @@ pub(super) async fn create(
 ) -> Result<Response> {
     let job_type = jobs.job_type(&name)?;
     roles::require_agent(&caller)?;
-    let Document { raw, value } = body::read_json(&headers, body, &jobs.limits).await?;
-    let (many, documents) = match value {
-        Value::Array(documents) => (true, documents),
-        one => (false, vec![one]),
+    let Document { raw } = body::read_json(&headers, body, &jobs.limits).await?;
+    let (many, documents) = match serde_json::from_str::<Vec<&RawValue>>(raw.get()) {
+        Ok(documents) => (true, documents),
+        Err(_) => (false, vec![&*raw]),
     };
     if documents.is_empty() || documents.len() > MOST {
         return Err(Error::BadRequest(format!("an array has 1 to {MOST} jobs")));
     }
-    let key = idempotency_key(&headers)?.map(|key| Key {
-        type_id: job_type.id,
-        owner: caller.subject.clone(),
-        key: key.to_owned(),
-        digest: Sha256::digest(raw.get()).into(),
-    });
+    let key = idempotency::Key::read(&headers, "create", &raw)?;
+    let key = key.map(|key| Key { type_id: job_type.id, owner: caller.subject.clone(), key });
     let new = documents.into_iter().map(|one| read(one, &jobs, &job_type)).collect::<Result<Vec<New>>>()?;
     let (status, views) = store(&jobs, job_type.id, caller.subject.clone(), new, key).await?;
     if status == StatusCode::CREATED {
@@ -91,7 +88,7 @@ async fn store(
     db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
         Box::pin(async move {
             let known = match &key {
-                Some(key) => idempotency::take(&mut *tx, key).await?,
+                Some(key) => keys::take(&mut *tx, key).await?,
                 None => Known::Fresh,
             };
             let (status, ids) = match known {
@@ -101,23 +98,20 @@ async fn store(
                         ids.push(jobs::create(&mut *tx, job_type, &owner, &new).await?);
                     }
                     if let Some(key) = key {
-                        idempotency::keep(&mut *tx, &key, &ids).await?;
+                        keys::keep(&mut *tx, &key, &ids).await?;
                     }
                     (StatusCode::CREATED, ids)
                 }
-                Known::Made(ids) => (StatusCode::OK, ids),
-                Known::Other => {
-                    let words = "this idempotency key was used with another body";
-                    return Err(Error::Conflict(words.to_owned()));
+                Known::Before(former) => {
+                    key.iter().try_for_each(|key| key.key.compare(&former.digest))?;
+                    (StatusCode::OK, former.job_ids)
                 }
-                Known::Ending => {
-                    let words = "this idempotency key is just ending";
-                    return Err(Error::Unavailable(words.to_owned(), Duration::from_secs(1)));
-                }
+                Known::Ending => return Err(idempotency::ending()),
             };
             let mut views = Vec::with_capacity(ids.len());
             for id in ids {
-                let job = jobs::get(&mut *tx, job_type, id).await?.ok_or_else(forgotten)?;
+                let job =
+                    jobs::get(&mut *tx, job_type, id).await?.ok_or_else(|| idempotency::deleted("job"))?;
                 let (access_key, hash) = access_key::make()?;
                 registrations::register_creator(&mut *tx, id, &owner, &hash).await?;
                 let mut view = View::from(job);
@@ -130,17 +124,20 @@ async fn store(
     .await
 }
 
-/// 410: what a key made, and is not there any more.
-fn forgotten() -> Error {
-    Error::Gone("the job that this idempotency key created is deleted".to_owned())
-}
-
-/// Reads one job to be created. What is not ours is the worker's: the members of `data`, and every other.
-fn read(document: Value, jobs: &Jobs, job_type: &JobType) -> Result<New> {
-    let Value::Object(mut members) = document else {
-        return Err(Error::invalid("", "type", "a job is an object"));
+/// Reads one job to be created. What is not ours is the worker's, as it stands: the members of `data`, and every
+/// other.
+fn read(document: &RawValue, jobs: &Jobs, job_type: &JobType) -> Result<New> {
+    let mut sent = members(document).ok_or_else(|| Error::invalid("", "type", "a job is an object"))?;
+    let mut take = |name: &str| {
+        let mut found = None;
+        sent.retain(|(key, value)| {
+            let is_it = is(key, name);
+            found = if is_it { to_value(value.get()) } else { found.take() };
+            !is_it
+        });
+        found
     };
-    let cardholder_id = match members.remove("cardholder_id") {
+    let cardholder_id = match take("cardholder_id") {
         Some(Value::Number(number)) => number.as_i64(),
         Some(Value::String(text)) => text.parse().ok(),
         _ => None,
@@ -149,19 +146,23 @@ fn read(document: Value, jobs: &Jobs, job_type: &JobType) -> Result<New> {
         .filter(|id| *id >= 0)
         .ok_or_else(|| member("cardholder_id", "type", "must be a whole number"))?;
     let rules = &job_type.rules;
-    let job_timeout = seconds(&mut members, "job_timeout", rules.job_timeout.unwrap_or(jobs.job_timeout))?;
+    let job_timeout = rules.job_timeout.unwrap_or(jobs.job_timeout);
+    let job_timeout = seconds("job_timeout", take("job_timeout"), job_timeout)?;
     let asking = rules.credential_timeout.unwrap_or(jobs.credential_timeout);
-    let credential_timeout = seconds(&mut members, "credential_timeout", asking)?;
-    if let Some(Value::Object(data)) = members.get_mut("data") {
-        let data = std::mem::take(data);
-        members.remove("data");
-        members.extend(data);
-    }
-    Ok(New { cardholder_id, data: raw(&Value::Object(members)), job_timeout, credential_timeout })
+    let credential_timeout = seconds("credential_timeout", take("credential_timeout"), asking)?;
+    let mut nested = Vec::new();
+    sent.retain(|(key, value)| match is(key, "data").then(|| members(value)).flatten() {
+        Some(members) => {
+            nested.extend(members);
+            false
+        }
+        None => true,
+    });
+    Ok(New { cardholder_id, data: object(sent.into_iter().chain(nested)), job_timeout, credential_timeout })
 }
 
-fn seconds(members: &mut Map<String, Value>, name: &str, default: Duration) -> Result<Duration> {
-    match members.remove(name) {
+fn seconds(name: &str, value: Option<Value>, default: Duration) -> Result<Duration> {
+    match value {
         None | Some(Value::Null) => Ok(default),
         Some(value) => match value.as_u64() {
             Some(seconds @ 1..=LONGEST) => Ok(Duration::from_secs(seconds)),

@@ -1,15 +1,18 @@
 //! How a worker's call comes to its job: its lease is asked for and moved on, the job is locked, and started
 //! if nobody had.
 
+use super::once::{Once, first_answer, keep};
 use super::status::Change;
 use super::{Jobs, finished, no_job};
 use crate::error::{Error, Result};
 use crate::jobs::job_type::JobType;
+use crate::jobs::store::idempotency::Key;
 use crate::jobs::store::jobs::{self, Job};
 use crate::jobs::store::work;
 use crate::worker::store as engine;
 use axum::http::HeaderMap;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -82,7 +85,8 @@ pub(super) async fn beat(
 /// The database's.
 pub(super) async fn say(tx: &mut PgConnection, job: &Job, change: Change) -> Result<i64> {
     let end = change.end_digest();
-    let seq = jobs::broadcast(&mut *tx, job.id, &Value::Object(change.members)).await?;
+    let Change { kept, further } = change;
+    let seq = jobs::broadcast_with(&mut *tx, job.id, &kept, further.as_deref()).await?;
     if let Some(end) = end {
         work::sign(tx, job.id, job.lease, &end).await?;
     }
@@ -107,26 +111,35 @@ impl Jobs {
         }
     }
 
-    /// The job as its worker's call leaves it, with its log's newest number.
+    /// Does what a worker's call asks for, once for its key: `work` gives what is to be known here, and the answer.
     pub(super) async fn as_worker<T, F>(
         &self,
         job_type: &Arc<JobType>,
         id: i64,
         lease: Option<Uuid>,
+        key: Option<Key>,
         work: F,
-    ) -> Result<T>
+    ) -> Result<Once<T>>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut PgConnection, Job) -> futures::future::BoxFuture<'c, Result<T>>
+        F: for<'c> FnOnce(
+                &'c mut PgConnection,
+                Job,
+            ) -> futures::future::BoxFuture<'c, Result<(T, Box<RawValue>)>>
             + Send
             + 'static,
     {
         let job_type = Arc::clone(job_type);
         let (done, claimed) = crate::db::transaction::<_, Error, _>(&self.db.api, move |tx| {
             Box::pin(async move {
+                if let Some(answer) = first_answer(&mut *tx, key.as_ref()).await? {
+                    return Ok((Once::Before(answer), true));
+                }
                 let job = enter(&mut *tx, &job_type, id, lease).await?;
                 let claimed = job.lease.is_some();
-                Ok((work(tx, job).await?, claimed))
+                let (done, answer) = work(&mut *tx, job).await?;
+                keep(tx, key.as_ref(), &answer).await?;
+                Ok((Once::Now(done, answer), claimed))
             })
         })
         .await?;

@@ -2,6 +2,7 @@
 
 use super::edge::member;
 use super::entry::{beat, lease, say};
+use super::once::{self, Once, first_answer, keep};
 use super::status::Change;
 use super::view::{self, View};
 use super::{Jobs, finished, no_job};
@@ -10,15 +11,18 @@ use crate::db;
 use crate::error::{Error, Problem, Result};
 use crate::http::body;
 use crate::http::extract::Path;
+use crate::http::json_text::raw;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::jobs::job_type::JobType;
 use crate::jobs::roles;
 use crate::jobs::store::envelopes;
+use crate::jobs::store::idempotency::Key;
 use crate::jobs::store::jobs::{self, Job};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
@@ -76,12 +80,13 @@ pub(super) async fn hydrate(jobs: &Jobs, caller: &Caller, job: Job, requests: bo
 #[utoipa::path(
     put, path = "/{job_type}/{job_id}", tag = "jobs", operation_id = "update_job",
     params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
+        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
         ("x-postrider-lease" = Option<String>, Header, description = "A worker's lease; it may be the body's `lease` too")),
     request_body(content = serde_json::Value, content_type = "application/json",
         description = "`status`, `percent_complete`, `status_message`, `termination_type`; further members are passed on"),
     responses(
         (status = 200, description = "The job as it is now; also when a worker says its end again", body = View),
-        (status = 409, description = "It is finished otherwise, or the lease is over", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is finished otherwise, the lease is over, or the idempotency key was used for something else", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -91,60 +96,74 @@ pub(super) async fn put(
     Path((name, id)): Path<(String, i64)>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<View>> {
+) -> Result<Json<Box<RawValue>>> {
     let job_type = jobs.job_type(&name)?;
     roles::require_any(&caller)?;
     jobs.visible(&job_type, id, &caller).await?;
-    let document = body::read_json(&headers, body, &jobs.limits).await?.value;
-    let lease = lease(&headers, Some(&document))?;
-    let change = Change::read(document)?;
-    let (job, seq) = match change.status() {
-        Some("CANCEL_REQUESTED") => ask_to_cancel(&jobs, &job_type, id).await?,
-        _ if roles::is_worker(&caller) => update(&jobs, &job_type, id, lease, change).await?,
-        Some("REQUESTED") if change.members.len() == 1 => take_back(&jobs, &job_type, id).await?,
+    let document = body::read_json(&headers, body, &jobs.limits).await?;
+    let lease = lease(&headers, Some(&document.value()))?;
+    let key = once::key(&headers, &caller, &job_type, ("update", id), &document.raw)?;
+    let change = Change::read(&document.raw)?;
+    let done = match change.status() {
+        Some("CANCEL_REQUESTED") => ask_to_cancel(&jobs, &job_type, id, key).await?,
+        _ if roles::is_worker(&caller) => update(&jobs, &job_type, id, lease, key, change).await?,
+        Some("REQUESTED") if change.is_a_status() => take_back(&jobs, &job_type, id, key).await?,
         _ => return Err(Error::Forbidden("an agent may only put CANCEL_REQUESTED or REQUESTED".to_owned())),
     };
-    if let Some(seq) = seq {
-        jobs.said(&job_type, id, seq, job.termination_type.as_deref());
+    match done {
+        Once::Now((job, seq), answer) => {
+            if let Some(seq) = seq {
+                jobs.said(&job_type, id, seq, job.termination_type.as_deref());
+            }
+            if job.cancelled {
+                jobs.deadlines.notify_one();
+            }
+            Ok(Json(answer))
+        }
+        Once::Before(answer) => Ok(Json(answer)),
     }
-    if job.cancelled {
-        jobs.deadlines.notify_one();
-    }
-    Ok(Json(View::from(job)))
 }
 
 /// What a change leaves: the job, and the number of its broadcast if there was one.
 type Changed = (Job, Option<i64>);
+
+/// A change with its answer.
+fn answered(job: Job, seq: Option<i64>) -> (Changed, Box<RawValue>) {
+    let answer = raw(&View::from(job.clone()));
+    ((job, seq), answer)
+}
 
 async fn update(
     jobs: &Jobs,
     job_type: &Arc<JobType>,
     id: i64,
     lease: Option<Uuid>,
+    key: Option<Key>,
     change: Change,
-) -> Result<Changed> {
+) -> Result<Once<Changed>> {
     if change.is_empty() {
         return Err(member("status", "required", "must say something"));
     }
     let end = change.end_digest();
     let updated = jobs
-        .as_worker(job_type, id, lease, move |tx, job| {
+        .as_worker(job_type, id, lease, key, move |tx, job| {
             Box::pin(async move {
                 let seq = say(&mut *tx, &job, change).await?;
-                Ok((again(tx, &job).await?, Some(seq)))
+                Ok(answered(again(tx, &job).await?, Some(seq)))
             })
         })
         .await;
     if jobs.was_said(&updated, job_type, id, lease, end).await? {
-        return Ok((jobs::get(&jobs.db.api, job_type.id, id).await?.ok_or_else(no_job)?, None));
+        let job = jobs::get(&jobs.db.api, job_type.id, id).await?.ok_or_else(no_job)?;
+        return Ok(Once::Before(answered(job, None).1));
     }
     updated
 }
 
 /// One that nobody has taken is cancelled at once; the worker of a running one has its time to end it.
-async fn ask_to_cancel(jobs: &Jobs, job_type: &JobType, id: i64) -> Result<Changed> {
+async fn ask_to_cancel(jobs: &Jobs, job_type: &JobType, id: i64, key: Option<Key>) -> Result<Once<Changed>> {
     let (type_id, grace) = (job_type.id, job_type.rules.grace);
-    unfinished(jobs, type_id, id, move |tx, job| {
+    unfinished(jobs, type_id, id, key, move |tx, job| {
         Box::pin(async move {
             let said = match (job.started_at, job.cancelled) {
                 (None, _) => json!({ "status": "CANCELED", "termination_type": "NEVER_STARTED" }),
@@ -162,8 +181,8 @@ async fn ask_to_cancel(jobs: &Jobs, job_type: &JobType, id: i64) -> Result<Chang
 }
 
 /// Withdraws a request to cancel. One that nobody has taken is REQUESTED anyway.
-async fn take_back(jobs: &Jobs, job_type: &JobType, id: i64) -> Result<Changed> {
-    unfinished(jobs, job_type.id, id, move |tx, job| {
+async fn take_back(jobs: &Jobs, job_type: &JobType, id: i64, key: Option<Key>) -> Result<Once<Changed>> {
+    unfinished(jobs, job_type.id, id, key, move |tx, job| {
         Box::pin(async move {
             if job.started_at.is_none() {
                 return Ok((job, None));
@@ -180,7 +199,7 @@ async fn take_back(jobs: &Jobs, job_type: &JobType, id: i64) -> Result<Changed> 
 }
 
 /// Does something with a job that is locked and not finished.
-async fn unfinished<F>(jobs: &Jobs, type_id: i32, id: i64, work: F) -> Result<Changed>
+async fn unfinished<F>(jobs: &Jobs, type_id: i32, id: i64, key: Option<Key>, work: F) -> Result<Once<Changed>>
 where
     F: for<'c> FnOnce(&'c mut PgConnection, Job) -> futures::future::BoxFuture<'c, Result<Changed>>
         + Send
@@ -188,11 +207,17 @@ where
 {
     db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
         Box::pin(async move {
+            if let Some(answer) = first_answer(&mut *tx, key.as_ref()).await? {
+                return Ok(Once::Before(answer));
+            }
             let job = jobs::lock(&mut *tx, type_id, id).await?.ok_or_else(no_job)?;
             if job.completed_at.is_some() {
                 return Err(finished());
             }
-            work(tx, job).await
+            let (job, seq) = work(&mut *tx, job).await?;
+            let (changed, answer) = answered(job, seq);
+            keep(tx, key.as_ref(), &answer).await?;
+            Ok(Once::Now(changed, answer))
         })
     })
     .await

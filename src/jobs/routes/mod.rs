@@ -10,6 +10,7 @@ mod create;
 mod edge;
 mod entry;
 mod job;
+mod once;
 mod registrations;
 mod requests;
 mod responses;

@@ -3,13 +3,14 @@
 use super::Jobs;
 use super::edge::member;
 use super::entry::lease;
+use super::once::{self, Once};
 use super::view;
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result, is_constraint};
 use crate::http::body;
 use crate::http::extract::Path;
+use crate::http::json_text::{is, members, object, to_value};
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::jobs::message::raw;
 use crate::jobs::store::{envelopes, jobs};
 use crate::jobs::{envelope, roles};
 use axum::Json;
@@ -17,7 +18,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::json;
+use serde_json::value::RawValue;
 use std::time::Duration;
 
 /// The statement that refuses a second question holds this name.
@@ -27,12 +29,14 @@ const ONE_PENDING: &str = "envelopes_one_pending_a_job_idx";
 #[utoipa::path(
     post, path = "/messages/{job_type}/{job_id}/credential_requests", tag = "job workers", operation_id = "ask",
     params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
+        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
         ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease; it may be the body's `lease` too")),
     request_body(content = serde_json::Value, content_type = "application/json",
         description = "`type` (tfa_request, credential_request or a word of yours); `message`, `account_link` and what else the owner is to see"),
     responses(
         (status = 201, description = "The question as the owner sees it, with its `envelope_id`", body = Object),
-        (status = 409, description = "One is pending, the job is finished or being cancelled, or the lease is over", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "This idempotency key was used before: the first answer", body = Object),
+        (status = 409, description = "One is pending, the job is finished or being cancelled, the lease is over, or the idempotency key was used for something else", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -42,29 +46,27 @@ pub(super) async fn ask(
     Path((name, id)): Path<(String, i64)>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<Value>)> {
+) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     let job_type = jobs.job_type(&name)?;
     roles::require_worker(&caller)?;
     jobs.visible(&job_type, id, &caller).await?;
-    let document = body::read_json(&headers, body, &jobs.limits).await?.value;
-    let lease = lease(&headers, Some(&document))?;
+    let document = body::read_json(&headers, body, &jobs.limits).await?.raw;
+    let value = to_value(document.get()).unwrap_or_default();
+    let lease = lease(&headers, Some(&value))?;
+    let key = once::key(&headers, &caller, &job_type, ("ask", id), &document)?;
     if jobs.sealer.is_none() {
         let words = "this server cannot keep an answer: set POSTRIDER_SECRET_KEY";
         return Err(Error::Unavailable(words.to_owned(), Duration::from_mins(1)));
     }
-    let Value::Object(mut content) = document else {
-        return Err(Error::invalid("", "type", "must be an object"));
+    let sent = members(&document).ok_or_else(|| Error::invalid("", "type", "must be an object"))?;
+    let kind = match value["type"].as_str() {
+        Some(kind) if (1..=100).contains(&kind.chars().count()) && !kind.contains('\0') => kind.to_owned(),
+        _ => return Err(member("type", "required", "must be a text of 1 to 100 characters, without U+0000")),
     };
-    let kind = match content.remove("type") {
-        Some(Value::String(kind)) if (1..=100).contains(&kind.chars().count()) => kind,
-        _ => return Err(member("type", "required", "must be a text of 1 to 100 characters")),
-    };
-    for ours in ["lease", "job_id", "envelope_id"] {
-        content.remove(ours);
-    }
-    let content = Value::Object(content);
-    let (seq, asked) = jobs
-        .as_worker(&job_type, id, lease, move |tx, job| {
+    let ours = ["type", "lease", "job_id", "envelope_id"];
+    let content = object(sent.into_iter().filter(|(key, _)| !ours.iter().any(|ours| is(key, ours))));
+    let asked = jobs
+        .as_worker(&job_type, id, lease, key, move |tx, job| {
             Box::pin(async move {
                 if job.asks {
                     return Err(pending());
@@ -72,22 +74,28 @@ pub(super) async fn ask(
                 if job.cancelled {
                     return Err(Error::Conflict("this job is being cancelled: end it".to_owned()));
                 }
-                let asked = envelopes::ask(&mut *tx, job.id, &kind, &raw(&content)).await;
+                let asked = envelopes::ask(&mut *tx, job.id, &kind, &content).await;
                 let envelope = asked.map_err(|error| match error {
                     error if is_constraint(&error, ONE_PENDING) => pending(),
                     error => error.into(),
                 })?;
                 let status = json!({ "status": envelope::words(&kind).pending });
                 let seq = jobs::broadcast(tx, job.id, &status).await?;
-                let content = sqlx::types::Json(raw(&content));
-                Ok((seq, envelopes::Pending { id: envelope, job_id: job.id, kind, content }))
+                let content = sqlx::types::Json(content);
+                let asked = envelopes::Pending { id: envelope, job_id: job.id, kind, content };
+                Ok((seq, view::request(&asked)))
             })
         })
         .await?;
-    jobs.said(&job_type, id, seq, None);
-    job_type.series.asked.increment(1);
-    jobs.deadlines.notify_one();
-    Ok((StatusCode::CREATED, Json(view::request(&asked))))
+    match asked {
+        Once::Now(seq, answer) => {
+            jobs.said(&job_type, id, seq, None);
+            job_type.series.asked.increment(1);
+            jobs.deadlines.notify_one();
+            Ok((StatusCode::CREATED, Json(answer)))
+        }
+        Once::Before(answer) => Ok((StatusCode::OK, Json(answer))),
+    }
 }
 
 fn pending() -> Error {

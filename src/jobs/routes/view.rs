@@ -1,11 +1,11 @@
 //! A job and its question, as clients see them.
 
-use crate::jobs::message::{Message, raw};
+use crate::http::json_text::{is, members, object, raw};
+use crate::jobs::message::Message;
 use crate::jobs::store::envelopes::Pending;
 use crate::jobs::store::jobs::Job;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// A job.
@@ -40,7 +40,7 @@ pub(super) struct View {
     /// What it asks its creator; only with `x-cardsavr-hydration: ["credential_requests"]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Object>>)]
-    pub(super) credential_requests: Option<Vec<Value>>,
+    pub(super) credential_requests: Option<Vec<Box<RawValue>>>,
 }
 
 impl From<Job> for View {
@@ -64,19 +64,20 @@ impl From<Job> for View {
 }
 
 /// A question: its type, job and envelope, and what the worker sent with it.
-pub(super) fn request(pending: &Pending) -> Value {
-    let mut request: Value = serde_json::from_str(pending.content.get()).unwrap_or_default();
-    if let Some(members) = request.as_object_mut() {
-        members.insert("type".to_owned(), pending.kind.as_str().into());
-        members.insert("job_id".to_owned(), pending.job_id.into());
-        members.insert("envelope_id".to_owned(), pending.id.to_string().into());
-    }
-    request
+pub(super) fn request(pending: &Pending) -> Box<RawValue> {
+    let ours = [
+        (raw("type"), raw(&pending.kind)),
+        (raw("job_id"), raw(&pending.job_id)),
+        (raw("envelope_id"), raw(&pending.id)),
+    ];
+    let sent = members(&pending.content).unwrap_or_default().into_iter();
+    let sent = sent.filter(|(key, _)| !["type", "job_id", "envelope_id"].iter().any(|ours| is(key, ours)));
+    object(ours.iter().map(|(key, value)| (&**key, &**value)).chain(sent))
 }
 
 /// Questions first, then statuses, as one array.
 pub(super) fn together(requests: &[Pending], messages: &[Message]) -> Vec<Box<RawValue>> {
-    let requests = requests.iter().map(|pending| raw(&request(pending)));
+    let requests = requests.iter().map(request);
     let statuses = messages.iter().filter_map(|message| serde_json::value::to_raw_value(message).ok());
     requests.chain(statuses).collect()
 }

@@ -30,8 +30,7 @@ pub async fn after(
         Broadcast,
         r#"
         SELECT
-            job_id, seq, message AS "message: Json<Box<RawValue>>",
-            message ->> 'termination_type' IS NOT NULL AS "is_final!"
+            job_id, seq, message AS "message: Json<Box<RawValue>>", is_final
         FROM broadcasts
         WHERE job_id = $1 AND seq > $2 AND created_at > now() - make_interval(secs => $3)
         ORDER BY seq
@@ -77,11 +76,10 @@ pub async fn after_each(
         Broadcast,
         r#"
         SELECT
-            b.job_id, b.seq, b.message AS "message: Json<Box<RawValue>>",
-            b.message ->> 'termination_type' IS NOT NULL AS "is_final!"
+            b.job_id, b.seq, b.message AS "message: Json<Box<RawValue>>", b.is_final
         FROM unnest($1::bigint[], $2::bigint[]) AS p (job_id, cursor)
         CROSS JOIN LATERAL (
-            SELECT job_id, seq, message
+            SELECT job_id, seq, message, is_final
             FROM broadcasts
             WHERE job_id = p.job_id AND seq > p.cursor AND created_at > now() - make_interval(secs => $3)
             ORDER BY seq

@@ -1,10 +1,13 @@
-//! The SQL of idempotency keys: a request that is sent again creates no second job.
+//! The SQL of idempotency keys: a request that is sent again creates no second job and says nothing twice.
 
+use crate::http::idempotency;
+use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
+use sqlx::types::Json;
 use std::time::Duration;
 
-/// The key of a request that creates jobs.
+/// The key of a request about jobs.
 #[derive(Debug, Clone)]
 pub struct Key {
     /// The type of the jobs.
@@ -12,9 +15,7 @@ pub struct Key {
     /// Whose request it is.
     pub owner: String,
     /// The key itself.
-    pub key: String,
-    /// SHA-256 of the body.
-    pub digest: [u8; 32],
+    pub key: idempotency::Key,
 }
 
 /// What is known of a key.
@@ -22,12 +23,21 @@ pub struct Key {
 pub enum Known {
     /// Nothing: it is the caller's now, to be kept or rolled back.
     Fresh,
-    /// It came with this body before, and made these jobs.
-    Made(Vec<i64>),
-    /// It came with another body.
-    Other,
+    /// It came before.
+    Before(Former),
     /// Its time ended just now.
     Ending,
+}
+
+/// The request that first came with a key.
+#[derive(Debug)]
+pub struct Former {
+    /// The digest of what it said.
+    pub digest: Vec<u8>,
+    /// The jobs that it created.
+    pub job_ids: Vec<i64>,
+    /// What it was answered, where it created none.
+    pub answer: Option<Json<Box<RawValue>>>,
 }
 
 /// Takes a key, or says what it made. Waits for whoever takes the same key now.
@@ -40,27 +50,28 @@ pub async fn take(tx: &mut PgConnection, key: &Key) -> sqlx::Result<Known> {
         "#,
         key.type_id,
         key.owner,
-        key.key,
-        key.digest.as_slice(),
+        key.key.key,
+        key.key.digest.as_slice(),
     )
     .execute(&mut *tx)
     .await?;
     if taken.rows_affected() > 0 {
         return Ok(Known::Fresh);
     }
-    let former = sqlx::query!(
-        "SELECT digest, job_ids FROM job_idempotency_keys WHERE type_id = $1 AND owner = $2 AND key = $3",
+    let former = sqlx::query_as!(
+        Former,
+        r#"
+        SELECT digest, job_ids, answer AS "answer: Json<Box<RawValue>>"
+        FROM job_idempotency_keys
+        WHERE type_id = $1 AND owner = $2 AND key = $3
+        "#,
         key.type_id,
         key.owner,
-        key.key,
+        key.key.key,
     )
     .fetch_optional(tx)
     .await?;
-    Ok(match former {
-        Some(former) if former.digest == key.digest => Known::Made(former.job_ids),
-        Some(_) => Known::Other,
-        None => Known::Ending,
-    })
+    Ok(former.map_or(Known::Ending, Known::Before))
 }
 
 /// Keeps what a key made.
@@ -69,8 +80,22 @@ pub async fn keep(tx: &mut PgConnection, key: &Key, jobs: &[i64]) -> sqlx::Resul
         "UPDATE job_idempotency_keys SET job_ids = $4 WHERE type_id = $1 AND owner = $2 AND key = $3",
         key.type_id,
         key.owner,
-        key.key,
+        key.key.key,
         jobs,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Keeps what a request with a key was answered.
+pub async fn keep_answer(tx: &mut PgConnection, key: &Key, answer: &RawValue) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE job_idempotency_keys SET answer = $4::text::json WHERE type_id = $1 AND owner = $2 AND key = $3",
+        key.type_id,
+        key.owner,
+        key.key.key,
+        answer.get(),
     )
     .execute(tx)
     .await?;

@@ -178,6 +178,16 @@ pub async fn broadcast(tx: &mut PgConnection, id: i64, status: &serde_json::Valu
     sqlx::query_scalar!(r#"SELECT broadcast($1, $2) AS "seq!""#, id, status).fetch_one(tx).await
 }
 
+/// As [`broadcast`], with members that are passed on as they stand: those of a JSON object, without its braces.
+pub async fn broadcast_with(
+    tx: &mut PgConnection,
+    id: i64,
+    status: &serde_json::Value,
+    further: Option<&str>,
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"SELECT broadcast($1, $2, $3) AS "seq!""#, id, status, further).fetch_one(tx).await
+}
+
 /// Deletes a bounded number of jobs that ended more than `retention` ago, with their logs, registrations and
 /// questions; gives how many.
 pub async fn forget(db: impl PgExecutor<'_>, retention: Duration, limit: i64) -> sqlx::Result<u64> {

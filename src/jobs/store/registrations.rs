@@ -108,7 +108,7 @@ pub async fn take_unread(
     let rows = sqlx::query!(
         r#"
         WITH unread AS MATERIALIZED (
-            SELECT seq, message
+            SELECT seq, message, is_final
             FROM broadcasts
             WHERE job_id = $1 AND seq > $3 AND created_at > now() - make_interval(secs => $5)
             ORDER BY seq
@@ -122,7 +122,7 @@ pub async fn take_unread(
         )
         SELECT
             unread.seq AS "seq?", unread.message AS "message?: Json<Box<RawValue>>",
-            unread.message ->> 'termination_type' IS NOT NULL AS "is_final!"
+            coalesce(unread.is_final, false) AS "is_final!"
         FROM moved
         LEFT JOIN unread ON true
         ORDER BY unread.seq

@@ -1,10 +1,12 @@
 //! The `handler` of a definition: which of the four kinds runs the queue's messages.
 
 use crate::error::{Error, Result};
+use crate::http::json_text::{is, members, object, raw};
 use crate::http::reader::Reader;
 use crate::http::signature::is_secret;
 use secrecy::SecretString;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use url::Url;
 
 /// What is given back in the place of a secret. It is no secret itself, so that it is refused when it is put.
@@ -94,18 +96,27 @@ fn endpoint(text: &str) -> Result<Url, &'static str> {
     Ok(url)
 }
 
-/// The definition `document` with `handler` in the place of the one it has.
-pub fn with_handler(mut document: Value, handler: Value) -> Value {
-    if let Value::Object(members) = &mut document {
-        members.insert("handler".to_owned(), handler);
-    }
-    document
+/// The definition `document` with `handler` in the place of the one it has; all else stands as it was put.
+pub fn with_handler(document: &RawValue, handler: &RawValue) -> Box<RawValue> {
+    let members = members(document).unwrap_or_default();
+    let name = raw("handler");
+    let others = members.into_iter().filter(|(key, _)| !is(key, "handler"));
+    object(others.chain([(&*name, handler)]))
+}
+
+/// The handler of the definition `document`, as it was put.
+pub fn handler_of(document: &RawValue) -> Option<&RawValue> {
+    members(document)?.into_iter().rev().find(|(key, _)| is(key, "handler")).map(|(_, handler)| handler)
 }
 
 /// The definition `document` as it may be shown: without its handler's secret.
-pub fn redacted(mut document: Value) -> Value {
-    if let Some(secret) = document.pointer_mut("/handler/secret") {
-        *secret = Value::from(REDACTED);
+pub fn redacted(document: &RawValue) -> Box<RawValue> {
+    let stand_in = raw(REDACTED);
+    let Some(handler) = handler_of(document).and_then(members) else { return document.to_owned() };
+    if !handler.iter().any(|(key, _)| is(key, "secret")) {
+        return document.to_owned();
     }
-    document
+    let shown =
+        handler.into_iter().map(|(key, value)| (key, if is(key, "secret") { &*stand_in } else { value }));
+    with_handler(document, &object(shown))
 }

@@ -2,17 +2,21 @@
 
 use super::Queues;
 use crate::auth::Authenticated;
-use crate::error::{Error, Result, Violation};
+use crate::error::{Error, Problem, Result, Violation};
 use crate::http::body;
 use crate::http::extract::Path;
+use crate::http::idempotency::{self, Key};
+use crate::http::json_text::raw;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::queues::access::check;
-use crate::queues::store::pushes::Push;
+use crate::queues::catalog::Queue;
+use crate::queues::store::pushes::{self, Claim, Push};
 use crate::queues::when::{When, WhenQuery};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -40,10 +44,13 @@ pub(super) enum Pushed {
 #[utoipa::path(
     post, path = "/queues/{queue}/messages:batch", tag = "queue messages", operation_id = "push_messages",
     params(("queue" = String, Path, description = "The queue's name"), WhenQuery,
-        ("atomic" = Option<bool>, Query, description = "Store all or none")),
+        ("atomic" = Option<bool>, Query, description = "Store all or none"),
+        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per queue, for the whole batch: the same key with the same batch gives the first answer again. A batch of which nothing is stored does not use its key up")),
     request_body(content = Vec<serde_json::Value>, content_type = "application/json", description = "1 to 1,000 messages"),
     responses(
         (status = 201, description = "In the order sent: the id of each message stored, the violations of each refused", body = Vec<Pushed>),
+        (status = 200, description = "This idempotency key was used before: the first answer", body = Vec<Pushed>),
+        (status = 409, description = "This idempotency key was used with another body", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -54,28 +61,24 @@ pub(super) async fn push_batch(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<Vec<Pushed>>)> {
+) -> Result<Response> {
     let queue = queues.queue_for(&name, &caller).await?;
     let document = body::read_json(&headers, body, &queues.limits).await?;
     let atomic = atomic(query.as_deref())?;
-    if headers.contains_key("idempotency-key") {
-        return Err(Error::BadRequest("`Idempotency-Key` is for single messages".to_owned()));
-    }
+    let key = Key::read(&headers, if atomic { "atomic batch" } else { "batch" }, &document.raw)?;
     let when = When::read(query.as_deref(), &headers, queues.access.db.ids.now(), &queue.definition.options)?;
-    let serde_json::Value::Array(values) = document.value else {
-        return Err(Error::BadRequest("the body must be an array of messages".to_owned()));
-    };
-    if values.is_empty() || values.len() > MOST {
+    let messages: Vec<Box<RawValue>> = serde_json::from_str(document.raw.get())
+        .map_err(|_| Error::BadRequest("the body must be an array of messages".to_owned()))?;
+    if messages.is_empty() || messages.len() > MOST {
         return Err(Error::BadRequest(format!("a batch has 1 to {MOST} messages")));
     }
-    let raws: Vec<Box<RawValue>> = serde_json::from_str(document.raw.get()).map_err(Error::internal)?;
-    let (mut answers, mut pushes, mut broken) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, (raw, value)) in raws.into_iter().zip(values).enumerate() {
-        match check(&queue, value).await {
+    let (mut answers, mut pushes, mut broken) = (Vec::new(), Vec::<Push>::new(), Vec::new());
+    for (index, message) in messages.into_iter().enumerate() {
+        match check(&queue, &message).await {
             Ok(()) => {
                 let id = queues.access.db.ids.next();
                 let (rank, delay) = (when.rank(), when.delay);
-                pushes.push(Push { queue_id: queue.id, id, request: raw, rank, delay, key: None });
+                pushes.push(Push { queue_id: queue.id, id, request: message, rank, delay, key: None });
                 answers.push(Pushed::Stored { id });
             }
             Err(Error::Invalid(_, errors)) => {
@@ -95,10 +98,32 @@ pub(super) async fn push_batch(
             broken,
         ));
     }
-    if !pushes.is_empty() {
-        queues.access.inbox.push(pushes).await?;
+    if let Some(key) = key.clone() {
+        claim(&mut pushes, key, &answers);
     }
-    Ok((StatusCode::CREATED, Json(answers)))
+    let all_new = pushes.is_empty() || !queues.access.inbox.push(pushes).await?.is_empty();
+    match key {
+        Some(key) if !all_new => again(&queues, &queue, &key).await,
+        _ => Ok((StatusCode::CREATED, Json(answers)).into_response()),
+    }
+}
+
+/// Has the first message claim the key for all of them.
+fn claim(pushes: &mut [Push], key: Key, answers: &[Pushed]) {
+    let Some((first, others)) = pushes.split_first_mut() else { return };
+    first.key = Some(Claim::Leads { key, answer: Some(raw(answers)) });
+    for other in others {
+        other.key = Some(Claim::Follows(first.id));
+    }
+}
+
+/// The answer to a batch whose key was used before: the first.
+async fn again(queues: &Queues, queue: &Queue, key: &Key) -> Result<Response> {
+    let former = pushes::former(&queues.access.db.api, queue.id, &key.key).await?;
+    let former = former.ok_or_else(idempotency::ending)?;
+    // Of what SQL enqueued there is no digest, and it was no batch.
+    key.compare(former.digest.as_deref().unwrap_or_default())?;
+    Ok((StatusCode::OK, Json(former.answer)).into_response())
 }
 
 fn atomic(query: Option<&str>) -> Result<bool> {

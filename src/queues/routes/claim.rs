@@ -104,7 +104,7 @@ async fn valid(queues: &Queues, queue: &Queue, handed: Handed<RemoteMessages>) -
     for (claim, loaded) in handed.items() {
         if !loaded.validated
             && let Some(schema) = &queue.schema
-            && let Err(error) = runners::hold_against(schema, loaded).await
+            && let Err(error) = schema.validate_text(&loaded.request).await
         {
             let (claim, outcome) = (
                 claim.clone(),

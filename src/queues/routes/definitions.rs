@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::queues::definition::{self, Handler};
+use crate::queues::definition::{Handler, redacted, with_handler};
 use crate::queues::install::{self, Source};
 use crate::queues::{catalog::Queue, roles, store};
 use axum::Json;
@@ -15,7 +15,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// A queue, for administrators.
@@ -33,19 +32,10 @@ pub(super) struct Described {
 }
 
 impl Described {
-    fn of(queue: &Queue) -> Result<Self> {
+    fn of(queue: &Queue) -> Self {
         let (name, source) = (queue.name.clone(), queue.source.clone());
-        Ok(Self { name, paused: queue.paused, source, definition: shown(&queue.document)? })
+        Self { name, paused: queue.paused, source, definition: redacted(&queue.document) }
     }
-}
-
-/// A definition as it may be shown: as it was put, unless there is a secret in it.
-fn shown(document: &RawValue) -> Result<Box<RawValue>> {
-    let value: Value = serde_json::from_str(document.get()).map_err(Error::internal)?;
-    if value.pointer("/handler/secret").is_none() {
-        return Ok(document.to_owned());
-    }
-    serde_json::value::to_raw_value(&definition::redacted(value)).map_err(Error::internal)
 }
 
 /// Lists all queues.
@@ -59,7 +49,7 @@ pub(super) async fn list_queues(
 ) -> Result<Json<Vec<Described>>> {
     roles::require_admin(&caller)?;
     let all = queues.access.catalog.all();
-    Ok(Json(all.iter().map(|queue| Described::of(queue)).collect::<Result<_>>()?))
+    Ok(Json(all.iter().map(|queue| Described::of(queue)).collect()))
 }
 
 /// Defines a queue, or redefines it. What is claimed from now on runs under the new definition. Of `options`,
@@ -85,11 +75,11 @@ pub(super) async fn put_queue(
 ) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     roles::require_admin(&caller)?;
     let document = body::read_json(&headers, body, &queues.limits).await?;
-    install::check(&queues.runners, &name, &document.value).await?;
+    install::check(&queues.runners, &name, &document.value()).await?;
     let (made, document) = install::store(&queues.access.db, &name, document.raw, Source::Api).await?;
     queues.changed().await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(shown(&document)?)))
+    Ok((status, Json(redacted(&document))))
 }
 
 /// Reads a definition as it was put.
@@ -104,7 +94,7 @@ pub(super) async fn get_queue(
     Path(name): Path<String>,
 ) -> Result<Json<Box<RawValue>>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
-    Ok(Json(shown(&queue.document)?))
+    Ok(Json(redacted(&queue.document)))
 }
 
 /// Deletes a queue. Its messages can no longer be asked for, and those that wait never run.
@@ -149,20 +139,18 @@ pub(super) async fn put_handler(
     body: Body,
 ) -> Result<Json<Box<RawValue>>> {
     queues.queue_for_admin(&name, &caller).await?;
-    let handler = body::read_json(&headers, body, &queues.limits).await?.value;
-    queues.runners.check(&name, &Handler::read(&handler)?).await?;
+    let handler = body::read_json(&headers, body, &queues.limits).await?;
+    queues.runners.check(&name, &Handler::read(&handler.value())?).await?;
     let document = db::transaction::<_, Error, _>(&queues.access.db.api, move |tx| {
         Box::pin(async move {
             let gone = || Error::NotFound("there is no such queue".to_owned());
             let former = store::definitions::lock(tx, &name).await?.ok_or_else(gone)?;
-            let former: Value = serde_json::from_str(former.get()).map_err(Error::internal)?;
-            let document = definition::with_handler(former, handler);
-            let raw: Box<RawValue> = serde_json::value::to_raw_value(&document).map_err(Error::internal)?;
-            store::definitions::put(tx, &name, &raw, Source::Api.as_str()).await?;
-            Ok(raw)
+            let document = with_handler(&former, &handler.raw);
+            store::definitions::put(tx, &name, &document, Source::Api.as_str()).await?;
+            Ok(document)
         })
     })
     .await?;
     queues.changed().await?;
-    Ok(Json(shown(&document)?))
+    Ok(Json(redacted(&document)))
 }

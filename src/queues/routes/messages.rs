@@ -6,10 +6,12 @@ use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};
 use crate::http::body::{self, Json as Document};
-use crate::http::extract::{Path, Query, idempotency_key};
+use crate::http::extract::{Path, Query};
+use crate::http::idempotency::{self, Key};
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::queues::access::{check, no_message};
 use crate::queues::catalog::Queue;
+use crate::queues::push::SINGLE;
 use crate::queues::store;
 use crate::queues::when::{When, WhenQuery};
 use axum::Json;
@@ -19,20 +21,20 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sha2::{Digest as _, Sha256};
-use store::pushes::Push;
+use store::pushes::{Claim, Push};
 use uuid::Uuid;
 
 /// Pushes a message: the body is the message itself. Answered once it is durable.
 #[utoipa::path(
     post, path = "/queues/{queue}/messages", tag = "queue messages", operation_id = "push_message",
     params(("queue" = String, Path, description = "The queue's name"), WhenQuery,
-        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per queue: the same key with the same body gives the first answer again")),
+        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per queue: the same key with the same body, however its JSON is spelt, makes no second message")),
     request_body(content = serde_json::Value, content_type = "application/json", description = "Any JSON value that the queue's schema allows"),
     responses(
         (status = 201, description = "Stored; `Location` ends in the id", body = Message),
         (status = 200, description = "This idempotency key was used before: the message that it made", body = Message),
         (status = 409, description = "This idempotency key was used with another body", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "The message that this idempotency key made is deleted", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -45,16 +47,15 @@ pub(super) async fn push(
     body: Body,
 ) -> Result<Response> {
     let queue = queues.queue_for(&name, &caller).await?;
-    let Document { raw, value } = body::read_json(&headers, body, &queues.limits).await?;
+    let Document { raw } = body::read_json(&headers, body, &queues.limits).await?;
     let when =
         When::read(query.0.as_deref(), &headers, queues.access.db.ids.now(), &queue.definition.options)?;
-    let key = idempotency_key(&headers)?;
-    check(&queue, value).await?;
-    let key = key.map(|key| (key.to_owned(), <[u8; 32]>::from(Sha256::digest(raw.get()))));
+    let key = Key::read(&headers, SINGLE, &raw)?;
+    check(&queue, &raw).await?;
     let id = queues.access.db.ids.next();
-    let digest = key.clone();
-    let pushed =
-        Push { queue_id: queue.id, id, request: raw.clone(), rank: when.rank(), delay: when.delay, key };
+    let claim = key.clone().map(|key| Claim::Leads { key, answer: None });
+    let (rank, delay) = (when.rank(), when.delay);
+    let pushed = Push { queue_id: queue.id, id, request: raw.clone(), rank, delay, key: claim };
     let stored = queues.access.inbox.push(vec![pushed]).await?;
     if stored.contains(&id) {
         let message = pending(&queue, id, raw);
@@ -62,37 +63,25 @@ pub(super) async fn push(
             (StatusCode::CREATED, [(header::LOCATION, location(&name, id)?)], Json(message)).into_response()
         );
     }
-    let (key, digest) =
-        digest.ok_or_else(|| Error::internal(anyhow::anyhow!("a push without a key was not stored")))?;
-    again(&queues, &queue, &key, digest, raw).await
+    let key = key.ok_or_else(|| Error::internal(anyhow::anyhow!("a push without a key was not stored")))?;
+    again(&queues, &queue, &key).await
 }
 
-/// The answer to a push whose key was used before.
-async fn again(
-    queues: &Queues,
-    queue: &Queue,
-    key: &str,
-    digest: [u8; 32],
-    request: Box<RawValue>,
-) -> Result<Response> {
-    let former = store::pushes::former(&queues.access.db.api, queue.id, key).await?;
+/// The answer to a push whose key was used before: the message that it made, as it is now.
+async fn again(queues: &Queues, queue: &Queue, key: &Key) -> Result<Response> {
+    let former = store::pushes::former(&queues.access.db.api, queue.id, &key.key).await?;
     // Gone between the two statements: its retention ended just now.
-    let Some((id, first)) = former else {
-        return Err(Error::Unavailable(
-            "this idempotency key is just ending".to_owned(),
-            std::time::Duration::from_secs(1),
-        ));
-    };
-    if first != digest {
-        return Err(Error::Conflict("this idempotency key was used with another body".to_owned()));
+    let former = former.ok_or_else(idempotency::ending)?;
+    if let Some(digest) = &former.digest {
+        key.compare(digest)?;
     }
-    let message = match store::messages::get(&queues.access.db.api, queue.id, id).await? {
-        Some(row) => Message::of(&queue.name, row),
-        // Deleted since; the first answer said this.
-        None => pending(queue, id, request),
-    };
-    let location = location(&queue.name, id)?;
-    Ok((StatusCode::OK, [(header::LOCATION, location)], Json(message)).into_response())
+    let row = store::messages::get(&queues.access.db.api, queue.id, former.message_id).await?;
+    let row = row.ok_or_else(|| idempotency::deleted("message"))?;
+    if former.digest.is_none() {
+        key.compare_body(SINGLE, &row.request)?;
+    }
+    let location = location(&queue.name, former.message_id)?;
+    Ok((StatusCode::OK, [(header::LOCATION, location)], Json(Message::of(&queue.name, row))).into_response())
 }
 
 /// Which view of a message.

@@ -132,5 +132,5 @@ impl HistoryEntry {
 }
 
 fn no_logs() -> Box<RawValue> {
-    crate::queues::outcome::raw(&serde_json::Value::Array(Vec::new()))
+    crate::http::json_text::raw(&serde_json::Value::Array(Vec::new()))
 }

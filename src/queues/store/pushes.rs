@@ -1,7 +1,10 @@
 //! The SQL of pushes: many messages in one statement.
 
+use crate::http::idempotency::Key;
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
+use sqlx::types::Json;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -18,8 +21,40 @@ pub struct Push {
     pub rank: i16,
     /// How long it waits before it is due; zero is at once.
     pub delay: Duration,
-    /// The idempotency key with the SHA-256 of the body.
-    pub key: Option<(String, [u8; 32])>,
+    /// The idempotency key of its request, if that has one.
+    pub key: Option<Claim>,
+}
+
+/// What an idempotency key makes of a push.
+#[derive(Debug)]
+pub enum Claim {
+    /// It claims the key, for itself and for those behind it in its batch.
+    Leads {
+        /// The key.
+        key: Key,
+        /// What its batch is answered.
+        answer: Option<Box<RawValue>>,
+    },
+    /// It is stored if this push claims the key.
+    Follows(Uuid),
+}
+
+impl Push {
+    /// The push that claims the key: another, or itself.
+    fn leader(&self) -> Uuid {
+        match &self.key {
+            Some(Claim::Follows(leader)) => *leader,
+            _ => self.id,
+        }
+    }
+
+    /// The key that it claims, with what goes with it.
+    fn claims(&self) -> Option<(&Key, Option<&str>)> {
+        match &self.key {
+            Some(Claim::Leads { key, answer }) => Some((key, answer.as_ref().map(|answer| answer.get()))),
+            _ => None,
+        }
+    }
 }
 
 /// What became of the pushes of one statement.
@@ -29,36 +64,52 @@ pub struct Stored {
     pub stored: Vec<Uuid>,
     /// Queues of the statement that do not exist any more.
     pub missing: Vec<i32>,
+    /// Pushes whose key another transaction uses that has not ended: nobody knows yet whether it was used before.
+    pub held: Vec<Uuid>,
 }
 
 /// Stores messages in one statement. One whose queue is gone, or whose key was used before, is not stored.
+///
+/// # Errors
+/// The database's; 55P03 (`lock_not_available`) when a key of theirs is held by another transaction, at once or
+/// nearly so: then [`push_apart`] tells which.
 pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Stored> {
     let queues: Vec<i32> = pushes.iter().map(|p| p.queue_id).collect();
     let ids: Vec<Uuid> = pushes.iter().map(|p| p.id).collect();
     let requests: Vec<&str> = pushes.iter().map(|p| p.request.get()).collect();
     let ranks: Vec<i16> = pushes.iter().map(|p| p.rank).collect();
     let delays: Vec<f64> = pushes.iter().map(|p| p.delay.as_secs_f64()).collect();
-    let keyed: Vec<&Push> = pushes.iter().filter(|p| p.key.is_some()).copied().collect();
-    if keyed.is_empty() {
+    if pushes.iter().all(|p| p.key.is_none()) {
         return push_plain(db, &queues, &ids, &requests, &ranks, &delays).await;
     }
-    let keys: Vec<Option<&str>> =
-        pushes.iter().map(|p| p.key.as_ref().map(|(key, _)| key.as_str())).collect();
+    let leaders: Vec<Uuid> = pushes.iter().map(|p| p.leader()).collect();
+    let claims: Vec<_> = pushes.iter().map(|p| p.claims()).collect();
+    let keys: Vec<Option<&str>> = claims.iter().map(|c| c.map(|(key, _)| key.key.as_str())).collect();
     let digests: Vec<Option<&[u8]>> =
-        pushes.iter().map(|p| p.key.as_ref().map(|(_, digest)| digest.as_slice())).collect();
+        claims.iter().map(|c| c.map(|(key, _)| key.digest.as_slice())).collect();
+    let answers: Vec<Option<&str>> = claims.iter().map(|c| c.and_then(|(_, answer)| answer)).collect();
     let row = sqlx::query!(
         r#"
-        WITH input AS MATERIALIZED (
+        WITH impatient AS MATERIALIZED (
+            -- For this statement alone: whoever waits for a foreign transaction holds up all the others.
+            SELECT set_config('lock_timeout', '20ms', true) AS bound
+        ),
+        input AS MATERIALIZED (
             SELECT
-                i.queue_id, i.id, i.request::json AS request, i.rank, i.delay, i.key, i.digest, i.place, q.id AS known
-            FROM unnest($1::int[], $2::uuid[], $3::text[], $4::smallint[], $5::float8[], $6::text[], $7::bytea[])
-                WITH ORDINALITY AS i (queue_id, id, request, rank, delay, key, digest, place)
+                i.queue_id, i.id, i.request::json AS request, i.rank, i.delay, i.key, i.digest, i.answer, i.leader,
+                i.place, q.id AS known
+            FROM impatient
+            CROSS JOIN unnest(
+                $1::int[], $2::uuid[], $3::text[], $4::smallint[], $5::float8[], $6::text[], $7::bytea[], $8::text[],
+                $9::uuid[]
+            ) WITH ORDINALITY AS i (queue_id, id, request, rank, delay, key, digest, answer, leader, place)
             LEFT JOIN queues AS q ON q.id = i.queue_id
+            WHERE impatient.bound IS NOT NULL
         ),
         claimed AS (
             -- In the order of the keys, so that two batches with the same keys cannot wait for each other.
-            INSERT INTO idempotency_keys (queue_id, key, digest, message_id)
-            SELECT queue_id, key, digest, id
+            INSERT INTO idempotency_keys (queue_id, key, digest, message_id, answer)
+            SELECT queue_id, key, digest, id, answer::json
             FROM input
             WHERE known IS NOT NULL AND key IS NOT NULL
             ORDER BY queue_id, key
@@ -68,7 +119,8 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
         fresh AS MATERIALIZED (
             SELECT *
             FROM input
-            WHERE known IS NOT NULL AND (key IS NULL OR id IN (SELECT message_id FROM claimed))
+            WHERE known IS NOT NULL
+                AND (key IS NULL AND leader = id OR leader IN (SELECT message_id FROM claimed))
         ),
         stored AS (
             INSERT INTO messages (queue_id, rank, validated, id, request)
@@ -94,10 +146,59 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
         &delays,
         &keys as _,
         &digests as _,
+        &answers as _,
+        &leaders,
     )
     .fetch_one(db)
     .await?;
-    Ok(Stored { stored: row.stored, missing: row.missing })
+    Ok(Stored { stored: row.stored, missing: row.missing, held: Vec::new() })
+}
+
+/// As [`push`], waiting for each key no longer than `patience`: pushes whose keys are held are left out and told
+/// apart. To be called in a transaction.
+pub async fn push_apart(tx: &mut PgConnection, pushes: &[&Push], patience: Duration) -> sqlx::Result<Stored> {
+    let leaders: Vec<(&Push, &Key, Option<&str>)> =
+        pushes.iter().filter_map(|p| p.claims().map(|(key, answer)| (*p, key, answer))).collect();
+    let queues: Vec<i32> = leaders.iter().map(|(p, ..)| p.queue_id).collect();
+    let keys: Vec<&str> = leaders.iter().map(|(_, key, _)| key.key.as_str()).collect();
+    let digests: Vec<&[u8]> = leaders.iter().map(|(_, key, _)| key.digest.as_slice()).collect();
+    let ids: Vec<Uuid> = leaders.iter().map(|(p, ..)| p.id).collect();
+    let answers: Vec<Option<&str>> = leaders.iter().map(|(.., answer)| *answer).collect();
+    let claimed = sqlx::query!(
+        r#"
+        SELECT taken AS "taken!", held AS "held!"
+        FROM claim_idempotency_keys($1, $2::text[], $3::bytea[], $4, $5::text[], make_interval(secs => $6))
+        "#,
+        &queues,
+        &keys as _,
+        &digests as _,
+        &ids,
+        &answers as _,
+        patience.as_secs_f64(),
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    let fresh: Vec<&Push> =
+        pushes.iter().filter(|p| p.key.is_none() || claimed.taken.contains(&p.leader())).copied().collect();
+    let queues: Vec<i32> = fresh.iter().map(|p| p.queue_id).collect();
+    let ids: Vec<Uuid> = fresh.iter().map(|p| p.id).collect();
+    let requests: Vec<&str> = fresh.iter().map(|p| p.request.get()).collect();
+    let ranks: Vec<i16> = fresh.iter().map(|p| p.rank).collect();
+    let delays: Vec<f64> = fresh.iter().map(|p| p.delay.as_secs_f64()).collect();
+    let stored = push_plain(&mut *tx, &queues, &ids, &requests, &ranks, &delays).await?;
+    // The queues of what was not claimed may be gone too.
+    let asked: Vec<i32> = pushes.iter().map(|p| p.queue_id).collect();
+    let missing = sqlx::query_scalar!(
+        r#"
+        SELECT DISTINCT asked.id AS "id!"
+        FROM unnest($1::int[]) AS asked (id)
+        WHERE NOT EXISTS (SELECT FROM queues WHERE queues.id = asked.id)
+        "#,
+        &asked,
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(Stored { stored: stored.stored, missing, held: claimed.held })
 }
 
 /// As [`push`], for pushes without keys: the path of nearly all of them.
@@ -149,21 +250,32 @@ async fn push_plain(
     .await?;
     let missing: Vec<i32> = asked.into_iter().filter(|queue| !known.contains(queue)).collect();
     let kept = queues.iter().zip(ids).filter(|(queue, _)| !missing.contains(queue));
-    Ok(Stored { stored: kept.map(|(_, id)| *id).collect(), missing })
+    Ok(Stored { stored: kept.map(|(_, id)| *id).collect(), missing, held: Vec::new() })
 }
 
-/// The message that a key made, and the SHA-256 of its body.
-pub async fn former(
-    db: impl PgExecutor<'_>,
-    queue_id: i32,
-    key: &str,
-) -> sqlx::Result<Option<(Uuid, Vec<u8>)>> {
-    let row = sqlx::query!(
-        "SELECT message_id, digest FROM idempotency_keys WHERE queue_id = $1 AND key = $2",
+/// What a key made before.
+#[derive(Debug)]
+pub struct Former {
+    /// The message; of a batch the first.
+    pub message_id: Uuid,
+    /// The digest of its request; none where SQL enqueued it.
+    pub digest: Option<Vec<u8>>,
+    /// What its batch was answered; none of a single push.
+    pub answer: Option<Json<Box<RawValue>>>,
+}
+
+/// What a key made before.
+pub async fn former(db: impl PgExecutor<'_>, queue_id: i32, key: &str) -> sqlx::Result<Option<Former>> {
+    sqlx::query_as!(
+        Former,
+        r#"
+        SELECT message_id, digest, answer AS "answer: Json<Box<RawValue>>"
+        FROM idempotency_keys
+        WHERE queue_id = $1 AND key = $2
+        "#,
         queue_id,
         key
     )
     .fetch_optional(db)
-    .await?;
-    Ok(row.map(|row| (row.message_id, row.digest)))
+    .await
 }

@@ -1,6 +1,7 @@
 //! The arguments of a call, each asked for by its place and name.
 
 use super::ServiceError;
+use crate::http::json_text::to_value;
 use serde_json::value::RawValue;
 
 /// The arguments of one call.
@@ -24,9 +25,9 @@ impl Args {
 
     /// A text that must be there and not be empty. A number will do: identifiers are either.
     pub(super) fn text(&self, place: usize, name: &str) -> Result<String, ServiceError> {
-        let text = match serde_json::from_str(self.json(place, name)?.get()) {
-            Ok(serde_json::Value::String(text)) if !text.is_empty() => Some(text),
-            Ok(serde_json::Value::Number(number)) => Some(number.to_string()),
+        let text = match to_value(self.json(place, name)?.get()) {
+            Some(serde_json::Value::String(text)) if !text.is_empty() => Some(text),
+            Some(serde_json::Value::Number(number)) => Some(number.to_string()),
             _ => None,
         };
         text.ok_or_else(|| ServiceError::new(format!("the argument {name} is no text")))

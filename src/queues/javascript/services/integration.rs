@@ -2,8 +2,9 @@
 
 use super::caller::{Caller, Request};
 use super::{Answer, Args, ServiceError};
+use crate::http::json_text::to_value;
 use axum::http::Method;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// `callIntegration(name, method, params)`: `{method} {base}/{name}`, with the parameters in the query of a
 /// GET or DELETE and in the body of a POST, PUT or PATCH.
@@ -35,8 +36,9 @@ pub(super) async fn call(caller: &Caller<'_>, method: &str, args: &Args) -> Answ
 /// An object as a query: texts bare, everything else as JSON.
 fn query(args: &Args) -> Result<Vec<(String, String)>, ServiceError> {
     let Some(params) = args.optional(2) else { return Ok(Vec::new()) };
-    let params: Map<String, Value> = serde_json::from_str(params.get())
-        .map_err(|_| ServiceError::new("the argument params is no object"))?;
+    let Some(Value::Object(params)) = to_value(params.get()) else {
+        return Err(ServiceError::new("the argument params is no object"));
+    };
     let text = |value: Value| if let Value::String(text) = value { text } else { value.to_string() };
     Ok(params.into_iter().map(|(key, value)| (key, text(value))).collect())
 }

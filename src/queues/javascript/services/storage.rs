@@ -14,6 +14,7 @@
 
 use super::caller::{Caller, Request};
 use super::{Answer, Args, ServiceError, nothing, value};
+use crate::http::json_text::to_value;
 use axum::http::{Method, header};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
@@ -79,8 +80,8 @@ async fn change(caller: &Caller<'_>, method: Method, args: &Args, body: Option<&
 }
 
 async fn detail(caller: &Caller<'_>, args: &Args) -> Answer {
-    let mut collection: Value = serde_json::from_str(args.json(0, "collection")?.get())
-        .map_err(|_| ServiceError::new("the argument collection cannot be read"))?;
+    let mut collection = to_value(args.json(0, "collection")?.get())
+        .ok_or_else(|| ServiceError::new("the argument collection cannot be read"))?;
     let (id_property, property) = (args.text(1, "idProperty")?, args.text(2, "property")?);
     let path = args.text(3, "path")?;
     let id = |item: &Value| match item.get(&id_property)? {
@@ -101,7 +102,7 @@ async fn detail(caller: &Caller<'_>, args: &Args) -> Answer {
     let fetch = |id: String| async move {
         let entity = match get(caller, path, &id).await {
             Err(error) if error.status == Some(404) => Value::Null,
-            entity => serde_json::from_str(entity?.get()).unwrap_or_default(),
+            entity => to_value(entity?.get()).unwrap_or_default(),
         };
         Ok::<_, ServiceError>((id, entity))
     };
