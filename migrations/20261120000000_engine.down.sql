@@ -1,4 +1,6 @@
-DROP FUNCTION ensure_partitions(text, timestamptz);
+DROP FUNCTION drop_week(text, text[], text[], timestamptz, integer[], uuid[]);
+DROP FUNCTION make_week(text, text[], timestamptz, timestamptz);
+DROP TABLE weeks;
 DROP FUNCTION uuid_v7_time(uuid);
 DROP FUNCTION uuid_v7_floor(timestamptz);
 DROP FUNCTION uuid_v7(timestamptz);

@@ -53,6 +53,7 @@ CREATE TABLE outcomes (
     started_at  timestamptz    NOT NULL,
     finished_at timestamptz    NOT NULL DEFAULT now(),
     status      message_status NOT NULL,
+    late        boolean,
     worker      text,
     result      json,
     error       json,
@@ -70,12 +71,14 @@ COMMENT ON COLUMN outcomes.lease IS 'The claim that ended it.';
 COMMENT ON COLUMN outcomes.started_at IS 'When that attempt was claimed.';
 COMMENT ON COLUMN outcomes.finished_at IS 'When its end was written.';
 COMMENT ON COLUMN outcomes.status IS 'COMPLETE or ERROR.';
+COMMENT ON COLUMN outcomes.late IS 'True when it ended a day or more after it was pushed, otherwise null: what may have to stay when its week goes.';
 COMMENT ON COLUMN outcomes.worker IS 'Who ran it.';
 COMMENT ON COLUMN outcomes.result IS 'What the handler resolved with; only if COMPLETE (JSON null when it gave nothing).';
 COMMENT ON COLUMN outcomes.error IS 'What the handler rejected with; only if ERROR.';
 COMMENT ON COLUMN outcomes.logs IS 'What the handler logged in that attempt.';
 CREATE TABLE outcomes_default PARTITION OF outcomes DEFAULT;
 CREATE INDEX outcomes_error_idx ON outcomes (queue_id, id) WHERE status = 'ERROR';
+CREATE INDEX outcomes_late_idx ON outcomes (finished_at) WHERE late;
 
 CREATE TABLE attempts (
     queue_id    integer     NOT NULL,
@@ -101,7 +104,14 @@ COMMENT ON COLUMN attempts.error IS 'Why it failed.';
 COMMENT ON COLUMN attempts.logs IS 'What the handler logged.';
 CREATE TABLE attempts_default PARTITION OF attempts DEFAULT;
 
-SELECT ensure_partitions(parent, now() + interval '14 days') FROM unnest(ARRAY['messages', 'outcomes', 'attempts']) AS parent;
+-- Only the default partitions are walked by the id alone.
+CREATE INDEX messages_default_walk_idx ON messages_default (id);
+CREATE INDEX outcomes_default_walk_idx ON outcomes_default (id);
+CREATE INDEX attempts_default_walk_idx ON attempts_default (id);
+
+SELECT make_week('queues', ARRAY['outcomes', 'attempts', 'messages'], monday, monday + interval '7 days')
+FROM generate_series(
+    date_trunc('week', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC', now() + interval '14 days', interval '7 days') AS monday;
 
 CREATE TABLE idempotency_keys (
     queue_id   integer     NOT NULL,

@@ -164,6 +164,8 @@ CREATE TABLE hub_messages (
     CONSTRAINT hub_messages_delivery_of_parent CHECK (delivery IS NULL OR parent_id IS NOT NULL)
 ) PARTITION BY RANGE (id);
 CREATE INDEX hub_messages_pending_idx ON hub_messages (id) WHERE state = 'pending';
+CREATE INDEX hub_messages_parked_idx ON hub_messages (store_id, id) WHERE state = 'parked';
+CREATE INDEX hub_messages_unrouted_idx ON hub_messages (store_id, id) WHERE state = 'unrouted';
 CREATE INDEX hub_messages_parent_idx ON hub_messages (parent_id) WHERE parent_id IS NOT NULL;
 COMMENT ON TABLE hub_messages IS 'Messages of the hub. Weekly partitions by the time inside the id.';
 COMMENT ON COLUMN hub_messages.store_id IS 'The store.';
@@ -210,6 +212,9 @@ CREATE TABLE deliveries (
     continue_url    text,
     last_error      text,
     parked          boolean GENERATED ALWAYS AS (CASE WHEN status = 'ERROR' THEN true END) STORED,
+    skipped         boolean GENERATED ALWAYS AS (CASE WHEN status = 'SKIPPED' THEN true END) STORED,
+    late            boolean,
+    apart           boolean,
     CONSTRAINT deliveries_pkey PRIMARY KEY (id),
     CONSTRAINT deliveries_finished_has_time CHECK ((status = 'PENDING') = (finished_at IS NULL)),
     CONSTRAINT deliveries_waits_while_pending CHECK (next_attempt_at IS NULL OR status = 'PENDING'),
@@ -221,6 +226,10 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_message_idx ON deliveries (message_id);
 CREATE INDEX deliveries_store_idx ON deliveries (store_id, id);
 CREATE INDEX deliveries_parked_idx ON deliveries (store_id, id) WHERE parked;
+CREATE INDEX deliveries_parked_mapping_idx ON deliveries (mapping_id, id) WHERE parked;
+CREATE INDEX deliveries_skipped_idx ON deliveries (store_id, id) WHERE skipped;
+CREATE INDEX deliveries_late_idx ON deliveries (id) WHERE late;
+CREATE INDEX deliveries_apart_idx ON deliveries (message_id) WHERE apart;
 COMMENT ON TABLE deliveries IS 'One message for one mapping. Weekly partitions by the time inside the id. No index knows the status, and pages are filled to less than a half: so the row that says COMPLETE finds place beside the one that said PENDING, and no index has to learn of it (a heap-only update). What is unfinished, unfinished_deliveries tells.';
 COMMENT ON COLUMN deliveries.store_id IS 'The store.';
 COMMENT ON COLUMN deliveries.mapping_id IS 'The mapping.';
@@ -238,6 +247,9 @@ COMMENT ON COLUMN deliveries.returned_by IS 'The claim that last gave it back wi
 COMMENT ON COLUMN deliveries.continue_url IS 'Where to ask on: the update_url of an asynchronous answer.';
 COMMENT ON COLUMN deliveries.last_error IS 'Why the last attempt failed, or why it is parked or skipped.';
 COMMENT ON COLUMN deliveries.parked IS 'True while the status is ERROR, otherwise null: what an index may know without learning of every delivery that is completed.';
+COMMENT ON COLUMN deliveries.skipped IS 'True while the status is SKIPPED, otherwise null: as parked.';
+COMMENT ON COLUMN deliveries.late IS 'True when it was delivered a day or more after it was made, otherwise null: what may have to stay when its week goes.';
+COMMENT ON COLUMN deliveries.apart IS 'True when its message is of another week, otherwise null: that message stays as long as this does.';
 -- The partitions that are made later are stored as this one.
 CREATE TABLE deliveries_default PARTITION OF deliveries DEFAULT WITH (fillfactor = 45);
 
@@ -339,9 +351,9 @@ CREATE TABLE log_entries (
     CONSTRAINT log_entries_digest_key UNIQUE (store_id, digest),
     CONSTRAINT log_entries_occurrences_positive CHECK (occurrences > 0)
 ) WITH (fillfactor = 80);
-CREATE INDEX log_entries_message_idx ON log_entries (message_id) WHERE message_id IS NOT NULL;
+CREATE INDEX log_entries_message_idx ON log_entries (message_id, id) WHERE message_id IS NOT NULL;
 CREATE INDEX log_entries_level_idx ON log_entries (store_id, level, id);
-CREATE INDEX log_entries_reference_idx ON log_entries (store_id, reference_id) WHERE reference_id IS NOT NULL;
+CREATE INDEX log_entries_reference_idx ON log_entries (store_id, reference_id, id) WHERE reference_id IS NOT NULL;
 CREATE INDEX log_entries_first_seen_idx ON log_entries (first_seen);
 COMMENT ON TABLE log_entries IS 'What endpoints and the hub have to say to people: the events tab.';
 COMMENT ON COLUMN log_entries.id IS 'The entry.';
@@ -430,8 +442,12 @@ COMMENT ON COLUMN poller_snapshots.updated_at IS 'When it was last seen to chang
 -- Messages that SQL publishes, and those that wait for a time, are routed by a worker.
 INSERT INTO lanes (kind) VALUES ('router');
 
-SELECT ensure_partitions(parent, now() + interval '14 days')
-FROM unnest(ARRAY['hub_messages', 'deliveries', 'delivery_attempts']) AS parent;
+-- Only the default partition is walked by the id alone.
+CREATE INDEX hub_messages_default_walk_idx ON hub_messages_default (id);
+
+SELECT make_week('hub', ARRAY['delivery_attempts', 'deliveries', 'hub_messages'], monday, monday + interval '7 days')
+FROM generate_series(
+    date_trunc('week', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC', now() + interval '14 days', interval '7 days') AS monday;
 
 CREATE VIEW unfinished_deliveries AS
 SELECT item AS id FROM dispatch WHERE lane IN (SELECT id FROM lanes WHERE kind = 'endpoint')

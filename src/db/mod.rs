@@ -1,9 +1,8 @@
-//! PostgreSQL: three small pools, transactions that cannot be cut in half, ids, migrations, partitions.
+//! PostgreSQL: three small pools, transactions that cannot be cut in half, ids, migrations.
 
 pub mod embedded;
 pub mod ids;
 pub mod migrate;
-pub mod partitions;
 pub mod transaction;
 
 pub use ids::Ids;

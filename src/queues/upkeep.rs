@@ -4,11 +4,13 @@ use super::catalog::Queue;
 use super::files::{Change, Watcher};
 use super::install::{self, Source};
 use super::routes::Queues;
-use super::store::retention;
-use crate::db::{self, partitions};
+use super::store::retention::{KEYS, Messages};
+use crate::db;
 use crate::error::Result;
+use crate::worker::retention::{self, Retention};
 use crate::worker::store as engine;
 use serde_json::Value;
+use sqlx::postgres::PgPool;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +32,7 @@ pub struct Upkeep {
     changes: VecDeque<Change>,
     examples: Option<PathBuf>,
     holder: Uuid,
+    retention: Retention<Messages>,
 }
 
 impl Upkeep {
@@ -41,6 +44,7 @@ impl Upkeep {
             changes: VecDeque::new(),
             examples,
             holder: Uuid::new_v4(),
+            retention: Retention::default(),
         }
     }
 
@@ -121,44 +125,42 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Makes partitions ahead and drops those that no queue wants any more; one process at a time.
-    async fn tidy(&self) -> Result<()> {
+    /// Makes partitions ahead and lets go what no queue wants any more; one process at a time. What fails is logged,
+    /// and the rest is done all the same.
+    async fn tidy(&mut self) -> Result<()> {
         let db = &self.queues.access.db;
-        partitions::make_ahead(&db.worker, retention::PARTITIONED).await?;
+        if let Err(error) = retention::make_ahead::<Messages>(&db.worker).await {
+            tracing::warn!(%error, "cannot make partitions ahead; trying again later");
+        }
+        if !engine::take_duty(&db.worker, "retention", self.holder, TIDY.as_secs_f64() * 2.0).await? {
+            return Ok(());
+        }
+        if let Err(error) = sweep_lanes(&db.worker).await {
+            tracing::warn!(%error, "cannot sweep what deleted queues left; trying again later");
+        }
         if !self.queues.access.catalog.is_complete() {
             tracing::warn!(
                 "a definition cannot be used: nothing is dropped, since its retention is not known"
             );
             return Ok(());
         }
-        if !engine::take_duty(&db.worker, "retention", self.holder, TIDY.as_secs_f64() * 2.0).await? {
-            return Ok(());
-        }
         let mut longest = Duration::from_hours(1);
         self.queues.access.catalog.each(|queue| longest = longest.max(queue.definition.options.retention));
         let Some(keep_after) = db.ids.now().map(|now| now - longest) else { return Ok(()) };
-        for week in partitions::expired(&db.worker, "messages", keep_after).await? {
-            let partition = format!("messages{}", week.suffix);
-            let dropped = db::transaction::<_, sqlx::Error, _>(&db.worker, move |tx| {
-                Box::pin(async move { retention::drop_week(tx, &week, keep_after).await })
-            })
-            .await?;
-            if !dropped {
-                tracing::info!(partition, "kept: a message in it may still run");
-                break;
-            }
-            tracing::info!(partition, "dropped: every queue's retention is over");
+        if let Err(error) = retention::forget(&db.worker, &KEYS, keep_after).await {
+            tracing::warn!(%error, "cannot forget idempotency keys; trying again later");
         }
-        while retention::forget_keys(&db.worker, keep_after, BATCH).await? >= BATCH.unsigned_abs() {}
-        loop {
-            let swept =
-                db::transaction::<_, sqlx::Error, _>(&db.worker, |tx| Box::pin(engine::sweep(tx, BATCH)));
-            if swept.await? < BATCH.unsigned_abs() {
-                break;
-            }
-        }
+        self.retention.tidy(&db.worker, keep_after).await;
         Ok(())
     }
+}
+
+/// Deletes what waits in lanes that are gone.
+async fn sweep_lanes(pool: &PgPool) -> sqlx::Result<()> {
+    while db::transaction::<_, sqlx::Error, _>(pool, |tx| Box::pin(engine::sweep(tx, BATCH))).await?
+        >= BATCH.unsigned_abs()
+    {}
+    Ok(())
 }
 
 fn is_same(queue: &Queue, document: &Value, source: Source) -> bool {

@@ -23,10 +23,12 @@
 //! | `lease.rs` | registers, renews, registers anew |
 //! | `wake.rs` | tells the claim loop that there is work, here and in other processes |
 //! | `delay.rs` | how long until the next attempt |
+//! | `retention/` | weekly partitions: made ahead, dropped when their time is over |
 //! | `engine.rs` | puts the loops together, starts and stops them |
 //! | `store/` | all SQL of `dispatch`, `scheduled`, `workers`, `leases` |
 
 pub mod delay;
+pub mod retention;
 pub mod store;
 
 mod claim;

@@ -75,10 +75,11 @@ pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Resul
     let logs: Vec<Option<&str>> = outcomes.iter().map(|o| o.logs.map(RawValue::get)).collect();
     let done = sqlx::query!(
         r#"
-        INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, worker, result, error, logs)
+        INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, late, worker, result, error, logs)
         SELECT
             e.queue_id, e.attempt, e.id, e.lease, e.started_at,
             (CASE WHEN e.error IS NULL THEN 'COMPLETE' ELSE 'ERROR' END)::message_status,
+            CASE WHEN e.id < (SELECT uuid_v7_floor(now() - interval '1 day')) THEN true END,
             e.worker, e.result::json, e.error::json, e.logs::json
         FROM unnest(
             $1::int[], $2::smallint[], $3::uuid[], $4::uuid[], $5::timestamptz[],
