@@ -42,7 +42,9 @@ async fn tidy(db: &Database, holder: Uuid, retention: &mut Retention<Hub>) -> sq
         return Ok(());
     }
     let Some(now) = db.ids.now() else { return Ok(()) };
-    for (old, keep) in [(KEYS, KEEP), (IDENTIFIERS, KEEP_IDENTIFIERS), (LOG_ENTRIES, KEEP), (TICKS, KEEP_TICKS)] {
+    for (old, keep) in
+        [(KEYS, KEEP), (IDENTIFIERS, KEEP_IDENTIFIERS), (LOG_ENTRIES, KEEP), (TICKS, KEEP_TICKS)]
+    {
         if let Err(error) = retention::forget(pool, &old, now - keep).await {
             tracing::warn!(%error, table = old.table, "cannot forget what is old; trying again later");
         }

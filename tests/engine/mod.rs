@@ -7,6 +7,7 @@ pub(crate) mod lost_answers;
 mod order;
 mod reclaim;
 mod refused;
+mod retention;
 mod room;
 mod upkeep;
 

@@ -9,6 +9,7 @@ pub(crate) mod scripted;
 pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod tls;
+pub(crate) mod weeks;
 
 use std::time::Duration;
 use tokio::time::{Instant, sleep};

@@ -217,10 +217,8 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
             Place::Duplicate(_) => "duplicate",
         })
         .collect();
-    let apart: Vec<bool> = deliveries
-        .iter()
-        .map(|(delivery, _)| week_of(delivery.id) != week_of(delivery.message_id))
-        .collect();
+    let apart: Vec<bool> =
+        deliveries.iter().map(|(delivery, _)| week_of(delivery.id) != week_of(delivery.message_id)).collect();
     let errors: Vec<Option<String>> = deliveries
         .iter()
         .map(|(_, place)| match place {

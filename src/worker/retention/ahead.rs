@@ -114,12 +114,8 @@ async fn is_heavy<F: Feature>(
         let query = format!(
             "SELECT EXISTS (SELECT FROM {table}_default WHERE id >= $1 AND id < $2 ORDER BY id OFFSET $3)"
         );
-        let heavy: bool = sqlx::query_scalar(AssertSqlSafe(query))
-            .bind(from)
-            .bind(upto)
-            .bind(MOST)
-            .fetch_one(pool)
-            .await?;
+        let heavy: bool =
+            sqlx::query_scalar(AssertSqlSafe(query)).bind(from).bind(upto).bind(MOST).fetch_one(pool).await?;
         if heavy {
             return Ok(true);
         }
