@@ -6,7 +6,7 @@ CREATE TABLE lanes (
     kind text NOT NULL,
     CONSTRAINT lanes_pkey PRIMARY KEY (id)
 );
-COMMENT ON TABLE lanes IS 'Everything that has its own room for work: one row a queue (and, for the hub, one an endpoint). A lane id never comes back.';
+COMMENT ON TABLE lanes IS 'Everything that has its own room for work: one row a queue (and, for the hub, one an endpoint). A lane id never comes back. Bounded by: the definitions of queues, job types, endpoints and pollers; a lane goes with its own.';
 COMMENT ON COLUMN lanes.id IS 'The name of the lane in dispatch, scheduled and leases.';
 COMMENT ON COLUMN lanes.kind IS 'The consumer that runs its items: queue.';
 
@@ -25,7 +25,7 @@ CREATE TABLE dispatch (
     autovacuum_vacuum_insert_threshold = -1,
     autovacuum_vacuum_cost_delay = 0
 );
-COMMENT ON TABLE dispatch IS 'Items that may be claimed now. The claim deletes the row; only a retry or a reclaim writes it again.';
+COMMENT ON TABLE dispatch IS 'Items that may be claimed now. The claim deletes the row; only a retry or a reclaim writes it again. Bounded by: what waits to be claimed; rows of lanes that are gone are swept.';
 COMMENT ON COLUMN dispatch.lane IS 'The lane the item waits in.';
 COMMENT ON COLUMN dispatch.rank IS 'The negated priority, so that the order of the key is the order of the claim.';
 COMMENT ON COLUMN dispatch.seq IS 'Push order within a rank.';
@@ -43,7 +43,7 @@ CREATE TABLE scheduled (
     CONSTRAINT scheduled_run_at_finite CHECK (isfinite(run_at))
 );
 CREATE INDEX scheduled_item_idx ON scheduled (item);
-COMMENT ON TABLE scheduled IS 'Items that wait for their time (delay, backoff). Promoted to dispatch in batches, so that a million of them cost the claim nothing.';
+COMMENT ON TABLE scheduled IS 'Items that wait for their time (delay, backoff). Promoted to dispatch in batches, so that a million of them cost the claim nothing. Bounded by: what waits for its time; rows of lanes that are gone are swept.';
 COMMENT ON COLUMN scheduled.run_at IS 'Not before this moment, by the database''s clock.';
 COMMENT ON COLUMN scheduled.lane IS 'As in dispatch.';
 COMMENT ON COLUMN scheduled.rank IS 'As in dispatch.';
@@ -60,7 +60,7 @@ CREATE TABLE workers (
     CONSTRAINT workers_pkey PRIMARY KEY (id),
     CONSTRAINT workers_lease_positive CHECK (lease > interval '0')
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE workers IS 'One row a worker process that lives, renewed by one small UPDATE.';
+COMMENT ON TABLE workers IS 'One row a worker process that lives, renewed by one small UPDATE. Bounded by: the processes that live; the rows of dead ones are deleted with the reclaim and by the upkeep.';
 COMMENT ON COLUMN workers.id IS 'Made anew whenever the process registers: a worker that was given up never comes back under its old id.';
 COMMENT ON COLUMN workers.name IS 'Host and process, for people.';
 COMMENT ON COLUMN workers.started_at IS 'When it registered.';
@@ -91,7 +91,7 @@ ALTER TABLE leases
     ALTER COLUMN ranks SET STORAGE EXTERNAL,
     ALTER COLUMN items SET STORAGE EXTERNAL,
     ALTER COLUMN attempts SET STORAGE EXTERNAL;
-COMMENT ON TABLE leases IS 'One row a claimed batch of one lane. It is the fence: an outcome counts only while the lease that ran it still exists.';
+COMMENT ON TABLE leases IS 'One row a claimed batch of one lane. It is the fence: an outcome counts only while the lease that ran it still exists. Bounded by: what runs; the last end of a lease deletes it, and the reclaim what dead workers held.';
 COMMENT ON COLUMN leases.id IS 'Random, so it never comes back, not even after a crash undid the claim (a sequence would): a late outcome can never meet a newer claim.';
 COMMENT ON COLUMN leases.worker IS 'The process that runs the batch; the lease lives while its heartbeat does.';
 COMMENT ON COLUMN leases.expires_at IS 'For a claim over HTTP instead: lives until then, moved on by the remote worker''s heartbeats.';
@@ -109,7 +109,7 @@ CREATE TABLE duties (
     last_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT duties_pkey PRIMARY KEY (name)
 );
-COMMENT ON TABLE duties IS 'Work that one process does for all: a leased row, which any process may hold.';
+COMMENT ON TABLE duties IS 'Work that one process does for all: a leased row, which any process may hold. Bounded by: the duties there are: one row each.';
 COMMENT ON COLUMN duties.name IS 'The duty: retention.';
 COMMENT ON COLUMN duties.holder IS 'The process that holds it.';
 COMMENT ON COLUMN duties.until IS 'Another may take it after this moment.';
@@ -121,7 +121,7 @@ CREATE TABLE catalog (
     CONSTRAINT catalog_pkey PRIMARY KEY (singleton),
     CONSTRAINT catalog_is_one_row CHECK (singleton)
 );
-COMMENT ON TABLE catalog IS 'Counts the changes of definitions, so that every process learns of them with the poll it makes anyway.';
+COMMENT ON TABLE catalog IS 'Counts the changes of definitions, so that every process learns of them with the poll it makes anyway. Bounded by: itself: one row.';
 COMMENT ON COLUMN catalog.singleton IS 'Holds the table to one row.';
 COMMENT ON COLUMN catalog.revision IS 'Grows with every change of a definition.';
 INSERT INTO catalog DEFAULT VALUES;
@@ -170,7 +170,7 @@ CREATE TABLE weeks (
     CONSTRAINT weeks_leaving_has_reason CHECK ((state = 'leaving') = (note IS NOT NULL)),
     CONSTRAINT weeks_leaving_was_looked_at CHECK (state = 'open' OR looked_at IS NOT NULL)
 );
-COMMENT ON TABLE weeks IS 'The weekly partitions that there are, and how each stands. Bounded by: the row goes with its partitions.';
+COMMENT ON TABLE weeks IS 'The weekly partitions that there are, and how each stands. Bounded by: the weeks that have partitions; a row goes with them.';
 COMMENT ON COLUMN weeks.feature IS 'Whose tables: queues or hub.';
 COMMENT ON COLUMN weeks.starts IS 'The time inside the first id that belongs into it.';
 COMMENT ON COLUMN weeks.ends IS 'The time inside the first id that does not any more. A week is cut into pieces when more lay in the default partition than may be moved at once.';

@@ -19,7 +19,7 @@ CREATE TABLE queues (
     CONSTRAINT queues_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' AND name NOT IN ('system', 'queue')),
     CONSTRAINT queues_source_known CHECK (source IN ('api', 'file', 'example'))
 );
-COMMENT ON TABLE queues IS 'Queue definitions.';
+COMMENT ON TABLE queues IS 'Queue definitions. Bounded by: what administrators define; a row goes with its queue.';
 COMMENT ON COLUMN queues.id IS 'The queue''s lane. A queue that is deleted and made again has another, so old messages do not come back.';
 COMMENT ON COLUMN queues.name IS 'Its name in the API; system and queue are refused, since their writer roles would be global ones.';
 COMMENT ON COLUMN queues.definition IS 'The definition as it was put: client_id, roles, incoming, handler, options.';
@@ -37,7 +37,7 @@ CREATE TABLE messages (
     request   json     NOT NULL,
     CONSTRAINT messages_pkey PRIMARY KEY (queue_id, id)
 ) PARTITION BY RANGE (id);
-COMMENT ON TABLE messages IS 'What was pushed, as it was sent. Weekly partitions by the time inside the id.';
+COMMENT ON TABLE messages IS 'What was pushed, as it was sent. Weekly partitions by the time inside the id. Bounded by: retention: weeks are dropped, what had to stay is deleted once its end is as old.';
 COMMENT ON COLUMN messages.queue_id IS 'The queue.';
 COMMENT ON COLUMN messages.rank IS 'The negated priority, for a retry by hand.';
 COMMENT ON COLUMN messages.validated IS 'Held against the schema when it was pushed. What SQL enqueues is held against it before it runs.';
@@ -63,7 +63,7 @@ CREATE TABLE outcomes (
     CONSTRAINT outcomes_result_if_complete CHECK ((status = 'COMPLETE') = (result IS NOT NULL)),
     CONSTRAINT outcomes_error_if_error CHECK ((status = 'ERROR') = (error IS NOT NULL))
 ) PARTITION BY RANGE (id);
-COMMENT ON TABLE outcomes IS 'How a message ended: at most one row a message. Partitioned as messages, and dropped with them.';
+COMMENT ON TABLE outcomes IS 'How a message ended: at most one row a message. Partitioned as messages, and dropped with them. Bounded by: retention, with the messages.';
 COMMENT ON COLUMN outcomes.queue_id IS 'The queue.';
 COMMENT ON COLUMN outcomes.attempt IS 'The attempt that ended it.';
 COMMENT ON COLUMN outcomes.id IS 'The message.';
@@ -92,7 +92,7 @@ CREATE TABLE attempts (
     logs        json,
     CONSTRAINT attempts_pkey PRIMARY KEY (queue_id, id, lease)
 ) PARTITION BY RANGE (id);
-COMMENT ON TABLE attempts IS 'Attempts that did not end their message: what was retried, reclaimed or run again by hand.';
+COMMENT ON TABLE attempts IS 'Attempts that did not end their message: what was retried, reclaimed or run again by hand. Bounded by: retention, with the messages.';
 COMMENT ON COLUMN attempts.queue_id IS 'The queue.';
 COMMENT ON COLUMN attempts.attempt IS 'The number of the attempt, counted from 1 (again from 1 after a retry by hand).';
 COMMENT ON COLUMN attempts.id IS 'The message.';
@@ -122,7 +122,7 @@ CREATE TABLE idempotency_keys (
     CONSTRAINT idempotency_keys_pkey PRIMARY KEY (queue_id, key),
     CONSTRAINT idempotency_keys_length CHECK (length(key) BETWEEN 1 AND 255)
 );
-COMMENT ON TABLE idempotency_keys IS 'The keys that pushes came with. A key outlives no message: both go when retention is over.';
+COMMENT ON TABLE idempotency_keys IS 'The keys that pushes came with. A key outlives no message: both go when retention is over. Bounded by: retention: forgotten at the age at which messages go.';
 COMMENT ON COLUMN idempotency_keys.queue_id IS 'The queue.';
 COMMENT ON COLUMN idempotency_keys.key IS 'The Idempotency-Key header.';
 COMMENT ON COLUMN idempotency_keys.digest IS 'SHA-256 of the body: the same key with another body is refused.';

@@ -116,6 +116,11 @@
 //! 16. A moment of a schedule fires once over all servers (`tests/hub/schedules.rs`); a change in a storefront is
 //!     told once, whatever fails on the way (`tests/hub/pollers.rs`).
 //!
+//! 17. What must stay does not keep what may go, and whoever reads an old week stops nobody
+//!     (`tests/engine/retention.rs`, `tests/hub/upkeep.rs`); every table says what bounds it
+//!     ([`worker::retention::bounds`], `tests/house/bounds.rs`); no page of a listing reads more than a bounded number of
+//!     rows (`tests/queues/pages.rs`, `tests/hub/pages.rs`).
+//!
 //! # As a library
 //!
 //! ```no_run

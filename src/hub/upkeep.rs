@@ -2,6 +2,7 @@
 //!
 //! Partitions are made by every process; the rest is done by one at a time, by a leased row.
 
+use super::store::mappings;
 use super::store::retention::{Hub, IDENTIFIERS, KEYS, LOG_ENTRIES, TICKS};
 use crate::db::Database;
 use crate::worker::retention::{self, Retention};
@@ -50,5 +51,9 @@ async fn tidy(db: &Database, holder: Uuid, retention: &mut Retention<Hub>) -> sq
         }
     }
     retention.tidy(pool, now - KEEP).await;
+    let forgotten = mappings::forget_deleted(pool).await?;
+    if forgotten > 0 {
+        tracing::info!(forgotten, "forgot deleted mappings");
+    }
     Ok(())
 }

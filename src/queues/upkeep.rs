@@ -155,8 +155,9 @@ impl Upkeep {
     }
 }
 
-/// Deletes what waits in lanes that are gone.
+/// Deletes what waits in lanes that are gone, and the rows of workers that died and held nothing.
 async fn sweep_lanes(pool: &PgPool) -> sqlx::Result<()> {
+    engine::bury(&mut *pool.acquire().await?).await?;
     while db::transaction::<_, sqlx::Error, _>(pool, |tx| Box::pin(engine::sweep(tx, BATCH))).await?
         >= BATCH.unsigned_abs()
     {}

@@ -3,7 +3,7 @@
 use super::{Gate, act, ask, ended, push_all, work};
 use crate::support::app::{TestApp, database};
 use crate::support::eventually;
-use crate::support::weeks::{make_week, past_weeks, tidier};
+use crate::support::weeks::{make_week, past_weeks, tidier, untidy};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 use uuid::Uuid;
@@ -37,7 +37,7 @@ async fn listed(app: &TestApp) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn weeks_go_when_every_retention_is_over_and_a_message_that_runs_stays_until_its_own_is() {
     let gate = Gate::shut();
-    let app = TestApp::with(&[], |app| app.handler("work", gate.handler())).await;
+    let app = untidy(|app| app.handler("work", gate.handler())).await;
     app.define("q", work(json!({ "timeout": "10m", "retention": "1h" }))).await;
     let old = past_week(&app, "2020-03-02 00:00+00").await;
     let [living, dead] = past_week(&app, "2021-03-08 00:00+00").await[..] else { panic!() };
@@ -93,7 +93,7 @@ async fn weeks_go_when_every_retention_is_over_and_a_message_that_runs_stays_unt
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_scheduled_far_ahead_outlives_its_week_and_runs_in_its_time() {
     let gate = Gate::open();
-    let app = TestApp::with(&[], |app| app.handler("work", gate.handler())).await;
+    let app = untidy(|app| app.handler("work", gate.handler())).await;
     app.define("q", work(json!({ "retention": "1h" }))).await;
     let [one, other] = past_week(&app, "2020-03-02 00:00+00").await[..] else { panic!() };
     past_week(&app, "2021-03-08 00:00+00").await;
@@ -117,7 +117,7 @@ async fn a_message_that_is_scheduled_far_ahead_outlives_its_week_and_runs_in_its
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_that_came_late_is_kept_as_long_as_every_other() {
-    let app = TestApp::start().await;
+    let app = untidy(|app| app).await;
     app.define("q", json!({ "handler": { "kind": "worker" }, "options": { "retention": "30d" } })).await;
     let [late, _] = past_week(&app, "2020-03-02 00:00+00").await[..] else { panic!() };
     let mut db = app.connect().await;
@@ -129,7 +129,7 @@ async fn a_result_that_came_late_is_kept_as_long_as_every_other() {
     sqlx::raw_sql(sqlx::AssertSqlSafe(again)).execute(&mut db).await.unwrap();
     let claim: Value = app.post("/queues/q/claim", &json!(null)).await.json().await.unwrap();
     let path = format!("/queues/q/messages/{late}/complete");
-    let end = json!({ "lease": claim["lease"], "result": "today" });
+    let end = json!({ "lease": claim[0]["lease"], "result": "today" });
     assert_eq!(app.post(&path, &end).await.status(), 204, "{claim}");
     let tidier = tidier(&app).await;
     eventually("the week goes", async || past_weeks(&mut db).await == 0).await;
@@ -140,7 +140,7 @@ async fn a_result_that_came_late_is_kept_as_long_as_every_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_reads_an_old_week_for_long_keeps_it_and_stops_nobody() {
-    let app = TestApp::start().await;
+    let app = untidy(|app| app).await;
     app.define("q", json!({ "options": { "retention": "1h" } })).await;
     past_week(&app, "2020-03-02 00:00+00").await;
     past_week(&app, "2021-03-08 00:00+00").await;
@@ -168,7 +168,7 @@ async fn whoever_reads_an_old_week_for_long_keeps_it_and_stops_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_week_that_cannot_be_dropped_keeps_no_other_and_nothing_else() {
-    let app = TestApp::start().await;
+    let app = untidy(|app| app).await;
     app.define("q", json!({ "options": { "retention": "1h" } })).await;
     past_week(&app, "2020-03-02 00:00+00").await;
     past_week(&app, "2021-03-08 00:00+00").await;
@@ -224,16 +224,22 @@ async fn a_start_makes_the_weeks_to_come_and_moves_what_lies_outside_into_its_ow
             SELECT id, uuid_v7(now() - interval '7 days'), '\"last week\"' FROM queues RETURNING queue_id, id
         ) INSERT INTO dispatch (lane, rank, item) SELECT queue_id, 0, id FROM m";
     act(&mut db, last_week).await;
+    // And once a clock was ten days ahead.
+    let ahead_of_time = "INSERT INTO messages (queue_id, id, request)
+        SELECT id, uuid_v7(now() + interval '10 days'), '1' FROM queues";
+    act(&mut db, ahead_of_time).await;
     let gate = Gate::open();
     let other = TestApp::on(database, &[], |app| app.handler("work", gate.handler())).await;
+    let tidier = tidier(&other).await;
     assert_eq!(ended(&other, "q", &stray).await["status"], "COMPLETE");
     eventually("every row is in its week", async || ask::<i64>(&mut db, outside).await == 0).await;
     assert_eq!(ask::<i64>(&mut db, ahead).await, weeks + 1, "the week before, and all that were there");
     let other_week = listed(&other).await;
-    assert_eq!((other_week.len(), &other_week[0]), (2, &stray));
-    assert_eq!(ended(&other, "q", &other_week[1]).await["status"], "COMPLETE");
+    assert_eq!((other_week.len(), &other_week[1]), (3, &stray));
+    assert_eq!(ended(&other, "q", &other_week[2]).await["status"], "COMPLETE");
     let next = other.handled("q", &json!("next")).await;
     assert_eq!(next["status"], "COMPLETE");
+    tidier.stop().await;
     other.stop().await;
     app.stop().await;
 }
@@ -265,7 +271,7 @@ async fn what_is_too_much_to_be_moved_at_once_gets_its_week_in_pieces() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_deleted_queue_left_outside_the_weeks_goes() {
-    let app = TestApp::start().await;
+    let app = untidy(|app| app).await;
     app.define("q", json!({ "options": { "retention": "1h" } })).await;
     push_all(&app, "/queues/q/messages:batch?delay=1h", &[json!(1)]).await;
     let mut db = app.connect().await;

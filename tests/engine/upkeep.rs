@@ -3,7 +3,7 @@
 use super::{Gate, act, ask, push_all, work};
 use crate::support::app::TestApp;
 use crate::support::eventually;
-use crate::support::weeks::tidier;
+use crate::support::weeks::{tidier, untidy};
 use serde_json::json;
 use sqlx::Connection as _;
 
@@ -74,6 +74,21 @@ async fn a_deleted_queue_leaves_nothing_once_it_was_tidied_up() {
     let tidier = tidier(&app).await;
     let mut db = app.connect().await;
     eventually("nothing is left", async || ask::<i64>(&mut db, LEFT).await == 0).await;
+    tidier.stop().await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_row_of_a_worker_that_died_and_held_nothing_goes() {
+    let app = untidy(|app| app).await;
+    let mut db = app.connect().await;
+    let dead = "INSERT INTO workers (id, name, heartbeat, lease, capacity)
+        VALUES (gen_random_uuid(), 'dead', now() - interval '1 hour', '30 seconds', 1)";
+    act(&mut db, dead).await;
+    let left = "SELECT count(*) FROM workers WHERE name = 'dead'";
+    assert_eq!(ask::<i64>(&mut db, left).await, 1);
+    let tidier = tidier(&app).await;
+    eventually("it goes", async || ask::<i64>(&mut db, left).await == 0).await;
     tidier.stop().await;
     app.stop().await;
 }

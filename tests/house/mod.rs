@@ -2,5 +2,6 @@
 
 mod architecture;
 mod authorization;
+mod bounds;
 mod configuration;
 mod migrations;

@@ -4,7 +4,7 @@ use super::stage::STORE;
 use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::scripted::Scripted;
-use crate::support::weeks::{make_week, past_weeks, tidier};
+use crate::support::weeks::{make_week, past_weeks, tidier, untidy};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
@@ -38,7 +38,7 @@ async fn past_week(app: &TestApp, monday: &str, state: &str) -> Uuid {
 #[tokio::test(flavor = "multi_thread")]
 async fn weeks_go_when_they_are_old_and_what_is_wanted_outlives_them() {
     let warehouse = Scripted::agreeable().await;
-    let app = TestApp::start().await;
+    let app = untidy(|app| app).await;
     app.endpoint("warehouse", &warehouse.url, json!({})).await;
     app.mapping("ship", "warehouse", &["order:*"], json!({ "enabled": false })).await;
     let done = past_week(&app, "2020-03-02 00:00+00", "routed").await;
@@ -104,7 +104,8 @@ async fn weeks_go_when_they_are_old_and_what_is_wanted_outlives_them() {
     act(&mut db, "DELETE FROM deliveries WHERE apart").await;
     let third = tidier(&app).await;
     eventually("nothing is left", async || all().await == [404; 5]).await;
-    let left = "SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM delivery_attempts)";
+    let left =
+        "SELECT (SELECT count(*) FROM deliveries_default) + (SELECT count(*) FROM delivery_attempts_default)";
     assert_eq!(ask::<i64>(&mut db, left).await, 0);
     third.stop().await;
     let id = app.tell("order:new", json!({})).await;
@@ -115,7 +116,7 @@ async fn weeks_go_when_they_are_old_and_what_is_wanted_outlives_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_of_another_week_than_its_message_and_one_that_comes_late_know_it() {
     let warehouse = Scripted::agreeable().await;
-    let app = TestApp::start().await;
+    let app = untidy(|app| app).await;
     app.endpoint("warehouse", &warehouse.url, json!({})).await;
     app.mapping("ship", "warehouse", &["order:*"], json!({})).await;
     let today = app.tell("order:new", json!({})).await;
@@ -160,7 +161,7 @@ async fn a_delivery_of_another_week_than_its_message_and_one_that_comes_late_kno
 #[tokio::test(flavor = "multi_thread")]
 async fn old_rows_are_forgotten_each_in_its_time() {
     let warehouse = Scripted::agreeable().await;
-    let app = TestApp::start().await;
+    let app = untidy(|app| app).await;
     app.endpoint("warehouse", &warehouse.url, json!({})).await;
     app.mapping("ship", "warehouse", &["order:*"], json!({})).await;
     let mut db = app.connect().await;
@@ -190,5 +191,62 @@ async fn old_rows_are_forgotten_each_in_its_time() {
     })
     .await;
     tidier.stop().await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_mapping_is_forgotten_with_the_last_of_its_deliveries() {
+    let app = untidy(|app| app).await;
+    app.endpoint("warehouse", "http://127.0.0.1:1", json!({ "enabled": false })).await;
+    for name in ["of_a_week", "parked", "lives"] {
+        app.mapping(name, "warehouse", &["order:*"], json!({})).await;
+    }
+    for name in ["of_a_week", "parked"] {
+        assert_eq!(app.delete(&format!("{STORE}/mappings/{name}")).await.status(), 204);
+    }
+    let mut db = app.connect().await;
+    let parked = "
+        UPDATE mappings SET deleted_at = '2020-03-05' WHERE deleted_at IS NOT NULL;
+        INSERT INTO deliveries (store_id, mapping_id, id, message_id, status, finished_at, last_error)
+        SELECT store_id, id, uuid_v7('2019-03-08'), uuid_v7('2019-03-08'), 'ERROR', timestamptz '2019-03-08', 'no'
+        FROM mappings
+        WHERE name = 'parked'";
+    act(&mut db, parked).await;
+    // The week in which it was deleted is still there: somebody reads it.
+    past_week(&app, "2020-03-02 00:00+00", "routed").await;
+    let mut reader = app.connect().await;
+    act(&mut reader, "BEGIN; LOCK TABLE deliveries_2020_10 IN ACCESS SHARE MODE").await;
+    let left = "SELECT string_agg(name, ' ' ORDER BY id) FROM mappings";
+    let looked = "SELECT count(*) FROM weeks WHERE state = 'leaving'";
+    let first = tidier(&app).await;
+    eventually("it was looked at", async || ask::<i64>(&mut db, looked).await == 1).await;
+    first.stop().await;
+    assert_eq!(ask::<String>(&mut db, left).await, "of_a_week parked lives");
+    act(&mut reader, "COMMIT").await;
+    let second = tidier(&app).await;
+    eventually("one goes", async || ask::<String>(&mut db, left).await == "parked lives").await;
+    second.stop().await;
+    act(&mut db, "UPDATE deliveries SET archived_at = now()").await;
+    let third = tidier(&app).await;
+    eventually("the other goes", async || ask::<String>(&mut db, left).await == "lives").await;
+    third.stop().await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_poller_leaves_nothing_of_what_it_has_seen() {
+    let app = TestApp::start().await;
+    let poller = json!({ "api": "http://127.0.0.1:1", "every": "1h", "enabled": false });
+    assert_eq!(app.put(&format!("{STORE}/pollers/shop"), &poller).await.status(), 201);
+    let mut db = app.connect().await;
+    let seen = "
+        INSERT INTO poller_snapshots (poller_id, collection, record_id, record)
+        SELECT id, 'orders', n::text, '{}' FROM pollers, generate_series(1, 10) AS n;
+        INSERT INTO poller_bookmarks (poller_id, collection, since) SELECT id, 'orders', 'x' FROM pollers";
+    act(&mut db, seen).await;
+    assert_eq!(app.delete(&format!("{STORE}/pollers/shop")).await.status(), 204);
+    let left = "SELECT (SELECT count(*) FROM poller_snapshots) + (SELECT count(*) FROM poller_bookmarks)
+        + (SELECT count(*) FROM lanes WHERE kind = 'poller')";
+    assert_eq!(ask::<i64>(&mut db, left).await, 0);
     app.stop().await;
 }

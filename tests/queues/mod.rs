@@ -11,6 +11,7 @@ mod listing;
 mod messages;
 mod native;
 mod order;
+mod pages;
 mod remote;
 mod roles;
 mod schedule;

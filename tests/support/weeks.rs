@@ -1,8 +1,18 @@
 //! Weeks of the past, and one more instance that tidies them up.
 
-use super::app::TestApp;
-use sqlx::AssertSqlSafe;
+use super::app::{TestApp, database};
+use postrider::app::App;
 use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, ConnectOptions as _};
+
+/// An instance on a new database that never tidies up by itself: somebody else has the duties.
+pub(crate) async fn untidy(build: impl FnOnce(App) -> App) -> TestApp {
+    let database = database().await;
+    let taken = "INSERT INTO postrider.duties (name, holder, until)
+        SELECT name, gen_random_uuid(), now() + interval '1 hour' FROM unnest(ARRAY['retention', 'hub']) AS d (name)";
+    sqlx::raw_sql(taken).execute(&mut database.connect().await.unwrap()).await.unwrap();
+    TestApp::on(database, &[], build).await
+}
 
 /// Makes the week of a feature that begins on this Monday.
 pub(crate) async fn make_week(db: &mut PgConnection, feature: &str, monday: &str) {

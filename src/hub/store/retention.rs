@@ -70,7 +70,7 @@ impl Feature for Hub {
                 ) AS d
                 UNION ALL
                 SELECT store_id, id, message_id FROM deliveries
-                WHERE parked AND archived_at IS NULL
+                WHERE parked AND (archived_at IS NULL OR finished_at > $3)
                     AND id >= (SELECT floor FROM week) AND id < (SELECT ceiling FROM week)
                 UNION ALL
                 SELECT store_id, id, message_id FROM deliveries

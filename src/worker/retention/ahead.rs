@@ -17,7 +17,7 @@ use uuid::Uuid;
 /// How far ahead.
 const AHEAD: TimeDelta = TimeDelta::days(14);
 /// The most rows that move at once: nobody can use the default partitions meanwhile.
-const MOST: i64 = 20_000;
+const MOST: i64 = 10_000;
 /// No week is cut into shorter pieces than this.
 const SHORTEST: TimeDelta = TimeDelta::seconds(1);
 

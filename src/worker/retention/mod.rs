@@ -31,7 +31,7 @@
 //! | `bounds.rs` | what bounds each table |
 
 mod ahead;
-//BOUNDS
+pub mod bounds;
 mod forget;
 mod leave;
 mod quiet;

@@ -45,7 +45,7 @@ where
             tokio::time::sleep(GLANCE).await;
             let still = store::lockers(pool, tables).await?;
             if still.iter().any(|one| before.contains(one)) {
-                return Ok(Quiet::InUse);
+                continue;
             }
         }
         let work = work.clone();
