@@ -30,7 +30,7 @@
 //! | [`jobs`] | follow a job, and answer what it asks |
 //! | [`hub`] | route a message to every mapped endpoint, and deliver it until it is taken |
 //! | [`reports`] | the rows of `sql/reports/*.sql` |
-//! | [`worker`] | claim, run, settle, reclaim: the engine; knows items only as claimable |
+//! | [`worker`] | claim, run, settle, reclaim: the engine; knows items only as claimable; [retention](worker::retention) of what has ended |
 //! | [`auth`] | token → caller → may this caller do that |
 //! | [`http`] | bodies, limits, health, OpenAPI, the guarded client; knows no feature |
 //! | [`db`] | pools, transactions, ids, migrations, the embedded server |

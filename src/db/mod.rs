@@ -125,6 +125,17 @@ fn by_key(options: PgConnectOptions) -> PgConnectOptions {
     ])
 }
 
+/// Has the statements of this transaction planned by the rows that they read alone, wherever those lie. Otherwise an
+/// index in the order of the table looks cheap even when nearly all that it finds has to be thrown away, and a page of
+/// a listing reads millions of rows of others.
+pub async fn plan_by_rows(tx: &mut PgConnection) -> sqlx::Result<()> {
+    let by_rows = sqlx::query!(
+        "SELECT set_config('seq_page_cost', '0', true) AS seq, set_config('random_page_cost', '0', true) AS random"
+    );
+    by_rows.fetch_one(tx).await?;
+    Ok(())
+}
+
 /// sqlx 0.9.0 forgets a transaction whose `begin` was cancelled; the next user of the connection would
 /// write into it and lose everything at its end. Transactions run where nothing cancels them
 /// ([`transaction`]); this is the second line, for the pool whose users can be dropped at any await.

@@ -25,7 +25,8 @@ pub async fn run(db: Database, stop: CancellationToken) {
     let holder = Uuid::new_v4();
     let mut retention = Retention::default();
     while !stop.is_cancelled() {
-        if let Err(error) = tidy(&db, holder, &mut retention).await {
+        // Who stops does not wait for it: whatever it is at is one transaction, or can be done again.
+        if let Some(Err(error)) = stop.run_until_cancelled(tidy(&db, holder, &mut retention)).await {
             tracing::warn!(%error, "cannot tidy the hub; trying again later");
         }
         let pause = TIDY + Duration::from_millis(rand::random_range(0..=JITTER));

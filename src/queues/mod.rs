@@ -34,3 +34,5 @@ pub mod store;
 pub mod upkeep;
 pub mod webhook;
 pub mod when;
+
+mod tidy;

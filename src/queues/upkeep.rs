@@ -1,28 +1,19 @@
-//! What goes on beside the messages: definitions from files, partitions ahead and behind.
+//! What goes on beside the messages: definitions from files, and tidying up.
 
 use super::catalog::Queue;
 use super::files::{Change, Watcher};
 use super::install::{self, Source};
 use super::routes::Queues;
-use super::store::retention::{KEYS, Messages};
-use crate::db;
+use super::tidy::Tidy;
 use crate::error::Result;
-use crate::worker::retention::{self, Retention};
-use crate::worker::store as engine;
 use serde_json::Value;
-use sqlx::postgres::PgPool;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// How often the queues directory is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often the instance is tidied.
-const TIDY: Duration = Duration::from_mins(10);
-/// Rows in one statement of the sweep.
-const BATCH: i64 = 2000;
 
 /// The upkeep of the queues.
 pub struct Upkeep {
@@ -31,21 +22,12 @@ pub struct Upkeep {
     /// What the files say and is not in place yet.
     changes: VecDeque<Change>,
     examples: Option<PathBuf>,
-    holder: Uuid,
-    retention: Retention<Messages>,
 }
 
 impl Upkeep {
     /// Upkeep that watches `files` and once loads `examples`.
     pub fn new(queues: Queues, files: Option<PathBuf>, examples: Option<PathBuf>) -> Self {
-        Self {
-            queues,
-            files: files.map(Watcher::new),
-            changes: VecDeque::new(),
-            examples,
-            holder: Uuid::new_v4(),
-            retention: Retention::default(),
-        }
+        Self { queues, files: files.map(Watcher::new), changes: VecDeque::new(), examples }
     }
 
     /// Loads every definition there is, before the first request.
@@ -67,20 +49,16 @@ impl Upkeep {
         self.look().await
     }
 
-    /// Goes on until `stop`.
+    /// Goes on until `stop`. A look at the files waits for no tidying.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut tidied: Option<std::time::Instant> = None;
+        let tidy = Tidy::new(self.queues.clone());
+        tokio::join!(self.watch(&stop), tidy.run(&stop));
+    }
+
+    async fn watch(&mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             if let Err(error) = self.look().await {
                 tracing::warn!(%error, "cannot look at the queues directory; trying again");
-            }
-            if tidied.is_none_or(|at| at.elapsed() >= TIDY) {
-                // Also after a failure: partitions are made two weeks ahead, and trying at once would only stand
-                // in the way of whatever was in ours.
-                tidied = Some(std::time::Instant::now());
-                if let Err(error) = self.tidy().await {
-                    tracing::warn!(%error, "cannot tidy up; trying again later");
-                }
             }
             stop.run_until_cancelled(tokio::time::sleep(LOOK)).await;
         }
@@ -124,44 +102,6 @@ impl Upkeep {
         }
         Ok(())
     }
-
-    /// Makes partitions ahead and lets go what no queue wants any more; one process at a time. What fails is logged,
-    /// and the rest is done all the same.
-    async fn tidy(&mut self) -> Result<()> {
-        let db = &self.queues.access.db;
-        if let Err(error) = retention::make_ahead::<Messages>(&db.worker).await {
-            tracing::warn!(%error, "cannot make partitions ahead; trying again later");
-        }
-        if !engine::take_duty(&db.worker, "retention", self.holder, TIDY.as_secs_f64() * 2.0).await? {
-            return Ok(());
-        }
-        if let Err(error) = sweep_lanes(&db.worker).await {
-            tracing::warn!(%error, "cannot sweep what deleted queues left; trying again later");
-        }
-        if !self.queues.access.catalog.is_complete() {
-            tracing::warn!(
-                "a definition cannot be used: nothing is dropped, since its retention is not known"
-            );
-            return Ok(());
-        }
-        let mut longest = Duration::from_hours(1);
-        self.queues.access.catalog.each(|queue| longest = longest.max(queue.definition.options.retention));
-        let Some(keep_after) = db.ids.now().map(|now| now - longest) else { return Ok(()) };
-        if let Err(error) = retention::forget(&db.worker, &KEYS, keep_after).await {
-            tracing::warn!(%error, "cannot forget idempotency keys; trying again later");
-        }
-        self.retention.tidy(&db.worker, keep_after).await;
-        Ok(())
-    }
-}
-
-/// Deletes what waits in lanes that are gone, and the rows of workers that died and held nothing.
-async fn sweep_lanes(pool: &PgPool) -> sqlx::Result<()> {
-    engine::bury(&mut *pool.acquire().await?).await?;
-    while db::transaction::<_, sqlx::Error, _>(pool, |tx| Box::pin(engine::sweep(tx, BATCH))).await?
-        >= BATCH.unsigned_abs()
-    {}
-    Ok(())
 }
 
 fn is_same(queue: &Queue, document: &Value, source: Source) -> bool {

@@ -14,14 +14,14 @@ use uuid::Uuid;
 const LIMIT: i64 = 50;
 
 /// 40,000 messages with a delivery each. Nearly all are COMPLETE and of the mapping `most`; the oldest few of `few`
-/// are of every other status, and so are some of another store.
+/// are of every other status, and so are some of another store, all of it newer.
 const FILL: &str = "
     INSERT INTO stores (name) VALUES ('other');
     INSERT INTO hub_messages (store_id, state, id, message, payload, reason)
     SELECT
         s.id,
         (CASE WHEN n <= 4 THEN 'pending' WHEN n <= 8 THEN 'unrouted' WHEN n <= 12 THEN 'parked' ELSE 'routed' END)::hub_message_state,
-        uuid_v7(date_trunc('week', now()) + n * interval '1 ms'),
+        uuid_v7(date_trunc('week', now()) + n * interval '1 ms' + CASE WHEN s.name = 'other' THEN interval '1 hour' ELSE '0' END),
         CASE WHEN n <= 30 THEN 'order:rare' ELSE 'order:new' END, '{}', CASE WHEN n BETWEEN 9 AND 12 THEN 'no' END
     FROM stores AS s, generate_series(1, 40000) AS n;
     INSERT INTO deliveries (store_id, mapping_id, id, message_id, status, finished_at, last_error)
@@ -53,7 +53,8 @@ const FILL: &str = "
         s.id, (CASE WHEN n <= 10 THEN 'error' WHEN n <= 20 THEN 'warn' ELSE 'info' END)::log_level, n::text,
         n::text::bytea, CASE WHEN n <= 30 THEN '00000000-0000-7000-8000-000000000001'::uuid END,
         CASE WHEN n % 1000 = 7 THEN 'rare' WHEN n % 2 = 0 THEN 'order' END, CASE WHEN n % 2 = 0 THEN 'R' || n % 10 END
-    FROM stores AS s, generate_series(1, 40000) AS n;
+    FROM stores AS s, generate_series(1, 40000) AS n
+    ORDER BY s.name DESC, n;
     ANALYZE";
 
 async fn stage() -> TestApp {

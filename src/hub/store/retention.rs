@@ -69,9 +69,14 @@ impl Feature for Hub {
                     SELECT store_id, id, message_id FROM deliveries WHERE id = u.id LIMIT 1
                 ) AS d
                 UNION ALL
-                SELECT store_id, id, message_id FROM deliveries
-                WHERE parked AND (archived_at IS NULL OR finished_at > $3)
-                    AND id >= (SELECT floor FROM week) AND id < (SELECT ceiling FROM week)
+                SELECT d.store_id, d.id, d.message_id
+                FROM mappings AS m
+                CROSS JOIN LATERAL (
+                    SELECT store_id, id, message_id FROM deliveries
+                    WHERE mapping_id = m.id AND parked AND (archived_at IS NULL OR finished_at > $3)
+                        AND id >= (SELECT floor FROM week) AND id < (SELECT ceiling FROM week)
+                    LIMIT $4
+                ) AS d
                 UNION ALL
                 SELECT store_id, id, message_id FROM deliveries
                 WHERE late AND finished_at > $3

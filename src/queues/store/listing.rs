@@ -9,13 +9,14 @@
 //! ([`super::messages::one_moment`]).
 
 use super::messages::Row;
+use crate::db;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 /// The most rows that are looked through for one page.
-pub const WALK: i64 = 5000;
+pub const WALK: i64 = 2500;
 
 /// What a page is made of.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +42,7 @@ pub struct Page {
 
 /// A page of messages, newest first.
 pub async fn page(tx: &mut PgConnection, queue_id: i32, wanted: &Wanted<'_>) -> sqlx::Result<Page> {
+    db::plan_by_rows(&mut *tx).await?;
     let (ids, stopped_at) = match wanted.status {
         None => (all(tx, queue_id, wanted).await?, None),
         Some("ERROR") => (failed(tx, queue_id, wanted).await?, None),

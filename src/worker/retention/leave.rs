@@ -30,12 +30,17 @@ pub(super) async fn leave<F: Feature>(
         Ok(Quiet::Done(Left::TooMany)) => format!("more than {MOST} items in it are still wanted"),
         Ok(Quiet::InUse) => "its tables are in use: by a dump, say, or another old transaction".to_owned(),
         Err(error) => {
-            store::note_week(pool, F::NAME, week.starts, &error.to_string()).await?;
-            return Err(error);
+            // The files are removed after the commit, which takes its time: it may have been done all the same.
+            if store::note_week(pool, F::NAME, week.starts, &error.to_string()).await? {
+                return Err(error);
+            }
+            tracing::info!(feature = F::NAME, week = week.suffix, %error, "dropped a week; its answer was lost");
+            return Ok(());
         }
     };
     tracing::info!(feature = F::NAME, week = week.suffix, note, "a week stays, though its time is over");
-    store::note_week(pool, F::NAME, week.starts, &note).await
+    store::note_week(pool, F::NAME, week.starts, &note).await?;
+    Ok(())
 }
 
 async fn try_to_leave<F: Feature>(

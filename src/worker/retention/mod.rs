@@ -50,7 +50,7 @@ use std::marker::PhantomData;
 use uuid::Uuid;
 
 /// A week goes this long after its time is over. Ends that come within this time of their push are over by then, so
-/// only those that come later (`late` in the rows of ends) have to be asked for.
+/// only those that come later have to be asked for: the statements that write ends mark them `late`, by this time.
 const LATE: TimeDelta = TimeDelta::days(1);
 /// Rows in one statement of the sweep, and how many of those are made in one round.
 const WINDOW: i64 = 2000;

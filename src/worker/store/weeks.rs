@@ -91,14 +91,14 @@ pub async fn drop_week(
     .await
 }
 
-/// Notes what keeps a week whose time is over.
+/// Notes what keeps a week whose time is over; says whether it is still there.
 pub async fn note_week(
     db: impl PgExecutor<'_>,
     feature: &str,
     starts: DateTime<Utc>,
     note: &str,
-) -> sqlx::Result<()> {
-    sqlx::query!(
+) -> sqlx::Result<bool> {
+    let noted = sqlx::query!(
         "UPDATE weeks SET state = 'leaving', note = $3, looked_at = now() WHERE feature = $1 AND starts = $2",
         feature,
         starts,
@@ -106,7 +106,7 @@ pub async fn note_week(
     )
     .execute(db)
     .await?;
-    Ok(())
+    Ok(noted.rows_affected() > 0)
 }
 
 /// The transactions that hold a lock on one of these tables, or wait for one.

@@ -6,6 +6,7 @@
 
 use super::deliveries::{Row, rows};
 use super::page::{Page, Span, WALK};
+use crate::db;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
@@ -30,6 +31,7 @@ pub async fn page(
     filter: &Filter,
     span: Span,
 ) -> sqlx::Result<Page<Row>> {
+    db::plan_by_rows(&mut *tx).await?;
     let mappings = mappings(&mut *tx, store_id, filter).await?;
     let (ids, stopped_at) = match (filter.status.as_deref(), mappings.as_deref()) {
         (Some("ERROR"), None) => (parked(&mut *tx, store_id, span).await?, None),

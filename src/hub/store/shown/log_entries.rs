@@ -1,6 +1,7 @@
 //! The SQL of log entries as people see them.
 
 use super::page::{Page, WALK};
+use crate::db;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
@@ -52,6 +53,7 @@ pub async fn page(
     before: Option<i64>,
     limit: i64,
 ) -> sqlx::Result<Page<Row, i64>> {
+    db::plan_by_rows(&mut *tx).await?;
     let before = before.unwrap_or(i64::MAX);
     let found = if let Some(message) = filter.message_id {
         about_message(&mut *tx, store_id, message, filter, before, limit).await?

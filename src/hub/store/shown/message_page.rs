@@ -1,6 +1,7 @@
 //! The SQL of pages of messages: by state and key, newest first.
 
 use super::page::{Page, Span, WALK};
+use crate::db;
 use crate::hub::message::State;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
@@ -44,6 +45,7 @@ pub async fn page(
     filter: &Filter,
     span: Span,
 ) -> sqlx::Result<Page<Listed>> {
+    db::plan_by_rows(&mut *tx).await?;
     let exact = filter.key.is_none()
         && filter.prefix.is_none()
         && !matches!(filter.state, Some(State::Pending | State::Routed));
