@@ -54,7 +54,7 @@ const FILL: &str = "
         n::text::bytea, CASE WHEN n <= 30 THEN '00000000-0000-7000-8000-000000000001'::uuid END,
         CASE WHEN n % 1000 = 7 THEN 'rare' WHEN n % 2 = 0 THEN 'order' END, CASE WHEN n % 2 = 0 THEN 'R' || n % 10 END
     FROM stores AS s, generate_series(1, 40000) AS n
-    ORDER BY s.name DESC, n;
+    ORDER BY s.name DESC, n + 0;
     ANALYZE";
 
 async fn stage() -> TestApp {
