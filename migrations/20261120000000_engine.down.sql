@@ -1,5 +1,7 @@
 DROP FUNCTION readable_json(json);
-DROP FUNCTION ensure_partitions(text, timestamptz);
+DROP FUNCTION drop_week(text, text[], text[], timestamptz, integer[], uuid[]);
+DROP FUNCTION make_week(text, text[], timestamptz, timestamptz);
+DROP TABLE weeks;
 DROP FUNCTION uuid_v7_time(uuid);
 DROP FUNCTION uuid_v7_floor(timestamptz);
 DROP FUNCTION uuid_v7(timestamptz);

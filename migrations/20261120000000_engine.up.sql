@@ -6,7 +6,7 @@ CREATE TABLE lanes (
     kind text NOT NULL,
     CONSTRAINT lanes_pkey PRIMARY KEY (id)
 );
-COMMENT ON TABLE lanes IS 'Everything that has its own room for work: one row a queue (and, for the hub, one an endpoint). A lane id never comes back.';
+COMMENT ON TABLE lanes IS 'Everything that has its own room for work: one row a queue (and, for the hub, one an endpoint). A lane id never comes back. Bounded by: the definitions of queues, job types, endpoints and pollers; a lane goes with its own.';
 COMMENT ON COLUMN lanes.id IS 'The name of the lane in dispatch, scheduled and leases.';
 COMMENT ON COLUMN lanes.kind IS 'The consumer that runs its items: queue.';
 
@@ -25,7 +25,7 @@ CREATE TABLE dispatch (
     autovacuum_vacuum_insert_threshold = -1,
     autovacuum_vacuum_cost_delay = 0
 );
-COMMENT ON TABLE dispatch IS 'Items that may be claimed now. The claim deletes the row; only a retry or a reclaim writes it again.';
+COMMENT ON TABLE dispatch IS 'Items that may be claimed now. The claim deletes the row; only a retry or a reclaim writes it again. Bounded by: what waits to be claimed; rows of lanes that are gone are swept.';
 COMMENT ON COLUMN dispatch.lane IS 'The lane the item waits in.';
 COMMENT ON COLUMN dispatch.rank IS 'The negated priority, so that the order of the key is the order of the claim.';
 COMMENT ON COLUMN dispatch.seq IS 'Push order within a rank.';
@@ -43,7 +43,7 @@ CREATE TABLE scheduled (
     CONSTRAINT scheduled_run_at_finite CHECK (isfinite(run_at))
 );
 CREATE INDEX scheduled_item_idx ON scheduled (item);
-COMMENT ON TABLE scheduled IS 'Items that wait for their time (delay, backoff). Promoted to dispatch in batches, so that a million of them cost the claim nothing.';
+COMMENT ON TABLE scheduled IS 'Items that wait for their time (delay, backoff). Promoted to dispatch in batches, so that a million of them cost the claim nothing. Bounded by: what waits for its time; rows of lanes that are gone are swept.';
 COMMENT ON COLUMN scheduled.run_at IS 'Not before this moment, by the database''s clock.';
 COMMENT ON COLUMN scheduled.lane IS 'As in dispatch.';
 COMMENT ON COLUMN scheduled.rank IS 'As in dispatch.';
@@ -63,7 +63,7 @@ CREATE TABLE workers (
     CONSTRAINT workers_pkey PRIMARY KEY (id),
     CONSTRAINT workers_lease_positive CHECK (lease > interval '0')
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE workers IS 'One row a worker process that lives, renewed by one small UPDATE.';
+COMMENT ON TABLE workers IS 'One row a worker process that lives, renewed by one small UPDATE. Bounded by: the processes that live; the rows of dead ones are deleted with the reclaim and by the upkeep.';
 COMMENT ON COLUMN workers.id IS 'Made anew whenever the process registers: a worker that was given up never comes back under its old id.';
 COMMENT ON COLUMN workers.name IS 'Host and process, for people.';
 COMMENT ON COLUMN workers.started_at IS 'When it registered.';
@@ -109,7 +109,7 @@ CREATE INDEX leases_lane_idx ON leases (lane) WHERE holder IS NULL;
 CREATE INDEX leases_expires_at_idx ON leases (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX leases_remote_lane_idx ON leases (lane, expires_at) WHERE holder IS NOT NULL;
 CREATE INDEX leases_remote_item_idx ON leases (lane, (items[1])) WHERE holder IS NOT NULL;
-COMMENT ON TABLE leases IS 'One row a claimed batch of one lane. It is the fence: an outcome counts only while the lease that ran it still exists.';
+COMMENT ON TABLE leases IS 'One row a claimed batch of one lane. It is the fence: an outcome counts only while the lease that ran it still exists. Bounded by: what runs; the last end of a lease deletes it, and the reclaim what dead workers held.';
 COMMENT ON COLUMN leases.id IS 'Random, so it never comes back, not even after a crash undid the claim (a sequence would): a late outcome can never meet a newer claim.';
 COMMENT ON COLUMN leases.worker IS 'The process that runs the batch; the lease lives while its heartbeat does.';
 COMMENT ON COLUMN leases.expires_at IS 'For a claim over HTTP instead: lives until then, moved on by the remote worker''s heartbeats.';
@@ -221,7 +221,7 @@ CREATE TABLE duties (
     last_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT duties_pkey PRIMARY KEY (name)
 );
-COMMENT ON TABLE duties IS 'Work that one process does for all: a leased row, which any process may hold.';
+COMMENT ON TABLE duties IS 'Work that one process does for all: a leased row, which any process may hold. Bounded by: the duties there are: one row each.';
 COMMENT ON COLUMN duties.name IS 'The duty: retention.';
 COMMENT ON COLUMN duties.holder IS 'The process that holds it.';
 COMMENT ON COLUMN duties.until IS 'Another may take it after this moment.';
@@ -234,7 +234,7 @@ CREATE TABLE catalog (
     CONSTRAINT catalog_pkey PRIMARY KEY (singleton),
     CONSTRAINT catalog_is_one_row CHECK (singleton)
 );
-COMMENT ON TABLE catalog IS 'Counts the changes of definitions, so that every process learns of them with the poll it makes anyway.';
+COMMENT ON TABLE catalog IS 'Counts the changes of definitions, so that every process learns of them with the poll it makes anyway. Bounded by: itself: one row.';
 COMMENT ON COLUMN catalog.singleton IS 'Holds the table to one row.';
 COMMENT ON COLUMN catalog.revision IS 'Grows with every change of a definition, which bears it as its version: what is newer than a process knows, it reads.';
 COMMENT ON COLUMN catalog.removed IS 'The revision of the last change that removed a definition: a process that knows an older one asks which are left.';
@@ -269,35 +269,105 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION uuid_v7_time(uuid) IS 'The moment inside a UUID of version 7, in milliseconds.';
 
-CREATE FUNCTION ensure_partitions(parent text, upto timestamptz) RETURNS integer
+CREATE TABLE weeks (
+    feature   text        NOT NULL,
+    starts    timestamptz NOT NULL,
+    ends      timestamptz NOT NULL,
+    suffix    text        NOT NULL,
+    state     text        NOT NULL DEFAULT 'open',
+    note      text,
+    looked_at timestamptz,
+    CONSTRAINT weeks_pkey PRIMARY KEY (feature, starts),
+    CONSTRAINT weeks_suffix_key UNIQUE (feature, suffix),
+    CONSTRAINT weeks_in_order CHECK (starts < ends),
+    CONSTRAINT weeks_state_known CHECK (state IN ('open', 'leaving')),
+    CONSTRAINT weeks_leaving_has_reason CHECK ((state = 'leaving') = (note IS NOT NULL)),
+    CONSTRAINT weeks_leaving_was_looked_at CHECK (state = 'open' OR looked_at IS NOT NULL)
+);
+COMMENT ON TABLE weeks IS 'The weekly partitions that there are, and how each stands. Bounded by: the weeks that have partitions; a row goes with them.';
+COMMENT ON COLUMN weeks.feature IS 'Whose tables: queues or hub.';
+COMMENT ON COLUMN weeks.starts IS 'The time inside the first id that belongs into it.';
+COMMENT ON COLUMN weeks.ends IS 'The time inside the first id that does not any more. A week is cut into pieces when more lay in the default partition than may be moved at once.';
+COMMENT ON COLUMN weeks.suffix IS 'The end of the names of its partitions, such as 2026_47.';
+COMMENT ON COLUMN weeks.state IS 'open while its time is not over; leaving once it is, and something keeps it.';
+COMMENT ON COLUMN weeks.note IS 'What kept it when it was last to be dropped.';
+COMMENT ON COLUMN weeks.looked_at IS 'When that was.';
+
+CREATE FUNCTION make_week(feature text, tables text[], starts timestamptz, ends timestamptz) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
-    week timestamptz := date_trunc('week', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
-    child text;
-    made integer := 0;
-    strays boolean;
-    -- A partitioned table has no storage parameters of its own; its default partition shows how to store the others.
-    storage text := (SELECT coalesce('WITH (' || array_to_string(reloptions, ', ') || ')', '')
-        FROM pg_class WHERE oid = (parent || '_default')::regclass);
+    floor   uuid := uuid_v7_floor(starts);
+    ceiling uuid := uuid_v7_floor(ends);
+    suffix  text := to_char(starts AT TIME ZONE 'UTC', 'IYYY_IW');
+    parent  text;
+    names   text;
+    storage text;
+    count   bigint;
+    moved   bigint := 0;
 BEGIN
-    WHILE week < upto LOOP
-        child := parent || '_' || to_char(week AT TIME ZONE 'UTC', 'IYYY_IW');
-        IF to_regclass(child) IS NULL THEN
-            -- Rows that came while no partition was there lie in the default one, and would refuse the
-            -- new one. They are found there just as well: leave the week to it.
-            EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE id >= $1 AND id < $2)', parent || '_default')
-                INTO strays USING uuid_v7_floor(week), uuid_v7_floor(week + interval '7 days');
-            IF NOT strays THEN
-                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L) %s',
-                    child, parent, uuid_v7_floor(week), uuid_v7_floor(week + interval '7 days'), storage);
-                made := made + 1;
-            END IF;
-        END IF;
-        week := week + interval '7 days';
+    IF ends - starts <> interval '7 days' THEN
+        suffix := suffix || to_char(starts AT TIME ZONE 'UTC', '_IDHH24MISSMS');
+    END IF;
+    -- Who else makes it waits here, and then finds it made.
+    INSERT INTO weeks AS w (feature, starts, ends, suffix) VALUES (feature, starts, ends, suffix)
+    ON CONFLICT ON CONSTRAINT weeks_pkey DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    -- Made beside the table and attached: making them as partitions would lock the whole table. What is attached
+    -- must find none of its rows in the default partition: nobody looks at that one while they move.
+    FOREACH parent IN ARRAY tables LOOP
+        EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent || '_default');
     END LOOP;
-    RETURN made;
+    FOREACH parent IN ARRAY tables LOOP
+        -- A partitioned table has no storage parameters of its own; its default partition shows how to store the others.
+        SELECT coalesce('WITH (' || array_to_string(c.reloptions, ', ') || ')', '') INTO storage
+        FROM pg_class AS c WHERE c.oid = (parent || '_default')::regclass;
+        SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO names
+        FROM pg_attribute AS a
+        WHERE a.attrelid = parent::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '';
+        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL EXCLUDING COMMENTS) %s', parent || '_' || suffix, parent, storage);
+        EXECUTE format(
+            'WITH strays AS (DELETE FROM %I WHERE id >= $1 AND id < $2 RETURNING %s) INSERT INTO %I (%2$s) SELECT * FROM strays',
+            parent || '_default', names, parent || '_' || suffix) USING floor, ceiling;
+        GET DIAGNOSTICS count = ROW_COUNT;
+        moved := moved + count;
+        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+            parent, parent || '_' || suffix, floor, ceiling);
+    END LOOP;
+    RETURN moved;
 END $$;
-COMMENT ON FUNCTION ensure_partitions(text, timestamptz) IS 'Makes the weekly partitions of a table whose id is a UUIDv7, from this week until a moment; gives how many it made.';
+COMMENT ON FUNCTION make_week(text, text[], timestamptz, timestamptz) IS 'Makes the partitions of a week (or a piece of one) of a feature''s tables, whose ids are UUIDv7, and moves into them what lies in the default partitions; returns how many rows. None if the week is there.';
+
+CREATE FUNCTION drop_week(feature text, tables text[], owners text[], starts timestamptz, kept_owners integer[], kept uuid[]) RETURNS bigint
+LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+    suffix text;
+    names  text;
+    count  bigint;
+    moved  bigint := 0;
+BEGIN
+    DELETE FROM weeks AS w WHERE w.feature = feature AND w.starts = starts RETURNING w.suffix INTO STRICT suffix;
+    FOR n IN 1 .. cardinality(tables) LOOP
+        EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', tables[n], tables[n] || '_' || suffix);
+        IF cardinality(kept) > 0 THEN
+            SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO names
+            FROM pg_attribute AS a
+            WHERE a.attrelid = tables[n]::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '';
+            EXECUTE format(
+                'INSERT INTO %I (%s) SELECT %2$s FROM %I AS old JOIN unnest($1, $2) AS kept (owner_of_row, id_of_row) ON old.id = id_of_row %s',
+                tables[n] || '_default', names, tables[n] || '_' || suffix,
+                CASE WHEN owners[n] <> '' THEN format('AND old.%I = owner_of_row', owners[n]) END)
+                USING kept_owners, kept;
+            GET DIAGNOSTICS count = ROW_COUNT;
+            moved := moved + count;
+        END IF;
+        EXECUTE format('DROP TABLE %I', tables[n] || '_' || suffix);
+    END LOOP;
+    RETURN moved;
+END $$;
+COMMENT ON FUNCTION drop_week(text, text[], text[], timestamptz, integer[], uuid[]) IS 'Drops the partitions of a week, which the caller has locked, and keeps these rows of it in the default partitions; returns how many. An owner is the column that leads the primary key before the id, if there is one.';
 
 CREATE FUNCTION readable_json(value json) RETURNS json
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$

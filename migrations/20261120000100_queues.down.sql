@@ -14,3 +14,4 @@ DELETE FROM dispatch WHERE lane IN (SELECT id FROM lanes WHERE kind = 'queue');
 DELETE FROM scheduled WHERE lane IN (SELECT id FROM lanes WHERE kind = 'queue');
 DELETE FROM leases WHERE lane IN (SELECT id FROM lanes WHERE kind = 'queue');
 DELETE FROM lanes WHERE kind = 'queue';
+DELETE FROM weeks WHERE feature = 'queues';

@@ -25,7 +25,7 @@ CREATE TABLE queues (
     CONSTRAINT queues_source_known CHECK (source IN ('api', 'file', 'example'))
 );
 CREATE INDEX queues_version_idx ON queues (version);
-COMMENT ON TABLE queues IS 'Queue definitions.';
+COMMENT ON TABLE queues IS 'Queue definitions. Bounded by: what administrators define; a row goes with its queue.';
 COMMENT ON COLUMN queues.id IS 'The queue''s lane. A queue that is deleted and made again has another, so old messages do not come back.';
 COMMENT ON COLUMN queues.name IS 'Its name in the API; system and queue are refused, since their writer roles would be global ones.';
 COMMENT ON COLUMN queues.definition IS 'The definition as it was put: client_id, roles, incoming, handler, options.';
@@ -43,7 +43,7 @@ CREATE TABLE messages (
     request   json     NOT NULL,
     CONSTRAINT messages_pkey PRIMARY KEY (queue_id, id)
 ) PARTITION BY RANGE (id);
-COMMENT ON TABLE messages IS 'What was pushed, as it was sent. Weekly partitions by the time inside the id.';
+COMMENT ON TABLE messages IS 'What was pushed, as it was sent. Weekly partitions by the time inside the id. Bounded by: retention: weeks are dropped, what had to stay is deleted once its end is as old.';
 COMMENT ON COLUMN messages.queue_id IS 'The queue.';
 COMMENT ON COLUMN messages.rank IS 'The negated priority, for a retry by hand.';
 COMMENT ON COLUMN messages.validated IS 'Held against the schema when it was pushed. What SQL enqueues is held against it before it runs.';
@@ -60,6 +60,7 @@ CREATE TABLE outcomes (
     finished_at timestamptz    NOT NULL DEFAULT now(),
     status      message_status NOT NULL,
     ending      attempt_ending NOT NULL,
+    late        boolean,
     worker      text,
     result      json,
     error       json,
@@ -70,7 +71,7 @@ CREATE TABLE outcomes (
     CONSTRAINT outcomes_result_if_complete CHECK ((status = 'COMPLETE') = (result IS NOT NULL)),
     CONSTRAINT outcomes_error_if_error CHECK ((status = 'ERROR') = (error IS NOT NULL))
 ) PARTITION BY RANGE (id);
-COMMENT ON TABLE outcomes IS 'How a message ended: at most one row a message. Partitioned as messages, and dropped with them.';
+COMMENT ON TABLE outcomes IS 'How a message ended: at most one row a message. Partitioned as messages, and dropped with them. Bounded by: retention, with the messages.';
 COMMENT ON COLUMN outcomes.queue_id IS 'The queue.';
 COMMENT ON COLUMN outcomes.attempt IS 'The attempt that ended it.';
 COMMENT ON COLUMN outcomes.id IS 'The message.';
@@ -79,12 +80,14 @@ COMMENT ON COLUMN outcomes.started_at IS 'When that attempt was claimed.';
 COMMENT ON COLUMN outcomes.finished_at IS 'When its end was written.';
 COMMENT ON COLUMN outcomes.status IS 'COMPLETE or ERROR.';
 COMMENT ON COLUMN outcomes.ending IS 'How that attempt came to its end, and so who wrote this row: the lease alone does not tell, since a reclaim writes under it too.';
+COMMENT ON COLUMN outcomes.late IS 'True when it ended a day or more after it was pushed, otherwise null: what may have to stay when its week goes.';
 COMMENT ON COLUMN outcomes.worker IS 'Who ran it.';
 COMMENT ON COLUMN outcomes.result IS 'What the handler resolved with; only if COMPLETE (JSON null when it gave nothing).';
 COMMENT ON COLUMN outcomes.error IS 'What the handler rejected with; only if ERROR.';
 COMMENT ON COLUMN outcomes.logs IS 'What the handler logged in that attempt.';
 CREATE TABLE outcomes_default PARTITION OF outcomes DEFAULT;
 CREATE INDEX outcomes_error_idx ON outcomes (queue_id, id) WHERE status = 'ERROR';
+CREATE INDEX outcomes_late_idx ON outcomes (finished_at) WHERE late;
 
 CREATE TABLE attempts (
     queue_id    integer     NOT NULL,
@@ -100,7 +103,7 @@ CREATE TABLE attempts (
     CONSTRAINT attempts_pkey PRIMARY KEY (queue_id, id, lease),
     CONSTRAINT attempts_not_completed CHECK (ending <> 'completed')
 ) PARTITION BY RANGE (id);
-COMMENT ON TABLE attempts IS 'Attempts that did not end their message: what was retried, reclaimed or run again by hand.';
+COMMENT ON TABLE attempts IS 'Attempts that did not end their message: what was retried, reclaimed or run again by hand. Bounded by: retention, with the messages.';
 COMMENT ON COLUMN attempts.queue_id IS 'The queue.';
 COMMENT ON COLUMN attempts.attempt IS 'The number of the attempt, counted from 1 (again from 1 after a retry by hand).';
 COMMENT ON COLUMN attempts.id IS 'The message.';
@@ -113,7 +116,14 @@ COMMENT ON COLUMN attempts.error IS 'Why it failed.';
 COMMENT ON COLUMN attempts.logs IS 'What the handler logged.';
 CREATE TABLE attempts_default PARTITION OF attempts DEFAULT;
 
-SELECT ensure_partitions(parent, now() + interval '14 days') FROM unnest(ARRAY['messages', 'outcomes', 'attempts']) AS parent;
+-- Only the default partitions are walked by the id alone.
+CREATE INDEX messages_default_walk_idx ON messages_default (id);
+CREATE INDEX outcomes_default_walk_idx ON outcomes_default (id);
+CREATE INDEX attempts_default_walk_idx ON attempts_default (id);
+
+SELECT make_week('queues', ARRAY['outcomes', 'attempts', 'messages'], monday, monday + interval '7 days')
+FROM generate_series(
+    date_trunc('week', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC', now() + interval '14 days', interval '7 days') AS monday;
 
 CREATE TABLE idempotency_keys (
     queue_id   integer     NOT NULL,
@@ -125,7 +135,7 @@ CREATE TABLE idempotency_keys (
     CONSTRAINT idempotency_keys_pkey PRIMARY KEY (queue_id, key),
     CONSTRAINT idempotency_keys_length CHECK (length(key) BETWEEN 1 AND 255)
 );
-COMMENT ON TABLE idempotency_keys IS 'The keys that pushes came with. A key outlives no message: both go when retention is over.';
+COMMENT ON TABLE idempotency_keys IS 'The keys that pushes came with. A key outlives no message: both go when retention is over. Bounded by: retention: forgotten at the age at which messages go.';
 COMMENT ON COLUMN idempotency_keys.queue_id IS 'The queue.';
 COMMENT ON COLUMN idempotency_keys.key IS 'The Idempotency-Key header.';
 COMMENT ON COLUMN idempotency_keys.digest IS 'SHA-256 of what the request says, however its JSON is spelt: the same key with another body is refused. Null for what SQL enqueued, where the message itself is compared.';

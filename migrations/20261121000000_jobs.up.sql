@@ -21,7 +21,7 @@ CREATE TABLE job_types (
     CONSTRAINT job_types_name_grammar CHECK (name ~ '^[a-z][a-z0-9_]{0,99}$')
 );
 CREATE INDEX job_types_version_idx ON job_types (version);
-COMMENT ON TABLE job_types IS 'The kinds of jobs. Each has routes of its name at the root of the API.';
+COMMENT ON TABLE job_types IS 'The kinds of jobs. Each has routes of its name at the root of the API. Bounded by: the definition files that were ever loaded.';
 COMMENT ON COLUMN job_types.id IS 'The type''s lane.';
 COMMENT ON COLUMN job_types.name IS 'Its name in the API.';
 COMMENT ON COLUMN job_types.definition IS 'Its rules, as its file says them: timeouts, lease, what happens to the jobs of a lost worker.';
@@ -71,7 +71,7 @@ CREATE TABLE jobs (
     CONSTRAINT jobs_asks_while_running CHECK (answer_by IS NULL OR (started_at IS NOT NULL AND completed_at IS NULL)),
     CONSTRAINT jobs_cancels_while_running CHECK (cancel_by IS NULL OR (started_at IS NOT NULL AND completed_at IS NULL))
 ) WITH (fillfactor = 70);
-COMMENT ON TABLE jobs IS 'Long work done elsewhere. A job is finished when and only when it has a termination type.';
+COMMENT ON TABLE jobs IS 'Long work done elsewhere. A job is finished when and only when it has a termination type. Bounded by: POSTRIDER_JOB_RETENTION after their end.';
 COMMENT ON COLUMN jobs.id IS 'The job''s number in the API.';
 COMMENT ON COLUMN jobs.type_id IS 'Its type, whose lane it waits in.';
 COMMENT ON COLUMN jobs.item IS 'Its name in dispatch and leases.';
@@ -112,7 +112,7 @@ CREATE TABLE job_idempotency_keys (
     CONSTRAINT job_idempotency_keys_type_fkey FOREIGN KEY (type_id) REFERENCES job_types (id),
     CONSTRAINT job_idempotency_keys_length CHECK (length(key) BETWEEN 1 AND 255)
 );
-COMMENT ON TABLE job_idempotency_keys IS 'The keys that requests to create jobs, and to say something about one, came with, for a day.';
+COMMENT ON TABLE job_idempotency_keys IS 'The keys that requests to create jobs, and to say something about one, came with, for a day. Bounded by: a day.';
 COMMENT ON COLUMN job_idempotency_keys.type_id IS 'The type of the jobs.';
 COMMENT ON COLUMN job_idempotency_keys.owner IS 'The subject whose request it was: another''s keys are another''s.';
 COMMENT ON COLUMN job_idempotency_keys.key IS 'The Idempotency-Key header.';
@@ -132,7 +132,7 @@ CREATE TABLE broadcasts (
     CONSTRAINT broadcasts_job_fkey FOREIGN KEY (job_id) REFERENCES jobs (id) ON DELETE CASCADE,
     CONSTRAINT broadcasts_seq_from_one CHECK (seq > 0)
 );
-COMMENT ON TABLE broadcasts IS 'What was said about a job: an append-only log for each, without gaps until retention takes its head.';
+COMMENT ON TABLE broadcasts IS 'What was said about a job: an append-only log for each, without gaps until retention takes its head. Bounded by: POSTRIDER_BROADCAST_RETENTION.';
 COMMENT ON COLUMN broadcasts.job_id IS 'The job.';
 COMMENT ON COLUMN broadcasts.seq IS 'Its place in the job''s log, from 1.';
 COMMENT ON COLUMN broadcasts.created_at IS 'When it was said.';
@@ -157,7 +157,7 @@ CREATE TABLE registrations (
     CONSTRAINT registrations_key_hash_is_sha256 CHECK (length(key_hash) = 32),
     CONSTRAINT registrations_cursor_not_negative CHECK (cursor >= 0)
 ) WITH (fillfactor = 70);
-COMMENT ON TABLE registrations IS 'Who follows a job, and up to where each has read.';
+COMMENT ON TABLE registrations IS 'Who follows a job, and up to where each has read. Bounded by: POSTRIDER_BROADCAST_RETENTION after the end of their job.';
 COMMENT ON COLUMN registrations.id IS 'The registration.';
 COMMENT ON COLUMN registrations.job_id IS 'The job it is good for.';
 COMMENT ON COLUMN registrations.subject IS 'The subject of the token it was made with: another''s request does not hold with this key.';
@@ -186,7 +186,7 @@ CREATE TABLE envelopes (
     CONSTRAINT envelopes_answered_has_time CHECK (status NOT IN ('ANSWERED', 'PICKED_UP') OR answered_at IS NOT NULL),
     CONSTRAINT envelopes_unanswered_has_none CHECK (status NOT IN ('PENDING', 'EXPIRED') OR answered_at IS NULL)
 );
-COMMENT ON TABLE envelopes IS 'What jobs asked their owners.';
+COMMENT ON TABLE envelopes IS 'What jobs asked their owners. Bounded by: their job: they go with it.';
 COMMENT ON COLUMN envelopes.id IS 'The guid that the answer must name.';
 COMMENT ON COLUMN envelopes.job_id IS 'The job that asks.';
 COMMENT ON COLUMN envelopes.type IS 'What it asks for: tfa_request, credential_request, or another word of its worker.';

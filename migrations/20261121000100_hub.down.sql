@@ -14,3 +14,4 @@ DROP TYPE delivery_status;
 DROP TYPE hub_message_state;
 COMMENT ON COLUMN duties.name IS 'The duty: retention, or jobs.';
 COMMENT ON COLUMN lanes.kind IS 'The consumer that runs its items: queue or job.';
+DELETE FROM weeks WHERE feature = 'hub';

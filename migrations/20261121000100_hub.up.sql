@@ -20,7 +20,7 @@ CREATE TABLE stores (
     CONSTRAINT stores_name_key UNIQUE (name),
     CONSTRAINT stores_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' AND name NOT IN ('system', 'queue', 'hub'))
 );
-COMMENT ON TABLE stores IS 'The tenants of the hub. A store is made by the first thing that is put or pushed into it.';
+COMMENT ON TABLE stores IS 'The tenants of the hub. A store is made by the first thing that is put or pushed into it. Bounded by: the names that whoever has a role for them used.';
 COMMENT ON COLUMN stores.id IS 'The store.';
 COMMENT ON COLUMN stores.name IS 'Its name in the API. Names that would make a store''s roles global ones are refused.';
 COMMENT ON COLUMN stores.created_at IS 'When it was made.';
@@ -51,7 +51,7 @@ CREATE TABLE endpoints (
     CONSTRAINT endpoints_failures_not_negative CHECK (failures >= 0)
 ) WITH (fillfactor = 70);
 CREATE INDEX endpoints_version_idx ON endpoints (version);
-COMMENT ON TABLE endpoints IS 'Servers that take messages.';
+COMMENT ON TABLE endpoints IS 'Servers that take messages. Bounded by: what is put; a row goes with its endpoint.';
 COMMENT ON COLUMN endpoints.id IS 'The endpoint''s lane.';
 COMMENT ON COLUMN endpoints.store_id IS 'Its store.';
 COMMENT ON COLUMN endpoints.name IS 'Its name in the API.';
@@ -85,7 +85,7 @@ CREATE TABLE parameters (
     CONSTRAINT parameters_one_value CHECK ((value IS NULL) = (sealed IS NOT NULL)),
     CONSTRAINT parameters_sealed_with_a_key CHECK ((sealed IS NULL) = (key_id IS NULL))
 );
-COMMENT ON TABLE parameters IS 'What the services of a store''s mappings need to know: keys, settings, lookup tables, bookmarks.';
+COMMENT ON TABLE parameters IS 'What the services of a store''s mappings need to know: keys, settings, lookup tables, bookmarks. Bounded by: what is put, and the names that answers set.';
 COMMENT ON COLUMN parameters.store_id IS 'The store.';
 COMMENT ON COLUMN parameters.name IS 'Its name, as it is sent.';
 COMMENT ON COLUMN parameters.data_type IS 'string, integer, float, boolean, list, or password: sealed, and never shown again.';
@@ -115,7 +115,7 @@ CREATE TABLE mappings (
 CREATE UNIQUE INDEX mappings_name_idx ON mappings (store_id, name) WHERE deleted_at IS NULL;
 CREATE INDEX mappings_next_tick_idx ON mappings (next_tick) WHERE next_tick IS NOT NULL AND enabled AND deleted_at IS NULL;
 CREATE INDEX mappings_version_idx ON mappings (version);
-COMMENT ON TABLE mappings IS 'Which messages of a store go to which service of which endpoint, and how.';
+COMMENT ON TABLE mappings IS 'Which messages of a store go to which service of which endpoint, and how. Bounded by: what is put; a deleted one is kept until the weeks of its deliveries are gone.';
 COMMENT ON COLUMN mappings.id IS 'The mapping. One that is deleted and made again has another.';
 COMMENT ON COLUMN mappings.store_id IS 'Its store.';
 COMMENT ON COLUMN mappings.name IS 'Its name in the API.';
@@ -135,7 +135,7 @@ CREATE TABLE learned_parameters (
     CONSTRAINT learned_parameters_pkey PRIMARY KEY (mapping_id, name),
     CONSTRAINT learned_parameters_mapping_fkey FOREIGN KEY (mapping_id) REFERENCES mappings (id) ON DELETE CASCADE
 );
-COMMENT ON TABLE learned_parameters IS 'Parameters that a mapping is sent since its own answers set them (a poller''s bookmark), beside those its definition names.';
+COMMENT ON TABLE learned_parameters IS 'Parameters that a mapping is sent since its own answers set them (a poller''s bookmark), beside those its definition names. Bounded by: their mapping: they go when it is deleted, one row a name that its answers set.';
 COMMENT ON COLUMN learned_parameters.mapping_id IS 'The mapping.';
 COMMENT ON COLUMN learned_parameters.name IS 'The parameter of its store.';
 
@@ -147,7 +147,7 @@ CREATE TABLE ticks (
     CONSTRAINT ticks_mapping_fkey FOREIGN KEY (mapping_id) REFERENCES mappings (id) ON DELETE CASCADE
 );
 CREATE INDEX ticks_at_idx ON ticks (at);
-COMMENT ON TABLE ticks IS 'Every time a schedule fired: one row, so that two servers cannot fire the same moment twice.';
+COMMENT ON TABLE ticks IS 'Every time a schedule fired: one row, so that two servers cannot fire the same moment twice. Bounded by: seven days.';
 COMMENT ON COLUMN ticks.mapping_id IS 'The mapping whose schedule it is.';
 COMMENT ON COLUMN ticks.at IS 'The moment it was to fire.';
 COMMENT ON COLUMN ticks.message_id IS 'The poll message it made; null when the one before was not done yet.';
@@ -169,8 +169,10 @@ CREATE TABLE hub_messages (
     CONSTRAINT hub_messages_delivery_of_parent CHECK (delivery IS NULL OR parent_id IS NOT NULL)
 ) PARTITION BY RANGE (id);
 CREATE INDEX hub_messages_pending_idx ON hub_messages (id) WHERE state = 'pending';
+CREATE INDEX hub_messages_parked_idx ON hub_messages (store_id, id) WHERE state = 'parked';
+CREATE INDEX hub_messages_unrouted_idx ON hub_messages (store_id, id) WHERE state = 'unrouted';
 CREATE INDEX hub_messages_parent_idx ON hub_messages (parent_id) WHERE parent_id IS NOT NULL;
-COMMENT ON TABLE hub_messages IS 'Messages of the hub. Weekly partitions by the time inside the id.';
+COMMENT ON TABLE hub_messages IS 'Messages of the hub. Weekly partitions by the time inside the id. Bounded by: 30 days: weeks are dropped, what had to stay is deleted with the last of its deliveries.';
 COMMENT ON COLUMN hub_messages.store_id IS 'The store.';
 COMMENT ON COLUMN hub_messages.hop IS 'How many answers lie between it and a message that came from outside.';
 COMMENT ON COLUMN hub_messages.state IS 'pending until it is routed; then routed, unrouted or parked.';
@@ -191,7 +193,7 @@ CREATE TABLE hub_idempotency_keys (
     CONSTRAINT hub_idempotency_keys_pkey PRIMARY KEY (store_id, key)
 );
 CREATE INDEX hub_idempotency_keys_created_at_idx ON hub_idempotency_keys (created_at);
-COMMENT ON TABLE hub_idempotency_keys IS 'Idempotency-Key of pushes into a store.';
+COMMENT ON TABLE hub_idempotency_keys IS 'Idempotency-Key of pushes into a store. Bounded by: 30 days.';
 COMMENT ON COLUMN hub_idempotency_keys.store_id IS 'The store.';
 COMMENT ON COLUMN hub_idempotency_keys.key IS 'The key.';
 COMMENT ON COLUMN hub_idempotency_keys.digest IS 'SHA-256 of the body it was sent with: with another body it is refused.';
@@ -215,6 +217,9 @@ CREATE TABLE deliveries (
     continue_url    text,
     last_error      text,
     parked          boolean GENERATED ALWAYS AS (CASE WHEN status = 'ERROR' THEN true END) STORED,
+    skipped         boolean GENERATED ALWAYS AS (CASE WHEN status = 'SKIPPED' THEN true END) STORED,
+    late            boolean,
+    apart           boolean,
     CONSTRAINT deliveries_pkey PRIMARY KEY (id),
     CONSTRAINT deliveries_finished_has_time CHECK ((status = 'PENDING') = (finished_at IS NULL)),
     CONSTRAINT deliveries_waits_while_pending CHECK (next_attempt_at IS NULL OR status = 'PENDING'),
@@ -226,7 +231,11 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_message_idx ON deliveries (message_id);
 CREATE INDEX deliveries_store_idx ON deliveries (store_id, id);
 CREATE INDEX deliveries_parked_idx ON deliveries (store_id, id) WHERE parked;
-COMMENT ON TABLE deliveries IS 'One message for one mapping. Weekly partitions by the time inside the id. No index knows the status, and pages are filled to less than a half: so the row that says COMPLETE finds place beside the one that said PENDING, and no index has to learn of it (a heap-only update). What is unfinished, unfinished_deliveries tells.';
+CREATE INDEX deliveries_parked_mapping_idx ON deliveries (mapping_id, id) WHERE parked;
+CREATE INDEX deliveries_skipped_idx ON deliveries (store_id, id) WHERE skipped;
+CREATE INDEX deliveries_late_idx ON deliveries (id) WHERE late;
+CREATE INDEX deliveries_apart_idx ON deliveries (message_id) WHERE apart;
+COMMENT ON TABLE deliveries IS 'One message for one mapping. Weekly partitions by the time inside the id. No index knows the status, and pages are filled to less than a half: so the row that says COMPLETE finds place beside the one that said PENDING, and no index has to learn of it (a heap-only update). What is unfinished, unfinished_deliveries tells. Bounded by: 30 days after their end, with the messages; a parked one stays until somebody archives it.';
 COMMENT ON COLUMN deliveries.store_id IS 'The store.';
 COMMENT ON COLUMN deliveries.mapping_id IS 'The mapping.';
 COMMENT ON COLUMN deliveries.attempts IS 'How many attempts have ended, whatever they came to.';
@@ -243,6 +252,9 @@ COMMENT ON COLUMN deliveries.returned_by IS 'The claim that last gave it back wi
 COMMENT ON COLUMN deliveries.continue_url IS 'Where to ask on: the update_url of an asynchronous answer.';
 COMMENT ON COLUMN deliveries.last_error IS 'Why the last attempt failed, or why it is parked or skipped.';
 COMMENT ON COLUMN deliveries.parked IS 'True while the status is ERROR, otherwise null: what an index may know without learning of every delivery that is completed.';
+COMMENT ON COLUMN deliveries.skipped IS 'True while the status is SKIPPED, otherwise null: as parked.';
+COMMENT ON COLUMN deliveries.late IS 'True when it was delivered a day or more after it was made, otherwise null: what may have to stay when its week goes.';
+COMMENT ON COLUMN deliveries.apart IS 'True when its message is of another week, otherwise null: that message stays as long as this does.';
 -- The partitions that are made later are stored as this one.
 CREATE TABLE deliveries_default PARTITION OF deliveries DEFAULT WITH (fillfactor = 45);
 
@@ -261,7 +273,7 @@ CREATE TABLE delivery_attempts (
     CONSTRAINT delivery_attempts_pkey PRIMARY KEY (id, lease),
     CONSTRAINT delivery_attempts_failed_has_error CHECK (verdict NOT IN ('failed', 'lost') OR error IS NOT NULL)
 ) PARTITION BY RANGE (id);
-COMMENT ON TABLE delivery_attempts IS 'Each HTTP POST of a delivery. Partitioned as deliveries, and dropped with them.';
+COMMENT ON TABLE delivery_attempts IS 'Each HTTP POST of a delivery. Partitioned as deliveries, and dropped with them. Bounded by: their delivery: they go with it.';
 COMMENT ON COLUMN delivery_attempts.number IS 'Counted from 1 over the delivery''s whole life.';
 COMMENT ON COLUMN delivery_attempts.status_code IS 'The HTTP status of the answer; null when there was none.';
 COMMENT ON COLUMN delivery_attempts.verdict IS 'What it came to.';
@@ -283,7 +295,7 @@ CREATE TABLE delivered_identifiers (
     CONSTRAINT delivered_identifiers_pkey PRIMARY KEY (mapping_id, digest)
 );
 CREATE INDEX delivered_identifiers_created_at_idx ON delivered_identifiers (created_at);
-COMMENT ON TABLE delivered_identifiers IS 'The identifiers a mapping has been sent: the same values go to it at most once.';
+COMMENT ON TABLE delivered_identifiers IS 'The identifiers a mapping has been sent: the same values go to it at most once. Bounded by: 90 days.';
 COMMENT ON COLUMN delivered_identifiers.mapping_id IS 'The mapping.';
 COMMENT ON COLUMN delivered_identifiers.digest IS 'SHA-256 of the names and values.';
 COMMENT ON COLUMN delivered_identifiers.delivery_id IS 'The delivery that has them.';
@@ -296,7 +308,7 @@ CREATE TABLE held_deliveries (
     CONSTRAINT held_deliveries_pkey PRIMARY KEY (mapping_id, seq),
     CONSTRAINT held_deliveries_delivery_key UNIQUE (delivery_id)
 );
-COMMENT ON TABLE held_deliveries IS 'Deliveries of mappings that are switched off, in their order; switching on sends them.';
+COMMENT ON TABLE held_deliveries IS 'Deliveries of mappings that are switched off, in their order; switching on sends them. Bounded by: what waits for mappings that are switched off; switching on, or deleting the mapping, empties it.';
 COMMENT ON COLUMN held_deliveries.mapping_id IS 'The mapping.';
 COMMENT ON COLUMN held_deliveries.seq IS 'The order.';
 COMMENT ON COLUMN held_deliveries.delivery_id IS 'The delivery.';
@@ -307,7 +319,7 @@ CREATE TABLE lines (
     head       uuid    NOT NULL,
     CONSTRAINT lines_pkey PRIMARY KEY (mapping_id, line)
 );
-COMMENT ON TABLE lines IS 'Lines of serial mappings that somebody stands in. The row is locked to join or to leave a line.';
+COMMENT ON TABLE lines IS 'Lines of serial mappings that somebody stands in. The row is locked to join or to leave a line. Bounded by: lines that somebody stands in.';
 COMMENT ON COLUMN lines.mapping_id IS 'The mapping.';
 COMMENT ON COLUMN lines.line IS 'Which line: SHA-256 of the values of its key path, or of nothing.';
 COMMENT ON COLUMN lines.head IS 'The delivery that may run.';
@@ -321,7 +333,7 @@ CREATE TABLE line_waits (
     CONSTRAINT line_waits_delivery_key UNIQUE (delivery_id),
     CONSTRAINT line_waits_line_fkey FOREIGN KEY (mapping_id, line) REFERENCES lines (mapping_id, line)
 );
-COMMENT ON TABLE line_waits IS 'Who waits behind the head of a line.';
+COMMENT ON TABLE line_waits IS 'Who waits behind the head of a line. Bounded by: what waits in lines.';
 COMMENT ON COLUMN line_waits.mapping_id IS 'The mapping.';
 COMMENT ON COLUMN line_waits.line IS 'The line.';
 COMMENT ON COLUMN line_waits.seq IS 'The place in it.';
@@ -344,11 +356,11 @@ CREATE TABLE log_entries (
     CONSTRAINT log_entries_digest_key UNIQUE (store_id, digest),
     CONSTRAINT log_entries_occurrences_positive CHECK (occurrences > 0)
 ) WITH (fillfactor = 80);
-CREATE INDEX log_entries_message_idx ON log_entries (message_id) WHERE message_id IS NOT NULL;
+CREATE INDEX log_entries_message_idx ON log_entries (message_id, id) WHERE message_id IS NOT NULL;
 CREATE INDEX log_entries_level_idx ON log_entries (store_id, level, id);
-CREATE INDEX log_entries_reference_idx ON log_entries (store_id, reference_id) WHERE reference_id IS NOT NULL;
+CREATE INDEX log_entries_reference_idx ON log_entries (store_id, reference_id, id) WHERE reference_id IS NOT NULL;
 CREATE INDEX log_entries_first_seen_idx ON log_entries (first_seen);
-COMMENT ON TABLE log_entries IS 'What endpoints and the hub have to say to people: the events tab.';
+COMMENT ON TABLE log_entries IS 'What endpoints and the hub have to say to people: the events tab. Bounded by: 30 days after they were last repeated.';
 COMMENT ON COLUMN log_entries.id IS 'The entry.';
 COMMENT ON COLUMN log_entries.store_id IS 'The store.';
 COMMENT ON COLUMN log_entries.level IS 'How bad it is.';
@@ -389,7 +401,7 @@ CREATE TABLE pollers (
 ) WITH (fillfactor = 70);
 CREATE INDEX pollers_next_tick_idx ON pollers (next_tick) WHERE next_tick IS NOT NULL;
 CREATE INDEX pollers_version_idx ON pollers (version);
-COMMENT ON TABLE pollers IS 'Storefront pollers: they read an API and tell what changed in it.';
+COMMENT ON TABLE pollers IS 'Storefront pollers: they read an API and tell what changed in it. Bounded by: what is put; a row goes with its poller.';
 COMMENT ON COLUMN pollers.id IS 'The poller''s lane.';
 COMMENT ON COLUMN pollers.store_id IS 'Its store.';
 COMMENT ON COLUMN pollers.name IS 'Its name in the API.';
@@ -413,7 +425,7 @@ CREATE TABLE poller_bookmarks (
     CONSTRAINT poller_bookmarks_pkey PRIMARY KEY (poller_id, collection),
     CONSTRAINT poller_bookmarks_poller_fkey FOREIGN KEY (poller_id) REFERENCES pollers (id) ON DELETE CASCADE
 );
-COMMENT ON TABLE poller_bookmarks IS 'Up to where a poller has read each collection.';
+COMMENT ON TABLE poller_bookmarks IS 'Up to where a poller has read each collection. Bounded by: the collections that their poller has read; they go with it.';
 COMMENT ON COLUMN poller_bookmarks.poller_id IS 'The poller.';
 COMMENT ON COLUMN poller_bookmarks.collection IS 'The collection.';
 COMMENT ON COLUMN poller_bookmarks.since IS 'What it sends as since, as the storefront gave it.';
@@ -427,7 +439,7 @@ CREATE TABLE poller_snapshots (
     CONSTRAINT poller_snapshots_pkey PRIMARY KEY (poller_id, collection, record_id),
     CONSTRAINT poller_snapshots_poller_fkey FOREIGN KEY (poller_id) REFERENCES pollers (id) ON DELETE CASCADE
 );
-COMMENT ON TABLE poller_snapshots IS 'Each record as a poller last saw it: what a change is measured against.';
+COMMENT ON TABLE poller_snapshots IS 'Each record as a poller last saw it: what a change is measured against. Bounded by: the records that their poller has seen, one row each; they go with it.';
 COMMENT ON COLUMN poller_snapshots.poller_id IS 'The poller.';
 COMMENT ON COLUMN poller_snapshots.collection IS 'The collection, such as orders.';
 COMMENT ON COLUMN poller_snapshots.record_id IS 'The record''s id as text.';
@@ -437,8 +449,13 @@ COMMENT ON COLUMN poller_snapshots.updated_at IS 'When it was last seen to chang
 -- Messages that SQL publishes, and those that wait for a time, are routed by a worker.
 INSERT INTO lanes (kind) VALUES ('router');
 
-SELECT ensure_partitions(parent, now() + interval '14 days')
-FROM unnest(ARRAY['hub_messages', 'deliveries', 'delivery_attempts']) AS parent;
+-- Only the default partitions are walked by the id alone, and asked for what is left of a mapping.
+CREATE INDEX deliveries_default_mapping_walk_idx ON deliveries_default (mapping_id);
+CREATE INDEX hub_messages_default_walk_idx ON hub_messages_default (id);
+
+SELECT make_week('hub', ARRAY['delivery_attempts', 'deliveries', 'hub_messages'], monday, monday + interval '7 days')
+FROM generate_series(
+    date_trunc('week', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC', now() + interval '14 days', interval '7 days') AS monday;
 
 CREATE VIEW unfinished_deliveries AS
 SELECT item AS id FROM dispatch WHERE lane IN (SELECT id FROM lanes WHERE kind = 'endpoint')

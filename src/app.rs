@@ -2,7 +2,7 @@
 
 use crate::auth::{self, Verifier};
 use crate::config::Config;
-use crate::db::{Database, partitions};
+use crate::db::Database;
 use crate::http::body::BodyLimits;
 use crate::http::health::Readiness;
 use crate::http::limits::{InFlight, Limits};
@@ -28,11 +28,11 @@ use crate::queues::push::Inbox;
 use crate::queues::remote::RemoteMessages;
 use crate::queues::routes::Queues;
 use crate::queues::runners::Runners;
-use crate::queues::store::retention;
 use crate::queues::upkeep::Upkeep;
 use crate::reports::{self, routes::Reports};
 use crate::seal::Sealer;
 use crate::worker::remote::WaitingRoom;
+use crate::worker::retention::make_ahead;
 use crate::worker::{Running, Worker};
 use anyhow::Context as _;
 use axum::http::{HeaderMap, Method};
@@ -150,7 +150,7 @@ impl App {
         let config = self.config;
         let db = Database::new(database, &config.schema);
         db.check().await?;
-        if let Err(error) = partitions::make_ahead(&db.worker, retention::PARTITIONED).await {
+        if let Err(error) = make_ahead::<queues::store::retention::Messages>(&db.worker).await {
             tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
         }
 

@@ -30,7 +30,7 @@
 //! | [`jobs`] | follow a job, and answer what it asks |
 //! | [`hub`] | route a message to every mapped endpoint, and deliver it until it is taken |
 //! | [`reports`] | the rows of `sql/reports/*.sql` |
-//! | [`worker`] | claim, run, settle, reclaim: the engine; knows items only as claimable |
+//! | [`worker`] | claim, run, settle, reclaim: the engine; knows items only as claimable; [retention](worker::retention) of what has ended |
 //! | [`auth`] | token → caller → may this caller do that |
 //! | [`http`] | bodies, limits, health, OpenAPI, the guarded client; knows no feature |
 //! | [`db`] | pools, transactions, ids, migrations, the embedded server |
@@ -125,7 +125,7 @@
 //!     (`tests/hub/hostile.rs`).
 //! 15. Nothing that is held is forgotten, however pushes and switches meet (`tests/hub/held.rs`).
 //! 16. A moment of a schedule fires once over all servers (`tests/hub/schedules.rs`); a change in a storefront is
-//!     told once, whatever fails on the way (`tests/hub/pollers.rs`), and page by page (`tests/hub/pages.rs`).
+//!     told once, whatever fails on the way (`tests/hub/pollers.rs`), and page by page (`tests/hub/poller_pages.rs`).
 //! 17. Neither changing definitions, nor an open transaction of somebody else, nor what cannot be promoted or
 //!     reclaimed, keeps a claim waiting (`tests/engine/changes.rs`, `tests/jobs/held.rs`, `tests/engine/duties.rs`).
 //! 18. No lane takes the room of a process, whatever its definition says (`tests/engine/shares.rs`).
@@ -136,6 +136,11 @@
 //!     `tests/jobs/idempotency.rs`).
 //! 21. JSON is text, kept as it was sent; a value is only made to look into it ([`http::json_text`];
 //!     `tests/queues/json_text.rs`).
+//!
+//! 17. What must stay does not keep what may go, and whoever reads an old week stops nobody
+//!     (`tests/engine/retention.rs`, `tests/hub/upkeep.rs`); every table says what bounds it
+//!     ([`worker::retention::bounds`], `tests/house/bounds.rs`); no page of a listing reads more than a bounded number of
+//!     rows (`tests/queues/pages.rs`, `tests/hub/pages.rs`).
 //!
 //! # As a library
 //!

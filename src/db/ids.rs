@@ -51,6 +51,13 @@ impl Ids {
     }
 }
 
+/// The smallest id of a moment, as SQL's `uuid_v7_floor` has it: the bound of a partition or of a listing.
+pub fn floor(at: DateTime<Utc>) -> Uuid {
+    // 48 bits: nothing before 1970, nothing after 10889.
+    const MOST: i64 = (1 << 48) - 1;
+    Uuid::from_u128(u128::from(at.timestamp_millis().clamp(0, MOST).unsigned_abs()) << 80)
+}
+
 /// The moment, or the nearest that the time inside an id can be held against: 1970 to 9999.
 pub fn within_ids(at: DateTime<Utc>) -> DateTime<Utc> {
     const LAST: i64 = 253_402_300_799;

@@ -1,9 +1,8 @@
-//! PostgreSQL: three small pools, transactions that cannot be cut in half, ids, migrations, partitions.
+//! PostgreSQL: three small pools, transactions that cannot be cut in half, ids, migrations.
 
 pub mod embedded;
 pub mod ids;
 pub mod migrate;
-pub mod partitions;
 pub mod transaction;
 
 pub use ids::Ids;
@@ -128,6 +127,17 @@ fn by_key(options: PgConnectOptions) -> PgConnectOptions {
         ("enable_seqscan", "off"),
         ("plan_cache_mode", "force_generic_plan"),
     ])
+}
+
+/// Has the statements of this transaction planned by the rows that they read alone, wherever those lie. Otherwise an
+/// index in the order of the table looks cheap even when nearly all that it finds has to be thrown away, and a page of
+/// a listing reads millions of rows of others.
+pub async fn plan_by_rows(tx: &mut PgConnection) -> sqlx::Result<()> {
+    let by_rows = sqlx::query!(
+        "SELECT set_config('seq_page_cost', '0', true) AS seq, set_config('random_page_cost', '0', true) AS random"
+    );
+    by_rows.fetch_one(tx).await?;
+    Ok(())
 }
 
 /// sqlx 0.9.0 forgets a transaction whose `begin` was cancelled; the next user of the connection would

@@ -8,8 +8,8 @@ use super::routes::Hub;
 use super::store::retention;
 use super::ticker::Ticker;
 use super::upkeep;
-use crate::db::partitions;
 use crate::worker::Worker;
+use crate::worker::retention::make_ahead;
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,7 @@ pub async fn start(
     stop: &CancellationToken,
 ) -> sqlx::Result<()> {
     let Hub { db, catalog, sealer, outbound, .. } = hub.clone();
-    if let Err(error) = partitions::make_ahead(&db.worker, retention::PARTITIONED).await {
+    if let Err(error) = make_ahead::<retention::Hub>(&db.worker).await {
         tracing::warn!(%error, "cannot make partitions of the hub ahead now; its upkeep tries again");
     }
     let router = Router::new(db.clone(), Arc::clone(&catalog)).await?;

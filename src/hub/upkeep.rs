@@ -2,8 +2,10 @@
 //!
 //! Partitions are made by every process; the rest is done by one at a time, by a leased row.
 
-use super::store::{retention, ticks};
-use crate::db::{self, Database, partitions};
+use super::store::mappings;
+use super::store::retention::{Hub, IDENTIFIERS, KEYS, LOG_ENTRIES, TICKS};
+use crate::db::Database;
+use crate::worker::retention::{self, Retention};
 use crate::worker::store as engine;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -18,14 +20,13 @@ const KEEP: Duration = Duration::from_hours(30 * 24);
 const KEEP_IDENTIFIERS: Duration = Duration::from_hours(90 * 24);
 /// For how long it is known which moments of a schedule fired.
 const KEEP_TICKS: Duration = Duration::from_hours(7 * 24);
-/// Rows in one statement.
-const BATCH: i64 = 2000;
-
 /// Tidies until `stop`.
 pub async fn run(db: Database, stop: CancellationToken) {
     let holder = Uuid::new_v4();
+    let mut retention = Retention::default();
     while !stop.is_cancelled() {
-        if let Err(error) = tidy(&db, holder).await {
+        // Who stops does not wait for it: whatever it is at is one transaction, or can be done again.
+        if let Some(Err(error)) = stop.run_until_cancelled(tidy(&db, holder, &mut retention)).await {
             tracing::warn!(%error, "cannot tidy the hub; trying again later");
         }
         let pause = TIDY + Duration::from_millis(rand::random_range(0..=JITTER));
@@ -33,30 +34,27 @@ pub async fn run(db: Database, stop: CancellationToken) {
     }
 }
 
-async fn tidy(db: &Database, holder: Uuid) -> sqlx::Result<()> {
+/// What fails is logged, and the rest is done all the same.
+async fn tidy(db: &Database, holder: Uuid, retention: &mut Retention<Hub>) -> sqlx::Result<()> {
     let pool = &db.worker;
-    partitions::make_ahead(pool, retention::PARTITIONED).await?;
+    if let Err(error) = retention::make_ahead::<Hub>(pool).await {
+        tracing::warn!(%error, "cannot make partitions of the hub ahead; trying again later");
+    }
     if !engine::take_duty(pool, "hub", holder, TIDY.as_secs_f64() * 2.0).await? {
         return Ok(());
     }
     let Some(now) = db.ids.now() else { return Ok(()) };
-    let keep_after = now - KEEP;
-    for week in partitions::expired(pool, "hub_messages", keep_after).await? {
-        let name = week.suffix.clone();
-        let dropped = db::transaction::<_, sqlx::Error, _>(pool, move |tx| {
-            Box::pin(async move { retention::drop_week(tx, &week, keep_after).await })
-        })
-        .await?;
-        if !dropped {
-            tracing::info!(week = name, "kept: something of the hub in it is still wanted");
-            continue;
+    for (old, keep) in
+        [(KEYS, KEEP), (IDENTIFIERS, KEEP_IDENTIFIERS), (LOG_ENTRIES, KEEP), (TICKS, KEEP_TICKS)]
+    {
+        if let Err(error) = retention::forget(pool, &old, now - keep).await {
+            tracing::warn!(%error, table = old.table, "cannot forget what is old; trying again later");
         }
-        tracing::info!(week = name, "dropped a week of the hub's messages");
     }
-    let full = BATCH.unsigned_abs();
-    while retention::forget_keys(pool, keep_after, BATCH).await? >= full {}
-    while retention::forget_identifiers(pool, now - KEEP_IDENTIFIERS, BATCH).await? >= full {}
-    while retention::forget_log_entries(pool, keep_after, BATCH).await? >= full {}
-    while ticks::forget(pool, now - KEEP_TICKS, BATCH).await? >= full {}
+    retention.tidy(pool, now - KEEP).await;
+    let forgotten = mappings::forget_deleted(pool).await?;
+    if forgotten > 0 {
+        tracing::info!(forgotten, "forgot deleted mappings");
+    }
     Ok(())
 }

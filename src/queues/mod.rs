@@ -37,3 +37,4 @@ pub mod webhook;
 pub mod when;
 
 mod held;
+mod tidy;

@@ -1,27 +1,20 @@
-//! What goes on beside the messages: definitions from files, partitions ahead and behind.
+//! What goes on beside the messages: definitions from files, and tidying up.
 
 use super::catalog::Queue;
 use super::files::{Change, Watcher};
 use super::install::{self, Source};
 use super::routes::Queues;
-use super::store::retention;
-use crate::db::{self, partitions};
+use super::tidy::Tidy;
 use crate::error::Result;
 use crate::http::json_text::to_value;
-use crate::worker::store as engine;
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// How often the queues directory is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often the instance is tidied.
-const TIDY: Duration = Duration::from_mins(10);
-/// Rows in one statement of the sweep.
-const BATCH: i64 = 2000;
 
 /// The upkeep of the queues.
 pub struct Upkeep {
@@ -30,19 +23,12 @@ pub struct Upkeep {
     /// What the files say and is not in place yet.
     changes: VecDeque<Change>,
     examples: Option<PathBuf>,
-    holder: Uuid,
 }
 
 impl Upkeep {
     /// Upkeep that watches `files` and once loads `examples`.
     pub fn new(queues: Queues, files: Option<PathBuf>, examples: Option<PathBuf>) -> Self {
-        Self {
-            queues,
-            files: files.map(Watcher::new),
-            changes: VecDeque::new(),
-            examples,
-            holder: Uuid::new_v4(),
-        }
+        Self { queues, files: files.map(Watcher::new), changes: VecDeque::new(), examples }
     }
 
     /// Loads every definition there is, before the first request.
@@ -64,20 +50,16 @@ impl Upkeep {
         self.look().await
     }
 
-    /// Goes on until `stop`.
+    /// Goes on until `stop`. A look at the files waits for no tidying.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut tidied: Option<std::time::Instant> = None;
+        let tidy = Tidy::new(self.queues.clone());
+        tokio::join!(self.watch(&stop), tidy.run(&stop));
+    }
+
+    async fn watch(&mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             if let Err(error) = self.look().await {
                 tracing::warn!(%error, "cannot look at the queues directory; trying again");
-            }
-            if tidied.is_none_or(|at| at.elapsed() >= TIDY) {
-                // Also after a failure: partitions are made two weeks ahead, and trying at once would only stand
-                // in the way of whatever was in ours.
-                tidied = Some(std::time::Instant::now());
-                if let Err(error) = self.tidy().await {
-                    tracing::warn!(%error, "cannot tidy up; trying again later");
-                }
             }
             stop.run_until_cancelled(tokio::time::sleep(LOOK)).await;
         }
@@ -117,45 +99,6 @@ impl Upkeep {
             Change::Broken { name, error } => broken(name, error, source),
             Change::Removed { name } => {
                 tracing::warn!(queue = name, "the files of a definition are gone; the queue stays as it was");
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes partitions ahead and drops those that no queue wants any more; one process at a time.
-    async fn tidy(&self) -> Result<()> {
-        let db = &self.queues.access.db;
-        partitions::make_ahead(&db.worker, retention::PARTITIONED).await?;
-        if !self.queues.access.catalog.is_complete() {
-            tracing::warn!(
-                "a definition cannot be used: nothing is dropped, since its retention is not known"
-            );
-            return Ok(());
-        }
-        if !engine::take_duty(&db.worker, "retention", self.holder, TIDY.as_secs_f64() * 2.0).await? {
-            return Ok(());
-        }
-        let mut longest = Duration::from_hours(1);
-        self.queues.access.catalog.each(|queue| longest = longest.max(queue.definition.options.retention));
-        let Some(keep_after) = db.ids.now().map(|now| now - longest) else { return Ok(()) };
-        for week in partitions::expired(&db.worker, "messages", keep_after).await? {
-            let partition = format!("messages{}", week.suffix);
-            let dropped = db::transaction::<_, sqlx::Error, _>(&db.worker, move |tx| {
-                Box::pin(async move { retention::drop_week(tx, &week, keep_after).await })
-            })
-            .await?;
-            if !dropped {
-                tracing::info!(partition, "kept: a message in it may still run");
-                break;
-            }
-            tracing::info!(partition, "dropped: every queue's retention is over");
-        }
-        while retention::forget_keys(&db.worker, keep_after, BATCH).await? >= BATCH.unsigned_abs() {}
-        loop {
-            let swept =
-                db::transaction::<_, sqlx::Error, _>(&db.worker, |tx| Box::pin(engine::sweep(tx, BATCH)));
-            if swept.await? < BATCH.unsigned_abs() {
-                break;
             }
         }
         Ok(())

@@ -33,6 +33,7 @@
 //! | `remote/` | claims for remote workers: one look for all who wait for a lane |
 //! | `wake.rs` | tells the claim loop that there is work, here and in other processes |
 //! | `delay.rs` | how long until the next attempt |
+//! | `retention/` | weekly partitions: made ahead, dropped when their time is over |
 //! | `engine.rs` | puts the loops together, starts and stops them |
 //! | `store/` | all SQL of `dispatch`, `scheduled`, `workers`, `leases` |
 //!
@@ -43,6 +44,7 @@ pub mod batch;
 pub mod definitions;
 pub mod delay;
 pub mod remote;
+pub mod retention;
 pub mod store;
 
 mod aside;

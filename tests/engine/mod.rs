@@ -11,6 +11,7 @@ mod order;
 mod poison;
 mod reclaim;
 mod refused;
+mod retention;
 mod room;
 mod shares;
 mod upkeep;

@@ -28,6 +28,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("lanes", "worker"),
     ("catalog", "worker"),
     ("duties", "worker"),
+    ("weeks", "worker"),
     ("queues", "queues"),
     ("messages", "queues"),
     ("outcomes", "queues"),

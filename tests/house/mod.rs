@@ -2,6 +2,7 @@
 
 mod architecture;
 mod authorization;
+mod bounds;
 mod configuration;
 mod migrations;
 mod parameters;

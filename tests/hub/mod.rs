@@ -14,6 +14,7 @@ mod kept;
 mod killed;
 mod messages;
 mod pages;
+mod poller_pages;
 mod pollers;
 mod reports;
 mod roles;

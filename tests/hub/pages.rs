@@ -1,137 +1,253 @@
-//! Pollers that read much: what a page brings is told before the next is asked for, and nobody stands in their way.
+//! No page of the hub's listings reads more than a bounded number of rows, however many there are, and the pages
+//! together hold everything once.
 
-use super::stage::STORE;
-use super::storefront::Storefront;
-use super::upkeep::act;
-use crate::engine::ask;
-use crate::support::answer::json;
-use crate::support::app::{TestApp, database};
-use crate::support::eventually;
-use serde_json::{Value, json};
-use std::time::Duration;
+use crate::support::app::TestApp;
+use crate::support::reads::rows_read;
+use postrider::hub::message::State;
+use postrider::hub::store::shown::page::{Page, Span, WALK};
+use postrider::hub::store::shown::{delivery_page, log_entries, message_page};
+use serde_json::json;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
+use uuid::Uuid;
 
-const TOLD: &str = "SELECT count(*) FROM hub_messages";
+const LIMIT: i64 = 50;
 
-/// A poller of the storefront's orders.
-fn definition(shop: &Storefront, page_size: usize) -> Value {
-    json!({
-        "api": shop.url(), "every": "1h", "page_size": page_size,
-        "collections": [{ "name": "orders", "id": "number", "key": "order" }]
-    })
-}
+/// 40,000 messages with a delivery each. Nearly all are COMPLETE and of the mapping `most`; the oldest few of `few`
+/// are of every other status, and so are some of another store, all of it newer.
+const FILL: &str = "
+    INSERT INTO stores (name) VALUES ('other');
+    INSERT INTO hub_messages (store_id, state, id, message, payload, reason)
+    SELECT
+        s.id,
+        (CASE WHEN n <= 4 THEN 'pending' WHEN n <= 8 THEN 'unrouted' WHEN n <= 12 THEN 'parked' ELSE 'routed' END)::hub_message_state,
+        uuid_v7(date_trunc('week', now()) + n * interval '1 ms' + CASE WHEN s.name = 'other' THEN interval '1 hour' ELSE '0' END),
+        CASE WHEN n <= 30 THEN 'order:rare' ELSE 'order:new' END, '{}', CASE WHEN n BETWEEN 9 AND 12 THEN 'no' END
+    FROM stores AS s, generate_series(1, 40000) AS n;
+    INSERT INTO deliveries (store_id, mapping_id, id, message_id, status, finished_at, last_error)
+    SELECT
+        m.store_id, mappings.id, uuid_v7(uuid_v7_time(m.id)), m.id, d.status::delivery_status,
+        CASE WHEN d.status <> 'PENDING' THEN now() END, CASE WHEN d.status = 'ERROR' THEN 'no' END
+    FROM (SELECT m.*, row_number() OVER (PARTITION BY store_id ORDER BY id) AS n FROM hub_messages AS m) AS m
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN m.n <= 10 THEN 'PENDING' WHEN m.n <= 20 THEN 'ERROR' WHEN m.n <= 30 THEN 'SKIPPED' ELSE 'COMPLETE' END AS status
+    ) AS d
+    JOIN mappings ON mappings.name = CASE WHEN m.n <= 35 AND m.n % 2 = 0 THEN 'few' ELSE 'most' END;
+    WITH waits AS (
+        SELECT d.id, m.endpoint_id, d.mapping_id, row_number() OVER (ORDER BY d.id) AS n
+        FROM deliveries AS d JOIN mappings AS m ON m.id = d.mapping_id
+        WHERE d.status = 'PENDING' AND d.store_id = m.store_id
+    ), ready AS (
+        INSERT INTO dispatch (lane, rank, item) SELECT endpoint_id, 0, id FROM waits WHERE n <= 3
+    ), later AS (
+        INSERT INTO scheduled (run_at, lane, rank, item)
+        SELECT now() + interval '1 day', endpoint_id, 0, id FROM waits WHERE n BETWEEN 4 AND 5
+    ), held AS (
+        INSERT INTO held_deliveries (mapping_id, delivery_id) SELECT mapping_id, id FROM waits WHERE n BETWEEN 6 AND 7
+    )
+    INSERT INTO leases (expires_at, lane, ranks, items, attempts)
+    SELECT now() + interval '1 day', endpoint_id, array_agg(0), array_agg(id), array_agg(1) FROM waits WHERE n > 7
+    GROUP BY endpoint_id;
+    INSERT INTO log_entries (store_id, level, subject, digest, message_id, reference_type, reference_id)
+    SELECT
+        s.id, (CASE WHEN n <= 10 THEN 'error' WHEN n <= 20 THEN 'warn' ELSE 'info' END)::log_level, n::text,
+        n::text::bytea, CASE WHEN n <= 30 THEN '00000000-0000-7000-8000-000000000001'::uuid END,
+        CASE WHEN n % 1000 = 7 THEN 'rare' WHEN n % 2 = 0 THEN 'order' END, CASE WHEN n % 2 = 0 THEN 'R' || n % 10 END
+    FROM stores AS s, generate_series(1, 40000) AS n
+    ORDER BY s.name DESC, n + 0;
+    ANALYZE";
 
-fn orders(shop: &Storefront, count: usize) {
-    for number in 0..count {
-        shop.order(&format!("R{number}"), "complete", "1.00");
-    }
-}
-
-async fn run(app: &TestApp, poller: &str) {
-    json(app.post(&format!("{poller}/run"), &Value::Null).await, 202).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_dies_between_two_pages_has_told_the_first_and_the_next_tells_the_others() {
-    let poller = &format!("{STORE}/pollers/shop");
-    let shop = Storefront::start("orders").await;
-    orders(&shop, 35);
-    let first = TestApp::start().await;
-    json(first.put(poller, &definition(&shop, 10)).await, 201).await;
-    shop.holds_page(3);
-    run(&first, poller).await;
-    let mut db = first.connect().await;
-    eventually("two pages are told", async || ask::<i64>(&mut db, TOLD).await == 20).await;
-    let marks: i64 = ask(&mut db, "SELECT count(*) FROM poller_bookmarks").await;
-    assert_eq!(marks, 0, "nobody knows yet what lies behind them");
-    let second = TestApp::on(first.database.clone(), &[], |app| app).await;
-    first.server.stop_within(Duration::ZERO).await;
-    shop.recovers();
-    let queued = "SELECT count(*) FROM pollers WHERE queued";
-    eventually("the other goes on", async || {
-        second.elapse(Duration::from_secs(10)).await;
-        ask::<i64>(&mut db, queued).await == 0
-    })
-    .await;
-    let each = "SELECT count(DISTINCT payload #>> '{order,number}') FROM hub_messages";
-    assert_eq!((ask::<i64>(&mut db, TOLD).await, ask::<i64>(&mut db, each).await), (35, 35));
-    second.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn thirty_pollers_of_a_thousand_records_and_three_mappings_each_finish_at_once() {
-    const POLLERS: i64 = 30;
-    const RECORDS: i64 = 1000;
-    let shop = Storefront::start("orders").await;
-    orders(&shop, usize::try_from(RECORDS).unwrap());
+async fn stage() -> TestApp {
     let app = TestApp::start().await;
-    for store in 0..POLLERS {
-        let store = format!("/stores/many{store}");
-        // It takes nothing: the deliveries wait.
-        let endpoint = json!({ "url": shop.url(), "enabled": false });
-        json(app.put(&format!("{store}/endpoints/e"), &endpoint).await, 201).await;
-        for mapping in ["a", "b", "c"] {
-            let mapping_of = json!({ "endpoint": "e", "service": "take", "messages": ["order:*"] });
-            json(app.put(&format!("{store}/mappings/{mapping}"), &mapping_of).await, 201).await;
-        }
-        json(app.put(&format!("{store}/pollers/shop"), &definition(&shop, 250)).await, 201).await;
+    for (mapping, endpoint) in [("few", "e1"), ("most", "e2")] {
+        app.endpoint(endpoint, "http://127.0.0.1:1", json!({ "enabled": false })).await;
+        app.mapping(mapping, endpoint, &["order:*"], json!({})).await;
     }
-    for store in 0..POLLERS {
-        run(&app, &format!("/stores/many{store}/pollers/shop")).await;
+    sqlx::raw_sql(FILL).execute(&mut app.connect().await).await.unwrap();
+    app
+}
+
+/// Goes on from page to page; fails when one reads too much.
+struct Reader<C> {
+    what: String,
+    ids: Vec<C>,
+    before: C,
+}
+
+impl<C: Copy + Ord> Reader<C> {
+    fn new(what: String, before: C) -> Self {
+        Self { what, ids: Vec::new(), before }
     }
+
+    /// Takes a page; says whether there is another.
+    fn take<T>(&mut self, page: Page<T, C>, read: i64, most: i64, id: impl Fn(&T) -> C) -> bool {
+        let Page { mut rows, stopped_at } = page;
+        assert!(read <= most, "{}: a page of {} rows read {read}", self.what, rows.len());
+        let more = rows.len() > usize::try_from(LIMIT).unwrap();
+        rows.truncate(usize::try_from(LIMIT).unwrap());
+        self.ids.extend(rows.iter().map(&id));
+        // A hundred pages are enough of what is many.
+        let next = rows.last().filter(|_| more).map(&id).or(stopped_at).filter(|_| self.ids.len() < 5000);
+        let Some(next) = next else { return false };
+        assert!(next < self.before, "{}: it goes on", self.what);
+        self.before = next;
+        true
+    }
+
+    fn compare(self, mut expected: Vec<C>) {
+        expected.truncate(5000);
+        let Self { what, mut ids, .. } = self;
+        ids.truncate(5000);
+        assert!(ids == expected, "{what}: {} of {}", ids.len(), expected.len());
+    }
+}
+
+async fn expected<C>(db: &mut PgConnection, query: String) -> Vec<C>
+where
+    C: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(db).await.unwrap()
+}
+
+async fn store(db: &mut PgConnection) -> i32 {
+    sqlx::query_scalar("SELECT id FROM stores WHERE name = 's1'").fetch_one(db).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_deliveries_by_status_mapping_and_endpoint_reads_a_bounded_number_of_rows() {
+    let app = stage().await;
     let mut db = app.connect().await;
-    let mut told: i64 = 0;
-    while told < POLLERS * RECORDS {
-        let before = told;
-        eventually("there is progress", async || {
-            told = ask(&mut db, TOLD).await;
-            told > before
-        })
-        .await;
+    let store = store(&mut db).await;
+    let mut tx = db.begin().await.unwrap();
+    let statuses =
+        [None, Some("PENDING"), Some("INPROGRESS"), Some("COMPLETE"), Some("ERROR"), Some("SKIPPED")];
+    for status in statuses {
+        for (mapping, endpoint) in [
+            (None, None),
+            (Some("few"), None),
+            (None, Some("e1")),
+            (Some("most"), Some("e2")),
+            (Some("none"), None),
+        ] {
+            let own = |text: Option<&str>| text.map(str::to_owned);
+            let filter =
+                delivery_page::Filter { status: own(status), mapping: own(mapping), endpoint: own(endpoint) };
+            let mut reader = Reader::new(format!("{filter:?}"), Uuid::max());
+            loop {
+                let span = Span { from: Uuid::nil(), to: reader.before, limit: LIMIT + 1 };
+                let read = rows_read(&mut tx).await;
+                let page = delivery_page::page(&mut tx, store, &filter, span).await.unwrap();
+                let read = rows_read(&mut tx).await - read;
+                assert!(
+                    page.rows.iter().all(|row| status.is_none_or(|status| row.status == status)),
+                    "{filter:?}"
+                );
+                let exact = matches!(status, Some("ERROR" | "INPROGRESS" | "SKIPPED"));
+                if !reader.take(page, read, if exact { 20 * LIMIT } else { 3 * WALK }, |row| row.id) {
+                    break;
+                }
+            }
+            let words = |column: &str, word: Option<&str>| {
+                word.map_or_else(String::new, |word| format!("AND {column} = '{word}'"))
+            };
+            let query = format!(
+                "SELECT d.id FROM delivery_states AS d
+                JOIN mappings AS m ON m.id = d.mapping_id JOIN endpoints AS e ON e.id = m.endpoint_id
+                WHERE d.store_id = {store} {} {} {} ORDER BY d.id DESC",
+                words("d.status", status),
+                words("m.name", mapping),
+                words("e.name", endpoint)
+            );
+            reader.compare(expected(&mut tx, query).await);
+        }
     }
-    let undone = "SELECT count(*) FROM pollers WHERE queued OR failures > 0 OR last_run IS NULL";
-    eventually("all are done", async || ask::<i64>(&mut db, undone).await == 0).await;
-    assert_eq!(ask::<i64>(&mut db, "SELECT count(*) FROM deliveries").await, 3 * POLLERS * RECORDS);
+    drop(tx);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_the_database_refuses_is_left_out_and_one_that_takes_too_long_fails_the_run() {
-    let poller = &format!("{STORE}/pollers/shop");
-    let shop = Storefront::start("orders").await;
-    orders(&shop, 30);
-    let app = TestApp::on(database().await.options([("statement_timeout", "2s")]), &[], |app| app).await;
+async fn a_page_of_messages_by_state_and_key_reads_a_bounded_number_of_rows() {
+    let app = stage().await;
     let mut db = app.connect().await;
-    act(
-        &mut db,
-        "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            IF NEW.record_id = 'R7' THEN
-                RAISE EXCEPTION 'not this one';
-            ELSIF NEW.record_id = 'R23' AND NEW.record ->> 'total' = '1.00' THEN
-                PERFORM pg_sleep(60);
-            END IF;
-            RETURN NEW;
-        END $$;
-        CREATE TRIGGER odd BEFORE INSERT ON poller_snapshots FOR EACH ROW EXECUTE FUNCTION odd()",
-    )
-    .await;
-    json(app.put(poller, &definition(&shop, 20)).await, 201).await;
-    run(&app, poller).await;
-    // All but the two, and those that came behind the slow one on its page.
-    eventually("it fails", async || {
-        let error = "SELECT count(*) FROM pollers WHERE last_error = 'orders: the database takes too long for one of its records'";
-        ask::<i64>(&mut db, error).await == 1
-    })
-    .await;
-    let before = ask::<i64>(&mut db, TOLD).await;
-    assert!((22..28).contains(&before), "{before}");
-    // It changes, and takes no longer.
-    shop.order("R23", "complete", "2.00");
-    run(&app, poller).await;
-    let remark = "SELECT count(*) FROM pollers WHERE NOT queued AND failures = 0
-        AND last_error = 'orders: 1 records cannot be stored and were left out'";
-    eventually("it is done", async || ask::<i64>(&mut db, remark).await == 1).await;
-    let each = "SELECT count(DISTINCT payload #>> '{order,number}') FROM hub_messages";
-    assert_eq!((ask::<i64>(&mut db, TOLD).await, ask::<i64>(&mut db, each).await), (29, 29));
+    let store = store(&mut db).await;
+    let mut tx = db.begin().await.unwrap();
+    for state in [None, Some(State::Pending), Some(State::Routed), Some(State::Unrouted), Some(State::Parked)]
+    {
+        for (key, prefix) in
+            [(None, None), (Some("order:rare"), None), (None, Some("order:r")), (Some("order:no"), None)]
+        {
+            let own = |text: Option<&str>| text.map(str::to_owned);
+            let filter = message_page::Filter { key: own(key), prefix: own(prefix), state };
+            let mut reader = Reader::new(format!("{filter:?}"), Uuid::max());
+            loop {
+                let span = Span { from: Uuid::nil(), to: reader.before, limit: LIMIT + 1 };
+                let read = rows_read(&mut tx).await;
+                let page = message_page::page(&mut tx, store, &filter, span).await.unwrap();
+                let read = rows_read(&mut tx).await - read;
+                let exact = key.is_none() && prefix.is_none() && state != Some(State::Routed);
+                if !reader.take(page, read, if exact { 10 * LIMIT } else { 2 * WALK }, |row| row.id) {
+                    break;
+                }
+            }
+            let query = format!(
+                "SELECT id FROM hub_messages WHERE store_id = {store} {} {} {} ORDER BY id DESC",
+                state.map_or_else(String::new, |state| format!("AND state = '{}'", state.as_str())),
+                key.map_or_else(String::new, |key| format!("AND message = '{key}'")),
+                prefix.map_or_else(String::new, |prefix| format!("AND message LIKE '{prefix}%'")),
+            );
+            reader.compare(expected(&mut tx, query).await);
+        }
+    }
+    drop(tx);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_log_entries_by_level_and_reference_reads_a_bounded_number_of_rows() {
+    let app = stage().await;
+    let mut db = app.connect().await;
+    let store = store(&mut db).await;
+    let mut tx = db.begin().await.unwrap();
+    let message = Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001);
+    for level in [None, Some("error"), Some("info")] {
+        for (kind, reference, message_id) in [
+            (None, None, None),
+            (Some("rare"), None, None),
+            (None, Some("R4"), None),
+            (Some("order"), Some("none"), None),
+            (None, None, Some(message)),
+        ] {
+            let own = |text: Option<&str>| text.map(str::to_owned);
+            let filter = log_entries::Filter {
+                level: own(level),
+                reference_type: own(kind),
+                reference: own(reference),
+                message_id,
+            };
+            let mut reader = Reader::new(format!("{filter:?}"), i64::MAX);
+            loop {
+                let read = rows_read(&mut tx).await;
+                let page =
+                    log_entries::page(&mut tx, store, &filter, Some(reader.before), LIMIT + 1).await.unwrap();
+                let read = rows_read(&mut tx).await - read;
+                let exact = kind.is_none() && reference.is_none() && message_id.is_none();
+                if !reader.take(page, read, if exact { 10 * LIMIT } else { 4 * WALK }, |row| row.id) {
+                    break;
+                }
+            }
+            let text = |column: &str, word: Option<&str>| {
+                word.map_or_else(String::new, |word| format!("AND {column} = '{word}'"))
+            };
+            let query = format!(
+                "SELECT id FROM log_entries WHERE store_id = {store} {} {} {} {} ORDER BY id DESC",
+                text("level", level),
+                text("reference_type", kind),
+                text("reference_id", reference),
+                message_id.map_or_else(String::new, |id| format!("AND message_id = '{id}'")),
+            );
+            reader.compare(expected(&mut tx, query).await);
+        }
+    }
+    drop(tx);
     app.stop().await;
 }

@@ -14,6 +14,7 @@ mod listing;
 mod messages;
 mod native;
 mod order;
+mod pages;
 mod parts;
 mod remote;
 mod remote_cost;

@@ -6,10 +6,12 @@ pub(crate) mod endpoint;
 pub(crate) mod gate;
 pub(crate) mod hang_up;
 pub(crate) mod process;
+pub(crate) mod reads;
 pub(crate) mod scripted;
 pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod tls;
+pub(crate) mod weeks;
 
 use std::time::Duration;
 use tokio::time::{Instant, sleep};

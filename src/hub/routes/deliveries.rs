@@ -3,12 +3,14 @@
 use super::page::{Page, text, word};
 use super::{Hub, id_of};
 use crate::auth::Authenticated;
-use crate::db::ids::within_ids;
+use crate::db;
 use crate::error::{Error, Result};
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
 use crate::hub::roles::Right;
-use crate::hub::store::shown::deliveries::{self, Filter, Row};
+use crate::hub::store::shown::deliveries::{self, Row};
+use crate::hub::store::shown::delivery_page::{self, Filter};
+use crate::hub::store::shown::messages::one_moment;
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
@@ -120,7 +122,8 @@ pub(super) struct Listing {
 pub(super) struct DeliveryPage {
     /// The deliveries.
     deliveries: Vec<Delivery>,
-    /// The cursor of the next page; null on the last one.
+    /// The cursor of the next page; null on the last one. A page that was searched for in many deliveries may have
+    /// fewer than were asked for, even none, and yet a next one.
     next: Option<Uuid>,
 }
 
@@ -143,11 +146,17 @@ pub(super) async fn list(
         status: word("status", listing.status, &STATUSES)?,
         mapping: text("mapping", listing.mapping)?,
         endpoint: text("endpoint", listing.endpoint)?,
-        created_after: listing.created_after.map(within_ids),
-        created_before: listing.created_before.map(within_ids),
     };
-    let mut rows = deliveries::list(&hub.db.api, store, &filter, page.after, page.fetch).await?;
-    let next = page.cut(&mut rows, |row| row.id);
+    let span = page.span(listing.created_after, listing.created_before);
+    let found = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+        Box::pin(async move {
+            one_moment(&mut *tx).await?;
+            Ok(delivery_page::page(tx, store, &filter, span).await?)
+        })
+    })
+    .await?;
+    let mut rows = found.rows;
+    let next = page.cut(&mut rows, |row| row.id).or(found.stopped_at);
     let deliveries = rows.into_iter().map(|row| Delivery::of(row, None)).collect();
     Ok(Json(DeliveryPage { deliveries, next }))
 }

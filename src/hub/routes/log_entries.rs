@@ -3,11 +3,13 @@
 use super::Hub;
 use super::page::{Page, text, word};
 use crate::auth::Authenticated;
+use crate::db;
 use crate::error::{Error, Result};
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
 use crate::hub::roles::Right;
 use crate::hub::store::shown::log_entries::{self, Filter, Row};
+use crate::hub::store::shown::messages::one_moment;
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
@@ -81,7 +83,8 @@ pub(super) struct Listing {
 pub(super) struct LogPage {
     /// The entries.
     log_entries: Vec<LogEntry>,
-    /// The cursor of the next page; null on the last one.
+    /// The cursor of the next page; null on the last one. A page that was searched for in many entries may have
+    /// fewer than were asked for, even none, and yet a next one.
     next: Option<i64>,
 }
 
@@ -107,7 +110,15 @@ pub(super) async fn list(
         reference_type: text("reference_type", listing.reference_type)?,
         message_id: listing.message_id.as_deref().map(Uuid::try_parse).transpose().map_err(no_id)?,
     };
-    let mut rows = log_entries::list(&hub.db.api, store, &filter, page.after, page.fetch).await?;
-    let next = page.cut(&mut rows, |row| row.id);
+    let (before, limit) = (page.after, page.fetch);
+    let found = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+        Box::pin(async move {
+            one_moment(&mut *tx).await?;
+            Ok(log_entries::page(tx, store, &filter, before, limit).await?)
+        })
+    })
+    .await?;
+    let mut rows = found.rows;
+    let next = page.cut(&mut rows, |row| row.id).or(found.stopped_at);
     Ok(Json(LogPage { log_entries: rows.into_iter().map(LogEntry::of).collect(), next }))
 }

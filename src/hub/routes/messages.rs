@@ -5,7 +5,7 @@ use super::log_entries::LogEntry;
 use super::page::{Page, word};
 use super::{Hub, id_of};
 use crate::auth::Authenticated;
-use crate::db::{self, ids::within_ids};
+use crate::db;
 use crate::error::{Error, MAX_VIOLATIONS, Problem, Result, Violation};
 use crate::http::body;
 use crate::http::extract::{Path, Query};
@@ -15,8 +15,8 @@ use crate::hub::definition::check_store;
 use crate::hub::message::{Pattern, State, is_key};
 use crate::hub::push::{self, Push};
 use crate::hub::roles::{self, Right};
-use crate::hub::store::shown::messages::{self, Filter};
-use crate::hub::store::shown::{deliveries, log_entries};
+use crate::hub::store::shown::message_page::{self, Filter};
+use crate::hub::store::shown::{deliveries, log_entries, messages};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State as Extract;
@@ -162,7 +162,7 @@ pub(super) async fn get(
             let children = messages::children(&mut *tx, store, id, SHOWN).await?;
             let deliveries = deliveries::of_message(&mut *tx, store, id).await?;
             let about = log_entries::Filter { message_id: Some(id), ..Default::default() };
-            let entries = log_entries::list(tx, store, &about, None, SHOWN).await?;
+            let entries = log_entries::page(tx, store, &about, None, SHOWN).await?.rows;
             let of = |delivery| Delivery::of(delivery, Some(&row.message));
             Ok(FullMessage {
                 message_id: row.id,
@@ -204,7 +204,8 @@ pub(super) struct Listing {
 pub(super) struct MessagePage {
     /// The messages.
     messages: Vec<Listed>,
-    /// The cursor of the next page; null on the last one.
+    /// The cursor of the next page; null on the last one. A page that was searched for in many messages may have
+    /// fewer than were asked for, even none, and yet a next one.
     next: Option<Uuid>,
 }
 
@@ -242,12 +243,7 @@ pub(super) async fn list(
     let store = hub.store(&store, &caller, Right::Read).await?;
     let Query(listing) = query?;
     let page = Page::<Uuid>::read(listing.after.as_deref(), listing.limit)?;
-    let mut filter = Filter {
-        state: state(listing.state)?,
-        created_after: listing.created_after.map(within_ids),
-        created_before: listing.created_before.map(within_ids),
-        ..Filter::default()
-    };
+    let mut filter = Filter { state: state(listing.state)?, ..Filter::default() };
     match listing.message.as_deref().map(Pattern::read) {
         None => {}
         Some(Some(Pattern::Exact(key))) => filter.key = Some(key),
@@ -256,9 +252,17 @@ pub(super) async fn list(
             return Err(Error::BadRequest("`message` is a key such as order:new, or order:*".to_owned()));
         }
     }
-    let mut rows = messages::list(&hub.db.api, store, &filter, page.after, page.fetch).await?;
-    let next = page.cut(&mut rows, |row| row.id);
-    let listed = |row: messages::Listed| Listed {
+    let span = page.span(listing.created_after, listing.created_before);
+    let found = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+        Box::pin(async move {
+            messages::one_moment(&mut *tx).await?;
+            Ok(message_page::page(tx, store, &filter, span).await?)
+        })
+    })
+    .await?;
+    let mut rows = found.rows;
+    let next = page.cut(&mut rows, |row| row.id).or(found.stopped_at);
+    let listed = |row: message_page::Listed| Listed {
         message_id: row.id,
         message: row.message,
         state: row.state.as_str(),

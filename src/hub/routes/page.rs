@@ -1,7 +1,11 @@
 //! What listings share: how many, after which, and texts that can be asked for.
 
+use crate::db::ids::{floor, within_ids};
 use crate::error::{Error, Result};
+use crate::hub::store::shown::page::Span;
+use chrono::{DateTime, Utc};
 use std::str::FromStr;
+use uuid::Uuid;
 
 /// Where a page begins, and how long it is at most.
 #[derive(Debug)]
@@ -33,6 +37,15 @@ impl<C: FromStr> Page<C> {
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
         rows.last().filter(|_| more).map(id)
+    }
+}
+
+impl Page<Uuid> {
+    /// The ids that the page may have: made between these moments, and before the page's first.
+    pub(super) fn span(&self, after: Option<DateTime<Utc>>, before: Option<DateTime<Utc>>) -> Span {
+        let from = after.map(|at| floor(within_ids(at))).unwrap_or_default();
+        let to = before.map_or(Uuid::max(), |at| floor(within_ids(at)));
+        Span { from, to: to.min(self.after.unwrap_or(Uuid::max())), limit: self.fetch }
     }
 }
 

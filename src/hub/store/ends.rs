@@ -155,6 +155,9 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
                 business_error = e.business_error,
                 next_attempt_at = CASE WHEN e.delay > 0 THEN now() + make_interval(secs => e.delay) END,
                 finished_at = CASE WHEN e.delay IS NULL THEN now() END,
+                late = CASE
+                    WHEN e.delay IS NULL AND d.id < (SELECT uuid_v7_floor(now() - interval '1 day')) THEN true
+                END,
                 last_error = coalesce(e.parked, e.error),
                 continue_url = e.continue_url
             FROM unnest(

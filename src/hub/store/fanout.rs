@@ -1,6 +1,7 @@
 //! The SQL that stores messages with their deliveries, and puts deliveries where they wait.
 
 use crate::hub::message::{Draft, Parent, State};
+use crate::worker::retention::week_of;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
@@ -216,6 +217,8 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
             Place::Duplicate(_) => "duplicate",
         })
         .collect();
+    let apart: Vec<bool> =
+        deliveries.iter().map(|(delivery, _)| week_of(delivery.id) != week_of(delivery.message_id)).collect();
     let errors: Vec<Option<String>> = deliveries
         .iter()
         .map(|(_, place)| match place {
@@ -228,8 +231,8 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
         WITH input AS MATERIALIZED (
             SELECT *
             FROM unnest(
-                $1::int[], $2::int[], $3::int[], $4::uuid[], $5::uuid[], $6::bytea[], $7::text[], $8::text[]
-            ) WITH ORDINALITY AS i (store_id, mapping_id, lane, id, message_id, line, place, error, number)
+                $1::int[], $2::int[], $3::int[], $4::uuid[], $5::uuid[], $6::bytea[], $7::text[], $8::text[], $9::bool[]
+            ) WITH ORDINALITY AS i (store_id, mapping_id, lane, id, message_id, line, place, error, apart, number)
         ),
         ready AS (
             INSERT INTO dispatch (lane, rank, item)
@@ -243,10 +246,11 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
             INSERT INTO held_deliveries (mapping_id, delivery_id)
             SELECT mapping_id, id FROM input WHERE place = 'held' ORDER BY number
         )
-        INSERT INTO deliveries (store_id, mapping_id, status, id, message_id, finished_at, line, last_error)
+        INSERT INTO deliveries (store_id, mapping_id, status, id, message_id, finished_at, line, last_error, apart)
         SELECT
             store_id, mapping_id, (CASE WHEN place = 'duplicate' THEN 'SKIPPED' ELSE 'PENDING' END)::delivery_status,
-            id, message_id, CASE WHEN place = 'duplicate' THEN now() END, line, error
+            id, message_id, CASE WHEN place = 'duplicate' THEN now() END, line, error,
+            CASE WHEN apart THEN true END
         FROM input
         "#,
         &stores,
@@ -257,6 +261,7 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
         &digests as _,
         &places as _,
         &errors as _,
+        &apart,
     )
     .execute(tx)
     .await?;

@@ -259,6 +259,24 @@ pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::R
     Ok(true)
 }
 
+/// Forgets deleted mappings of which no delivery is left: every week from before they were deleted is gone, and what
+/// had to stay of them too. A day is left for pushes that did not know yet. Returns how many.
+pub async fn forget_deleted(db: impl PgExecutor<'_>) -> sqlx::Result<u64> {
+    let gone = sqlx::query!(
+        r#"
+        DELETE FROM mappings AS m
+        WHERE m.deleted_at < now() - interval '1 day'
+            AND NOT EXISTS (
+                SELECT FROM weeks AS w WHERE w.feature = 'hub' AND w.starts < m.deleted_at + interval '1 day'
+            )
+            AND NOT EXISTS (SELECT FROM deliveries_default AS d WHERE d.mapping_id = m.id)
+        "#
+    )
+    .execute(db)
+    .await?;
+    Ok(gone.rows_affected())
+}
+
 /// The deliveries of a mapping that wait to be claimed, each with its lane. It may have sent to another endpoint
 /// before, so any endpoint of the store may have some.
 async fn waiting(tx: &mut PgConnection, store_id: i32, mapping: i32) -> sqlx::Result<Vec<(i32, Uuid)>> {

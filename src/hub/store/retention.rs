@@ -1,109 +1,182 @@
-//! The SQL of upkeep: which weeks of messages are wanted no more, and what else is forgotten in time.
+//! The SQL of retention: what of a week of the hub must stay, what outside the weeks may go, and what else is
+//! forgotten in time.
 
-use crate::db::partitions::{self, Week};
+use crate::worker::retention::{Feature, Old, Swept};
+use crate::worker::store::Week;
 use chrono::{DateTime, Utc};
-use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
+use uuid::Uuid;
 
-/// The tables that are partitioned by the time of their ids, in the order in which a settlement locks them.
-pub const PARTITIONED: &[&str] = &["delivery_attempts", "deliveries", "hub_messages"];
+/// Idempotency keys.
+pub const KEYS: Old =
+    Old { table: "hub_idempotency_keys", key: "store_id, key", by: "created_at", only_if: None };
+/// The identifiers that mappings were sent.
+pub const IDENTIFIERS: Old =
+    Old { table: "delivered_identifiers", key: "mapping_id, digest", by: "created_at", only_if: None };
+/// Log entries that were not repeated since.
+pub const LOG_ENTRIES: Old =
+    Old { table: "log_entries", key: "id", by: "first_seen", only_if: Some("last_seen < $1") };
+/// Moments at which schedules fired.
+pub const TICKS: Old = Old { table: "ticks", key: "mapping_id, at", by: "at", only_if: None };
 
-/// Whether something of this week is still wanted: a message that is to be routed, a delivery that is unfinished, is
-/// parked until somebody decides, or ended after `keep_after`. A delivery may be younger than its message.
-async fn is_wanted(db: impl PgExecutor<'_>, week: &Week, keep_after: DateTime<Utc>) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"
-        SELECT EXISTS (SELECT FROM hub_messages WHERE id >= week.lower AND id < week.upper AND state = 'pending')
-            OR EXISTS (
-                SELECT
-                FROM deliveries
-                WHERE ((message_id >= week.lower AND message_id < week.upper) OR (id >= week.lower AND id < week.upper))
-                    AND (status = 'PENDING' OR (parked AND archived_at IS NULL) OR finished_at > $2)
-            ) AS "is!"
-        FROM (
-            SELECT uuid_v7_floor(uuid_v7_time($1) - interval '7 days') AS lower, $1::uuid AS upper
-        ) AS week
-        "#,
-        week.upper,
-        keep_after,
-    )
-    .fetch_one(db)
-    .await
-}
+/// Messages of stores, their deliveries, and the attempts of those.
+#[derive(Debug)]
+pub struct Hub;
 
-/// Drops a week of all three tables, unless something in it is still wanted; says whether it did. What takes long is
-/// asked before the lock, and asked again under it, so that nobody sends one again in between.
-pub async fn drop_week(tx: &mut PgConnection, week: &Week, keep_after: DateTime<Utc>) -> sqlx::Result<bool> {
-    if is_wanted(&mut *tx, week, keep_after).await? {
-        return Ok(false);
+impl Feature for Hub {
+    const NAME: &'static str = "hub";
+    const TABLES: &'static [(&'static str, &'static str)] =
+        &[("delivery_attempts", ""), ("deliveries", ""), ("hub_messages", "store_id")];
+
+    // Every end writes into a table through which one can come back.
+    const REVIVES: Option<&'static str> = None;
+
+    /// A delivery stays while it is unfinished, while it is parked and nobody has archived it, and for a while after
+    /// its end. A message stays while it is to be routed, and while a delivery of it stays: one of its own week, or
+    /// any of a later one.
+    async fn wanted(
+        db: &mut PgConnection,
+        week: &Week,
+        keep_after: DateTime<Utc>,
+        limit: i64,
+    ) -> sqlx::Result<Vec<(i32, Uuid)>> {
+        let rows = sqlx::query!(
+            r#"
+            WITH week AS (
+                SELECT uuid_v7_floor($1) AS floor, uuid_v7_floor($2) AS ceiling
+            ),
+            unfinished AS (
+                SELECT d.item AS id FROM lanes AS l JOIN dispatch AS d ON d.lane = l.id
+                WHERE l.kind = 'endpoint'
+                    AND d.item >= (SELECT floor FROM week) AND d.item < (SELECT ceiling FROM week)
+                UNION ALL
+                SELECT item FROM scheduled
+                WHERE item >= (SELECT floor FROM week) AND item < (SELECT ceiling FROM week)
+                UNION ALL
+                SELECT i.item FROM leases AS l CROSS JOIN LATERAL unnest(l.items) AS i (item)
+                WHERE i.item >= (SELECT floor FROM week) AND i.item < (SELECT ceiling FROM week)
+                UNION ALL
+                SELECT delivery_id FROM held_deliveries
+                WHERE delivery_id >= (SELECT floor FROM week) AND delivery_id < (SELECT ceiling FROM week)
+                UNION ALL
+                SELECT delivery_id FROM line_waits
+                WHERE delivery_id >= (SELECT floor FROM week) AND delivery_id < (SELECT ceiling FROM week)
+            ),
+            stay AS (
+                SELECT d.store_id, d.id, d.message_id
+                FROM unfinished AS u
+                CROSS JOIN LATERAL (
+                    SELECT store_id, id, message_id FROM deliveries WHERE id = u.id LIMIT 1
+                ) AS d
+                UNION ALL
+                SELECT d.store_id, d.id, d.message_id
+                FROM mappings AS m
+                CROSS JOIN LATERAL (
+                    SELECT store_id, id, message_id FROM deliveries
+                    WHERE mapping_id = m.id AND parked AND (archived_at IS NULL OR finished_at > $3)
+                        AND id >= (SELECT floor FROM week) AND id < (SELECT ceiling FROM week)
+                    LIMIT $4
+                ) AS d
+                UNION ALL
+                SELECT store_id, id, message_id FROM deliveries
+                WHERE late AND finished_at > $3
+                    AND id >= (SELECT floor FROM week) AND id < (SELECT ceiling FROM week)
+            ),
+            bounded AS (
+                SELECT store_id, id, message_id FROM stay LIMIT $4
+            )
+            SELECT store_id AS "store_id!", id AS "id!"
+            FROM (
+                SELECT store_id, id FROM bounded
+                UNION ALL
+                SELECT store_id, message_id FROM bounded
+                WHERE message_id >= (SELECT floor FROM week) AND message_id < (SELECT ceiling FROM week)
+                UNION ALL
+                SELECT store_id, id FROM hub_messages
+                WHERE state = 'pending'
+                    AND id >= (SELECT floor FROM week) AND id < (SELECT ceiling FROM week)
+                UNION ALL
+                SELECT store_id, message_id FROM deliveries
+                WHERE apart
+                    AND message_id >= (SELECT floor FROM week) AND message_id < (SELECT ceiling FROM week)
+            ) AS wanted
+            LIMIT $4
+            "#,
+            week.starts,
+            week.ends,
+            keep_after,
+            limit,
+        )
+        .fetch_all(db)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.store_id, row.id)).collect())
     }
-    partitions::lock(&mut *tx, PARTITIONED, week).await?;
-    if is_wanted(&mut *tx, week, keep_after).await? {
-        return Ok(false);
+
+    /// What lies there and is older than all that is kept had to stay when its week went. Attempts go with their
+    /// delivery, a message with the last of its deliveries.
+    async fn sweep(
+        tx: &mut PgConnection,
+        after: Uuid,
+        before: Uuid,
+        keep_after: DateTime<Utc>,
+        limit: i64,
+    ) -> sqlx::Result<Option<Swept>> {
+        let last = sqlx::query_scalar!(
+            r#"
+            SELECT id AS "id!"
+            FROM (
+                SELECT id
+                FROM (
+                    (SELECT id FROM deliveries_default WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3)
+                    UNION ALL
+                    (SELECT id FROM hub_messages_default WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3)
+                ) AS lies_there
+                ORDER BY id
+                LIMIT $3
+            ) AS looked_at
+            ORDER BY id DESC
+            LIMIT 1
+            "#,
+            after,
+            before,
+            limit,
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(last) = last else { return Ok(None) };
+        let deliveries = sqlx::query!(
+            r#"
+            WITH over AS (
+                DELETE FROM deliveries_default
+                WHERE id > $1 AND id <= $2
+                    AND status <> 'PENDING' AND finished_at <= $3
+                    AND (parked IS NULL OR archived_at IS NOT NULL)
+                RETURNING id
+            ),
+            tried AS (
+                DELETE FROM delivery_attempts_default AS a USING over WHERE a.id = over.id
+            )
+            SELECT count(*) AS "count!" FROM over
+            "#,
+            after,
+            last,
+            keep_after,
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        let messages = sqlx::query!(
+            r#"
+            DELETE FROM hub_messages_default AS m
+            WHERE m.id > $1 AND m.id <= $2
+                AND m.state <> 'pending'
+                AND NOT EXISTS (SELECT FROM deliveries AS d WHERE d.message_id = m.id)
+            "#,
+            after,
+            last,
+        )
+        .execute(tx)
+        .await?;
+        let deleted = deliveries.count.unsigned_abs() + messages.rows_affected();
+        Ok(Some(Swept { last, deleted }))
     }
-    partitions::drop(tx, PARTITIONED, week).await?;
-    Ok(true)
-}
-
-/// Deletes a bounded number of idempotency keys older than `keep_after`; gives how many.
-pub async fn forget_keys(
-    db: impl PgExecutor<'_>,
-    keep_after: DateTime<Utc>,
-    limit: i64,
-) -> sqlx::Result<u64> {
-    let gone = sqlx::query!(
-        r#"
-        DELETE FROM hub_idempotency_keys
-        WHERE (store_id, key) IN (
-            SELECT store_id, key FROM hub_idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT $2
-        )
-        "#,
-        keep_after,
-        limit,
-    )
-    .execute(db)
-    .await?;
-    Ok(gone.rows_affected())
-}
-
-/// As [`forget_keys`], for the identifiers that mappings were sent.
-pub async fn forget_identifiers(
-    db: impl PgExecutor<'_>,
-    keep_after: DateTime<Utc>,
-    limit: i64,
-) -> sqlx::Result<u64> {
-    let gone = sqlx::query!(
-        r#"
-        DELETE FROM delivered_identifiers
-        WHERE (mapping_id, digest) IN (
-            SELECT mapping_id, digest FROM delivered_identifiers WHERE created_at < $1 ORDER BY created_at LIMIT $2
-        )
-        "#,
-        keep_after,
-        limit,
-    )
-    .execute(db)
-    .await?;
-    Ok(gone.rows_affected())
-}
-
-/// As [`forget_keys`], for log entries that were not repeated since.
-pub async fn forget_log_entries(
-    db: impl PgExecutor<'_>,
-    keep_after: DateTime<Utc>,
-    limit: i64,
-) -> sqlx::Result<u64> {
-    let gone = sqlx::query!(
-        r#"
-        DELETE FROM log_entries
-        WHERE id IN (
-            SELECT id FROM log_entries WHERE first_seen < $1 AND last_seen < $1 ORDER BY first_seen LIMIT $2
-        )
-        "#,
-        keep_after,
-        limit,
-    )
-    .execute(db)
-    .await?;
-    Ok(gone.rows_affected())
 }

@@ -206,18 +206,3 @@ pub async fn move_pollers(tx: &mut PgConnection, next: &[(i32, Option<DateTime<U
     .await?;
     Ok(())
 }
-
-/// Deletes a bounded number of ticks older than `keep_after`; gives how many.
-pub async fn forget(db: impl PgExecutor<'_>, keep_after: DateTime<Utc>, limit: i64) -> sqlx::Result<u64> {
-    let gone = sqlx::query!(
-        r#"
-        DELETE FROM ticks
-        WHERE (mapping_id, at) IN (SELECT mapping_id, at FROM ticks WHERE at < $1 ORDER BY at LIMIT $2)
-        "#,
-        keep_after,
-        limit,
-    )
-    .execute(db)
-    .await?;
-    Ok(gone.rows_affected())
-}

@@ -4,13 +4,14 @@ use super::view::Message;
 use super::{Queues, message_id};
 use crate::auth::Authenticated;
 use crate::db;
-use crate::db::ids::within_ids;
+use crate::db::ids::{floor, within_ids};
 use crate::error::{Error, Problem, Result, was_cut_off};
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
 use crate::queues::access::no_message;
 use crate::queues::catalog::Queue;
 use crate::queues::store::definitions;
+use crate::queues::store::listing::{self, Wanted};
 use crate::queues::store::messages::{self, Filter};
 use axum::Json;
 use axum::extract::State;
@@ -42,7 +43,8 @@ pub(super) struct Listing {
 pub(super) struct Page {
     /// The messages.
     messages: Vec<Message>,
-    /// The cursor of the next page; null on the last one.
+    /// The cursor of the next page; null on the last one. A page that was searched for in many messages may have
+    /// fewer than were asked for, even none, and yet a next one.
     next: Option<Uuid>,
 }
 
@@ -75,16 +77,22 @@ pub(super) async fn list(
             Uuid::try_parse(&text).map_err(|_| Error::BadRequest("`cursor` is not one of ours".to_owned()))
         })
         .transpose()?;
-    let filter = Filter {
-        status: listing.status,
-        created_after: listing.created_after.map(within_ids),
-        created_before: listing.created_before.map(within_ids),
-    };
-    let mut rows = messages::list(&queues.access.db.api, queue.id, &filter, before, limit + 1).await?;
+    let from = listing.created_after.map(|at| floor(within_ids(at))).unwrap_or_default();
+    let to = listing.created_before.map_or(Uuid::max(), |at| floor(within_ids(at)));
+    let to = before.unwrap_or(Uuid::max()).min(to);
+    let page = db::transaction::<_, Error, _>(&queues.access.db.api, move |tx| {
+        Box::pin(async move {
+            messages::one_moment(&mut *tx).await?;
+            let wanted = Wanted { status: listing.status.as_deref(), from, to, limit: limit + 1 };
+            Ok(listing::page(tx, queue.id, &wanted).await?)
+        })
+    })
+    .await?;
+    let mut rows = page.rows;
     let full = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > full;
     rows.truncate(full);
-    let next = rows.last().filter(|_| more).map(|row| row.id);
+    let next = rows.last().filter(|_| more).map(|row| row.id).or(page.stopped_at);
     let messages = rows.into_iter().map(|row| Message::of(&name, row)).collect();
     Ok(Json(Page { messages, next }))
 }
@@ -213,7 +221,7 @@ pub(super) async fn retry_many(
         return Err(Error::BadRequest("`limit` must lie between 1 and 10000".to_owned()));
     }
     let (created_after, created_before) = (created_after.map(within_ids), created_before.map(within_ids));
-    let filter = Filter { status: None, created_after, created_before };
+    let filter = Filter { created_after, created_before };
     Ok(Json(retry_in_parts(&queues, &queue, &filter, limit).await?))
 }
 

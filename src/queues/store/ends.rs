@@ -100,11 +100,12 @@ pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Resul
     let endings: Vec<Ending> = outcomes.iter().map(|o| o.ending).collect();
     let done = sqlx::query!(
         r#"
-        INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, ending, worker, result, error, logs)
+        INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, ending, late, worker, result, error, logs)
         SELECT
             e.queue_id, e.attempt, e.id, e.lease, e.started_at,
             (CASE WHEN e.error IS NULL THEN 'COMPLETE' ELSE 'ERROR' END)::message_status,
-            e.ending, e.worker, e.result::json, e.error::json, e.logs::json
+            e.ending, CASE WHEN e.id < (SELECT uuid_v7_floor(now() - interval '1 day')) THEN true END,
+            e.worker, e.result::json, e.error::json, e.logs::json
         FROM unnest(
             $1::int[], $2::smallint[], $3::uuid[], $4::uuid[], $5::timestamptz[],
             $6::text[], $7::text[], $8::text[], $9::text[], $10::attempt_ending[]

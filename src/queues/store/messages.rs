@@ -1,4 +1,4 @@
-//! The SQL of messages as people see them: read, list, delete, run again.
+//! The SQL of messages as people see them: read, delete, run again.
 
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
@@ -140,49 +140,13 @@ pub async fn attempts(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx:
     .await
 }
 
-/// What a listing is narrowed to.
+/// What is to be run again.
 #[derive(Debug, Default, Clone)]
 pub struct Filter {
-    /// One of the four words.
-    pub status: Option<String>,
     /// Pushed at or after this moment.
     pub created_after: Option<DateTime<Utc>>,
     /// Pushed before this moment.
     pub created_before: Option<DateTime<Utc>>,
-}
-
-/// A page of messages, newest first, older than the message `before`.
-pub async fn list(
-    db: impl PgExecutor<'_>,
-    queue_id: i32,
-    filter: &Filter,
-    before: Option<Uuid>,
-    limit: i64,
-) -> sqlx::Result<Vec<Row>> {
-    sqlx::query_as!(
-        Row,
-        r#"
-        SELECT
-            id AS "id!", status::text AS "status!", request AS "request!: Json<Box<RawValue>>",
-            result AS "result: Json<Box<RawValue>>", error AS "error: Json<Box<RawValue>>"
-        FROM queue_messages
-        WHERE queue_id = $1
-            AND ($2::text IS NULL OR status = $2::text::message_status)
-            AND id >= coalesce(uuid_v7_floor($3), '00000000-0000-0000-0000-000000000000'::uuid)
-            AND id < coalesce(uuid_v7_floor($4), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-            AND id < coalesce($5, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-        ORDER BY id DESC
-        LIMIT $6
-        "#,
-        queue_id,
-        filter.status.as_deref(),
-        filter.created_after,
-        filter.created_before,
-        before,
-        limit,
-    )
-    .fetch_all(db)
-    .await
 }
 
 /// Deletes a message and all that is known of it; says whether it was there.

@@ -4,6 +4,7 @@ pub mod definitions;
 pub mod depths;
 pub mod ends;
 pub mod follow;
+pub mod listing;
 pub mod messages;
 pub mod pushes;
 pub mod retention;

@@ -1,4 +1,4 @@
-//! All SQL of `dispatch`, `scheduled`, `workers`, `leases`, `duties` and `catalog`.
+//! All SQL of `dispatch`, `scheduled`, `workers`, `leases`, `duties`, `catalog` and `weeks`.
 
 mod catalog;
 mod claims;
@@ -6,6 +6,7 @@ mod duties;
 mod leases;
 mod remote;
 mod waiting;
+mod weeks;
 mod workers;
 
 pub use catalog::{Catalogued, bump, bump_removed, lock_revision, remove_lane, revision};
@@ -14,4 +15,5 @@ pub use duties::{leave_duty, take_duty};
 pub use leases::{dead, expire, fence, fence_shortly, is_leased, leases_of, lock_dead, lock_item, lock_of};
 pub use remote::{Asked, Given, Outside, claim_remote, extend, lock_lanes, outside, ready};
 pub use waiting::{hurry, next_due, promote, put_back, redirect, sweep, unschedule, withdraw};
+pub use weeks::{Week, drop_week, lockers, make_week, note_week, weeks_after, weeks_before};
 pub use workers::{Pulse, bury, deregister, give_up, pulse, register, renew};

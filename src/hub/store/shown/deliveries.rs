@@ -78,102 +78,40 @@ pub async fn of_message(db: impl PgExecutor<'_>, store_id: i32, message: Uuid) -
     .await
 }
 
-/// What a listing is narrowed to.
-#[derive(Debug, Default, Clone)]
-pub struct Filter {
-    /// One of the five words.
-    pub status: Option<String>,
-    /// The name of a mapping.
-    pub mapping: Option<String>,
-    /// The name of an endpoint.
-    pub endpoint: Option<String>,
-    /// Made at or after this moment.
-    pub created_after: Option<DateTime<Utc>>,
-    /// Made before this moment.
-    pub created_before: Option<DateTime<Utc>>,
-}
-
-/// A page of deliveries, newest first, older than the delivery `before`.
-pub async fn list(
-    db: impl PgExecutor<'_>,
-    store_id: i32,
-    filter: &Filter,
-    before: Option<Uuid>,
-    limit: i64,
-) -> sqlx::Result<Vec<Row>> {
-    if filter.status.as_deref() == Some("ERROR") {
-        return parked(db, store_id, filter, before, limit).await;
-    }
+/// These deliveries, newest first.
+pub(super) async fn rows(db: impl PgExecutor<'_>, store_id: i32, ids: &[Uuid]) -> sqlx::Result<Vec<Row>> {
     sqlx::query_as!(
         Row,
         r#"
+        WITH leased AS MATERIALIZED (
+            SELECT i.item FROM leases AS l CROSS JOIN LATERAL unnest(l.items) AS i (item) WHERE i.item = ANY ($2)
+        )
         SELECT
             d.id AS "id!", d.message_id AS "message_id!", msg.message AS "message?", m.name AS mapping,
-            e.name AS "endpoint?", d.status AS "status!", d.business_error AS "business_error!",
-            d.attempts AS "attempts!", d.next_attempt_at, d.finished_at, d.archived_at, d.last_error
-        FROM delivery_states AS d
-        JOIN mappings AS m ON m.id = d.mapping_id
-        LEFT JOIN endpoints AS e ON e.id = m.endpoint_id
-        LEFT JOIN hub_messages AS msg ON msg.store_id = d.store_id AND msg.id = d.message_id
-        WHERE d.store_id = $1
-            AND ($2::text IS NULL OR d.status = $2)
-            AND ($3::text IS NULL OR m.name = $3)
-            AND ($4::text IS NULL OR e.name = $4)
-            AND d.id >= coalesce(uuid_v7_floor($5), '00000000-0000-0000-0000-000000000000'::uuid)
-            AND d.id < coalesce(uuid_v7_floor($6), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-            AND d.id < coalesce($7, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-        ORDER BY d.id DESC
-        LIMIT $8
-        "#,
-        store_id,
-        filter.status,
-        filter.mapping,
-        filter.endpoint,
-        filter.created_after,
-        filter.created_before,
-        before,
-        limit,
-    )
-    .fetch_all(db)
-    .await
-}
-
-/// As [`list`], of the parked ones, which are few and have an index of their own.
-async fn parked(
-    db: impl PgExecutor<'_>,
-    store_id: i32,
-    filter: &Filter,
-    before: Option<Uuid>,
-    limit: i64,
-) -> sqlx::Result<Vec<Row>> {
-    sqlx::query_as!(
-        Row,
-        r#"
-        SELECT
-            d.id, d.message_id, msg.message AS "message?", m.name AS mapping, e.name AS "endpoint?",
-            d.status::text AS "status!", d.business_error, d.attempts, d.next_attempt_at, d.finished_at,
+            e.name AS "endpoint?",
+            CASE
+                WHEN d.status = 'PENDING' AND d.id IN (SELECT item FROM leased) THEN 'INPROGRESS'
+                ELSE d.status::text
+            END AS "status!",
+            d.business_error AS "business_error!", d.attempts AS "attempts!", d.next_attempt_at, d.finished_at,
             d.archived_at, d.last_error
-        FROM deliveries AS d
+        FROM unnest($2::uuid[]) AS c (id)
+        CROSS JOIN LATERAL (
+            SELECT
+                id, store_id, mapping_id, message_id, status, business_error, attempts, next_attempt_at, finished_at,
+                archived_at, last_error
+            FROM deliveries WHERE id = c.id LIMIT 1
+        ) AS d
         JOIN mappings AS m ON m.id = d.mapping_id
         LEFT JOIN endpoints AS e ON e.id = m.endpoint_id
-        LEFT JOIN hub_messages AS msg ON msg.store_id = d.store_id AND msg.id = d.message_id
+        LEFT JOIN LATERAL (
+            SELECT message FROM hub_messages WHERE store_id = $1 AND id = d.message_id LIMIT 1
+        ) AS msg ON true
         WHERE d.store_id = $1
-            AND d.parked
-            AND ($2::text IS NULL OR m.name = $2)
-            AND ($3::text IS NULL OR e.name = $3)
-            AND d.id >= coalesce(uuid_v7_floor($4), '00000000-0000-0000-0000-000000000000'::uuid)
-            AND d.id < coalesce(uuid_v7_floor($5), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-            AND d.id < coalesce($6, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
         ORDER BY d.id DESC
-        LIMIT $7
         "#,
         store_id,
-        filter.mapping,
-        filter.endpoint,
-        filter.created_after,
-        filter.created_before,
-        before,
-        limit,
+        ids,
     )
     .fetch_all(db)
     .await

@@ -1,7 +1,6 @@
 //! The SQL of messages as people see them, and of their idempotency keys.
 
 use crate::hub::message::State;
-use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
@@ -60,77 +59,6 @@ pub async fn children(
         "SELECT id FROM hub_messages WHERE parent_id = $2 AND store_id = $1 ORDER BY id LIMIT $3",
         store_id,
         id,
-        limit,
-    )
-    .fetch_all(db)
-    .await
-}
-
-/// What a listing is narrowed to.
-#[derive(Debug, Default, Clone)]
-pub struct Filter {
-    /// This key.
-    pub key: Option<String>,
-    /// Keys that begin with this.
-    pub prefix: Option<String>,
-    /// Messages that stand so.
-    pub state: Option<State>,
-    /// Stored at or after this moment.
-    pub created_after: Option<DateTime<Utc>>,
-    /// Stored before this moment.
-    pub created_before: Option<DateTime<Utc>>,
-}
-
-/// A message in a listing.
-#[derive(Debug)]
-pub struct Listed {
-    /// The message.
-    pub id: Uuid,
-    /// Its key.
-    pub message: String,
-    /// Where it stands.
-    pub state: State,
-    /// Why it is parked.
-    pub reason: Option<String>,
-    /// The message whose delivery was answered with it.
-    pub parent_id: Option<Uuid>,
-    /// How many answers lie between it and a message from outside.
-    pub hop: i16,
-    /// When it came in.
-    pub created_at: DateTime<Utc>,
-}
-
-/// A page of messages, newest first, older than the message `before`.
-pub async fn list(
-    db: impl PgExecutor<'_>,
-    store_id: i32,
-    filter: &Filter,
-    before: Option<Uuid>,
-    limit: i64,
-) -> sqlx::Result<Vec<Listed>> {
-    sqlx::query_as!(
-        Listed,
-        r#"
-        SELECT
-            id, message, state AS "state: State", reason, parent_id, hop, uuid_v7_time(id) AS "created_at!"
-        FROM hub_messages
-        WHERE store_id = $1
-            AND ($2::text IS NULL OR message = $2)
-            AND ($3::text IS NULL OR starts_with(message, $3))
-            AND ($4::hub_message_state IS NULL OR state = $4)
-            AND id >= coalesce(uuid_v7_floor($5), '00000000-0000-0000-0000-000000000000'::uuid)
-            AND id < coalesce(uuid_v7_floor($6), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-            AND id < coalesce($7, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-        ORDER BY id DESC
-        LIMIT $8
-        "#,
-        store_id,
-        filter.key,
-        filter.prefix,
-        filter.state as _,
-        filter.created_after,
-        filter.created_before,
-        before,
         limit,
     )
     .fetch_all(db)
