@@ -2,7 +2,7 @@
 
 use crate::auth::{self, Verifier};
 use crate::config::Config;
-use crate::db::{Database, partitions};
+use crate::db::{self, Database, partitions};
 use crate::http::body::BodyLimits;
 use crate::http::health::Readiness;
 use crate::http::limits::InFlight;
@@ -143,7 +143,10 @@ impl App {
     /// use.
     pub async fn start(self, database: &PgConnectOptions, parts: Parts) -> anyhow::Result<Server> {
         let config = self.config;
-        let db = Database::new(database, &config.schema);
+        let mut db = Database::new(database, &config.schema);
+        if let Some(url) = &config.listen_url {
+            db = db.listening_on(&db::parse("POSTRIDER_LISTEN_URL", url)?);
+        }
         db.check().await?;
         if let Err(error) = partitions::make_ahead(&db.worker, retention::PARTITIONED).await {
             tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");

@@ -13,6 +13,8 @@ use std::time::Duration;
 pub struct Config {
     /// `DATABASE_URL`: the server to use; absent, the private embedded one.
     pub database_url: Option<SecretString>,
+    /// `POSTRIDER_LISTEN_URL`: a direct connection past a pooler, for hearing the other processes.
+    pub listen_url: Option<SecretString>,
     /// `POSTRIDER_DATA_DIR`: the embedded server's cluster and the development secret.
     pub data_dir: PathBuf,
     /// `POSTRIDER_LISTEN`: where the API listens.
@@ -31,6 +33,8 @@ pub struct Config {
     pub allow_networks: Vec<Network>,
     /// `POSTRIDER_LEASE`: how long a worker counts as alive after its last heartbeat.
     pub lease: Duration,
+    /// `POSTRIDER_METRICS`: who may read `/metrics`.
+    pub metrics: Metrics,
     /// `POSTRIDER_MAX_BODY`: the largest request body, in bytes.
     pub max_body: usize,
     /// `POSTRIDER_HUB_RETRY_BASE` and `POSTRIDER_HUB_RETRY_CAP`: the backoff of deliveries.
@@ -71,6 +75,15 @@ impl Jwt {
     pub fn has_key(&self) -> bool {
         self.secret.is_some() || self.public_key_file.is_some() || self.jwks_url.is_some()
     }
+}
+
+/// Who may read `/metrics`, which tells names of queues, stores and endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metrics {
+    /// Whoever has a token with the role.
+    Token,
+    /// Everybody.
+    Open,
 }
 
 /// How the log is written.
@@ -128,6 +141,7 @@ impl FromStr for Network {
 /// The names of all settings, as `.env.example` lists them.
 pub const SETTINGS: &[&str] = &[
     "DATABASE_URL",
+    "POSTRIDER_LISTEN_URL",
     "POSTRIDER_DATA_DIR",
     "POSTRIDER_LISTEN",
     "POSTRIDER_DATABASE_SCHEMA",
@@ -142,6 +156,7 @@ pub const SETTINGS: &[&str] = &[
     "POSTRIDER_EXAMPLES",
     "POSTRIDER_ALLOW_NETWORKS",
     "POSTRIDER_LEASE",
+    "POSTRIDER_METRICS",
     "POSTRIDER_MAX_BODY",
     "POSTRIDER_HUB_RETRY_BASE",
     "POSTRIDER_HUB_RETRY_CAP",
@@ -193,6 +208,16 @@ impl Config {
         };
 
         let database_url = secret("DATABASE_URL");
+        let listen_url = secret("POSTRIDER_LISTEN_URL");
+        anyhow::ensure!(
+            listen_url.is_none() || database_url.is_some(),
+            "POSTRIDER_LISTEN_URL: another way to the database of DATABASE_URL, which is not set"
+        );
+        let metrics = match get("POSTRIDER_METRICS").as_deref() {
+            None | Some("token") => Metrics::Token,
+            Some("open") => Metrics::Open,
+            Some(other) => anyhow::bail!("POSTRIDER_METRICS: `{other}` is neither token nor open"),
+        };
         let jwt = Jwt {
             secret: secret("POSTRIDER_JWT_SECRET"),
             public_key_file: get("POSTRIDER_JWT_PUBLIC_KEY_FILE").map(PathBuf::from),
@@ -256,6 +281,7 @@ impl Config {
             examples: boolean("POSTRIDER_EXAMPLES", database_url.is_none())?,
             allow_networks,
             lease,
+            metrics,
             max_body,
             hub_retry: (
                 duration("POSTRIDER_HUB_RETRY_BASE", "5s")?,
@@ -267,6 +293,7 @@ impl Config {
             job_retention,
             log: get("POSTRIDER_LOG").unwrap_or_else(|| "info".to_owned()),
             log_format,
+            listen_url,
             database_url,
         })
     }

@@ -3,6 +3,7 @@
 mod database;
 mod deadlines;
 mod killed;
+mod pooled;
 mod stopped;
 mod terminated;
 mod wire;

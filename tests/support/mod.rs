@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod app;
 pub(crate) mod endpoint;
 pub(crate) mod gate;
+pub(crate) mod pgbouncer;
 pub(crate) mod process;
 pub(crate) mod scripted;
 pub(crate) mod serve;
