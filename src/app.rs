@@ -1,7 +1,7 @@
 //! The composition root: the only file that knows every feature.
 
 use crate::auth::{self, Verifier};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::db::{self, Database, partitions};
 use crate::http::body::BodyLimits;
 use crate::http::health::Readiness;
@@ -54,6 +54,8 @@ const LONG_POLLS_AT_ONCE: usize = 4096;
 /// The addresses that may wait.
 const LONG_WAITS: [&str; 5] =
     ["/queues/{queue}/claim", LONG_POLLS[0], LONG_POLLS[1], LONG_POLLS[2], LONG_POLLS[3]];
+/// The roles that may read `/metrics`.
+const METRICS_READERS: [&str; 4] = ["metrics_reader", "queue_admin", "hub_admin", "system_admin"];
 /// How long what runs may go on after the signal to stop.
 const GRACE: Duration = Duration::from_secs(20);
 /// A claim loop that has not come round for so long is stuck.
@@ -207,13 +209,24 @@ impl App {
 
         let depths = Arc::new(Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy()));
         let of_jobs = Arc::new(jobs::metrics::Depths::new(db.clone(), Arc::clone(&jobs.types)));
+        let of_hub = Arc::new(hub::metrics::Depths::new(db.clone()));
+        let mut on_scrape = OnScrape::new(move || {
+            let (depths, of_jobs, of_hub) = (Arc::clone(&depths), Arc::clone(&of_jobs), Arc::clone(&of_hub));
+            Box::pin(async move { _ = tokio::join!(depths.measure(), of_jobs.measure(), of_hub.measure()) })
+        });
+        if config.metrics == config::Metrics::Token {
+            let verifier = Arc::clone(&verifier);
+            on_scrape = on_scrape.admitting(move |headers| {
+                let verifier = Arc::clone(&verifier);
+                Box::pin(async move {
+                    verifier.verify(auth::token_from(&headers)?).await?.require(&METRICS_READERS)
+                })
+            });
+        }
         let state = HttpState {
             readiness: readiness.clone(),
             in_flight: InFlight::new(self.in_flight, LONG_POLLS_AT_ONCE, &LONG_WAITS),
-            on_scrape: OnScrape::new(move || {
-                let (depths, of_jobs) = (Arc::clone(&depths), Arc::clone(&of_jobs));
-                Box::pin(async move { _ = tokio::join!(depths.measure(), of_jobs.measure()) })
-            }),
+            on_scrape,
         };
         let features = queues::routes::routes()
             .with_state(queues)

@@ -1,7 +1,6 @@
 //! The queue definitions as this process knows them, compiled, one snapshot at a time.
 
 use super::definition::{Definition, Handler};
-use super::metrics::Series;
 use super::schema::CompiledSchema;
 use super::store::definitions;
 use crate::error::{Error, Result};
@@ -32,8 +31,6 @@ pub struct Queue {
     pub source: String,
     /// Whether nothing is claimed from it.
     pub paused: bool,
-    /// What is counted of it.
-    pub series: Series,
 }
 
 #[derive(Debug, Default)]
@@ -141,7 +138,6 @@ async fn compile(row: definitions::Row) -> Option<Queue> {
     };
     Some(Queue {
         id: row.id,
-        series: Series::of(&row.name),
         name: row.name,
         definition,
         document: row.definition.0,

@@ -1,6 +1,7 @@
 //! The queues as the engine sees them: which lanes to claim, how a message runs, how its end is written.
 
 use super::catalog::{Catalog, Queue};
+use super::metrics::Tally;
 use super::options::Options;
 use super::outcome::{self, End, Next, Outcome};
 use super::runners::{Runners, unrunnable};
@@ -82,6 +83,7 @@ impl Consumer for Messages {
     async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Outcome>]) -> sqlx::Result<Settled> {
         let mut finished = Vec::new();
         let mut failed = Vec::new();
+        let mut tally = Tally::default();
         let now = self.db.ids.now();
         for end in ended {
             let Some(outcome) = &end.outcome else { continue };
@@ -91,9 +93,8 @@ impl Consumer for Messages {
                 queue.as_ref().map_or_else(Options::default, |queue| queue.definition.options.clone());
             let next = outcome::next(&outcome.end, end.claim.attempt, &options);
             if let Some(queue) = queue {
-                // Counted before the commit, so once more in the rare case that it fails and is repeated.
                 let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
-                queue.series.attempt(&outcome.end, &next, took);
+                tally.attempt(&queue, &outcome.end, &next, took);
             }
             match next {
                 Next::Complete(result) => finished.push((&end.claim, outcome, Ok(result))),
@@ -101,6 +102,7 @@ impl Consumer for Messages {
                 Next::Again { error, after } => failed.push((&end.claim, outcome, error, after)),
             }
         }
+        tally.count();
         let mut settled = Settled::default();
         let outcomes: Vec<ends::Outcome<'_>> = finished
             .iter()

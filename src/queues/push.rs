@@ -4,6 +4,7 @@
 //! together when it is done. Under a light load a push waits for nobody.
 
 use super::catalog::Catalog;
+use super::metrics;
 use super::store::pushes::{self, Push, Stored};
 use crate::db::bounded;
 use crate::error::{Error, Result, is_transient, was_undone};
@@ -137,7 +138,7 @@ impl Loop {
                 self.wake.ready(id, rank);
             }
             if let Some(queue) = self.catalog.by_id(id) {
-                queue.series.pushed.increment(stored);
+                metrics::pushed(&queue, stored);
             }
         }
         if let Some(delay) = soonest {

@@ -11,6 +11,7 @@ mod hostile;
 mod kept;
 mod killed;
 mod messages;
+mod metrics;
 mod pollers;
 mod reports;
 mod roles;

@@ -9,6 +9,7 @@ mod idempotency;
 mod javascript;
 mod listing;
 mod messages;
+mod metrics;
 mod native;
 mod order;
 mod remote;
