@@ -86,6 +86,16 @@ pub enum Metrics {
     Open,
 }
 
+impl Metrics {
+    fn read(text: Option<&str>) -> anyhow::Result<Self> {
+        match text {
+            None | Some("token") => Ok(Self::Token),
+            Some("open") => Ok(Self::Open),
+            Some(other) => anyhow::bail!("POSTRIDER_METRICS: `{other}` is neither token nor open"),
+        }
+    }
+}
+
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -95,6 +105,17 @@ pub enum LogFormat {
     Pretty,
     /// One JSON object a line.
     Json,
+}
+
+impl LogFormat {
+    fn read(text: Option<&str>) -> anyhow::Result<Self> {
+        match text {
+            None | Some("auto") => Ok(Self::Auto),
+            Some("pretty") => Ok(Self::Pretty),
+            Some("json") => Ok(Self::Json),
+            Some(other) => anyhow::bail!("POSTRIDER_LOG_FORMAT: `{other}` is none of auto, pretty, json"),
+        }
+    }
 }
 
 /// A range of addresses in CIDR notation, such as `127.0.0.0/8`.
@@ -213,11 +234,7 @@ impl Config {
             listen_url.is_none() || database_url.is_some(),
             "POSTRIDER_LISTEN_URL: another way to the database of DATABASE_URL, which is not set"
         );
-        let metrics = match get("POSTRIDER_METRICS").as_deref() {
-            None | Some("token") => Metrics::Token,
-            Some("open") => Metrics::Open,
-            Some(other) => anyhow::bail!("POSTRIDER_METRICS: `{other}` is neither token nor open"),
-        };
+        let metrics = Metrics::read(get("POSTRIDER_METRICS").as_deref())?;
         let jwt = Jwt {
             secret: secret("POSTRIDER_JWT_SECRET"),
             public_key_file: get("POSTRIDER_JWT_PUBLIC_KEY_FILE").map(PathBuf::from),
@@ -232,14 +249,7 @@ impl Config {
             "set one of POSTRIDER_JWT_SECRET, POSTRIDER_JWT_PUBLIC_KEY_FILE and POSTRIDER_JWKS_URL: \
              the key decides the algorithm"
         );
-        let schema = get("POSTRIDER_DATABASE_SCHEMA").unwrap_or_else(|| "postrider".to_owned());
-        let plain = schema.len() <= 63
-            && schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-            && schema.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        anyhow::ensure!(
-            plain && !schema.starts_with("pg_"),
-            "POSTRIDER_DATABASE_SCHEMA: `{schema}` must be lower-case letters, digits and _, at most 63"
-        );
+        let schema = schema(get("POSTRIDER_DATABASE_SCHEMA"))?;
         let lease = duration("POSTRIDER_LEASE", "15s")?;
         anyhow::ensure!(
             lease >= Duration::from_secs(2),
@@ -265,12 +275,7 @@ impl Config {
         let job_retention = duration("POSTRIDER_JOB_RETENTION", "30d")?;
         let outlives = job_retention >= broadcast_retention;
         anyhow::ensure!(outlives, "POSTRIDER_JOB_RETENTION: shorter than POSTRIDER_BROADCAST_RETENTION");
-        let log_format = match get("POSTRIDER_LOG_FORMAT").as_deref() {
-            None | Some("auto") => LogFormat::Auto,
-            Some("pretty") => LogFormat::Pretty,
-            Some("json") => LogFormat::Json,
-            Some(other) => anyhow::bail!("POSTRIDER_LOG_FORMAT: `{other}` is none of auto, pretty, json"),
-        };
+        let log_format = LogFormat::read(get("POSTRIDER_LOG_FORMAT").as_deref())?;
         Ok(Self {
             data_dir: get("POSTRIDER_DATA_DIR").unwrap_or_else(|| "./data".to_owned()).into(),
             listen: parse_or("POSTRIDER_LISTEN", "127.0.0.1:8080")?,
@@ -297,4 +302,17 @@ impl Config {
             database_url,
         })
     }
+}
+
+/// The name of the schema, which stands in statements as it is.
+fn schema(text: Option<String>) -> anyhow::Result<String> {
+    let schema = text.unwrap_or_else(|| "postrider".to_owned());
+    let plain = schema.len() <= 63
+        && schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && schema.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    anyhow::ensure!(
+        plain && !schema.starts_with("pg_"),
+        "POSTRIDER_DATABASE_SCHEMA: `{schema}` must be lower-case letters, digits and _, at most 63"
+    );
+    Ok(schema)
 }

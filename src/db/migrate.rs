@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
+use std::fmt::Write as _;
 use std::time::Instant;
 
 /// The files in `migrations/`, built in.
@@ -85,9 +86,10 @@ pub async fn set_role_defaults(options: &PgConnectOptions, schema: &str) -> anyh
     let mut connection = connect(options).await?;
     let mut statement = String::from("DO $$ BEGIN\n");
     for (name, value) in [("search_path", schema)].iter().chain(ROLE_DEFAULTS) {
-        statement += &format!(
-            "EXECUTE format('ALTER ROLE %I IN DATABASE %I SET {name} = %L', current_user, current_database(), '{value}');\n"
-        );
+        writeln!(
+            statement,
+            "EXECUTE format('ALTER ROLE %I IN DATABASE %I SET {name} = %L', current_user, current_database(), '{value}');"
+        )?;
     }
     statement += "END $$";
     connection.execute(AssertSqlSafe(statement)).await?;
@@ -175,7 +177,8 @@ async fn apply(tx: &mut PgConnection, schema: &str, migration: &Migration) -> an
     }
     tx.execute(ACCOUNT).await?;
     tx.execute(migration.sql.clone()).await?;
-    let checksum: String = migration.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut checksum = String::new();
+    migration.checksum.iter().try_for_each(|byte| write!(checksum, "{byte:02x}"))?;
     let account = format!(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
         VALUES ({}, '{}', true, '\\x{checksum}', {})",

@@ -264,9 +264,11 @@ pub(super) fn channel(schema: &str) -> String {
     if name.len() <= LONGEST_CHANNEL {
         return name;
     }
-    let digest: String = Sha256::digest(schema).iter().map(|byte| format!("{byte:02x}")).collect();
-    let (start, end): (String, &str) = (schema.chars().take(20).collect(), &digest[..32]);
-    format!("{start}_{end}_postrider")
+    // The start for people, the digest for PostgreSQL.
+    let start: String = schema.chars().take(20).collect();
+    let digest =
+        Sha256::digest(schema).iter().take(16).fold(0, |digest, byte| digest << 8 | u128::from(*byte));
+    format!("{start}_{digest:032x}_postrider")
 }
 
 /// Sends one notification; an empty payload means "look", any other is a [`Note`].

@@ -44,7 +44,7 @@ fn run_in(schema: &str, database: &PgConnectOptions, args: &[&str]) -> impl Futu
     command.env("POSTRIDER_LISTEN", "127.0.0.1:0").kill_on_drop(true);
     let output = async move { command.output().await.unwrap() };
     // None of these goes on for long; one that waits for what nobody ends is a failure.
-    async { tokio::time::timeout(Duration::from_secs(120), output).await.expect("the command ends") }
+    async { tokio::time::timeout(Duration::from_mins(2), output).await.expect("the command ends") }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -160,13 +160,13 @@ async fn a_pooler_that_carries_no_prepared_statements_is_refused() {
 async fn names_that_mean_another_schema_are_refused_and_nothing_is_made_there() {
     let database = empty_database().await;
     let Some(pooler) = PgBouncer::start(&database, &[]).await else { return };
-    let pooled = pooler.connect_options();
+    let through = pooler.connect_options();
     // Not the role's own, which names mean wherever it is.
     let run = |database: &PgConnectOptions, args: &[&str]| run_in("elsewhere", database, args);
-    let migrated = run(&pooled, &["migrate"]).await;
+    let migrated = run(&through, &["migrate"]).await;
     assert!(migrated.status.success(), "{}", text(&migrated.stderr));
     for command in [&["serve"] as &[_], &["report", "queue_depth"], &["push", "q", "1"], &["doctor"]] {
-        let refused = run(&pooled, command).await;
+        let refused = run(&through, command).await;
         let said = text(&refused.stdout) + &text(&refused.stderr);
         assert!(!refused.status.success(), "{command:?}: {said}");
         for part in ["names mean the schema public, not elsewhere", "migrate --role-default"] {

@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_is_beyond_the_most_names_is_counted_as_other() {
-        let registry = Registry::new(2, Duration::from_secs(60));
+        let registry = Registry::new(2, Duration::from_mins(1));
         with_local_recorder(&registry, || {
             for queue in ["a", "b", "c", "d", "a"] {
                 for outcome in ["completed", "failed"] {
@@ -249,14 +249,14 @@ mod tests {
         assert!(!text.contains(r#"depth{queue="other""#), "{text}");
         registry.forget("queue", "a");
         with_local_recorder(&registry, || {
-            counter!("ends", "queue" => "d", "outcome" => "failed").increment(1)
+            counter!("ends", "queue" => "d", "outcome" => "failed").increment(1);
         });
         assert!(registry.render().contains(r#"ends{queue="d",outcome="failed"} 1"#), "there is room again");
     }
 
     #[test]
     fn what_does_not_change_for_long_goes_and_comes_again_with_its_next_use() {
-        let registry = Registry::new(100, Duration::from_secs(60));
+        let registry = Registry::new(100, Duration::from_mins(1));
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let used = |queue: &'static str| {

@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn names_are_escaped_and_buckets_add_up() {
-        let registry = Registry::new(10, Duration::from_secs(60));
+        let registry = Registry::new(10, Duration::from_mins(1));
         with_local_recorder(&registry, || {
             counter!("odd", "store" => "a\"b\\c\nd").increment(3);
             describe_histogram!("took_seconds", "How long");
