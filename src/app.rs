@@ -1,8 +1,8 @@
 //! The composition root: the only file that knows every feature.
 
 use crate::auth::{self, Verifier};
-use crate::config::Config;
-use crate::db::Database;
+use crate::config::{self, Config};
+use crate::db::{self, Database};
 use crate::http::body::BodyLimits;
 use crate::http::health::Readiness;
 use crate::http::limits::{InFlight, Limits};
@@ -59,6 +59,8 @@ const LONG_POLLS_AT_ONCE: usize = 16_384;
 /// The addresses that may wait.
 const LONG_WAITS: [&str; 5] =
     ["/queues/{queue}/claim", LONG_POLLS[0], LONG_POLLS[1], LONG_POLLS[2], LONG_POLLS[3]];
+/// The roles that may read `/metrics`.
+const METRICS_READERS: [&str; 4] = ["metrics_reader", "queue_admin", "hub_admin", "system_admin"];
 /// How long the rest may take that a process does once nothing runs any more.
 const LAST: Duration = Duration::from_secs(5);
 /// A loop of the engine that has not done its duty for so long is stuck.
@@ -148,7 +150,10 @@ impl App {
     /// use.
     pub async fn start(self, database: &PgConnectOptions, parts: Parts) -> anyhow::Result<Server> {
         let config = self.config;
-        let db = Database::new(database, &config.schema);
+        let mut db = Database::new(database, &config.schema);
+        if let Some(url) = &config.listen_url {
+            db = db.listening_on(&db::parse("POSTRIDER_LISTEN_URL", url)?);
+        }
         db.check().await?;
         if let Err(error) = make_ahead::<queues::store::retention::Messages>(&db.worker).await {
             tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
@@ -217,6 +222,20 @@ impl App {
 
         let depths = Arc::new(Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy()));
         let of_jobs = Arc::new(jobs::metrics::Depths::new(db.clone(), Arc::clone(&jobs.types)));
+        let of_hub = Arc::new(hub::metrics::Depths::new(db.clone()));
+        let mut on_scrape = OnScrape::new(move || {
+            let (depths, of_jobs, of_hub) = (Arc::clone(&depths), Arc::clone(&of_jobs), Arc::clone(&of_hub));
+            Box::pin(async move { _ = tokio::join!(depths.measure(), of_jobs.measure(), of_hub.measure()) })
+        });
+        if config.metrics == config::Metrics::Token {
+            let verifier = Arc::clone(&verifier);
+            on_scrape = on_scrape.admitting(move |headers| {
+                let verifier = Arc::clone(&verifier);
+                Box::pin(async move {
+                    verifier.verify(auth::token_from(&headers)?).await?.require(&METRICS_READERS)
+                })
+            });
+        }
         let state = HttpState {
             readiness: readiness.clone(),
             in_flight: InFlight::new(Limits {
@@ -225,10 +244,7 @@ impl App {
                 long_polls: &LONG_WAITS,
                 bodies: BODIES.0.max(config.max_body.saturating_mul(BODIES.1)),
             }),
-            on_scrape: OnScrape::new(move || {
-                let (depths, of_jobs) = (Arc::clone(&depths), Arc::clone(&of_jobs));
-                Box::pin(async move { _ = tokio::join!(depths.measure(), of_jobs.measure()) })
-            }),
+            on_scrape,
         };
         let features = queues::routes::routes()
             .with_state(queues)

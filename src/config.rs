@@ -13,6 +13,8 @@ use std::time::Duration;
 pub struct Config {
     /// `DATABASE_URL`: the server to use; absent, the private embedded one.
     pub database_url: Option<SecretString>,
+    /// `POSTRIDER_LISTEN_URL`: a direct connection past a pooler, for hearing the other processes.
+    pub listen_url: Option<SecretString>,
     /// `POSTRIDER_DATA_DIR`: the embedded server's cluster and the development secret.
     pub data_dir: PathBuf,
     /// `POSTRIDER_LISTEN`: where the API listens.
@@ -33,6 +35,8 @@ pub struct Config {
     pub lease: Duration,
     /// `POSTRIDER_GRACE`: how long what runs may go on after the signal to stop.
     pub grace: Duration,
+    /// `POSTRIDER_METRICS`: who may read `/metrics`.
+    pub metrics: Metrics,
     /// `POSTRIDER_MAX_BODY`: the largest request body, in bytes.
     pub max_body: usize,
     /// `POSTRIDER_HUB_RETRY_BASE` and `POSTRIDER_HUB_RETRY_CAP`: the backoff of deliveries.
@@ -75,6 +79,25 @@ impl Jwt {
     }
 }
 
+/// Who may read `/metrics`, which tells names of queues, stores and endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metrics {
+    /// Whoever has a token with the role.
+    Token,
+    /// Everybody.
+    Open,
+}
+
+impl Metrics {
+    fn read(text: Option<&str>) -> anyhow::Result<Self> {
+        match text {
+            None | Some("token") => Ok(Self::Token),
+            Some("open") => Ok(Self::Open),
+            Some(other) => anyhow::bail!("POSTRIDER_METRICS: `{other}` is neither token nor open"),
+        }
+    }
+}
+
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -84,6 +107,17 @@ pub enum LogFormat {
     Pretty,
     /// One JSON object a line.
     Json,
+}
+
+impl LogFormat {
+    fn read(text: Option<&str>) -> anyhow::Result<Self> {
+        match text {
+            None | Some("auto") => Ok(Self::Auto),
+            Some("pretty") => Ok(Self::Pretty),
+            Some("json") => Ok(Self::Json),
+            Some(other) => anyhow::bail!("POSTRIDER_LOG_FORMAT: `{other}` is none of auto, pretty, json"),
+        }
+    }
 }
 
 /// A range of addresses in CIDR notation, such as `127.0.0.0/8`.
@@ -130,6 +164,7 @@ impl FromStr for Network {
 /// The names of all settings, as `.env.example` lists them.
 pub const SETTINGS: &[&str] = &[
     "DATABASE_URL",
+    "POSTRIDER_LISTEN_URL",
     "POSTRIDER_DATA_DIR",
     "POSTRIDER_LISTEN",
     "POSTRIDER_DATABASE_SCHEMA",
@@ -145,6 +180,7 @@ pub const SETTINGS: &[&str] = &[
     "POSTRIDER_ALLOW_NETWORKS",
     "POSTRIDER_LEASE",
     "POSTRIDER_GRACE",
+    "POSTRIDER_METRICS",
     "POSTRIDER_MAX_BODY",
     "POSTRIDER_HUB_RETRY_BASE",
     "POSTRIDER_HUB_RETRY_CAP",
@@ -209,6 +245,12 @@ impl Config {
         };
 
         let database_url = secret("DATABASE_URL");
+        let listen_url = secret("POSTRIDER_LISTEN_URL");
+        anyhow::ensure!(
+            listen_url.is_none() || database_url.is_some(),
+            "POSTRIDER_LISTEN_URL: another way to the database of DATABASE_URL, which is not set"
+        );
+        let metrics = Metrics::read(get("POSTRIDER_METRICS").as_deref())?;
         let jwt = Jwt {
             secret: secret("POSTRIDER_JWT_SECRET"),
             public_key_file: get("POSTRIDER_JWT_PUBLIC_KEY_FILE").map(PathBuf::from),
@@ -249,12 +291,7 @@ impl Config {
         let job_retention = duration("POSTRIDER_JOB_RETENTION", "30d")?;
         let outlives = job_retention >= broadcast_retention;
         anyhow::ensure!(outlives, "POSTRIDER_JOB_RETENTION: shorter than POSTRIDER_BROADCAST_RETENTION");
-        let log_format = match get("POSTRIDER_LOG_FORMAT").as_deref() {
-            None | Some("auto") => LogFormat::Auto,
-            Some("pretty") => LogFormat::Pretty,
-            Some("json") => LogFormat::Json,
-            Some(other) => anyhow::bail!("POSTRIDER_LOG_FORMAT: `{other}` is none of auto, pretty, json"),
-        };
+        let log_format = LogFormat::read(get("POSTRIDER_LOG_FORMAT").as_deref())?;
         Ok(Self {
             data_dir: get("POSTRIDER_DATA_DIR").unwrap_or_else(|| "./data".to_owned()).into(),
             listen: parse_or("POSTRIDER_LISTEN", "127.0.0.1:8080")?,
@@ -266,6 +303,7 @@ impl Config {
             allow_networks,
             lease,
             grace: duration("POSTRIDER_GRACE", "20s")?,
+            metrics,
             max_body,
             hub_retry: (
                 duration("POSTRIDER_HUB_RETRY_BASE", "5s")?,
@@ -277,6 +315,7 @@ impl Config {
             job_retention,
             log: get("POSTRIDER_LOG").unwrap_or_else(|| "info".to_owned()),
             log_format,
+            listen_url,
             database_url,
         })
     }

@@ -111,7 +111,8 @@
 //! 6. A handler's failure is data ([`queues::outcome`]), never an `Err`.
 //! 7. Secrets are `SecretString`, never in logs, errors or metrics, nor in what endpoints said
 //!    (`tests/house/configuration.rs`, `tests/jobs/secrets.rs`, `tests/hub/secrets.rs`).
-//! 8. Nothing holds state in a database session: a transaction-mode pooler can stand in between.
+//! 8. Nothing holds state in a database session: a transaction-mode pooler can stand in between
+//!    (`tests/faults/pooled.rs`). A session listens only where it is ours alone ([`db::session`]).
 //! 9. Every operation of the API needs a token and a role (`tests/house/authorization.rs`).
 //! 10. A job's log has no hole and no message is handed out twice with one key (`tests/jobs/channels.rs`).
 //! 11. Every attempt of a delivery carries the same id and, while its parameters stay as they are, the same bytes

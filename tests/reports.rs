@@ -298,7 +298,7 @@ async fn metrics_count_what_each_queue_does() {
     }
     app.post("/queues/deep/messages?delay=1h", &json!(5)).await;
 
-    let text = app.anonymous(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    let text = app.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
     let has = |line: &str| assert!(text.lines().any(|other| other == line), "{line}\n{text}");
     has(r#"postrider_messages_pushed_total{queue="counted"} 2"#);
     has(r#"postrider_messages_pushed_total{queue="deep"} 5"#);
@@ -320,8 +320,7 @@ async fn metrics_are_answered_while_the_database_is_stuck() {
     // The count waits for this lock, and gives up.
     let mut db = app.connect().await;
     db.execute("BEGIN; LOCK TABLE dispatch IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    let answer =
-        app.anonymous(Method::GET, "/metrics").timeout(Duration::from_secs(30)).send().await.unwrap();
+    let answer = app.request(Method::GET, "/metrics").timeout(Duration::from_secs(30)).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     assert!(answer.text().await.unwrap().contains("postrider_busy"));
     db.execute("ROLLBACK").await.unwrap();

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::db;
 use crate::db::embedded::{self, Options, Server};
 use anyhow::Context as _;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
 
 /// A server, and what to stop at the end.
@@ -18,7 +18,7 @@ impl Database {
     /// Connects to the server that the settings name, or starts the private one.
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
         if let Some(url) = &config.database_url {
-            return Ok(Self { options: parse(url)?, embedded: None });
+            return Ok(Self { options: db::parse("DATABASE_URL", url)?, embedded: None });
         }
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let server = embedded::start(Options::new(&config.data_dir, program)).await?;
@@ -33,9 +33,19 @@ impl Database {
         }
     }
 
-    /// The pools of the instance on it.
+    /// The pools of the instance on it, whatever they connect to.
     pub(super) fn pools(&self, config: &Config) -> db::Database {
         db::Database::new(&self.options, &config.schema)
+    }
+
+    /// The pools of the instance on it.
+    ///
+    /// # Errors
+    /// Names mean another schema there, or statements those of others.
+    pub(super) async fn checked_pools(&self, config: &Config) -> anyhow::Result<db::Database> {
+        let db = self.pools(config);
+        db.check_session().await?;
+        Ok(db)
     }
 
     /// Stops what was started.
@@ -44,11 +54,6 @@ impl Database {
             server.shutdown().await;
         }
     }
-}
-
-fn parse(url: &SecretString) -> anyhow::Result<PgConnectOptions> {
-    // The error must not repeat the URL: there is a password in it.
-    url.expose_secret().parse().map_err(|_| anyhow::anyhow!("DATABASE_URL is not a PostgreSQL URL"))
 }
 
 /// Says what to do when the tables are not there.

@@ -81,7 +81,13 @@ async fn examine(config: &Config) -> Vec<Finding> {
             return findings;
         }
     };
-    let db = database.pools(config);
+    let mut db = database.pools(config);
+    if let Some(url) = &config.listen_url {
+        match db::parse("POSTRIDER_LISTEN_URL", url) {
+            Ok(options) => db = db.listening_on(&options),
+            Err(error) => findings.push(fail(format!("{error:#}"), "correct this setting")),
+        }
+    }
     if let Err(error) = look(&db, &mut findings).await {
         findings.push(fail(
             format!("the database does not answer: {error}"),
@@ -95,8 +101,15 @@ async fn examine(config: &Config) -> Vec<Finding> {
 
 async fn look(db: &db::Database, findings: &mut Vec<Finding>) -> sqlx::Result<()> {
     let pool = &db.api;
+    let session = session::check(db).await?;
+    let works = session.iter().all(|finding| finding.level != Level::Fail);
+    findings.extend(session);
+    if !works {
+        // Any statement might come to others, or run as another.
+        return Ok(());
+    }
     findings.extend(server::check(pool).await?);
-    findings.push(session::check(&db.worker).await?);
+    findings.push(session::settings(&db.worker).await?);
     let schema = schema::version(pool).await?;
     let current = schema.level != Level::Fail;
     findings.push(schema);

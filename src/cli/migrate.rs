@@ -10,7 +10,7 @@ pub(super) struct Args {
     /// Take the newest migration back instead
     #[arg(long)]
     revert: bool,
-    /// Also make the schema the role's default search path in this database, for a transaction-mode pooler
+    /// Also make what connections ask for the role's defaults in this database, for a transaction-mode pooler
     #[arg(long, conflicts_with = "revert")]
     role_default: bool,
 }
@@ -25,8 +25,11 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
         println!("schema {} is up to date", config.schema);
     }
     if args.role_default {
-        migrate::set_role_default(&database.options, &config.schema).await?;
-        println!("{} is the role's default search path here", config.schema);
+        migrate::set_role_defaults(&database.options, &config.schema).await?;
+        println!(
+            "the role's connections to this database start in schema {} with the settings of Postrider: have the pooler reconnect",
+            config.schema
+        );
     }
     database.close().await;
     Ok(())

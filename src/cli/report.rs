@@ -42,7 +42,7 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
         .with_context(|| format!("there is no report {name}; `postrider report` lists them"))?;
     let parameters = Parameters { period: args.period, lookback: args.lookback, long: args.long };
     let database = Database::join(&config).await?;
-    let db = database.pools(&config);
+    let db = database.checked_pools(&config).await?;
     let answer = reports::store::run(&db.api, report, parameters).await.map_err(unmigrated)?;
     let text = answer.write(match args.format {
         Format::Table => reports::Format::Table,

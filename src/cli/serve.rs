@@ -96,7 +96,7 @@ async fn start(
     if config.examples && parts == Parts::Everything && Path::new(EXAMPLES).is_dir() {
         app = app.examples(EXAMPLES);
     }
-    app.start(&database.options, parts).await
+    Box::pin(app.start(&database.options, parts)).await
 }
 
 /// Tells a developer where everything is, and what to type.

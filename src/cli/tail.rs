@@ -36,7 +36,7 @@ impl Args {
 /// Follows until Ctrl-C, a job at most until its end.
 pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     let database = Database::join(&config).await?;
-    let db = database.pools(&config);
+    let db = database.checked_pools(&config).await?;
     let follow = async {
         if let Some(job) = args.job() {
             return job::follow(&db.api, job, args.lines, config.broadcast_retention).await;

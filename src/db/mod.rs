@@ -3,14 +3,16 @@
 pub mod embedded;
 pub mod ids;
 pub mod migrate;
+pub mod session;
 pub mod transaction;
 
 pub use ids::Ids;
 pub use transaction::{bounded, transaction};
 
 use anyhow::Context as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{Connection as _, Executor as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ pub struct Database {
     pub worker: PgPool,
     /// For heartbeats alone: a busy worker must not look dead.
     pub heartbeat: PgPool,
+    /// For hearing the other processes, where that needs a connection of another kind; absent, one of `worker` does it.
+    pub listen: Option<PgPool>,
     /// The schema that holds this instance.
     pub schema: Arc<str>,
     /// Makes ids by the database's clock.
@@ -34,37 +38,41 @@ impl Database {
     /// Pools on the server that `options` name; they connect when first used.
     pub fn new(options: &PgConnectOptions, schema: &str) -> Self {
         let options = session(options.clone(), schema);
-        let build = |size: u32| {
-            PgPoolOptions::new()
-                .max_connections(size)
-                .acquire_timeout(Duration::from_millis(1500))
-                .acquire_slow_threshold(Duration::from_secs(1))
-                .test_before_acquire(false)
-                .before_acquire(|connection, meta| {
-                    // A connection that lay idle may have lost its server since: ask, rather than let a
-                    // request find out. A busy one need not pay the round trip.
-                    Box::pin(async move {
-                        Ok(meta.idle_for < Duration::from_millis(500) || connection.ping().await.is_ok())
-                    })
-                })
-        };
         let named = |name: &str| options.clone().application_name(&format!("postrider {name}"));
         Self {
-            api: build(8)
-                .after_release(|connection, _| Box::pin(leave_clean(connection)))
-                .connect_lazy_with(named("api")),
+            api: build(8).connect_lazy_with(named("api")),
             worker: build(8).connect_lazy_with(by_key(named("worker"))),
             heartbeat: build(1).connect_lazy_with(named("heartbeat")),
+            listen: None,
             schema: schema.into(),
             ids: Arc::default(),
         }
     }
 
-    /// Refuses a server that can lose what it has acknowledged, and sets the clock of the ids.
+    /// Hears the other processes over connections of its own, which `options` name: past a pooler.
+    #[must_use]
+    pub fn listening_on(mut self, options: &PgConnectOptions) -> Self {
+        let options = session(options.clone(), &self.schema).application_name("postrider listen");
+        // Two: whether sessions are shared is seen by comparing.
+        self.listen = Some(build(2).idle_timeout(Duration::from_secs(10)).connect_lazy_with(options));
+        self
+    }
+
+    /// Refuses a connection through which names mean another schema, or statements are those of others.
     ///
     /// # Errors
-    /// The server cannot be reached, or runs with `fsync` or `synchronous_commit` off.
+    /// Says what to do.
+    pub async fn check_session(&self) -> anyhow::Result<()> {
+        session::check(&self.api, &self.schema).await
+    }
+
+    /// Refuses a server that can lose what it has acknowledged, and a connection that [`Database::check_session`]
+    /// refuses; sets the clock of the ids.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or runs with `fsync` or `synchronous_commit` off, or the connection will not do.
     pub async fn check(&self) -> anyhow::Result<()> {
+        self.check_session().await?;
         let row = sqlx::query!(
             r#"
             SELECT
@@ -92,8 +100,36 @@ impl Database {
 
     /// Closes every connection.
     pub async fn close(&self) {
-        futures::future::join3(self.api.close(), self.worker.close(), self.heartbeat.close()).await;
+        let listen = async {
+            if let Some(listen) = &self.listen {
+                listen.close().await;
+            }
+        };
+        futures::future::join4(self.api.close(), self.worker.close(), self.heartbeat.close(), listen).await;
     }
+}
+
+fn build(size: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(Duration::from_millis(1500))
+        .acquire_slow_threshold(Duration::from_secs(1))
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            // A connection that lay idle may have lost its server since: ask, rather than let a
+            // request find out. A busy one need not pay the round trip.
+            Box::pin(async move {
+                Ok(meta.idle_for < Duration::from_millis(500) || connection.ping().await.is_ok())
+            })
+        })
+}
+
+/// What a setting with a URL names.
+///
+/// # Errors
+/// Names the setting, and does not repeat the URL: there is a password in it.
+pub fn parse(name: &str, url: &SecretString) -> anyhow::Result<PgConnectOptions> {
+    url.expose_secret().parse().map_err(|_| anyhow::anyhow!("{name} is not a PostgreSQL URL"))
 }
 
 /// What every connection of ours starts with. Bounds on time, so that one stuck session cannot hold rows
@@ -105,15 +141,19 @@ pub(crate) fn session(options: PgConnectOptions, schema: &str) -> PgConnectOptio
         ("lock_timeout", "5s"),
         ("idle_in_transaction_session_timeout", "30s"),
     ];
-    let options = options.options(bounds.into_iter().filter(|(name, _)| !own.contains(&format!("{name}="))));
-    options.options([
+    let bounds = bounds.into_iter().filter(|(name, _)| !own.contains(&format!("{name}=")));
+    plain(options).options(bounds).options([
         ("search_path", schema),
-        // No word about a ROLLBACK outside a transaction (see leave_clean).
-        ("client_min_messages", "error"),
+        ("client_min_messages", "warning"),
         // Nothing we ask runs long enough to win back the 100 ms that compiling a statement takes; and the cost
         // that a plan without sequential scans is given (see by_key) looks like a statement that would.
         ("jit", "off"),
     ])
+}
+
+/// Without what sqlx starts with for servers older than 12, and poolers refuse.
+pub(crate) fn plain(options: PgConnectOptions) -> PgConnectOptions {
+    options.extra_float_digits(None)
 }
 
 /// The engine's statements look up, by key, the hundreds of rows that they name, in tables that grow from
@@ -138,12 +178,4 @@ pub async fn plan_by_rows(tx: &mut PgConnection) -> sqlx::Result<()> {
     );
     by_rows.fetch_one(tx).await?;
     Ok(())
-}
-
-/// sqlx 0.9.0 forgets a transaction whose `begin` was cancelled; the next user of the connection would
-/// write into it and lose everything at its end. Transactions run where nothing cancels them
-/// ([`transaction`]); this is the second line, for the pool whose users can be dropped at any await.
-async fn leave_clean(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    connection.execute("ROLLBACK").await?;
-    Ok(true)
 }

@@ -1,7 +1,10 @@
 //! Runs a unit of work in one transaction that its caller cannot cut in half.
 
 use futures::future::BoxFuture;
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::Connection as _;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, PgPool, Postgres};
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 /// Runs `work` in a transaction of its own task, and commits when it gives `Ok`.
@@ -9,7 +12,7 @@ use std::time::Duration;
 /// axum drops a handler when its client hangs up. In sqlx 0.9.0 a `begin` that is dropped in mid-flight
 /// leaves a connection inside a transaction that sqlx does not know of: the next statements of others run
 /// in it, are acknowledged, and are lost with it. So the whole unit runs in a spawned task; who waits for
-/// it may go away.
+/// it may go away. A connection whose transaction has not ended in order goes to nobody any more: it is closed.
 ///
 /// # Errors
 /// What `work` gives, or the database's refusal to begin or commit. An error at the commit does not mean
@@ -27,10 +30,21 @@ where
     )]
     let task = tokio::spawn(async move {
         bounded(async {
-            let mut tx = pool.begin().await?;
-            let value = work(&mut tx).await?;
-            tx.commit().await?;
-            Ok(value)
+            let mut borrowed = Borrowed::from(&pool).await?;
+            let mut tx = borrowed.begin().await?;
+            match work(&mut tx).await {
+                Ok(value) => {
+                    tx.commit().await?;
+                    borrowed.give_back();
+                    Ok(value)
+                }
+                Err(error) => {
+                    if tx.rollback().await.is_ok() {
+                        borrowed.give_back();
+                    }
+                    Err(error)
+                }
+            }
         })
         .await
     });
@@ -40,6 +54,46 @@ where
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(sqlx::Error::WorkerCrashed.into()),
         },
+    }
+}
+
+/// A connection of a pool that may be inside a transaction: unless it is given back, it is closed. Whatever cuts
+/// its work off (a panic, the end of [`bounded`]), nobody comes to write into what was left open.
+pub(super) struct Borrowed {
+    connection: PoolConnection<Postgres>,
+    clean: bool,
+}
+
+impl Borrowed {
+    pub(super) async fn from(pool: &PgPool) -> sqlx::Result<Self> {
+        Ok(Self { connection: pool.acquire().await?, clean: false })
+    }
+
+    /// Its transaction has ended: others may have it.
+    pub(super) fn give_back(mut self) {
+        self.clean = true;
+    }
+}
+
+impl Deref for Borrowed {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Borrowed {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if !self.clean {
+            self.connection.close_on_drop();
+        }
     }
 }
 

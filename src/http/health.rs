@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// The routes that an operator's tools call: answered without a token, and also by a full server.
+/// The routes that an operator's tools call: answered also by a full server.
 pub(super) const ROUTES: &[&str] = &["/healthz", "/readyz", "/metrics"];
 
 /// How long the database may take to answer.

@@ -1,74 +1,111 @@
 //! Counts and durations for Prometheus, at `/metrics`.
 //!
 //! Any part of Postrider records with the macros of the `metrics` crate, and describes its series where it
-//! names them; those of HTTP are here. `/metrics` asks for no token, as scrapers expect: it tells route
-//! templates, names of queues and counts, never ids or payloads.
+//! names them; those of HTTP are here. `/metrics` tells route templates, names of queues, stores and endpoints, and
+//! counts, never ids or payloads: for those names it asks for a token with a role, unless a setting opens it.
 
+mod registry;
+mod render;
+
+use super::openapi::Problems;
+use crate::error::Result;
 use axum::extract::State;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::IntoResponse;
 use futures::future::BoxFuture;
-use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics::{
+    Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use parking_lot::RwLock;
+use registry::Registry;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Requests answered, by `method`, `route` (the template) and `status`.
 pub const HTTP_REQUESTS: &str = "postrider_http_requests_total";
 /// How long requests took until their answer began, in seconds, by `method` and `route`.
 pub const HTTP_DURATION: &str = "postrider_http_request_duration_seconds";
+/// Always 1, by `version`.
+const BUILD: &str = "postrider_build_info";
 
-/// Upper bounds of the histograms whose names end in `_seconds`.
-const SECONDS: &[f64] = &[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
-];
+/// Upper bounds of the histograms.
+const SECONDS: [f64; 17] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
-/// The recorder of this process. Installed at the first call; several servers in one process share it, as the
-/// `metrics` macros know only one.
-pub fn install() -> &'static PrometheusHandle {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    HANDLE.get_or_init(|| {
-        let builder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
-            .unwrap_or_else(|_| PrometheusBuilder::new());
-        let recorder = builder.build_recorder();
-        let handle = recorder.handle();
-        if metrics::set_global_recorder(recorder).is_err() {
+/// The most names of queues, or of endpoints, that one metric tells; a histogram of so many is a megabyte.
+const MOST_NAMES: usize = 500;
+/// A series with such a name goes when it has not changed for so long.
+const IDLE: Duration = Duration::from_hours(1);
+/// How often it is looked for these.
+const SWEEP: Duration = Duration::from_mins(1);
+
+/// The series of this process. Installed at the first call; several servers in one process share them, as the
+/// `metrics` macros know only one recorder.
+fn registry() -> &'static Registry {
+    static REGISTRY: OnceLock<Registry> = OnceLock::new();
+    REGISTRY.get_or_init(|| {
+        let registry = Registry::new(MOST_NAMES, IDLE);
+        if metrics::set_global_recorder(registry.clone()).is_err() {
             tracing::warn!(
                 "the program that embeds Postrider has its own metrics recorder: /metrics stays empty"
             );
         }
         describe_counter!(HTTP_REQUESTS, Unit::Count, "Requests answered");
         describe_histogram!(HTTP_DURATION, Unit::Seconds, "Time until the answer to a request began");
-        handle
+        describe_gauge!(BUILD, Unit::Count, "The version that runs");
+        gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        registry
     })
 }
 
-/// Moves recorded durations into their buckets now and then, until `shutdown`; else they pile up when nobody
-/// scrapes. Every server runs it.
+/// Has what is recorded from now on come to `/metrics`.
+pub fn install() {
+    registry();
+}
+
+/// Forgets all series with this label: what it names is gone.
+pub fn forget(label: &str, value: &str) {
+    registry().forget(label, value);
+}
+
+/// Forgets series that are idle, now and then, until `shutdown`. Every server runs it.
 pub async fn upkeep(shutdown: CancellationToken) {
-    let handle = install();
     let rounds = async {
-        let mut round = tokio::time::interval(Duration::from_secs(5));
+        let mut round = tokio::time::interval(SWEEP);
         loop {
             round.tick().await;
-            handle.run_upkeep();
+            registry().sweep(Instant::now());
         }
     };
     shutdown.run_until_cancelled(rounds).await;
 }
 
-/// What is measured when somebody asks, and not before: an idle server sends no statements for it.
+type Measure = dyn Fn() -> BoxFuture<'static, ()> + Send + Sync;
+type Admit = dyn Fn(HeaderMap) -> BoxFuture<'static, Result<()>> + Send + Sync;
+
+/// What happens when somebody asks, and not before: an idle server sends no statements for it.
 #[derive(Clone)]
-pub struct OnScrape(Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>);
+pub struct OnScrape {
+    measure: Arc<Measure>,
+    admit: Arc<Admit>,
+}
 
 impl OnScrape {
-    /// Awaits `measure` before each answer: it must be quick, whatever the database does.
+    /// Awaits `measure` before each answer: it must be quick, whatever the database does. Everybody is answered.
     pub fn new(measure: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(measure))
+        Self { measure: Arc::new(measure), admit: Arc::new(|_| Box::pin(std::future::ready(Ok(())))) }
+    }
+
+    /// Answers only those whose headers `admit` accepts.
+    #[must_use]
+    pub fn admitting(
+        mut self,
+        admit: impl Fn(HeaderMap) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static,
+    ) -> Self {
+        self.admit = Arc::new(admit);
+        self
     }
 }
 
@@ -89,12 +126,19 @@ impl std::fmt::Debug for OnScrape {
     get,
     path = "/metrics",
     tag = "operations",
-    security(()),
-    responses((status = OK, description = "Metrics in the text format of Prometheus", body = String, content_type = "text/plain"))
+    operation_id = "get_metrics",
+    responses(
+        (status = OK, description = "Metrics in the text format of Prometheus", body = String, content_type = "text/plain"),
+        Problems,
+    )
 )]
-pub(super) async fn show(State(OnScrape(measure)): State<OnScrape>) -> impl IntoResponse {
+pub(super) async fn show(
+    State(OnScrape { measure, admit }): State<OnScrape>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse> {
+    admit(headers).await?;
     measure().await;
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], install().render())
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], registry().render()))
 }
 
 /// The series of each route, looked up once and then kept: to find them by their labels costs more than to
@@ -164,7 +208,7 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             requests.record(method, "/metrics-test/{id}", status, Duration::from_millis(3));
         }
-        let text = install().render();
+        let text = registry().render();
         let has = |line: &str| assert!(text.lines().any(|other| other == line), "{line}\n{text}");
         has(r#"postrider_http_requests_total{method="GET",route="/metrics-test/{id}",status="200"} 2"#);
         has(r#"postrider_http_requests_total{method="GET",route="/metrics-test/{id}",status="404"} 1"#);

@@ -46,7 +46,7 @@ pub mod upkeep;
 pub mod verdict;
 
 mod attempt;
-mod metrics;
+pub mod metrics;
 mod settlement;
 mod start;
 

@@ -10,7 +10,8 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
 };
-use std::sync::{Arc, Once};
+use std::ops::Deref;
+use std::sync::{Arc, Once, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
@@ -41,9 +42,16 @@ const ENDS: [&str; 5] =
 /// connection's time goes into it.
 const HOLDS: Duration = Duration::from_secs(5);
 
-/// The series of one kind of jobs.
+/// The series of one kind of jobs, which are there from their first use.
 #[derive(Debug)]
 pub struct Series {
+    job_type: String,
+    used: OnceLock<Used>,
+}
+
+/// Those of one that was used.
+#[derive(Debug)]
+pub struct Used {
     pub(super) created: Counter,
     ended: [Counter; ENDS.len()],
     broadcasts: Counter,
@@ -60,6 +68,29 @@ pub struct Series {
 impl Series {
     /// The series of the kind of this name.
     pub(super) fn of(job_type: &str) -> Self {
+        Self { job_type: job_type.to_owned(), used: OnceLock::new() }
+    }
+
+    /// Sets the gauges, unless it was never used and is not now.
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
+    fn set(&self, waiting: i64, running: i64) {
+        if waiting + running > 0 || self.used.get().is_some() {
+            self.waiting.set(waiting as f64);
+            self.running.set(running as f64);
+        }
+    }
+}
+
+impl Deref for Series {
+    type Target = Used;
+
+    fn deref(&self) -> &Used {
+        self.used.get_or_init(|| Used::of(&self.job_type))
+    }
+}
+
+impl Used {
+    fn of(job_type: &str) -> Self {
         describe();
         let name = || job_type.to_owned();
         let questions = |event: &'static str| counter!(QUESTIONS, "job_type" => name(), "event" => event);
@@ -141,7 +172,6 @@ impl Depths {
 
     /// Sets the gauges. They are measured anew only now and then; while another measures, and when the
     /// database does not answer, they stay as they were.
-    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
     pub async fn measure(&self) {
         let Ok(mut last) = self.last.try_lock() else { return };
         if last.is_some_and(|(at, took)| at.elapsed() < HOLDS.max(took * 20)) {
@@ -154,8 +184,7 @@ impl Depths {
             Ok(rows) => {
                 for row in rows {
                     let Some(job_type) = self.types.by_id(row.type_id) else { continue };
-                    job_type.series.waiting.set(row.waiting as f64);
-                    job_type.series.running.set(row.running as f64);
+                    job_type.series.set(row.waiting, row.running);
                 }
             }
             Err(error) => tracing::debug!(%error, "cannot measure how many jobs wait and run"),

@@ -1,7 +1,6 @@
 //! The queue definitions as this process knows them, compiled, one snapshot at a time.
 
 use super::definition::{Definition, Handler};
-use super::metrics::Series;
 use super::schema::CompiledSchema;
 use super::store::definitions;
 use crate::error;
@@ -34,8 +33,6 @@ pub struct Queue {
     pub source: String,
     /// Whether nothing is claimed from it.
     pub paused: bool,
-    /// What is counted of it.
-    pub series: Series,
 }
 
 /// The queues that this process knows.
@@ -157,7 +154,6 @@ impl Kind for Queues {
         };
         let queue = Arc::new(Queue {
             id: row.id,
-            series: Series::of(&row.name),
             name: row.name,
             definition,
             document: row.definition.0,

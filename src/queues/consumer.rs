@@ -2,6 +2,7 @@
 
 use super::catalog::{Catalog, Queue};
 use super::definition::Handler;
+use super::metrics::Tally;
 use super::options::Options;
 use super::outcome::{self, End, Next, Outcome};
 use super::runners::{Runners, unrunnable};
@@ -89,6 +90,7 @@ impl Consumer for Messages {
     async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Outcome>]) -> sqlx::Result<Settled> {
         let mut finished = Vec::new();
         let mut failed = Vec::new();
+        let mut tally = Tally::default();
         let now = self.db.ids.now();
         for end in ended {
             let Some(outcome) = &end.outcome else { continue };
@@ -100,9 +102,8 @@ impl Consumer for Messages {
             });
             let next = outcome::next(&outcome.end, end.claim.attempt, &terms);
             if let Some(queue) = queue {
-                // Counted before the commit, so once more in the rare case that it fails and is repeated.
                 let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
-                queue.series.attempt(&outcome.end, &next, took);
+                tally.attempt(&queue, &outcome.end, &next, took);
             }
             match next {
                 Next::Complete(result) => finished.push((&end.claim, outcome, Ok(result))),
@@ -110,6 +111,7 @@ impl Consumer for Messages {
                 Next::Again { error, after } => failed.push((&end.claim, outcome, error, after)),
             }
         }
+        tally.count();
         let mut settled = Settled::default();
         let outcomes: Vec<ends::Outcome<'_>> = finished
             .iter()

@@ -1,17 +1,16 @@
 //! What is counted of each queue, for Prometheus; and what is measured when somebody asks.
 //!
-//! The series of a queue are looked up once, when its definition is compiled. To find them by their labels for
-//! each message would cost more than to count it.
+//! The series of a queue are looked up once a batch, since they may be forgotten (`http::metrics`). To find them by
+//! their labels for each message would cost more than to count it.
 
 use super::catalog::{Catalog, Queue};
 use super::outcome::{End, Next};
 use super::store::depths;
 use crate::db::Database;
-use crate::http::metrics::install;
+use crate::http::metrics::{forget, install};
 use crate::worker::LOST_CLAIMS;
 use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
-    histogram,
+    Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use std::collections::HashMap;
 use std::sync::{Arc, Once};
@@ -31,54 +30,67 @@ const READY: &str = "postrider_queue_ready";
 /// Messages that wait for their time, by `queue`, over all processes.
 const SCHEDULED: &str = "postrider_queue_scheduled";
 
+/// How long the oldest message has waited that may be claimed now, in seconds, by `queue`.
+const OLDEST: &str = "postrider_queue_oldest_ready_seconds";
+/// Connections of a pool, in use or not, by `pool`.
+const CONNECTIONS: &str = "postrider_pool_connections";
+/// Those that nobody uses now, by `pool`.
+const UNUSED: &str = "postrider_pool_idle_connections";
+
+/// How an attempt may end, as [`ATTEMPTS`] tells it.
+const OUTCOMES: [&str; 4] = ["completed", "failed", "retried", "lost"];
+
 /// A measurement of the depths holds at least this long, and so long that at most a twentieth of one
 /// connection's time goes into it.
 const HOLDS: Duration = Duration::from_secs(5);
 
-/// The series of one queue.
-#[derive(Debug)]
-pub struct Series {
-    pub(super) pushed: Counter,
-    completed: Counter,
-    failed: Counter,
-    retried: Counter,
-    lost: Counter,
-    duration: Histogram,
-    ready: Gauge,
-    scheduled: Gauge,
+/// Counts messages that this process stored in `queue`.
+pub(super) fn pushed(queue: &Queue, messages: u64) {
+    describe();
+    counter!(PUSHED, "queue" => queue.name.clone()).increment(messages);
 }
 
-impl Series {
-    /// The series of the queue of this name.
-    pub(super) fn of(queue: &str) -> Self {
-        describe();
-        let attempts =
-            |outcome: &'static str| counter!(ATTEMPTS, "queue" => queue.to_owned(), "outcome" => outcome);
-        Self {
-            pushed: counter!(PUSHED, "queue" => queue.to_owned()),
-            completed: attempts("completed"),
-            failed: attempts("failed"),
-            retried: attempts("retried"),
-            lost: attempts("lost"),
-            duration: histogram!(DURATION, "queue" => queue.to_owned()),
-            ready: gauge!(READY, "queue" => queue.to_owned()),
-            scheduled: gauge!(SCHEDULED, "queue" => queue.to_owned()),
-        }
-    }
+/// What one settlement counts.
+#[derive(Default)]
+pub(super) struct Tally(HashMap<i32, Counted>);
 
-    /// Counts an attempt that ended so, after `took`.
-    pub(super) fn attempt(&self, end: &End, next: &Next<'_>, took: Duration) {
-        let counter = match (end, next) {
+struct Counted {
+    queue: Arc<Queue>,
+    outcomes: [u64; OUTCOMES.len()],
+    duration: Histogram,
+}
+
+impl Tally {
+    /// An attempt that ended so, after `took`.
+    pub(super) fn attempt(&mut self, queue: &Arc<Queue>, end: &End, next: &Next<'_>, took: Duration) {
+        let counted = self.0.entry(queue.id).or_insert_with(|| Counted {
+            queue: Arc::clone(queue),
+            outcomes: [0; OUTCOMES.len()],
+            duration: histogram!(DURATION, "queue" => queue.name.clone()),
+        });
+        let [completed, failed, retried, lost] = &mut counted.outcomes;
+        let outcome = match (end, next) {
             // How long it took to find out says nothing about the handler.
-            (End::Lost, _) => return self.lost.increment(1),
+            (End::Lost, _) => return *lost += 1,
             // Its process is about to end, and its counters with it.
             (End::GivenBack, _) => return,
-            (_, Next::Complete(_)) => &self.completed,
-            (_, Next::Error(_)) => &self.failed,
-            (_, Next::Again { .. }) => &self.retried,
+            (_, Next::Complete(_)) => completed,
+            (_, Next::Error(_)) => failed,
+            (_, Next::Again { .. }) => retried,
         };
-        counter.increment(1);
-        self.duration.record(took);
+        *outcome += 1;
+        counted.duration.record(took);
+    }
+
+    /// Counts it. It is counted before the commit, so once more in the rare case that that fails and is repeated.
+    pub(super) fn count(self) {
+        describe();
+        for Counted { queue, outcomes, .. } in self.0.into_values() {
+            for (outcome, attempts) in OUTCOMES.into_iter().zip(outcomes) {
+                // Also those that did not happen: a rate needs the 0 before the 1.
+                counter!(ATTEMPTS, "queue" => queue.name.clone(), "outcome" => outcome).increment(attempts);
+            }
+        }
     }
 }
 
@@ -93,6 +105,9 @@ fn describe() {
         describe_gauge!(BUSY, Unit::Count, "Items that this process has claimed and not ended");
         describe_gauge!(READY, Unit::Count, "Messages that may be claimed now; a million stands for more");
         describe_gauge!(SCHEDULED, Unit::Count, "Messages that wait for their time");
+        describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest message that may be claimed now");
+        describe_gauge!(CONNECTIONS, Unit::Count, "Connections to the database");
+        describe_gauge!(UNUSED, Unit::Count, "Connections to the database that nobody uses now");
         counter!(LOST_CLAIMS).increment(0);
     });
 }
@@ -109,8 +124,10 @@ pub struct Depths {
 struct Last {
     /// When the depths were measured, and how long that took.
     measured: Option<(Instant, Duration)>,
-    /// The queues whose gauges were set.
-    queues: HashMap<i32, Arc<Queue>>,
+    /// The queues whose gauges were set, and do not say 0.
+    deep: HashMap<i32, Arc<Queue>>,
+    /// All queues there were.
+    known: HashMap<i32, String>,
 }
 
 impl Depths {
@@ -129,7 +146,14 @@ impl Depths {
     #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
     pub async fn measure(&self) {
         gauge!(BUSY).set((self.busy)() as f64);
+        for (name, pool) in
+            [("api", &self.db.api), ("worker", &self.db.worker), ("heartbeat", &self.db.heartbeat)]
+        {
+            gauge!(CONNECTIONS, "pool" => name).set(f64::from(pool.size()));
+            gauge!(UNUSED, "pool" => name).set(pool.num_idle() as f64);
+        }
         let Ok(mut last) = self.last.try_lock() else { return };
+        last.forget_deleted(&self.catalog);
         if last.measured.is_some_and(|(at, took)| at.elapsed() < HOLDS.max(took * 20)) {
             return;
         }
@@ -140,16 +164,34 @@ impl Depths {
             Ok(rows) => rows,
             Err(error) => return tracing::debug!(%error, "cannot measure how deep the queues are"),
         };
-        for (_, gone) in last.queues.drain() {
-            gone.series.ready.set(0.0);
-            gone.series.scheduled.set(0.0);
-        }
+        let mut former = std::mem::take(&mut last.deep);
         for row in rows {
             // One that another process defined just now: the next time.
             let Some(queue) = self.catalog.by_id(row.queue_id) else { continue };
-            queue.series.ready.set(row.ready as f64);
-            queue.series.scheduled.set(row.scheduled as f64);
-            last.queues.insert(row.queue_id, queue);
+            set(&queue, row.ready as f64, row.scheduled as f64, row.oldest_seconds);
+            former.remove(&row.queue_id);
+            last.deep.insert(row.queue_id, queue);
         }
+        for queue in former.into_values().filter(|queue| self.catalog.has(queue.id)) {
+            set(&queue, 0.0, 0.0, 0.0);
+        }
+    }
+}
+
+impl Last {
+    /// The series of a queue go with it.
+    fn forget_deleted(&mut self, catalog: &Catalog) {
+        let mut known = HashMap::new();
+        catalog.each(|queue| _ = known.insert(queue.id, queue.name.clone()));
+        for name in self.known.iter().filter(|(id, _)| !known.contains_key(id)).map(|(_, name)| name) {
+            forget("queue", name);
+        }
+        self.known = known;
+    }
+}
+
+fn set(queue: &Queue, ready: f64, scheduled: f64, oldest: f64) {
+    for (name, value) in [(READY, ready), (SCHEDULED, scheduled), (OLDEST, oldest)] {
+        gauge!(name, "queue" => queue.name.clone()).set(value);
     }
 }

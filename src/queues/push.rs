@@ -5,6 +5,7 @@
 
 use super::catalog::Catalog;
 use super::held::Room;
+use super::metrics;
 use super::store::pushes::{self, Claim, Push, Stored};
 use crate::db::{self, bounded};
 use crate::error::{Error, Result, is_held, is_transient, was_cut_off, was_undone};
@@ -225,7 +226,7 @@ impl Loop {
                 self.wake.ready(id, rank);
             }
             if let Some(queue) = self.catalog.by_id(id) {
-                queue.series.pushed.increment(stored);
+                metrics::pushed(&queue, stored);
             }
         }
         if let Some(delay) = soonest {

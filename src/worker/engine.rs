@@ -101,7 +101,7 @@ impl Worker {
                     Note::Stop(item) => _ = floor.stop(item),
                     Note::Grown(logs) => logs.into_iter().for_each(|(log, newest)| grown(log, newest)),
                 };
-                wake.listen(&db.worker, &channel, on_note, &stop).await;
+                wake.listen(&db, &channel, on_note, &stop).await;
             });
         }
         let learning = Arc::new(Learning::default());

@@ -2,7 +2,9 @@
 //! commit. Both only save time; what is there is found by polling too.
 
 use super::Settled;
+use crate::db::{Database, session};
 use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
 use sqlx::postgres::{PgListener, PgPool};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,6 +18,9 @@ use uuid::Uuid;
 const NOTIFY_PAUSE: Duration = Duration::from_millis(40);
 /// The most logs in one notification: PostgreSQL takes less than 8,000 bytes, and a log needs at most 40.
 const LOGS: usize = 190;
+
+/// The longest name of a channel, in bytes.
+const LONGEST_CHANNEL: usize = 63;
 
 /// What happened since the claim loop last looked.
 #[derive(Debug, Default)]
@@ -290,33 +295,52 @@ impl Wake {
         (!told.is_empty()).then(|| told.join(" "))
     }
 
-    /// Hears the other processes. Behind a transaction-mode pooler nothing is heard, and polling does it all.
+    /// Hears the other processes, where a session is ours alone. Behind a transaction-mode pooler nothing is heard,
+    /// and polling does it all.
     pub(super) async fn listen(
         &self,
-        pool: &PgPool,
+        db: &Database,
         channel: &str,
         heard: impl Fn(Note),
         stop: &CancellationToken,
     ) {
+        let pool = db.listen.as_ref().unwrap_or(&db.worker);
         let mut pause = Duration::from_millis(250);
+        let mut told = false;
         while !stop.is_cancelled() {
             let listening = async {
+                // Looked at again for each connection: what stands in between may be another by now.
+                if session::is_shared(pool).await? {
+                    return Ok(true);
+                }
                 let mut listener = PgListener::connect_with(pool).await?;
+                listener.eager_reconnect(false);
                 listener.listen(channel).await?;
                 // What came before the connection was there, the next look finds.
                 self.look();
-                loop {
-                    match listener.try_recv().await? {
-                        None => self.look(),
-                        Some(note) if note.payload().is_empty() => self.look(),
-                        Some(note) => _ = Note::read(note.payload()).map(&heard),
+                while let Some(note) = listener.try_recv().await? {
+                    if note.payload().is_empty() {
+                        self.look();
+                    } else {
+                        _ = Note::read(note.payload()).map(&heard);
                     }
                 }
+                Ok(false)
             };
             let Some(ended) = stop.run_until_cancelled(listening).await else { return };
-            let ended: sqlx::Result<()> = ended;
-            if let Err(error) = ended {
-                tracing::debug!(%error, "cannot listen for other processes; polling goes on");
+            let ended: sqlx::Result<bool> = ended;
+            match ended {
+                Ok(true) if !told => {
+                    told = true;
+                    tracing::warn!(
+                        setting = db.listen.as_ref().map_or("DATABASE_URL", |_| "POSTRIDER_LISTEN_URL"),
+                        "a pooler shares sessions between connections: other processes are not heard, and their \
+                         news is found by polling; POSTRIDER_LISTEN_URL names a direct connection for that"
+                    );
+                }
+                Ok(true) => {}
+                Ok(false) => tracing::debug!("the connection that listens has ended; polling goes on"),
+                Err(error) => tracing::debug!(%error, "cannot listen for other processes; polling goes on"),
             }
             stop.run_until_cancelled(tokio::time::sleep(pause)).await;
             pause = (pause * 2).min(Duration::from_secs(30));
@@ -347,9 +371,17 @@ impl Note {
     }
 }
 
-/// The channel of one instance.
+/// The channel of one instance. PostgreSQL cuts a longer name when it listens, and refuses it when it notifies.
 pub(super) fn channel(schema: &str) -> String {
-    format!("{schema}_postrider")
+    let name = format!("{schema}_postrider");
+    if name.len() <= LONGEST_CHANNEL {
+        return name;
+    }
+    // The start for people, the digest for PostgreSQL.
+    let start: String = schema.chars().take(20).collect();
+    let digest =
+        Sha256::digest(schema).iter().take(16).fold(0, |digest, byte| digest << 8 | u128::from(*byte));
+    format!("{start}_{digest:032x}_postrider")
 }
 
 /// Sends one notification; an empty payload means "look", any other is a [`Note`].
@@ -362,6 +394,16 @@ pub(super) async fn notify(pool: &PgPool, channel: &str, payload: &str) -> sqlx:
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_schema_has_a_channel_of_its_own_that_postgresql_takes() {
+        assert_eq!(channel("postrider"), "postrider_postrider");
+        let long = ["a".repeat(53), "a".repeat(54), "a".repeat(62), "a".repeat(62) + "b", "b".repeat(63)];
+        let channels: BTreeSet<String> = long.iter().map(|schema| channel(schema)).collect();
+        assert_eq!(channels.len(), long.len());
+        assert!(channels.iter().all(|channel| channel.len() <= LONGEST_CHANNEL), "{channels:?}");
+    }
 
     #[test]
     fn what_is_told_of_logs_is_understood_and_fits() {

@@ -5,6 +5,7 @@ use super::{act, ask, work};
 use crate::support::app::{TestApp, database};
 use crate::support::eventually;
 use postrider::db;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use std::collections::{HashMap, HashSet};
@@ -158,5 +159,45 @@ async fn what_is_acknowledged_stays_whoever_hangs_up_beside_it() {
     let back: Vec<_> = known.iter().filter(|(id, there)| !**there && stored.contains(*id)).collect();
     assert!(back.is_empty(), "deleted, and there: {back:?}");
     assert_eq!(act(&mut db, "SELECT 1").await, 1);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_begin_that_was_given_up_leaves_its_connection_to_nobody() {
+    let options = database().await.options([("search_path", "postrider")]);
+    let one = PgPoolOptions::new().max_connections(1).test_before_acquire(false);
+    let pool: PgPool = one.connect_with(options.clone()).await.unwrap();
+    let witness: PgPool = PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    sqlx::raw_sql("CREATE TABLE kept (number bigint)").execute(&pool).await.unwrap();
+    // The session goes silent for longer than anybody waits, and then goes on with what it was told.
+    let session: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&pool).await.unwrap();
+    let session = Pid::from_raw(session).unwrap();
+    eventually("the pool has it back", async || pool.num_idle() == 1).await;
+    kill_process(session, Signal::STOP).unwrap();
+    let given_up = db::transaction::<(), sqlx::Error, _>(&pool, |_| Box::pin(async { Ok(()) })).await;
+    assert!(matches!(given_up, Err(sqlx::Error::Io(_))), "{given_up:?}");
+    kill_process(session, Signal::CONT).unwrap();
+    eventually("it is stored, and stays", async || {
+        sqlx::query("INSERT INTO kept VALUES (1)").execute(&pool).await.is_ok()
+    })
+    .await;
+    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM kept").fetch_one(&witness).await.unwrap();
+    assert_eq!(kept, 1, "acknowledged, and lost");
+    pool.close().await;
+    witness.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_is_one_statement_and_no_word_in_the_log_of_the_database() {
+    let app = TestApp::start().await;
+    app.define("q", work(json!({}))).await;
+    let id = app.push("q", &json!(1)).await;
+    let mut db = app.connect().await;
+    let reads = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'postrider api' AND query = 'ROLLBACK'";
+    for _ in 0..50 {
+        assert_eq!(app.message("q", &id).await["status"], "PENDING");
+        assert_eq!(ask::<i64>(&mut db, reads).await, 0, "a read ends with its answer");
+    }
     app.stop().await;
 }

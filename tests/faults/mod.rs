@@ -4,6 +4,7 @@ mod clock;
 mod database;
 mod deadlines;
 mod killed;
+mod pooled;
 mod stopped;
 mod terminated;
 mod wire;

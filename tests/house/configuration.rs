@@ -53,6 +53,8 @@ fn what_cannot_work_is_refused_by_name() {
         ("POSTRIDER_EXAMPLES", "2"),
         ("POSTRIDER_ALLOW_NETWORKS", "10.0.0.0"),
         ("POSTRIDER_ALLOW_NETWORKS", "10.0.0.0/33"),
+        ("POSTRIDER_LISTEN_URL", "postgres://db/x"),
+        ("POSTRIDER_METRICS", "closed"),
         ("POSTRIDER_LEASE", "1s"),
         ("POSTRIDER_LEASE", "soon"),
         ("POSTRIDER_MAX_BODY", "1"),

@@ -13,6 +13,7 @@ mod json_text;
 mod kept;
 mod killed;
 mod messages;
+mod metrics;
 mod pages;
 mod poller_pages;
 mod pollers;

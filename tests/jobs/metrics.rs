@@ -54,7 +54,7 @@ async fn metrics_count_what_each_kind_of_jobs_does() {
     }
     let stream = read("text/event-stream").send().await.unwrap();
     let mut text = String::new();
-    let shown = async || app.anonymous(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    let shown = async || app.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
     eventually("the stream is counted", async || {
         text = shown().await;
         text.contains("postrider_broadcast_streams{job_type=\"counted_jobs\"} 1\n")

@@ -12,6 +12,7 @@ mod javascript;
 mod json_text;
 mod listing;
 mod messages;
+mod metrics;
 mod native;
 mod order;
 mod pages;

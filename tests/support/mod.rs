@@ -5,6 +5,7 @@ pub(crate) mod app;
 pub(crate) mod endpoint;
 pub(crate) mod gate;
 pub(crate) mod hang_up;
+pub(crate) mod pgbouncer;
 pub(crate) mod process;
 pub(crate) mod reads;
 pub(crate) mod scripted;

@@ -3,6 +3,7 @@
 pub mod again;
 pub mod circuits;
 pub mod deliveries;
+pub mod depths;
 pub mod endpoints;
 pub mod ends;
 pub mod fanout;

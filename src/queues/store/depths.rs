@@ -12,9 +12,11 @@ pub struct Depth {
     pub ready: i64,
     /// Messages that wait for their time.
     pub scheduled: i64,
+    /// How long ago the oldest was pushed of those that are next among their equals.
+    pub oldest_seconds: f64,
 }
 
-/// How much waits in each queue.
+/// How much waits in each queue in which anything does.
 ///
 /// # Errors
 /// The database's; SQLSTATE 57014 when it took longer than a second, since somebody waits for it.
@@ -25,7 +27,9 @@ pub async fn read(pool: &PgPool) -> sqlx::Result<Vec<Depth>> {
             sqlx::query_as!(
                 Depth,
                 r#"
-                SELECT queues.id AS queue_id, ready.items AS "ready!", coalesce(later.items, 0) AS "scheduled!"
+                SELECT
+                    queues.id AS queue_id, ready.items AS "ready!", coalesce(later.items, 0) AS "scheduled!",
+                    coalesce(extract(epoch FROM now() - oldest.pushed_at), 0)::float8 AS "oldest_seconds!"
                 FROM queues
                 CROSS JOIN LATERAL (
                     SELECT count(*) AS items
@@ -36,6 +40,32 @@ pub async fn read(pool: &PgPool) -> sqlx::Result<Vec<Depth>> {
                     FROM scheduled
                     GROUP BY lane
                 ) AS later ON later.lane = queues.id
+                LEFT JOIN LATERAL (
+                    -- The first of each rank, one look-up each.
+                    WITH RECURSIVE heads AS (
+                        (
+                            SELECT rank, item
+                            FROM dispatch
+                            WHERE lane = queues.id
+                            ORDER BY rank, seq
+                            LIMIT 1
+                        )
+                        UNION ALL
+                        SELECT next.rank, next.item
+                        FROM heads
+                        CROSS JOIN LATERAL (
+                            SELECT d.rank, d.item
+                            FROM dispatch AS d
+                            WHERE d.lane = queues.id AND d.rank > heads.rank
+                            ORDER BY d.rank, d.seq
+                            LIMIT 1
+                        ) AS next
+                    )
+                    SELECT min(uuid_v7_time(item)) AS pushed_at
+                    FROM (SELECT item FROM heads LIMIT 100) AS heads
+                ) AS oldest ON ready.items > 0
+                WHERE ready.items > 0 OR later.items > 0
+                ORDER BY ready.items DESC
                 "#
             )
             .fetch_all(tx)
