@@ -49,6 +49,8 @@ pub(super) async fn push(
     let when =
         When::read(query.0.as_deref(), &headers, queues.access.db.ids.now(), &queue.definition.options)?;
     let key = idempotency_key(&headers)?;
+    #[cfg(feature = "planted-bugs")]
+    let key = key.filter(|_| !crate::planted::has(crate::planted::Bug::NoKey));
     check(&queue, value).await?;
     let key = key.map(|key| (key.to_owned(), <[u8; 32]>::from(Sha256::digest(raw.get()))));
     let id = queues.access.db.ids.next();

@@ -290,6 +290,8 @@ async fn settle(queues: &Queues, queue: &Queue, id: &str, lease: &str, end: End)
         engine::outside(&queues.access.db.api, queue.id, id, lease).await?.ok_or_else(stale)?;
     let outcome = Some(Outcome { end, logs: None, worker });
     let counted = queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
+    #[cfg(feature = "planted-bugs")]
+    let counted = counted || crate::planted::any_row(&queues.access.db.api, queue.id, id, lease).await?;
     // The lease was there a moment ago. It may be gone since this very end was written, and the word of it lost.
     if counted || ends::has_ended(&queues.access.db.api, queue.id, id, lease).await? {
         return Ok(StatusCode::NO_CONTENT);

@@ -115,6 +115,10 @@ pub async fn claim_outside(
     holder: &str,
     lease: Duration,
 ) -> sqlx::Result<Vec<Claim>> {
+    #[cfg(feature = "planted-bugs")]
+    if crate::planted::has(crate::planted::Bug::LimitInIn) {
+        return crate::planted::claim_in(db, lane, room, holder, lease).await;
+    }
     let rows = sqlx::query!(
         r#"
         WITH due AS MATERIALIZED (
@@ -163,6 +167,10 @@ pub async fn outside(
     item: Uuid,
     lease: Uuid,
 ) -> sqlx::Result<Option<(Claim, Option<String>)>> {
+    #[cfg(feature = "planted-bugs")]
+    if crate::planted::has(crate::planted::Bug::UnfencedEnd) {
+        return crate::planted::any_claim(db, lane, item, lease).await;
+    }
     let row = sqlx::query!(
         r#"
         SELECT ranks[1] AS "rank!", attempts[1] AS "attempt!", claimed_at, holder
