@@ -5,6 +5,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The size of the disk for PostgreSQL's data.
 const DISK: &str = "size=400m,mode=755";
@@ -13,7 +14,7 @@ const DISK: &str = "size=400m,mode=755";
 pub(crate) struct Place {
     directory: PathBuf,
     mounted: bool,
-    kept: bool,
+    kept: AtomicBool,
 }
 
 impl Place {
@@ -21,7 +22,7 @@ impl Place {
     pub(crate) fn new(small_disk: bool) -> Self {
         let directory =
             std::env::temp_dir().join(format!("postrider-chaos-{}", uuid::Uuid::now_v7().simple()));
-        let mut place = Self { directory, mounted: false, kept: false };
+        let mut place = Self { directory, mounted: false, kept: AtomicBool::new(false) };
         fs::create_dir(&place.directory).unwrap();
         fs::create_dir(place.disk()).unwrap();
         for each in [place.directory.clone(), place.disk()] {
@@ -50,8 +51,8 @@ impl Place {
     }
 
     /// Leaves the history and the logs where they are; the data goes all the same.
-    pub(crate) fn keep(&mut self) {
-        self.kept = true;
+    pub(crate) fn keep(&self) {
+        self.kept.store(true, Ordering::SeqCst);
     }
 }
 
@@ -61,7 +62,7 @@ impl Drop for Place {
             drop(Command::new("umount").arg("-l").arg(self.disk()).status());
         }
         drop(fs::remove_dir_all(self.disk()));
-        if !self.kept && !std::thread::panicking() {
+        if !self.kept.load(Ordering::SeqCst) && !std::thread::panicking() {
             drop(fs::remove_dir_all(&self.directory));
         }
     }

@@ -122,8 +122,8 @@ fn a_table_is_written_by_one_part() {
     let mut wrong = Vec::new();
     for (path, text) in sources() {
         let part = part(&path);
-        if part == "cli" {
-            // The benchmark fills tables on a database of its own.
+        // The benchmark fills tables on a database of its own; what is planted is in no build that is used.
+        if ["cli", "planted"].contains(&part.as_str()) {
             continue;
         }
         for (table, owner) in WRITERS {

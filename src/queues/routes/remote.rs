@@ -286,6 +286,8 @@ pub(super) async fn fail(
 async fn settle(queues: &Queues, queue: &Queue, id: &str, lease: &str, end: End) -> Result<StatusCode> {
     let id = existing(queues, queue, id).await?;
     let lease: Uuid = lease.parse().map_err(|_| stale())?;
+    #[cfg(feature = "planted-bugs")]
+    crate::planted::lend_again(&queues.access.db.api, queue.id, id, lease).await?;
     let (claim, worker) =
         engine::outside(&queues.access.db.api, queue.id, id, lease).await?.ok_or_else(stale)?;
     let outcome = Some(Outcome { end, logs: None, worker });

@@ -167,10 +167,6 @@ pub async fn outside(
     item: Uuid,
     lease: Uuid,
 ) -> sqlx::Result<Option<(Claim, Option<String>)>> {
-    #[cfg(feature = "planted-bugs")]
-    if crate::planted::has(crate::planted::Bug::UnfencedEnd) {
-        return crate::planted::any_claim(db, lane, item, lease).await;
-    }
     let row = sqlx::query!(
         r#"
         SELECT ranks[1] AS "rank!", attempts[1] AS "attempt!", claimed_at, holder
