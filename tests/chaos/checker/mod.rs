@@ -4,7 +4,6 @@ mod ends;
 mod logs;
 mod pushes;
 mod starts;
-#[path = "tests.rs"]
 pub(crate) mod tests;
 
 use crate::history::{Event, Phase, What};

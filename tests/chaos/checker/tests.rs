@@ -56,7 +56,7 @@ fn push(op: u64, phase: Phase, tag: &str, ids: &[&str]) -> What {
 }
 
 fn keyed(op: u64, phase: Phase, tag: &str, key: Option<&str>, ids: &[&str]) -> What {
-    let ids = ids.iter().map(ToString::to_string).collect();
+    let ids = ids.iter().map(|id| (*id).to_owned()).collect();
     What::Push {
         op,
         phase,

@@ -31,10 +31,11 @@ pub(super) async fn creator(world: Arc<World>, name: String) {
                     key.clone(),
                 ));
                 let name = format!("{tag}-place");
-                match client.dice.percent(50) {
-                    true => followers.spawn(followers::by_place(Arc::clone(&world), name, job, key)),
-                    false => followers.spawn(followers::by_stream(Arc::clone(&world), name, job, key)),
-                };
+                if client.dice.percent(50) {
+                    followers.spawn(followers::by_place(Arc::clone(&world), name, job, key));
+                } else {
+                    followers.spawn(followers::by_stream(Arc::clone(&world), name, job, key));
+                }
             }
         }
         let pause = client.dice.millis(300, 1200);

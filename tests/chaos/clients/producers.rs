@@ -29,12 +29,11 @@ pub(super) async fn hub(world: Arc<World>, name: String) {
     let mut client = Client::new(&world, name);
     while world.act() == Act::Chaos {
         let tag = client.word();
-        let (message, line) = match client.dice.percent(40) {
-            true => ("order:line", Some(format!("line-{}", client.name))),
-            false => ("order:new", None),
-        };
+        let is_line = client.dice.percent(40);
+        let message = if is_line { "order:line" } else { "order:new" };
+        let line = is_line.then(|| format!("line-{}", client.name));
         // Those of a line all have keys, so that each is known to be there before the next is pushed.
-        let key = (line.is_some() || client.dice.percent(50)).then(|| format!("key-{tag}"));
+        let key = (is_line || client.dice.percent(50)).then(|| format!("key-{tag}"));
         let body = json!({ "message": message, "payload": { "tag": tag, "line": line } });
         push(&mut client, "s1", "/stores/s1/messages", &tag, key, &body, "message_id").await;
         let pause = client.dice.millis(60, 250);

@@ -86,12 +86,10 @@ pub(super) async fn broadcast(world: Arc<World>, name: String) {
         }
         let Some(connection) = &mut db else { continue };
         let running = "SELECT id FROM jobs WHERE completed_at IS NULL AND started_at IS NOT NULL ORDER BY random() LIMIT 1";
-        let job: Option<i64> = match sqlx::query_scalar(running).fetch_optional(&mut *connection).await {
-            Ok(job) => job,
-            Err(_) => {
-                db = None;
-                continue;
-            }
+        let job = sqlx::query_scalar::<_, i64>(running).fetch_optional(&mut *connection).await;
+        let Ok(job) = job else {
+            db = None;
+            continue;
         };
         if let Some(id) = job {
             let (mark, op, commits) = (client.word(), world.history.op(), client.dice.percent(75));

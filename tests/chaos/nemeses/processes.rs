@@ -11,9 +11,10 @@ use tokio::time::sleep;
 /// How long a server may take to end when it is told to.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Kills one.
+/// Kills one, some time from now: restarts take about as long, so that some are killed as they start.
 pub(super) async fn kill(world: Arc<World>, mut dice: Dice) {
     let node = &world.nodes[dice.index(world.nodes.len())];
+    sleep(dice.millis(0, 1500)).await;
     world.nemesis(Phase::Ok, "kill", &node.name);
     node.signal(Signal::KILL);
 }

@@ -6,11 +6,14 @@ use crate::world::World;
 use std::sync::Arc;
 use tokio::time::sleep;
 
-/// Hangs up on everything that one server has said and not heard the answer of.
+/// Hangs up on everything that one server says, and perhaps again when it comes back.
 pub(super) async fn reset(world: Arc<World>, mut dice: Dice) {
     let one = dice.index(world.proxies.len());
-    world.nemesis(Phase::Ok, "reset", &world.nodes[one].name);
-    world.proxies[one].reset();
+    for _ in 0..dice.between(1, 4) {
+        world.nemesis(Phase::Ok, "reset", &world.nodes[one].name);
+        world.proxies[one].reset();
+        sleep(dice.millis(0, 200)).await;
+    }
 }
 
 /// Lets nothing through for some seconds.
@@ -33,5 +36,5 @@ pub(super) async fn lose_answers(world: Arc<World>, mut dice: Dice) {
     sleep(dice.millis(300, 2500)).await;
     world.proxies[one].lose_answers(0, 0);
     let lost = world.proxies[one].lost() - before;
-    world.nemesis(Phase::Ok, "lose-answers", &format!("{} of {}", lost, world.nodes[one].name));
+    world.nemesis(Phase::Ok, "lose-answers", &format!("{lost} of {}", world.nodes[one].name));
 }
