@@ -39,7 +39,7 @@ pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Order, Str
             "--seconds" => run.time = Duration::from_secs(number(&value()?)?),
             "--seed" => {
                 run.seed =
-                    Some(value()?).filter(|text| text != "random").map(|text| number(&text)).transpose()?
+                    Some(value()?).filter(|text| text != "random").map(|text| number(&text)).transpose()?;
             }
             "--only" => run.nemeses = named(&value()?)?,
             "--without" => {

@@ -42,6 +42,9 @@ pub(crate) struct Past {
     pub(crate) mark: String,
 }
 
+/// The mark of a gap: messages that are past retention, of which a run has none.
+pub(crate) const GAP: &str = "a gap";
+
 /// How a follower reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

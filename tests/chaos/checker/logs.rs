@@ -2,7 +2,7 @@
 //! twice.
 
 use super::{Finding, micros, moments, seconds};
-use crate::history::{Event, How, Phase, What};
+use crate::history::{Event, GAP, How, Phase, What};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ fn said(events: &[Event], logs: &Logs<'_>, found: &mut Vec<Finding>) {
         }
         match (phase, counts.get(&(job.as_str(), mark.as_str())).copied().unwrap_or(0)) {
             (Phase::Ok, 0) => {
-                found.push(Finding::new("lost", format!("{mark}, said about {job} and acknowledged")))
+                found.push(Finding::new("lost", format!("{mark}, said about {job} and acknowledged")));
             }
             (Phase::Ok, 2..) => found.push(Finding::new("stored twice", format!("{mark} about {job}"))),
             (Phase::Fail, 1..) => {
@@ -117,15 +117,20 @@ impl Reader {
         crashes: &[u64],
         found: &mut Vec<Finding>,
     ) {
-        let crashed = crashes.iter().any(|at| at + micros(UNWRITTEN) > self.at && *at < event.at);
+        let had_crash = crashes.iter().any(|at| at + micros(UNWRITTEN) > self.at && *at < event.at);
         for (_, mark) in got {
+            if mark == GAP {
+                let words = format!("{job}: {} was told of a gap at {}", event.by, seconds(event.at));
+                found.push(Finding::new("a hole in a log", words));
+                continue;
+            }
             // What the server itself says has no mark: it can only be counted.
-            let next = log.range(self.last + 1..).next().map(|(seq, _)| *seq);
+            let following = log.range(self.last + 1..).next().map(|(seq, _)| *seq);
             let seq = log
                 .iter()
                 .find(|(_, there)| !mark.is_empty() && **there == mark)
                 .map(|(seq, _)| *seq)
-                .or(next);
+                .or(following);
             let Some(seq) = seq else { continue };
             let words = || {
                 format!(
@@ -135,7 +140,7 @@ impl Reader {
                     seconds(event.at)
                 )
             };
-            if seq <= self.last && !crashed {
+            if seq <= self.last && !had_crash {
                 found.push(Finding::new("a repeat in a log", words()));
             } else if seq > self.last + 1 && event.at > self.unsure_until {
                 found.push(Finding::new("a hole in a log", words()));

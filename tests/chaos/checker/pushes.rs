@@ -30,7 +30,8 @@ pub(super) fn check(events: &[Event], found: &mut Vec<Finding>) {
         for id in &known.acknowledged {
             match there.iter().find(|stored| stored.id == *id) {
                 None => {
-                    found.push(Finding::new("lost", format!("{tag} in {}, acknowledged as {id}", known.into)))
+                    found
+                        .push(Finding::new("lost", format!("{tag} in {}, acknowledged as {id}", known.into)));
                 }
                 Some(Stored { open: Some(open), .. }) => {
                     let words = format!("{tag} in {}, acknowledged as {id}, has no end: {open}", known.into);

@@ -340,6 +340,7 @@ fn a_reader_with_a_key_misses_nothing_and_hears_nothing_twice() {
     let reads = |reads: Vec<What>| found(&with(job(&[(1, "a"), (2, ""), (3, "c")]), reads));
     assert_eq!(reads(vec![cursor(&["a", ""]), cursor(&["c"])]), []);
     assert_eq!(reads(vec![cursor(&["a"]), cursor(&["c"])]), [("a hole in a log", 1)]);
+    assert_eq!(reads(vec![cursor(&["a", "a gap"]), cursor(&["", "c"])]), [("a hole in a log", 1)]);
     assert_eq!(reads(vec![cursor(&["a"]), cursor(&["a", "", "c"])]), [("a repeat in a log", 1)]);
 }
 

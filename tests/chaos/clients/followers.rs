@@ -1,7 +1,7 @@
 //! Who follows a job: with the cursor of a key, from a place of its own, or as a stream.
 
 use crate::api::{Client, text};
-use crate::history::{How, Phase, What};
+use crate::history::{GAP, How, Phase, What};
 use crate::world::{Act, World};
 use futures::StreamExt as _;
 use reqwest::Method;
@@ -37,7 +37,7 @@ fn note(
 }
 
 fn mark(message: &Value) -> (Option<i64>, String) {
-    let mark = if message["type"] == "gap" { "a gap".to_owned() } else { text(&message["message"], "mark") };
+    let mark = if message["type"] == "gap" { GAP.to_owned() } else { text(&message["message"], "mark") };
     (message["seq"].as_i64(), mark)
 }
 

@@ -69,9 +69,9 @@ async fn store(
     }
     sleep(pause).await;
     if commits {
-        tx.commit().await?
+        tx.commit().await?;
     } else {
-        tx.rollback().await?
+        tx.rollback().await?;
     }
     Ok(ids)
 }
