@@ -22,7 +22,7 @@ where
 {
     #[cfg(feature = "planted-bugs")]
     if crate::planted::has(crate::planted::Bug::CutOffBegin) {
-        return crate::planted::cut_off(pool, work).await;
+        return Box::pin(crate::planted::cut_off(pool, work)).await;
     }
     let pool = pool.clone();
     #[expect(
