@@ -174,7 +174,10 @@ impl App {
         let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY);
         let messages = Messages::new(db.clone(), Arc::clone(&catalog), Arc::clone(&runners), name);
         let settler = worker.add(Arc::new(messages));
-        let (inbox, inbox_loop) = Inbox::new(db.worker.clone(), worker.wake(), Arc::clone(&catalog));
+        let pushes = db.worker.clone();
+        #[cfg(feature = "planted-bugs")]
+        let pushes = crate::planted::pool_of_pushes(&db).unwrap_or(pushes);
+        let (inbox, inbox_loop) = Inbox::new(pushes, worker.wake(), Arc::clone(&catalog));
         tasks.spawn(inbox_loop);
         let access = Access { db: db.clone(), catalog, inbox, stopper: worker.stopper() };
         {

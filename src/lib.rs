@@ -174,6 +174,8 @@ pub mod error;
 pub mod http;
 pub mod hub;
 pub mod jobs;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 pub mod queues;
 pub mod reports;
 pub mod seal;

@@ -23,6 +23,10 @@ where
     E: From<sqlx::Error> + Send + 'static,
     F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
 {
+    #[cfg(feature = "planted-bugs")]
+    if crate::planted::has(crate::planted::Bug::CutOffBegin) {
+        return Box::pin(crate::planted::cut_off(pool, work)).await;
+    }
     let pool = pool.clone();
     #[expect(
         clippy::disallowed_methods,

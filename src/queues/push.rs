@@ -98,7 +98,13 @@ impl Inbox {
         let busy =
             || Error::Unavailable("too many messages are on their way in".to_owned(), Duration::from_secs(1));
         let inbox = if pushes.iter().any(|push| push.key.is_some()) { &self.keyed } else { &self.requests };
+        #[cfg(feature = "planted-bugs")]
+        let ids = pushes.iter().map(|push| push.id).collect();
         inbox.try_send(Request { pushes: Arc::new(pushes), reply }).map_err(|_| busy())?;
+        #[cfg(feature = "planted-bugs")]
+        if crate::planted::has(crate::planted::Bug::AnswerBeforeCommit) {
+            return Ok(ids);
+        }
         answer
             .await
             .map_err(|_| Error::Unavailable("the server is stopping".to_owned(), Duration::from_secs(1)))?

@@ -123,6 +123,10 @@ fn a_table_is_written_by_one_part() {
     let mut wrong = Vec::new();
     for (path, text) in sources() {
         let part = part(&path);
+        // What is planted is in no build that is used.
+        if part == "planted" {
+            continue;
+        }
         for (table, owner) in WRITERS {
             let producer = ["dispatch", "scheduled", "lanes"].contains(table);
             for verb in ["INSERT INTO", "UPDATE", "DELETE FROM"] {

@@ -126,6 +126,8 @@ async fn from(
         return Ok(Some(Vec::new()));
     }
     let after = after.max(0);
+    #[cfg(feature = "planted-bugs")]
+    crate::planted::move_cursor(&mut *db, registration.id, registration.newest).await?;
     let found = broadcasts::after(db, id, after, jobs.retention, BATCH).await?;
     Ok(Some(read_on(id, after, registration.newest, &found, true)))
 }

@@ -26,6 +26,10 @@ pub async fn after(
     retention: Duration,
     limit: i64,
 ) -> sqlx::Result<Vec<Broadcast>> {
+    #[cfg(feature = "planted-bugs")]
+    if crate::planted::has(crate::planted::Bug::IdCursor) {
+        return crate::planted::after_by_time(db, job_id, after, limit).await;
+    }
     sqlx::query_as!(
         Broadcast,
         r#"

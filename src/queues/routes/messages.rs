@@ -51,6 +51,8 @@ pub(super) async fn push(
     let when =
         When::read(query.0.as_deref(), &headers, queues.access.db.ids.now(), &queue.definition.options)?;
     let key = Key::read(&headers, SINGLE, &raw)?;
+    #[cfg(feature = "planted-bugs")]
+    let key = key.filter(|_| !crate::planted::has(crate::planted::Bug::NoKey));
     check(&queue, &raw).await?;
     let id = queues.access.db.ids.next();
     let claim = key.clone().map(|key| Claim::Leads { key, answer: None });

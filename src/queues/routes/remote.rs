@@ -127,6 +127,8 @@ async fn settle(queues: &Queues, queue: &Queue, id: &str, lease: &str, end: End)
     let id = existing(queues, queue, id).await?;
     let lease: Uuid = lease.parse().map_err(|_| stale())?;
     let db = &queues.access.db.api;
+    #[cfg(feature = "planted-bugs")]
+    crate::planted::lend_again(db, queue.id, id, lease).await?;
     let counts =
         if let Some(Outside { claim, holder, terms }) = engine::outside(db, queue.id, id, lease).await? {
             // What the definition said at the claim decides, whatever it says now.
@@ -140,6 +142,8 @@ async fn settle(queues: &Queues, queue: &Queue, id: &str, lease: &str, end: End)
             let stored = ends::stored(db, &[(queue.id, id, lease)]).await?;
             stored.first().is_some_and(|stored| end.is(stored))
         };
+    #[cfg(feature = "planted-bugs")]
+    let counts = counts || crate::planted::any_row(db, queue.id, id, lease).await?;
     if counts { Ok(StatusCode::NO_CONTENT) } else { Err(stale()) }
 }
 

@@ -8,6 +8,10 @@ use uuid::Uuid;
 
 /// The fence. Ends the leases in `finished` and locks those in `open`; gives those that still existed.
 pub async fn fence(tx: &mut PgConnection, finished: &[Uuid], open: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+    #[cfg(feature = "planted-bugs")]
+    if crate::planted::has(crate::planted::Bug::UnfencedEnd) {
+        return crate::planted::no_fence(tx, finished, open).await;
+    }
     sqlx::query_scalar!(
         r#"
         WITH finished AS (
@@ -34,6 +38,10 @@ pub async fn fence_shortly(
     finished: &[Uuid],
     open: &[Uuid],
 ) -> sqlx::Result<Vec<Uuid>> {
+    #[cfg(feature = "planted-bugs")]
+    if crate::planted::has(crate::planted::Bug::UnfencedEnd) {
+        return crate::planted::no_fence(tx, finished, open).await;
+    }
     sqlx::query_scalar!(
         r#"
         WITH finished AS (
