@@ -1,13 +1,16 @@
 //! The composition root: the only file that knows every feature.
 
-use crate::auth::{self, Verifier};
+mod outside;
+mod scrape;
+
+use crate::auth::Verifier;
 use crate::config::{self, Config};
 use crate::db::{self, Database};
 use crate::http::body::BodyLimits;
 use crate::http::health::Readiness;
 use crate::http::limits::{InFlight, Limits};
-use crate::http::metrics::{self, OnScrape};
-use crate::http::outbound::{Outbound, Request};
+use crate::http::metrics;
+use crate::http::outbound::Outbound;
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState};
 use crate::hub::mapping::Retry;
@@ -19,7 +22,6 @@ use crate::queues;
 use crate::queues::access::Access;
 use crate::queues::catalog::Catalog;
 use crate::queues::consumer::Messages;
-use crate::queues::javascript::services::{Directory, HttpAnswer, Settings};
 use crate::queues::javascript::{Pool, PoolOptions};
 use crate::queues::messaging::OfQueue;
 use crate::queues::metrics::Depths;
@@ -35,8 +37,8 @@ use crate::worker::remote::WaitingRoom;
 use crate::worker::retention::make_ahead;
 use crate::worker::{Running, Worker};
 use anyhow::Context as _;
-use axum::http::{HeaderMap, Method};
-use bytes::Bytes;
+use outside::{directory, fetch};
+use scrape::{admit_readers, measure};
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
 use std::collections::HashMap;
@@ -150,15 +152,7 @@ impl App {
     /// use.
     pub async fn start(self, database: &PgConnectOptions, parts: Parts) -> anyhow::Result<Server> {
         let config = self.config;
-        let mut db = Database::new(database, &config.schema);
-        if let Some(url) = &config.listen_url {
-            db = db.listening_on(&db::parse("POSTRIDER_LISTEN_URL", url)?);
-        }
-        db.check().await?;
-        if let Err(error) = make_ahead::<queues::store::retention::Messages>(&db.worker).await {
-            tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
-        }
-
+        let db = open(&config, database).await?;
         let outbound = Outbound::new(config.allow_networks.clone())?;
         let verifier =
             Arc::new(Verifier::from_config(&config.jwt, self.secret.as_ref(), fetch(outbound.clone()))?);
@@ -223,21 +217,11 @@ impl App {
         tasks.spawn(upkeep.run(stop.clone()));
         tasks.spawn(metrics::upkeep(stop.clone()));
 
-        let depths = Arc::new(Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy()));
-        let of_jobs = Arc::new(jobs::metrics::Depths::new(db.clone(), Arc::clone(&jobs.types)));
-        let of_hub = Arc::new(hub::metrics::Depths::new(db.clone()));
-        let mut on_scrape = OnScrape::new(move || {
-            let (depths, of_jobs, of_hub) = (Arc::clone(&depths), Arc::clone(&of_jobs), Arc::clone(&of_hub));
-            Box::pin(async move { _ = tokio::join!(depths.measure(), of_jobs.measure(), of_hub.measure()) })
-        });
+        let of_queues = Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy());
+        let of_jobs = jobs::metrics::Depths::new(db.clone(), Arc::clone(&jobs.types));
+        let mut on_scrape = measure(of_queues, of_jobs, hub::metrics::Depths::new(db.clone()));
         if config.metrics == config::Metrics::Token {
-            let verifier = Arc::clone(&verifier);
-            on_scrape = on_scrape.admitting(move |headers| {
-                let verifier = Arc::clone(&verifier);
-                Box::pin(async move {
-                    verifier.verify(auth::token_from(&headers)?).await?.require(&METRICS_READERS)
-                })
-            });
+            on_scrape = admit_readers(on_scrape, &verifier);
         }
         let state = HttpState {
             readiness: readiness.clone(),
@@ -266,6 +250,19 @@ impl App {
         }
         Ok(Server { address, db, engine, readiness, stop, tasks, grace: config.grace })
     }
+}
+
+/// The database, if this process can work on it, with partitions for what comes.
+async fn open(config: &Config, database: &PgConnectOptions) -> anyhow::Result<Database> {
+    let mut db = Database::new(database, &config.schema);
+    if let Some(url) = &config.listen_url {
+        db = db.listening_on(&db::parse("POSTRIDER_LISTEN_URL", url)?);
+    }
+    db.check().await?;
+    if let Err(error) = make_ahead::<queues::store::retention::Messages>(&db.worker).await {
+        tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
+    }
+    Ok(db)
 }
 
 /// What every feature is made with.
@@ -370,47 +367,4 @@ impl Server {
 fn name() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{host}:{}", std::process::id())
-}
-
-fn fetch(outbound: Outbound) -> auth::Fetch {
-    Arc::new(move |url| {
-        let outbound = outbound.clone();
-        Box::pin(async move {
-            let request = Request {
-                method: Method::GET,
-                url: url.parse()?,
-                headers: HeaderMap::new(),
-                body: Bytes::new(),
-                timeout: Duration::from_secs(5),
-                max_response: 1 << 20,
-            };
-            let answer = outbound.send(request).await?;
-            anyhow::ensure!(answer.status.is_success(), "the issuer answered {}", answer.status);
-            Ok(answer.body)
-        })
-    })
-}
-
-/// The services of JavaScript handlers, as `services.json` in the queues directory configures them.
-fn directory(config: &Config, outbound: Outbound) -> anyhow::Result<Directory> {
-    let settings = match &config.queues_dir {
-        Some(directory) => Settings::load(directory).context("cannot read services.json")?,
-        None => Settings::default(),
-    };
-    let send = Arc::new(move |call: queues::javascript::services::HttpCall| {
-        let outbound = outbound.clone();
-        let request = Request {
-            method: call.method,
-            url: call.url,
-            headers: call.headers,
-            body: call.body.unwrap_or_default().into(),
-            timeout: Duration::from_mins(1),
-            max_response: 4 << 20,
-        };
-        Box::pin(async move {
-            let answer = outbound.send(request).await.map_err(|failure| failure.to_string())?;
-            Ok(HttpAnswer { status: answer.status, headers: answer.headers, body: answer.body.to_vec() })
-        }) as futures::future::BoxFuture<'static, Result<HttpAnswer, String>>
-    });
-    Ok(Directory::new(settings, send))
 }

@@ -5,7 +5,7 @@
 
 use crate::jobs::store::broadcasts::Broadcast;
 use crate::worker::Claim;
-use crate::worker::store::{Asked, Given};
+use crate::worker::store::{self, Asked, Given};
 use futures::future::BoxFuture;
 use sqlx::PgExecutor;
 use sqlx::Row as _;
@@ -120,8 +120,13 @@ pub(crate) fn pool_of_pushes(db: &crate::db::Database) -> Option<PgPool> {
     has(Bug::CutOffBegin).then(|| db.api.clone())
 }
 
-/// A claim for remote workers whose limit is asked again for each row. Whoever stands first gets all of it.
-pub(crate) async fn claim_in(tx: &mut PgConnection, asked: &[Asked]) -> sqlx::Result<Vec<Given>> {
+/// A claim for remote workers, with the fault if it is planted.
+pub(crate) async fn claim_remote(tx: &mut PgConnection, asked: &[Asked]) -> sqlx::Result<Vec<Given>> {
+    if has(Bug::LimitInIn) { claim_in(tx, asked).await } else { store::claim_remote(tx, asked).await }
+}
+
+/// A claim whose limit is asked again for each row. Whoever stands first gets all of it.
+async fn claim_in(tx: &mut PgConnection, asked: &[Asked]) -> sqlx::Result<Vec<Given>> {
     let sql = "WITH taken AS (
                    DELETE FROM dispatch AS d
                    WHERE lane = $1 AND seq IN (

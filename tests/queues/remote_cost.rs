@@ -34,8 +34,8 @@ async fn claims_do_not_walk_what_was_claimed_since_an_old_transaction_began() {
             "INSERT INTO dispatch (lane, rank, item)
                 SELECT (SELECT id FROM queues), 0, gen_random_uuid() FROM generate_series(1, {PAST});
             DELETE FROM dispatch;
-            INSERT INTO leases (expires_at, holder, lane, ranks, items, attempts)
-                SELECT now() - interval '1 hour', 'past', (SELECT id FROM queues), '{{0}}', ARRAY[gen_random_uuid()], '{{1}}'
+            INSERT INTO leases (expires_at, lease, holder, lane, ranks, items, attempts)
+                SELECT now() - interval '1 hour', '1 hour', 'past', (SELECT id FROM queues), '{{0}}', ARRAY[gen_random_uuid()], '{{1}}'
                 FROM generate_series(1, {PAST});
             DELETE FROM leases"
         );
@@ -65,8 +65,8 @@ async fn what_remote_workers_hold_is_looked_up_and_never_read_whole() {
     app.define("q", json!({ "handler": { "kind": "worker" } })).await;
     let mut db = app.connect().await;
     let held = format!(
-        "INSERT INTO leases (expires_at, holder, lane, ranks, items, attempts)
-            SELECT now() + interval '1 hour', 'many', (SELECT id FROM queues), '{{0}}', ARRAY[gen_random_uuid()], '{{1}}'
+        "INSERT INTO leases (expires_at, lease, holder, lane, ranks, items, attempts)
+            SELECT now() + interval '1 hour', '1 hour', 'many', (SELECT id FROM queues), '{{0}}', ARRAY[gen_random_uuid()], '{{1}}'
             FROM generate_series(1, {HELD})"
     );
     db.execute(AssertSqlSafe(held)).await.unwrap();

@@ -5,7 +5,11 @@ use super::room::{Answer, Inside, answer};
 use super::{Remote, Standing, Terms, Took};
 use crate::db::{self, bounded};
 use crate::error::is_transient;
+#[cfg(feature = "planted-bugs")]
+use crate::planted::claim_remote;
 use crate::worker::marks::{Marks, Place, START};
+#[cfg(not(feature = "planted-bugs"))]
+use crate::worker::store::claim_remote;
 use crate::worker::store::{self, Asked, Given};
 use crate::worker::{Again, Claim};
 use std::collections::HashMap;
@@ -269,8 +273,7 @@ async fn claim<R: Remote>(inside: &Inside<R>, mut asked: Vec<Asked>) -> sqlx::Re
                 asked.retain(|asked| !is_limited(asked) || lanes.get(&asked.lane).is_some_and(|mine| *mine));
                 locked = lanes.into_iter().filter(|(_, mine)| !mine).map(|(lane, _)| lane).collect();
             }
-            let given =
-                if asked.is_empty() { Vec::new() } else { store::claim_remote(&mut *tx, &asked).await? };
+            let given = if asked.is_empty() { Vec::new() } else { claim_remote(&mut *tx, &asked).await? };
             let claims: Vec<Claim> = given.iter().map(|given| given.claim.clone()).collect();
             if claims.is_empty() {
                 return Ok(Claimed { given, items: HashMap::new(), locked });

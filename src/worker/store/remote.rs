@@ -114,10 +114,6 @@ fn shares(asked: &[Asked]) -> (Vec<i32>, Vec<i32>, Vec<i32>, Vec<&str>) {
 /// [`lock_lanes`]. Leases that ended more than a minute ago were taken back: to count them would be to walk their
 /// dead index entries, which one idle transaction keeps.
 pub async fn claim_remote(tx: &mut PgConnection, asked: &[Asked]) -> sqlx::Result<Vec<Given>> {
-    #[cfg(feature = "planted-bugs")]
-    if crate::planted::has(crate::planted::Bug::LimitInIn) {
-        return crate::planted::claim_in(tx, asked).await;
-    }
     let lanes: Vec<i32> = asked.iter().map(|a| a.lane).collect();
     let ranks: Vec<i16> = asked.iter().map(|a| a.from.0).collect();
     let seqs: Vec<i64> = asked.iter().map(|a| a.from.1).collect();

@@ -1,0 +1,30 @@
+//! What `/metrics` measures when it is asked, and whom it answers.
+
+use super::METRICS_READERS;
+use crate::auth::{self, Verifier};
+use crate::http::metrics::OnScrape;
+use crate::queues::metrics::Depths;
+use crate::{hub, jobs};
+use std::sync::Arc;
+
+/// Has the gauges of every feature measured when somebody asks for the metrics.
+pub(super) fn measure(
+    of_queues: Depths,
+    of_jobs: jobs::metrics::Depths,
+    of_hub: hub::metrics::Depths,
+) -> OnScrape {
+    let all = Arc::new((of_queues, of_jobs, of_hub));
+    OnScrape::new(move || {
+        let all = Arc::clone(&all);
+        Box::pin(async move { _ = tokio::join!(all.0.measure(), all.1.measure(), all.2.measure()) })
+    })
+}
+
+/// Lets those read the metrics whose token has a role for it.
+pub(super) fn admit_readers(on_scrape: OnScrape, verifier: &Arc<Verifier>) -> OnScrape {
+    let verifier = Arc::clone(verifier);
+    on_scrape.admitting(move |headers| {
+        let verifier = Arc::clone(&verifier);
+        Box::pin(async move { verifier.verify(auth::token_from(&headers)?).await?.require(&METRICS_READERS) })
+    })
+}
