@@ -8,7 +8,8 @@ mod registry;
 mod render;
 
 use super::openapi::Problems;
-use crate::error::Result;
+use crate::error::{Result, Unreadable};
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::IntoResponse;
@@ -134,9 +135,13 @@ impl std::fmt::Debug for OnScrape {
 )]
 pub(super) async fn show(
     State(OnScrape { measure, admit }): State<OnScrape>,
+    unreadable: Option<Extension<Unreadable>>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse> {
     admit(headers).await?;
+    if let Some(Extension(why)) = unreadable {
+        return Err(why.into());
+    }
     measure().await;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], registry().render()))
 }

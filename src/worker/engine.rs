@@ -1,5 +1,6 @@
 //! The engine of one process: puts the loops together, starts them, stops them.
 
+use super::abroad::Note;
 use super::claim::Claims;
 use super::desk::{Desk, DeskOf, Floor};
 use super::give_back::give_back;
@@ -9,8 +10,7 @@ use super::look::Looks;
 use super::marks::{Marks, START};
 use super::reclaim::Reclaim;
 use super::settle::Settler;
-use super::wake::Note;
-use super::{Consumer, Wake, promote, store, wake};
+use super::{Consumer, Wake, abroad, promote, store};
 use crate::db::{Database, bounded};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ impl Worker {
         let stop = CancellationToken::new();
         let (db, floor, registration) = (self.db, self.floor, self.registration);
         let tasks = TaskTracker::new();
-        let channel = wake::channel(&db.schema);
+        let channel = abroad::channel(&db.schema);
         let (heart, leave) = (TaskTracker::new(), CancellationToken::new());
         {
             let (db, floor, registration, leave) =
@@ -91,7 +91,7 @@ impl Worker {
         }
         {
             let (db, floor, stop, channel) = (db.clone(), floor.clone(), stop.clone(), channel.clone());
-            tasks.spawn(async move { floor.wake.notify_others(&db.worker, &channel, &stop).await });
+            tasks.spawn(async move { floor.wake.abroad.pass_on(&db.worker, &channel, &stop).await });
         }
         {
             let (db, floor, stop) = (db.clone(), floor.clone(), stop.clone());
@@ -101,7 +101,7 @@ impl Worker {
                     Note::Stop(item) => _ = floor.stop(item),
                     Note::Grown(logs) => logs.into_iter().for_each(|(log, newest)| grown(log, newest)),
                 };
-                wake.listen(&db, &channel, on_note, &stop).await;
+                abroad::listen(&wake, &db, &channel, on_note, &stop).await;
             });
         }
         let learning = Arc::new(Learning::default());
@@ -165,8 +165,8 @@ impl Stopper {
     /// Stops the attempt of an item: here, and in the process that runs it if that is another.
     pub async fn stop(&self, item: Uuid) {
         if !self.floor.stop(item) {
-            let channel = wake::channel(&self.db.schema);
-            if let Err(error) = wake::notify(&self.db.worker, &channel, &item.to_string()).await {
+            let channel = abroad::channel(&self.db.schema);
+            if let Err(error) = abroad::notify(&self.db.worker, &channel, &item.to_string()).await {
                 tracing::debug!(%error, "cannot tell other processes to stop an item");
             }
         }
@@ -259,8 +259,8 @@ impl Running {
             Ok(0) => {}
             Ok(items) => {
                 tracing::info!(items, "gave back what did not finish within the grace period");
-                let channel = wake::channel(&self.db.schema);
-                if let Err(error) = bounded(wake::notify(&self.db.worker, &channel, "")).await {
+                let channel = abroad::channel(&self.db.schema);
+                if let Err(error) = bounded(abroad::notify(&self.db.worker, &channel, "")).await {
                     tracing::debug!(%error, "cannot tell other processes to look; they poll");
                 }
             }

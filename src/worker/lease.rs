@@ -133,7 +133,7 @@ impl Registration {
             match tokio::time::timeout(self.lease / 3, store::renew(&db.heartbeat, id, expected)).await {
                 Ok(Ok(Some((now, others)))) => {
                     self.hear(db, now, asked);
-                    floor.wake.set_others(others);
+                    floor.wake.abroad.set_others(others);
                     tenure.renewed(asked);
                     renewed = asked;
                 }

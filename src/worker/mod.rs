@@ -31,7 +31,7 @@
 //! | `lease.rs` | registers, renews, registers anew |
 //! | `tenure.rs` | says right before each start whether what was claimed is still ours |
 //! | `remote/` | claims for remote workers: one look for all who wait for a lane |
-//! | `wake.rs` | tells the claim loop that there is work, here and in other processes |
+//! | `wake.rs`, `abroad.rs` | tell the loops that there is work, here and in other processes |
 //! | `delay.rs` | how long until the next attempt |
 //! | `retention/` | weekly partitions: made ahead, dropped when their time is over |
 //! | `engine.rs` | puts the loops together, starts and stops them |
@@ -47,6 +47,7 @@ pub mod remote;
 pub mod retention;
 pub mod store;
 
+mod abroad;
 mod aside;
 mod claim;
 mod desk;

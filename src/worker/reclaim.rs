@@ -105,8 +105,8 @@ impl Reclaim {
     async fn round(&self, later: &mut Later, beat: &(impl Fn() + Send + Sync)) -> sqlx::Result<bool> {
         let lanes: Vec<i32> = self.desks.iter().flat_map(|desk| desk.all()).collect();
         let pool = &self.db.worker;
-        bounded(store::give_up(pool)).await?;
-        let mut has_ended = false;
+        // Who held nothing is buried at once.
+        let mut has_ended = bounded(store::give_up(pool)).await? > 0;
         loop {
             let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
             let dead = bounded(store::dead(pool, &lanes, &later.all(), None, limit)).await?;

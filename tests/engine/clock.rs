@@ -59,6 +59,8 @@ async fn a_remote_workers_lease_does_not_outlive_a_clock_that_was_set_back() {
     assert_eq!(app.message("q", &id).await["status"], "INPROGRESS");
     let mut db = app.connect().await;
     act(&mut db, "UPDATE leases SET expires_at = expires_at + interval '1 hour'").await;
+    // As the processes have noted that live.
+    act(&mut db, "UPDATE workers SET steady_since = now() - interval '1 hour'").await;
     eventually("it is taken back", async || app.message("q", &id).await["status"] == "PENDING").await;
     app.stop().await;
 }

@@ -18,8 +18,8 @@ async fn past_week(app: &TestApp, monday: &str) -> Vec<Uuid> {
             SELECT id, uuid_v7(timestamptz '{monday}' + interval '1 day'), '1' FROM queues, generate_series(1, 2)
             RETURNING queue_id, id
         ), outcome AS (
-            INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, finished_at, status, result)
-            SELECT queue_id, 1, id, gen_random_uuid(), '{monday}', '{monday}', 'COMPLETE', '2' FROM message
+            INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, finished_at, status, ending, result)
+            SELECT queue_id, 1, id, gen_random_uuid(), '{monday}', '{monday}', 'COMPLETE', 'completed', '2' FROM message
         ) SELECT id FROM message ORDER BY id"
     );
     sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_all(&mut db).await.unwrap()
@@ -50,7 +50,7 @@ async fn weeks_go_when_every_retention_is_over_and_a_message_that_runs_stays_unt
     .await;
     assert_eq!(app.message("q", &old[0].to_string()).await["result"], 2);
     // A message of the second week is run again by hand, and runs.
-    act(&mut db, "UPDATE outcomes_2021_10 SET status = 'ERROR', result = NULL, error = '3'").await;
+    act(&mut db, "UPDATE outcomes_2021_10 SET status = 'ERROR', ending = 'failed', result = NULL, error = '3'").await;
     assert_eq!(app.post(&format!("/queues/q/messages/{living}/retry"), &json!(null)).await.status(), 200);
     gate.until_running(1).await;
 

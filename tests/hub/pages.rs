@@ -45,8 +45,8 @@ const FILL: &str = "
     ), held AS (
         INSERT INTO held_deliveries (mapping_id, delivery_id) SELECT mapping_id, id FROM waits WHERE n BETWEEN 6 AND 7
     )
-    INSERT INTO leases (expires_at, lane, ranks, items, attempts)
-    SELECT now() + interval '1 day', endpoint_id, array_agg(0), array_agg(id), array_agg(1) FROM waits WHERE n > 7
+    INSERT INTO leases (expires_at, lease, lane, ranks, items, attempts)
+    SELECT now() + interval '1 day', '1 day', endpoint_id, array_agg(0), array_agg(id), array_agg(1) FROM waits WHERE n > 7
     GROUP BY endpoint_id;
     INSERT INTO log_entries (store_id, level, subject, digest, message_id, reference_type, reference_id)
     SELECT

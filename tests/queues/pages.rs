@@ -17,9 +17,10 @@ const FILL: &str = "
     INSERT INTO messages (queue_id, id, request)
     SELECT q.id, uuid_v7(date_trunc('week', now()) + n * interval '1 ms'), '1'
     FROM queues AS q, generate_series(1, 60000) AS n WHERE q.name <> 'backlog';
-    INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, result, error)
+    INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, ending, result, error)
     SELECT
         m.queue_id, 1, m.id, gen_random_uuid(), now(), m.status::message_status,
+        (CASE WHEN m.status = 'COMPLETE' THEN 'completed' ELSE 'failed' END)::attempt_ending,
         CASE WHEN m.status = 'COMPLETE' THEN '1'::json END, CASE WHEN m.status = 'ERROR' THEN '1'::json END
     FROM (
         SELECT m.*, row_number() OVER (PARTITION BY queue_id ORDER BY m.id) AS n,
@@ -41,8 +42,8 @@ const FILL: &str = "
         INSERT INTO scheduled (run_at, lane, rank, item)
         SELECT now() + interval '1 day', queue_id, 0, id FROM rest WHERE n BETWEEN 8 AND 14
     )
-    INSERT INTO leases (expires_at, lane, ranks, items, attempts)
-    SELECT now() + interval '1 day', queue_id, array_agg(0), array_agg(id), array_agg(1) FROM rest WHERE n > 14
+    INSERT INTO leases (expires_at, lease, lane, ranks, items, attempts)
+    SELECT now() + interval '1 day', '1 day', queue_id, array_agg(0), array_agg(id), array_agg(1) FROM rest WHERE n > 14
     GROUP BY queue_id;
     WITH m AS (
         INSERT INTO messages (queue_id, id, request)

@@ -108,8 +108,11 @@ async fn remote(client: &Client) -> anyhow::Result<()> {
     let end = json!({ "lease": claimed[0]["lease"], "result": { "width": 640 } });
     client.show(204, Ask::post("resize_worker", &complete, end.clone())).await?;
     client.show(200, Ask::get("resize_writer", &format!("{messages}/{id}"))).await?;
+    client.say("   a worker whose answer was lost", "says the same again, and learns that it counted.");
+    client.show(204, Ask::post("resize_worker", &complete, end.clone())).await?;
     client.say("   a worker that comes too late", "Its lease is over: it changes nothing.");
-    client.show(409, Ask::post("resize_worker", &complete, end)).await.map(drop)
+    let late = json!({ "lease": end["lease"], "result": { "width": 320 } });
+    client.show(409, Ask::post("resize_worker", &complete, late)).await.map(drop)
 }
 
 /// Pushes to myQueue; gives the path of the message.
