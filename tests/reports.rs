@@ -1,7 +1,9 @@
 //! Reports and metrics: every one runs on an empty and on a filled database, and is right about a known case.
 
-use crate::support::app::TestApp;
+use crate::faults::url_of;
+use crate::support::app::{TestApp, database};
 use crate::support::eventually;
+use crate::support::serve::Serve;
 use axum::http::{Method, StatusCode};
 use postrider::reports::REPORTS;
 use serde_json::{Value, json};
@@ -276,29 +278,31 @@ async fn readers_of_reports_choose_the_form_and_others_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_count_what_each_queue_does() {
-    let app = TestApp::start().await;
-    app.define(
-        "counted",
-        json!({
-            "handler": { "kind": "javascript", "source": PICKY },
-            "options": { "max_attempts": 2, "retry": { "base": "1ms", "cap": "1ms" } }
-        }),
-    )
-    .await;
-    app.handled("counted", &json!({})).await;
-    let failing = app.push("counted", &json!({ "fail": "no" })).await;
-    eventually("it fails for good", async || app.message("counted", &failing).await["status"] == "ERROR")
+    // A process of its own: those of one process share what they count, and how many names they tell.
+    let serve = Serve::on(&url_of(&database().await), &[]).await;
+    let counted = json!({
+        "handler": { "kind": "javascript", "source": PICKY },
+        "options": { "max_attempts": 2, "retry": { "base": "1ms", "cap": "1ms" } }
+    });
+    serve.define("counted", &counted).await;
+    let done = serve.push("counted", &json!({})).await;
+    serve.complete("counted", &done).await;
+    let failing = serve.push("counted", &json!({ "fail": "no" })).await;
+    eventually("it fails for good", async || serve.message("counted", &failing).await["status"] == "ERROR")
         .await;
-    app.define("deep", json!({ "handler": { "kind": "worker" } })).await;
-    let batch = app.post("/queues/deep/messages:batch", &json!([1, 2, 3])).await;
-    assert_eq!(batch.status(), StatusCode::CREATED);
-    let once = || app.request(Method::POST, "/queues/deep/messages").header("idempotency-key", "k").json(&4);
+    serve.define("deep", &json!({ "handler": { "kind": "worker" } })).await;
+    let post = async |path: &str, body: Value| {
+        let key = ("idempotency-key", format!("key of {body}"));
+        let sent = serve.request(Method::POST, &format!("/queues/deep/messages{path}")).header(key.0, key.1);
+        assert!(sent.json(&body).send().await.unwrap().status().is_success());
+    };
+    post(":batch", json!([1, 2, 3])).await;
     for _ in 0..2 {
-        assert!(once().send().await.unwrap().status().is_success());
+        post("", json!(4)).await;
     }
-    app.post("/queues/deep/messages?delay=1h", &json!(5)).await;
+    post("?delay=1h", json!(5)).await;
 
-    let text = app.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    let text = serve.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
     let has = |line: &str| assert!(text.lines().any(|other| other == line), "{line}\n{text}");
     has(r#"postrider_messages_pushed_total{queue="counted"} 2"#);
     has(r#"postrider_messages_pushed_total{queue="deep"} 5"#);
@@ -310,7 +314,6 @@ async fn metrics_count_what_each_queue_does() {
     has(r#"postrider_queue_ready{queue="deep"} 4"#);
     has(r#"postrider_queue_scheduled{queue="deep"} 1"#);
     assert!(text.contains("\npostrider_busy ") && text.contains("\npostrider_lost_claims_total "), "{text}");
-    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -89,7 +89,10 @@ impl World {
         let retry: serde_json::Value = serde_json::from_str(AGAIN).unwrap();
         let options = json!({ "concurrency": 16, "timeout": "2s", "max_attempts": 1000, "retry": retry });
         let posts = json!({ "kind": "http", "url": format!("{endpoints}/posts") });
-        self.put("/queues/remote", &json!({ "handler": { "kind": "worker" }, "options": options })).await;
+        // A worker's claim ends at its timeout, whatever its heartbeats say: here the lease decides.
+        let mut held = options.clone();
+        held["timeout"] = json!("10s");
+        self.put("/queues/remote", &json!({ "handler": { "kind": "worker" }, "options": held })).await;
         self.put("/queues/posts", &json!({ "handler": posts, "options": options })).await;
         let breaker = json!({ "failures": 1_000_000, "cooldown": "1s" });
         let endpoint = json!({ "url": format!("{endpoints}/hub"), "timeout": "2s", "concurrency": 8, "breaker": breaker });

@@ -50,7 +50,11 @@ async fn weeks_go_when_every_retention_is_over_and_a_message_that_runs_stays_unt
     .await;
     assert_eq!(app.message("q", &old[0].to_string()).await["result"], 2);
     // A message of the second week is run again by hand, and runs.
-    act(&mut db, "UPDATE outcomes_2021_10 SET status = 'ERROR', ending = 'failed', result = NULL, error = '3'").await;
+    act(
+        &mut db,
+        "UPDATE outcomes_2021_10 SET status = 'ERROR', ending = 'failed', result = NULL, error = '3'",
+    )
+    .await;
     assert_eq!(app.post(&format!("/queues/q/messages/{living}/retry"), &json!(null)).await.status(), 200);
     gate.until_running(1).await;
 
