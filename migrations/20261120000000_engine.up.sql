@@ -2,12 +2,14 @@
 -- It knows an item only as (lane, item): what an item is, its feature's own tables say.
 
 CREATE TABLE lanes (
-    id   integer GENERATED ALWAYS AS IDENTITY,
-    kind text NOT NULL,
+    id         integer GENERATED ALWAYS AS IDENTITY,
+    kind       text NOT NULL,
+    removed_at timestamptz,
     CONSTRAINT lanes_pkey PRIMARY KEY (id)
 );
-COMMENT ON TABLE lanes IS 'Everything that has its own room for work: one row a queue (and, for the hub, one an endpoint). A lane id never comes back. Bounded by: the definitions of queues, job types, endpoints and pollers; a lane goes with its own.';
+COMMENT ON TABLE lanes IS 'Everything that has its own room for work: one row a queue (and, for the hub, one an endpoint). A lane id never comes back. Bounded by: the definitions of queues, job types, endpoints and pollers; a lane goes with its own, that of an endpoint a day later.';
 COMMENT ON COLUMN lanes.id IS 'The name of the lane in dispatch, scheduled and leases.';
+COMMENT ON COLUMN lanes.removed_at IS 'When what it was the lane of was deleted. It stays for a day: whoever did not know yet may put work into it, which is then found.';
 COMMENT ON COLUMN lanes.kind IS 'The consumer that runs its items: queue.';
 
 CREATE TABLE dispatch (

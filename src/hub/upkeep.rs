@@ -2,11 +2,12 @@
 //!
 //! Partitions are made by every process; the rest is done by one at a time, by a leased row.
 
-use super::store::mappings;
 use super::store::retention::{Hub, IDENTIFIERS, KEYS, LOG_ENTRIES, TICKS};
-use crate::db::Database;
+use super::store::{astray, mappings};
+use crate::db::{self, Database};
 use crate::worker::retention::{self, Retention};
 use crate::worker::store as engine;
+use sqlx::postgres::PgPool;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -43,6 +44,9 @@ async fn tidy(db: &Database, holder: Uuid, retention: &mut Retention<Hub>) -> sq
     if !engine::take_duty(pool, "hub", holder, TIDY.as_secs_f64() * 2.0).await? {
         return Ok(());
     }
+    if let Err(error) = look_after_retired_lanes(pool).await {
+        tracing::warn!(%error, "cannot look for deliveries at endpoints that were deleted; trying again later");
+    }
     let Some(now) = db.ids.now() else { return Ok(()) };
     for (old, keep) in
         [(KEYS, KEEP), (IDENTIFIERS, KEEP_IDENTIFIERS), (LOG_ENTRIES, KEEP), (TICKS, KEEP_TICKS)]
@@ -55,6 +59,30 @@ async fn tidy(db: &Database, holder: Uuid, retention: &mut Retention<Hub>) -> sq
     let forgotten = mappings::forget_deleted(pool).await?;
     if forgotten > 0 {
         tracing::info!(forgotten, "forgot deleted mappings");
+    }
+    Ok(())
+}
+
+/// Finds what came to endpoints after they were deleted: a push that still knew them.
+async fn look_after_retired_lanes(pool: &PgPool) -> sqlx::Result<()> {
+    for (lane, is_old) in engine::retired_lanes(pool, "endpoint").await? {
+        let moved = db::transaction::<_, sqlx::Error, _>(pool, move |tx| {
+            Box::pin(async move {
+                engine::release_dead(&mut *tx, lane).await?;
+                let ready = astray::redirect(&mut *tx, lane).await?;
+                astray::park(&mut *tx, lane).await?;
+                if is_old && !engine::is_leased(&mut *tx, lane).await? {
+                    engine::remove_lane(tx, lane).await?;
+                }
+                Ok(!ready.is_empty())
+            })
+        });
+        if moved.await? {
+            tracing::info!(
+                lane,
+                "deliveries came to an endpoint that was deleted: they go where their mappings send"
+            );
+        }
     }
     Ok(())
 }

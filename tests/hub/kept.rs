@@ -6,7 +6,9 @@ use crate::support::answer::refusal;
 use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::scripted::{Asked, Reply, Scripted};
+use crate::support::weeks::{tidier, untidy};
 use serde_json::json;
+use sqlx::Connection as _;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_stays_while_a_delivery_to_it_is_under_way() {
@@ -58,5 +60,55 @@ async fn what_waits_at_an_endpoint_that_is_deleted_goes_where_its_mapping_sends(
     let mut db = app.connect().await;
     let left = "SELECT (SELECT count(*) FROM dispatch) + (SELECT count(*) FROM scheduled)";
     assert_eq!(ask::<i64>(&mut db, left).await, 0);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_still_knew_an_endpoint_is_not_lost_with_it() {
+    let new = Scripted::agreeable().await;
+    let app = untidy(|app| app).await;
+    for (name, url) in [("old", "http://127.0.0.1:9"), ("new", &*new.url)] {
+        app.endpoint(name, url, json!({})).await;
+    }
+    let once = json!({ "identifiers": { "number": "payload.number" } });
+    app.mapping("goes", "old", &["order:*"], once.clone()).await;
+    app.mapping("moves", "old", &["order:*"], once.clone()).await;
+
+    // The push has read the mappings, and is held before it writes a delivery.
+    let mut other = app.connect().await;
+    let mut held = other.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE delivered_identifiers IN SHARE MODE").execute(&mut *held).await.unwrap();
+    let changes = async {
+        let mut db = app.connect().await;
+        let waiting = "SELECT EXISTS (
+            SELECT FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'
+                AND query LIKE '%INTO delivered_identifiers%'
+        )";
+        eventually("the push is held", async || ask::<bool>(&mut db, waiting).await).await;
+        app.mapping("moves", "new", &["order:*"], once).await;
+        assert_eq!(app.delete(&format!("{STORE}/mappings/goes")).await.status(), 204);
+        assert_eq!(app.delete(&format!("{STORE}/endpoints/old")).await.status(), 204);
+        held.commit().await.unwrap();
+    };
+    let (id, ()) = tokio::join!(app.tell("order:new", json!({ "number": 1 })), changes);
+
+    let tidier = tidier(&app).await;
+    let mut deliveries = Vec::new();
+    eventually("neither waits any more", async || {
+        let message = app.told(&id).await;
+        deliveries = message["deliveries"].as_array().unwrap().clone();
+        deliveries
+            .iter()
+            .all(|delivery| !["PENDING", "INPROGRESS"].contains(&delivery["status"].as_str().unwrap()))
+    })
+    .await;
+    deliveries.sort_by_key(|delivery| delivery["mapping"].as_str().unwrap().to_owned());
+    let ends: Vec<_> =
+        deliveries.iter().map(|delivery| (&delivery["mapping"], &delivery["status"])).collect();
+    assert_eq!(json!(ends), json!([["goes", "ERROR"], ["moves", "COMPLETE"]]), "{deliveries:?}");
+    assert_eq!(deliveries[0]["last_error"], "the mapping was deleted");
+    assert_eq!(new.asked().len(), 1);
+    tidier.stop().await;
     app.stop().await;
 }

@@ -107,7 +107,7 @@ async fn parked(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// What whoever lives does within seconds: if it stays undone, something is wrong with it.
+/// What whoever lives does within minutes: if it stays undone, something is wrong with it.
 async fn late(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
     let row = sqlx::query!(
         r#"
@@ -133,7 +133,18 @@ async fn late(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
                         JOIN lanes ON lanes.id = s.lane
                         WHERE lanes.kind = 'router' AND s.item = m.id AND s.run_at > now() - interval '1 minute'
                     )
-            ) AS "pending!"
+            ) AS "pending!",
+            (
+                SELECT count(*)
+                FROM (
+                    SELECT lane FROM dispatch
+                    UNION ALL
+                    SELECT lane FROM scheduled
+                ) AS waiting
+                WHERE lane IN (
+                    SELECT id FROM lanes WHERE kind = 'endpoint' AND removed_at < now() - interval '15 minutes'
+                )
+            ) AS "astray!"
         "#
     )
     .fetch_one(pool)
@@ -143,11 +154,12 @@ async fn late(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
         match (count, row.alive) {
             (0, _) => ok(what),
             (_, false) => warn(what, "start `postrider serve` or `postrider worker`"),
-            _ => fail(what, "look at the workers' logs: whoever lives does this within seconds"),
+            _ => fail(what, "look at the workers' logs: whoever lives does this within minutes"),
         }
     };
     Ok(vec![
         finding(row.overdue, "schedules of the hub are overdue"),
+        finding(row.astray, "deliveries wait at endpoints that were deleted"),
         finding(row.pending, "messages of the hub have waited to be routed for over a minute"),
     ])
 }

@@ -1,5 +1,6 @@
 //! The SQL of `endpoints`: their definitions and secrets.
 
+use super::astray;
 use crate::worker;
 use crate::worker::store::Catalogued;
 use chrono::{DateTime, Utc};
@@ -7,7 +8,6 @@ use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
-use uuid::Uuid;
 
 /// An endpoint, as the catalog reads it.
 #[derive(Debug)]
@@ -235,7 +235,7 @@ pub enum Deleted {
     Busy,
 }
 
-/// Deletes an endpoint and its lane. Refused by `mappings_endpoint_fkey` while a mapping sends to it.
+/// Deletes an endpoint and retires its lane. Refused by `mappings_endpoint_fkey` while a mapping sends to it.
 pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<Deleted> {
     worker::store::bump_removed(&mut *tx).await?;
     let lane = sqlx::query_scalar!(
@@ -246,39 +246,12 @@ pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::R
     .fetch_optional(&mut *tx)
     .await?;
     let Some(lane) = lane else { return Ok(Deleted::Absent) };
-    let mut ready = Vec::new();
-    // What is promoted while this waits for it is seen by the next look.
-    loop {
-        let astray = astray(&mut *tx, lane).await?;
-        if astray.is_empty() {
-            break;
-        }
-        ready.extend(worker::store::redirect(&mut *tx, lane, &astray).await?);
-    }
+    let ready = astray::redirect(&mut *tx, lane).await?;
     // What was claimed before it could be moved has its lease by now, and comes back into this lane.
     if worker::store::is_leased(&mut *tx, lane).await? {
         return Ok(Deleted::Busy);
     }
-    worker::store::remove_lane(tx, lane).await?;
+    // A push that read the mappings before they moved may still be on its way into it.
+    worker::store::retire_lane(tx, lane).await?;
     Ok(Deleted::Gone(ready))
-}
-
-/// Deliveries that wait in a lane though their mapping sends elsewhere by now, and where it sends.
-async fn astray(tx: &mut PgConnection, lane: i32) -> sqlx::Result<Vec<(Uuid, i32)>> {
-    let rows = sqlx::query!(
-        r#"
-        SELECT w.item AS "item!", m.endpoint_id
-        FROM (
-            SELECT item FROM dispatch WHERE lane = $1
-            UNION ALL
-            SELECT item FROM scheduled WHERE lane = $1
-        ) AS w
-        JOIN deliveries AS d ON d.id = w.item AND d.status = 'PENDING'
-        JOIN mappings AS m ON m.id = d.mapping_id AND m.deleted_at IS NULL AND m.endpoint_id <> $1
-        "#,
-        lane,
-    )
-    .fetch_all(tx)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.item, row.endpoint_id)).collect())
 }

@@ -226,6 +226,13 @@ pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::R
     .fetch_optional(&mut *tx)
     .await?;
     let Some(id) = id else { return Ok(false) };
+    park_waiting(&mut *tx, store_id, id).await?;
+    sqlx::query!("DELETE FROM learned_parameters WHERE mapping_id = $1", id).execute(tx).await?;
+    Ok(true)
+}
+
+/// Parks what waits for a mapping that was deleted.
+pub async fn park_waiting(tx: &mut PgConnection, store_id: i32, id: i32) -> sqlx::Result<()> {
     // Taken from where it waits, so that no claim takes it at the same time. What changes its place meanwhile is
     // parked when it is claimed.
     let waiting = waiting(&mut *tx, store_id, id).await?;
@@ -254,9 +261,8 @@ pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::R
     )
     .execute(&mut *tx)
     .await?;
-    sqlx::query!("DELETE FROM lines WHERE mapping_id = $1", id).execute(&mut *tx).await?;
-    sqlx::query!("DELETE FROM learned_parameters WHERE mapping_id = $1", id).execute(tx).await?;
-    Ok(true)
+    sqlx::query!("DELETE FROM lines WHERE mapping_id = $1", id).execute(tx).await?;
+    Ok(())
 }
 
 /// Forgets deleted mappings of which no delivery is left: every week from before they were deleted is gone, and what
@@ -278,7 +284,7 @@ pub async fn forget_deleted(db: impl PgExecutor<'_>) -> sqlx::Result<u64> {
 }
 
 /// The deliveries of a mapping that wait to be claimed, each with its lane. It may have sent to another endpoint
-/// before, so any endpoint of the store may have some.
+/// before, so any endpoint of the store may have some, and any that was deleted.
 async fn waiting(tx: &mut PgConnection, store_id: i32, mapping: i32) -> sqlx::Result<Vec<(i32, Uuid)>> {
     let rows = sqlx::query!(
         r#"
@@ -289,7 +295,12 @@ async fn waiting(tx: &mut PgConnection, store_id: i32, mapping: i32) -> sqlx::Re
             SELECT lane, item FROM scheduled
         ) AS w
         JOIN deliveries AS d ON d.id = w.item
-        WHERE w.lane IN (SELECT id FROM endpoints WHERE store_id = $1) AND d.mapping_id = $2
+        WHERE d.mapping_id = $2
+            AND w.lane IN (
+                SELECT id FROM endpoints WHERE store_id = $1
+                UNION ALL
+                SELECT id FROM lanes WHERE kind = 'endpoint' AND removed_at IS NOT NULL
+            )
         "#,
         store_id,
         mapping,

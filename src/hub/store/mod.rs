@@ -1,6 +1,7 @@
 //! All SQL of the hub's tables.
 
 pub mod again;
+pub mod astray;
 pub mod circuits;
 pub mod deliveries;
 pub mod depths;

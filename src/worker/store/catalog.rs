@@ -43,3 +43,26 @@ pub async fn remove_lane(tx: &mut PgConnection, lane: i32) -> sqlx::Result<()> {
     sqlx::query!("DELETE FROM lanes WHERE id = $1", lane).execute(tx).await?;
     Ok(())
 }
+
+/// Removes what a lane was the lane of, and leaves the lane: what somebody who did not know yet puts into it is
+/// found there.
+pub async fn retire_lane(tx: &mut PgConnection, lane: i32) -> sqlx::Result<()> {
+    sqlx::query!("UPDATE lanes SET removed_at = now() WHERE id = $1", lane).execute(tx).await?;
+    Ok(())
+}
+
+/// The lanes of this kind that are retired, each with whether that was a day ago.
+pub async fn retired_lanes(db: impl PgExecutor<'_>, kind: &str) -> sqlx::Result<Vec<(i32, bool)>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT id, removed_at < now() - interval '1 day' AS "old!"
+        FROM lanes
+        WHERE kind = $1 AND removed_at IS NOT NULL
+        ORDER BY id
+        "#,
+        kind,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.old)).collect())
+}

@@ -219,3 +219,27 @@ pub async fn is_leased(db: impl PgExecutor<'_>, lane: i32) -> sqlx::Result<bool>
     .fetch_one(db)
     .await
 }
+
+/// Ends what the dead hold of a retired lane, which no consumer asks about any more, and puts what waits nowhere else
+/// back into it.
+pub async fn release_dead(tx: &mut PgConnection, lane: i32) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        WITH over AS (
+            DELETE FROM leases
+            WHERE lane = $1 AND id IN (SELECT id FROM over_leases)
+            RETURNING ranks, items, attempts
+        )
+        INSERT INTO dispatch (lane, rank, item, attempt)
+        SELECT $1, each.rank, each.item, each.attempt
+        FROM over
+        CROSS JOIN LATERAL unnest(over.ranks, over.items, over.attempts) AS each (rank, item, attempt)
+        WHERE NOT EXISTS (SELECT FROM dispatch AS d WHERE d.item = each.item)
+            AND NOT EXISTS (SELECT FROM scheduled AS s WHERE s.item = each.item)
+        "#,
+        lane,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}

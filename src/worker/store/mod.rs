@@ -9,10 +9,14 @@ mod waiting;
 mod weeks;
 mod workers;
 
-pub use catalog::{Catalogued, bump, bump_removed, lock_revision, remove_lane, revision};
+pub use catalog::{
+    Catalogued, bump, bump_removed, lock_revision, remove_lane, retire_lane, retired_lanes, revision,
+};
 pub use claims::{Taken, Wanted, claim};
 pub use duties::{leave_duty, take_duty};
-pub use leases::{dead, expire, fence, fence_shortly, is_leased, leases_of, lock_dead, lock_item, lock_of};
+pub use leases::{
+    dead, expire, fence, fence_shortly, is_leased, leases_of, lock_dead, lock_item, lock_of, release_dead,
+};
 pub use remote::{Asked, Given, Outside, claim_remote, extend, lock_lanes, outside, ready};
 pub use waiting::{hurry, next_due, promote, put_back, redirect, sweep, unschedule, withdraw};
 pub use weeks::{Week, drop_week, lockers, make_week, note_week, weeks_after, weeks_before};
