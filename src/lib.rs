@@ -108,6 +108,9 @@
 //! 4. Time is the database's; ids carry it ([`db::Ids`]). Clippy bans `Utc::now`. When a lease is over, the functions
 //!    `is_silent` and `is_over` say, also when the clock was set (`tests/engine/clock.rs`, `tests/faults/clock.rs`).
 //! 5. What is accepted is committed; what one step causes commits with it (`tests/faults`).
+//!    One order of locks, so that nobody waits in a circle: the catalog, leases, mappings, unfinished deliveries, lines,
+//!    and then what waits ([`hub::store`], `tests/hub/kept.rs`). Only messages that answer each other along two lines
+//!    can meet in a circle; PostgreSQL undoes one of the settlements, which comes again.
 //! 6. A handler's failure is data ([`queues::outcome`]), never an `Err`.
 //! 7. Secrets are `SecretString`, never in logs, errors or metrics, nor in what endpoints said
 //!    (`tests/house/configuration.rs`, `tests/jobs/secrets.rs`, `tests/hub/secrets.rs`).

@@ -59,6 +59,18 @@ impl Deliveries {
         tx: &mut PgConnection,
         ended: &[&Ended<Outcome>],
     ) -> sqlx::Result<Settled> {
+        // In the order of locks: whether what is held stays so, its mapping says.
+        let held: Vec<Uuid> = ended
+            .iter()
+            .filter(|end| matches!(end.outcome, Some(Outcome::Held)))
+            .map(|end| end.claim.item)
+            .collect();
+        let mappings = if held.is_empty() {
+            Vec::new()
+        } else {
+            let ids = returned::mappings_of(&mut *tx, &held).await?;
+            returned::lock_mappings(&mut *tx, &ids).await?
+        };
         let claims: Vec<&Claim> =
             ended.iter().filter(|end| done(end).is_none()).map(|end| &end.claim).collect();
         let mut locked: HashMap<Uuid, Locked> = HashMap::new();
@@ -100,7 +112,7 @@ impl Deliveries {
             }
         }
         std::mem::take(&mut effects.tally).count();
-        self.take_effect(tx, effects).await
+        self.take_effect(tx, effects, &mappings).await
     }
 
     /// Notes what an attempt brings about.
@@ -214,8 +226,13 @@ impl Deliveries {
     }
 
     /// Writes it all, always in this order, so that two settlements wait for each other rather than both.
-    async fn take_effect(&self, tx: &mut PgConnection, mut effects: Effects<'_>) -> sqlx::Result<Settled> {
-        self.decide_held(&mut *tx, &mut effects).await?;
+    async fn take_effect(
+        &self,
+        tx: &mut PgConnection,
+        mut effects: Effects<'_>,
+        mappings: &[returned::Mapping],
+    ) -> sqlx::Result<Settled> {
+        effects.decide_held(&mut *tx, mappings).await?;
         let Effects {
             ends, parked, returned, drafts, learned, mut entries, left, changes, mut settled, ..
         } = effects;
@@ -250,33 +267,32 @@ impl Deliveries {
         settled.woken.dedup();
         Ok(settled)
     }
+}
 
-    /// A mapping may have been switched on or deleted since its delivery was found switched off.
-    async fn decide_held(&self, tx: &mut PgConnection, effects: &mut Effects<'_>) -> sqlx::Result<()> {
-        let held = std::mem::take(&mut effects.held);
-        if held.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<i32> = held.iter().map(|(_, delivery)| delivery.mapping_id).collect();
-        let mappings = returned::lock_mappings(&mut *tx, &ids).await?;
+impl<'a> Effects<'a> {
+    /// A mapping may have been switched on or deleted since its delivery was found switched off: `mappings`, locked,
+    /// say how it is now.
+    async fn decide_held(
+        &mut self,
+        tx: &mut PgConnection,
+        mappings: &[returned::Mapping],
+    ) -> sqlx::Result<()> {
         let mut stays = Vec::new();
-        for (claim, delivery) in held {
+        for (claim, delivery) in std::mem::take(&mut self.held) {
             match mappings.iter().find(|mapping| mapping.id == delivery.mapping_id) {
                 Some(mapping) if !mapping.deleted && mapping.enabled => {
-                    effects.give_back(claim, mapping.endpoint_id, Duration::ZERO);
+                    self.give_back(claim, mapping.endpoint_id, Duration::ZERO);
                 }
                 Some(mapping) if !mapping.deleted => {
-                    effects.returned.push((delivery.id, claim.lease, Duration::ZERO));
+                    self.returned.push((delivery.id, claim.lease, Duration::ZERO));
                     stays.push((mapping.id, delivery.id));
                 }
-                _ => effects.park(&delivery, "the mapping was deleted"),
+                _ => self.park(&delivery, "the mapping was deleted"),
             }
         }
         if stays.is_empty() { Ok(()) } else { returned::hold(tx, &stays).await }
     }
-}
 
-impl<'a> Effects<'a> {
     fn again(&mut self, claim: &Claim, lane: i32, after: Duration, counts: bool) {
         let attempt = claim.attempt - i16::from(!counts);
         let Claim { rank, item, .. } = *claim;

@@ -8,7 +8,7 @@ use crate::support::eventually;
 use crate::support::scripted::{Asked, Reply, Scripted};
 use crate::support::weeks::{tidier, untidy};
 use serde_json::json;
-use sqlx::Connection as _;
+use sqlx::{AssertSqlSafe, Connection as _};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_stays_while_a_delivery_to_it_is_under_way() {
@@ -79,13 +79,7 @@ async fn a_push_that_still_knew_an_endpoint_is_not_lost_with_it() {
     let mut held = other.begin().await.unwrap();
     sqlx::raw_sql("LOCK TABLE delivered_identifiers IN SHARE MODE").execute(&mut *held).await.unwrap();
     let changes = async {
-        let mut db = app.connect().await;
-        let waiting = "SELECT EXISTS (
-            SELECT FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event_type = 'Lock'
-                AND query LIKE '%INTO delivered_identifiers%'
-        )";
-        eventually("the push is held", async || ask::<bool>(&mut db, waiting).await).await;
+        stands(&app, "INTO delivered_identifiers").await;
         app.mapping("moves", "new", &["order:*"], once).await;
         assert_eq!(app.delete(&format!("{STORE}/mappings/goes")).await.status(), 204);
         assert_eq!(app.delete(&format!("{STORE}/endpoints/old")).await.status(), 204);
@@ -111,4 +105,99 @@ async fn a_push_that_still_knew_an_endpoint_is_not_lost_with_it() {
     assert_eq!(new.asked().len(), 1);
     tidier.stop().await;
     app.stop().await;
+}
+
+/// Waits until a statement like this one waits for a lock.
+async fn stands(app: &TestApp, statement: &str) {
+    let waiting = format!(
+        "SELECT EXISTS (
+            SELECT FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%{statement}%'
+        )"
+    );
+    let mut db = app.connect().await;
+    eventually("it waits for a lock", async || {
+        sqlx::query_scalar::<_, bool>(AssertSqlSafe(&*waiting)).fetch_one(&mut db).await.unwrap()
+    })
+    .await;
+}
+
+/// Stops, and asserts that nobody waited in a circle. What a session has counted is known once it is gone.
+async fn stop_without_deadlocks(app: TestApp) {
+    let mut db = app.connect().await;
+    app.stop().await;
+    let others = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+    eventually("every session is gone", async || ask::<i64>(&mut db, others).await == 0).await;
+    let circles = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(ask::<i64>(&mut db, circles).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_is_deleted_while_its_delivery_is_run_again() {
+    let endpoint = Scripted::start(|_: &Asked| {
+        Reply::Says(503, vec![("Retry-After", "3600".to_owned())], String::new())
+    })
+    .await;
+    let app = TestApp::start().await;
+    app.endpoint("e", &endpoint.url, json!({})).await;
+    app.mapping("m", "e", &["order:*"], json!({})).await;
+    let id = app.tell("order:new", json!({})).await;
+    eventually("it waits for an hour", async || {
+        app.told(&id).await["deliveries"][0]["next_attempt_at"].is_string()
+    })
+    .await;
+    let delivery = app.told(&id).await["deliveries"][0]["id"].as_str().unwrap().to_owned();
+
+    // The deletion has the mapping, and is held before it has the delivery.
+    let mut other = app.connect().await;
+    let mut held = other.begin().await.unwrap();
+    sqlx::raw_sql("SELECT FROM scheduled FOR UPDATE").execute(&mut *held).await.unwrap();
+    let retry = async {
+        stands(&app, "WITH waiting AS").await;
+        let path = format!("{STORE}/deliveries/{delivery}/retry");
+        let release = async {
+            stands(&app, "FROM mappings%FOR SHARE").await;
+            held.commit().await.unwrap();
+        };
+        let body = json!({});
+        tokio::join!(app.post(&path, &body), release).0
+    };
+    let path = format!("{STORE}/mappings/m");
+    let (deleted, again) = tokio::join!(app.delete(&path), retry);
+    assert_eq!(deleted.status(), 204);
+    assert_ne!(again.status(), 503);
+    app.delivered(&id, "ERROR").await;
+    drop(other);
+    stop_without_deadlocks(app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_is_deleted_while_the_head_of_its_line_ends() {
+    let endpoint = Scripted::start(|asked: &Asked| asked.acknowledge(json!({})).held()).await;
+    let app = TestApp::start().await;
+    app.endpoint("e", &endpoint.url, json!({})).await;
+    app.mapping("m", "e", &["order:*"], json!({ "options": { "serial": true } })).await;
+    let head = app.tell("order:new", json!({})).await;
+    eventually("the head runs", async || endpoint.asked().len() == 1).await;
+    let behind = app.tell("order:new", json!({})).await;
+
+    // The deletion is held among those that wait in the line; then the head leaves it.
+    let mut other = app.connect().await;
+    let mut held = other.begin().await.unwrap();
+    let second = "SELECT FROM deliveries WHERE id = (SELECT delivery_id FROM line_waits) FOR UPDATE";
+    sqlx::raw_sql(second).execute(&mut *held).await.unwrap();
+    let end = async {
+        stands(&app, "WITH held AS").await;
+        endpoint.release();
+        stands(&app, "JOIN lines AS l").await;
+        held.commit().await.unwrap();
+    };
+    let path = format!("{STORE}/mappings/m");
+    let (deleted, ()) = tokio::join!(app.delete(&path), end);
+    assert_eq!(deleted.status(), 204);
+    app.delivered(&head, "COMPLETE").await;
+    app.delivered(&behind, "ERROR").await;
+    drop(other);
+    stop_without_deadlocks(app).await;
 }

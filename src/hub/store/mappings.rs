@@ -233,6 +233,10 @@ pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::R
 
 /// Parks what waits for a mapping that was deleted.
 pub async fn park_waiting(tx: &mut PgConnection, store_id: i32, id: i32) -> sqlx::Result<()> {
+    // In the order of locks: who leaves a line has it, and goes for who waits there.
+    sqlx::query!("SELECT FROM lines WHERE mapping_id = $1 ORDER BY line FOR UPDATE", id)
+        .execute(&mut *tx)
+        .await?;
     // Taken from where it waits, so that no claim takes it at the same time. What changes its place meanwhile is
     // parked when it is claimed.
     let waiting = waiting(&mut *tx, store_id, id).await?;

@@ -40,6 +40,13 @@ pub struct Mapping {
     pub deleted: bool,
 }
 
+/// The mappings of these deliveries.
+pub async fn mappings_of(tx: &mut PgConnection, deliveries: &[Uuid]) -> sqlx::Result<Vec<i32>> {
+    sqlx::query_scalar!("SELECT DISTINCT mapping_id FROM deliveries WHERE id = ANY ($1)", deliveries)
+        .fetch_all(tx)
+        .await
+}
+
 /// Locks mappings as they are.
 pub async fn lock_mappings(tx: &mut PgConnection, ids: &[i32]) -> sqlx::Result<Vec<Mapping>> {
     sqlx::query_as!(

@@ -18,6 +18,9 @@ pub struct Retried {
 /// attempts count from the start, and their age from now. One of a mapping that is switched off is held; one of a
 /// line joins it again. What is not there, runs, waits for others or has ended otherwise is left as it is.
 pub async fn retry(tx: &mut PgConnection, store_id: i32, ids: &[Uuid]) -> sqlx::Result<Retried> {
+    // In the order of locks: who deletes a mapping has that, and goes for its deliveries.
+    let of = returned::mappings_of(&mut *tx, ids).await?;
+    let mappings = returned::lock_mappings(&mut *tx, &of).await?;
     let found = sqlx::query!(
         r#"
         SELECT id, mapping_id, line, coalesce(parked, false) AS "parked!"
@@ -31,10 +34,6 @@ pub async fn retry(tx: &mut PgConnection, store_id: i32, ids: &[Uuid]) -> sqlx::
     )
     .fetch_all(&mut *tx)
     .await?;
-    let mut of: Vec<i32> = found.iter().map(|row| row.mapping_id).collect();
-    of.sort_unstable();
-    of.dedup();
-    let mappings = returned::lock_mappings(&mut *tx, &of).await?;
     let waiting: Vec<Uuid> = found.iter().filter(|row| !row.parked).map(|row| row.id).collect();
     let hurried = worker::store::hurry(&mut *tx, &waiting).await?;
     let mut again: Vec<Uuid> = hurried.iter().map(|(_, id)| *id).collect();

@@ -1,5 +1,6 @@
 //! The SQL of deliveries as people see them.
 
+use crate::hub::store::returned;
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
@@ -170,8 +171,10 @@ pub struct Standing {
     pub is_orphan: bool,
 }
 
-/// Locks a delivery.
+/// Locks a delivery, and its mapping before it as it is: the order of locks.
 pub async fn lock(tx: &mut PgConnection, store_id: i32, id: Uuid) -> sqlx::Result<Option<Standing>> {
+    let mappings = returned::mappings_of(&mut *tx, &[id]).await?;
+    returned::lock_mappings(&mut *tx, &mappings).await?;
     sqlx::query_as!(
         Standing,
         r#"
