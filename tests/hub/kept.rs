@@ -87,7 +87,7 @@ async fn a_push_that_still_knew_an_endpoint_is_not_lost_with_it() {
     };
     let (id, ()) = tokio::join!(app.tell("order:new", json!({ "number": 1 })), changes);
 
-    let tidier = tidier(&app).await;
+    let second = tidier(&app).await;
     let mut deliveries = Vec::new();
     eventually("neither waits any more", async || {
         let message = app.told(&id).await;
@@ -103,7 +103,7 @@ async fn a_push_that_still_knew_an_endpoint_is_not_lost_with_it() {
     assert_eq!(json!(ends), json!([["goes", "ERROR"], ["moves", "COMPLETE"]]), "{deliveries:?}");
     assert_eq!(deliveries[0]["last_error"], "the mapping was deleted");
     assert_eq!(new.asked().len(), 1);
-    tidier.stop().await;
+    second.stop().await;
     app.stop().await;
 }
 
@@ -178,15 +178,15 @@ async fn a_mapping_is_deleted_while_the_head_of_its_line_ends() {
     let app = TestApp::start().await;
     app.endpoint("e", &endpoint.url, json!({})).await;
     app.mapping("m", "e", &["order:*"], json!({ "options": { "serial": true } })).await;
-    let head = app.tell("order:new", json!({})).await;
+    let first = app.tell("order:new", json!({})).await;
     eventually("the head runs", async || endpoint.asked().len() == 1).await;
     let behind = app.tell("order:new", json!({})).await;
 
     // The deletion is held among those that wait in the line; then the head leaves it.
     let mut other = app.connect().await;
     let mut held = other.begin().await.unwrap();
-    let second = "SELECT FROM deliveries WHERE id = (SELECT delivery_id FROM line_waits) FOR UPDATE";
-    sqlx::raw_sql(second).execute(&mut *held).await.unwrap();
+    let waiting = "SELECT FROM deliveries WHERE id = (SELECT delivery_id FROM line_waits) FOR UPDATE";
+    sqlx::raw_sql(waiting).execute(&mut *held).await.unwrap();
     let end = async {
         stands(&app, "WITH held AS").await;
         endpoint.release();
@@ -196,7 +196,7 @@ async fn a_mapping_is_deleted_while_the_head_of_its_line_ends() {
     let path = format!("{STORE}/mappings/m");
     let (deleted, ()) = tokio::join!(app.delete(&path), end);
     assert_eq!(deleted.status(), 204);
-    app.delivered(&head, "COMPLETE").await;
+    app.delivered(&first, "COMPLETE").await;
     app.delivered(&behind, "ERROR").await;
     drop(other);
     stop_without_deadlocks(app).await;
