@@ -43,7 +43,10 @@
 
 /// Every table, with what bounds it.
 pub const BOUNDS: &[(&str, &str)] = &[
-    ("lanes", "the definitions of queues, job types, endpoints and pollers; a lane goes with its own."),
+    (
+        "lanes",
+        "the definitions of queues, job types, endpoints and pollers; a lane goes with its own, that of an endpoint a day later.",
+    ),
     ("dispatch", "what waits to be claimed; rows of lanes that are gone are swept."),
     ("scheduled", "what waits for its time; rows of lanes that are gone are swept."),
     (
