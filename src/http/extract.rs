@@ -23,7 +23,7 @@ where
 }
 
 /// The parameters in the query. One that cannot be read is a 400 that names it; one that is not known is refused
-/// before, by [`super::parameters`].
+/// before, by `http::parameters`.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<T>(pub T);
 

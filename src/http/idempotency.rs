@@ -9,7 +9,7 @@
 //! | made something that is deleted since | 410: it is neither there nor made a second time |
 //! | is held by a transaction that has not ended | 503 after a while: nobody knows yet which of these it is |
 //!
-//! Two bodies say the same when they are the same JSON, however it is spelt: [`super::canonical`]. A request that is
+//! Two bodies say the same when they are the same JSON, however it is spelt: `http::canonical`. A request that is
 //! refused does not use its key up.
 
 use super::canonical;

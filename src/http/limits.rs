@@ -1,7 +1,7 @@
 //! How many requests are worked on at one time; those beyond are refused at once instead of queueing.
 //!
 //! A request has a place from its head to the beginning of its answer, but not while its body is awaited: a body
-//! costs its sender nothing to hold back. Whoever calls may have [`SHARE`] of the places, requests whose body is on
+//! costs its sender nothing to hold back. Whoever calls may have `SHARE` of the places, requests whose body is on
 //! its way included, and as much of the memory for bodies, so that no caller shuts the others out. Callers are told
 //! apart by the token they send, good or not; one without a token is refused before anything is read.
 
