@@ -58,6 +58,7 @@ async fn it_tells_what_the_hub_cannot_deliver_and_what_it_left_undone() {
         "warn  their circuits are open: s1/away",
         "ok    0 schedules of the hub are overdue",
         "ok    0 messages of the hub have waited",
+        "ok    0 deliveries wait at endpoints that were deleted",
     ] {
         assert!(lines.contains(line), "{line}\n{lines}");
     }
@@ -66,6 +67,10 @@ async fn it_tells_what_the_hub_cannot_deliver_and_what_it_left_undone() {
     sqlx::raw_sql(
         "UPDATE mappings SET next_tick = now() - interval '2 minutes' WHERE name = 'poll';
         UPDATE pollers SET failures = 2;
+        WITH retired AS (
+            INSERT INTO lanes (kind, removed_at) VALUES ('endpoint', now() - interval '16 minutes') RETURNING id
+        )
+        INSERT INTO dispatch (lane, rank, item) SELECT id, 0, uuid_v7() FROM retired;
         WITH waits AS (
             INSERT INTO hub_messages (store_id, state, id, message, payload)
             SELECT id, 'pending', uuid_v7(now() - interval '2 minutes'), 'order:new', '{}'
@@ -84,8 +89,9 @@ async fn it_tells_what_the_hub_cannot_deliver_and_what_it_left_undone() {
     .unwrap();
     let overdue = "1 schedules of the hub are overdue";
     let pending = "1 messages of the hub have waited";
+    let astray = "1 deliveries wait at endpoints that were deleted";
     let doctor = run(&database, &["doctor"]).await;
-    for line in [overdue, pending, "pollers that fail: s1/shop"] {
+    for line in [overdue, pending, astray, "pollers that fail: s1/shop"] {
         assert!(doctor.ok && doctor.out.contains(&format!("warn  {line}")), "{line}\n{}", doctor.out);
     }
     // Somebody who lives would have done it.
@@ -95,7 +101,7 @@ async fn it_tells_what_the_hub_cannot_deliver_and_what_it_left_undone() {
     .await
     .unwrap();
     let doctor = run(&database, &["doctor"]).await;
-    for line in [overdue, pending] {
+    for line in [overdue, pending, astray] {
         assert!(!doctor.ok && doctor.out.contains(&format!("FAIL  {line}")), "{line}\n{}", doctor.out);
     }
 }
