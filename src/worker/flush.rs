@@ -215,6 +215,8 @@ impl<C: Consumer> Flush<C> {
             tracing::warn!(%error, "cannot end a lease whose items have ended; trying again");
         }
         self.pending.fetch_sub(count, Ordering::AcqRel);
+        // Too many unwritten ends stop the claims, and no attempt need run any more that could ring the bell.
+        self.wake.room();
     }
 }
 
