@@ -61,8 +61,6 @@ const LONG_POLLS_AT_ONCE: usize = 16_384;
 /// The addresses that may wait.
 const LONG_WAITS: [&str; 5] =
     ["/queues/{queue}/claim", LONG_POLLS[0], LONG_POLLS[1], LONG_POLLS[2], LONG_POLLS[3]];
-/// The roles that may read `/metrics`.
-const METRICS_READERS: [&str; 4] = ["metrics_reader", "queue_admin", "hub_admin", "system_admin"];
 /// How long the rest may take that a process does once nothing runs any more.
 const LAST: Duration = Duration::from_secs(5);
 /// A loop of the engine that has not done its duty for so long is stuck.
@@ -218,7 +216,7 @@ impl App {
         tasks.spawn(metrics::upkeep(stop.clone()));
 
         let of_queues = Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy());
-        let of_jobs = jobs::metrics::Depths::new(db.clone(), Arc::clone(&jobs.types));
+        let of_jobs = jobs::depths::Depths::new(db.clone(), Arc::clone(&jobs.types));
         let mut on_scrape = measure(of_queues, of_jobs, hub::delivery::metrics::Depths::new(db.clone()));
         if config.metrics == config::Metrics::Token {
             on_scrape = admit_readers(on_scrape, &verifier);

@@ -37,11 +37,11 @@
 //! | [`seal`] | encryption at rest |
 //! | [`error`], [`config`] | problem documents; every setting |
 //!
-//! Who may import whom, held by `tests/house/architecture.rs`:
+//! Who may import whom, checked by `tests/house/architecture.rs`:
 //! `cli → app → {queues, jobs, hub, reports} → {worker, auth, http} → {db, seal, error, config}`. Features never
-//! import each other. From a route to its SQL it is two hops: `routes/` → `store/`. Each table has one part that
-//! writes it, in the same file's list; the engine's `dispatch`, `scheduled` and `lanes` take inserts from everybody who
-//! stores what is to run.
+//! import each other, and no files import each other in a circle (`tests/house/circles.rs`). From a route to its SQL it
+//! is two hops: `routes/` → `store/`. Each table is written by one part, listed in the same file; the engine's
+//! `dispatch`, `scheduled` and `lanes` take inserts from every part that stores what is to run.
 //!
 //! # The journey of a message
 //!
@@ -140,8 +140,7 @@
 //!     `tests/jobs/idempotency.rs`).
 //! 21. JSON is text, kept as it was sent; a value is only made to look into it ([`http::json_text`];
 //!     `tests/queues/json_text.rs`).
-//!
-//! 17. What must stay does not keep what may go, and whoever reads an old week stops nobody
+//! 22. What must stay does not keep what may go, and a reader of an old week holds up nobody
 //!     (`tests/engine/retention.rs`, `tests/hub/upkeep.rs`); every table says what bounds it
 //!     ([`worker::retention::bounds`], `tests/house/bounds.rs`); no page of a listing reads more than a bounded number of
 //!     rows (`tests/queues/pages.rs`, `tests/hub/pages.rs`).

@@ -27,6 +27,7 @@ pub mod openapi;
 pub mod outbound;
 pub mod reader;
 pub mod server;
+mod server_limits;
 pub mod signature;
 pub mod trace;
 

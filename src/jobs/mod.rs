@@ -25,6 +25,7 @@
 pub mod access_key;
 pub mod consumer;
 pub mod deadline;
+pub mod depths;
 pub mod envelope;
 pub mod follow;
 pub mod job_type;

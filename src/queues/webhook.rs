@@ -2,10 +2,9 @@
 
 use super::catalog::Queue;
 use super::outcome::{End, error};
-use super::runners::Runners;
 use super::store::ends::Loaded;
 use crate::http::json_text::{depth, raw};
-use crate::http::outbound::{Answer, Failure, Request};
+use crate::http::outbound::{Answer, Failure, Outbound, Request};
 use crate::http::signature;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
@@ -21,9 +20,10 @@ const MAX_ANSWER: usize = 1 << 20;
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// Posts the message: `webhook-id` is its id, the same at every attempt, and a secret signs the request by
-/// Standard Webhooks.
+/// Standard Webhooks; `now` is the time of its signature, in seconds.
 pub(super) async fn attempt(
-    runners: &Runners,
+    outbound: &Outbound,
+    now: i64,
     queue: &Queue,
     url: &Url,
     secret: Option<&SecretString>,
@@ -37,7 +37,6 @@ pub(super) async fn attempt(
     if let Ok(name) = HeaderValue::try_from(&queue.name) {
         headers.insert("postrider-queue", name);
     }
-    let now = runners.ids.now().unwrap_or_default().timestamp();
     let secrets: Vec<&SecretString> = secret.into_iter().collect();
     if let Err(why) = signature::sign(&mut headers, &message.id.to_string(), now, &body, &secrets) {
         return End::Fail(error("ConfigurationError", &why));
@@ -45,7 +44,7 @@ pub(super) async fn attempt(
     let timeout = queue.definition.options.attempt_timeout();
     let request =
         Request { method: Method::POST, url: url.clone(), headers, body, timeout, max_response: MAX_ANSWER };
-    match runners.outbound.send(request).await {
+    match outbound.send(request).await {
         Ok(answer) => verdict(&answer),
         Err(refused @ Failure::Refused(_)) => End::Fail(error("RequestRefused", &refused.to_string())),
         Err(failure) => End::Retry(error("RequestFailed", &failure.to_string()), None),

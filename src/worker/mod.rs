@@ -32,6 +32,7 @@
 //! | `tenure.rs` | says right before each start whether what was claimed is still ours |
 //! | `remote/` | claims for remote workers: one look for all who wait for a lane |
 //! | `wake.rs`, `abroad.rs` | tell the loops that there is work, here and in other processes |
+//! | `listen.rs` | hears what other processes tell |
 //! | `delay.rs` | how long until the next attempt |
 //! | `retention/` | weekly partitions: made ahead, dropped when their time is over |
 //! | `engine.rs` | puts the loops together, starts and stops them |
@@ -57,6 +58,7 @@ mod give_back;
 mod later;
 mod learn;
 mod lease;
+mod listen;
 mod look;
 mod marks;
 mod promote;

@@ -1,6 +1,6 @@
 //! The hub: what it cannot deliver, and what waits although it need not.
 
-use super::{Finding, fail, ok, warn};
+use super::finding::{Finding, fail, ok, warn};
 use sqlx::postgres::PgPool;
 
 /// Parked deliveries are counted up to here: more of them need nothing else.

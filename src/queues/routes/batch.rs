@@ -1,6 +1,6 @@
 //! Push many messages in one request and one transaction.
 
-use super::Queues;
+use super::state::Queues;
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result, Violation};
 use crate::http::body;

@@ -1,7 +1,7 @@
 //! Push a message, read it, delete it.
 
+use super::state::{Queues, message_id};
 use super::view::{FullMessage, Message};
-use super::{Queues, message_id};
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};
