@@ -157,7 +157,7 @@ fn an_answer_may_bring_a_thousand_messages_and_asking_again_for_more_helps_nobod
     let body = |count: usize| {
         format!(r#"{{"message_id":ID,"messages":[{}]}}"#, vec![r#"{"message":"a:b"}"#; count].join(","))
     };
-    assert_eq!(delivered(strict(200, &body(100))).children.len(), 1000);
+    assert_eq!(delivered(strict(200, &body(1000))).children.len(), 1000);
     let too_many = failed(strict(200, &body(1001)));
     assert!(too_many.is_final && too_many.error.contains("1001"), "{too_many:?}");
 }
