@@ -118,8 +118,8 @@
 //!    (`tests/faults/pooled.rs`). A session listens only where it is ours alone ([`db::session`]).
 //! 9. Every operation of the API needs a token and a role (`tests/house/authorization.rs`).
 //! 10. A job's log has no hole and no message is handed out twice with one key (`tests/jobs/channels.rs`).
-//! 11. Every attempt of a delivery carries the same id and, while its parameters stay as they are, the same bytes
-//!     (`every_attempt_carries_the_same_id_and_the_same_bytes` in `tests/hub/deliveries.rs`).
+//! 11. Every attempt of a delivery carries its id as `webhook-id` and, while its parameters stay as they are, the same
+//!     bytes (`every_attempt_carries_the_same_id_and_the_same_bytes` in `tests/hub/deliveries.rs`).
 //! 12. What an answer causes takes effect once, with the end of its delivery, whenever a server dies or a commit goes
 //!     unanswered (`tests/hub/killed.rs`).
 //! 13. The same identifiers go to a mapping once

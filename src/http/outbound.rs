@@ -65,9 +65,9 @@ pub enum Failure {
     /// No connection, or it broke: name, route, TLS, HTTP.
     #[error("the server could not be reached")]
     Unreachable,
-    /// The answer is larger than this many bytes.
+    /// The answer, of this status, is larger than this many bytes.
     #[error("the answer is larger than {0} bytes")]
-    TooLarge(usize),
+    TooLarge(usize, StatusCode),
 }
 
 impl Outbound {
@@ -150,12 +150,12 @@ impl Outbound {
         let mut response = self.client.execute(asked).await.map_err(|error| failure(&error))?;
         let too_large = |length: u64| usize::try_from(length).map_or(true, |length| length > limit);
         if response.content_length().is_some_and(too_large) {
-            return Err(Failure::TooLarge(limit));
+            return Err(Failure::TooLarge(limit, response.status()));
         }
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
             if body.len() + chunk.len() > limit {
-                return Err(Failure::TooLarge(limit));
+                return Err(Failure::TooLarge(limit, response.status()));
             }
             body.extend_from_slice(&chunk);
         }

@@ -176,14 +176,14 @@ async fn what_is_sent_is_what_was_asked_for() {
 #[tokio::test]
 async fn a_large_answer_is_cut_off_whether_declared_or_not() {
     let declared = ask(&["127.0.0.0/8"], "HTTP/1.1 200 OK\r\ncontent-length: 1001\r\n\r\n").await;
-    assert_eq!(declared.unwrap_err(), Failure::TooLarge(1000));
+    assert_eq!(declared.unwrap_err(), Failure::TooLarge(1000, StatusCode::OK));
     let port = server(|mut stream, _| async move {
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         while stream.write_all(&[b'x'; 100]).await.is_ok() {}
     })
     .await;
     let endless = outbound(&["127.0.0.0/8"]).send(get(&format!("http://127.0.0.1:{port}/"))).await;
-    assert_eq!(endless.unwrap_err(), Failure::TooLarge(1000));
+    assert_eq!(endless.unwrap_err(), Failure::TooLarge(1000, StatusCode::OK));
 }
 
 #[tokio::test]

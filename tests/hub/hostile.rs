@@ -4,7 +4,7 @@ use super::stage::{STORE, eager};
 use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::scripted::{Asked, Reply, Scripted};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Does `reply` to the first request and acknowledges the second; gives what the first attempt came to.
@@ -34,8 +34,6 @@ async fn whatever_an_endpoint_does_to_us_it_is_bounded_and_asked_again() {
     let says = |body: String| Reply::Says(200, Vec::new(), body);
     let gzip = Reply::Says(200, vec![("Content-Encoding", "gzip".to_owned())], "\u{1f}x".repeat(100));
     for (name, reply, timeout, words) in [
-        ("endless", Reply::Endless, "60s", "larger than"),
-        ("promises", Reply::Promises(10 << 30), "60s", "larger than"),
         ("drips", Reply::Drips, "300ms", "no answer in time"),
         ("hangs", Reply::Hangs, "300ms", "no answer in time"),
         ("resets", Reply::Resets, "60s", "could not be reached"),
@@ -124,4 +122,67 @@ async fn endpoints_that_hang_hold_up_nobody_else() {
     // Eight at a time of each are in the air, and none has had time to end.
     assert_eq!(dead.asked().len(), 40);
     app.server.stop_within(Duration::from_millis(100)).await;
+}
+
+/// Has a mapping of its own answered with `reply`, always; gives how its delivery stands, once it was asked twice or
+/// is parked.
+async fn answered(
+    app: &TestApp,
+    name: &str,
+    reply: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+) -> Value {
+    let endpoint = Scripted::start(reply).await;
+    app.endpoint(name, &endpoint.url, json!({})).await;
+    app.mapping(name, name, &[&format!("much:{name}")], json!({})).await;
+    let id = app.tell(&format!("much:{name}"), json!({})).await;
+    let mut delivery = Value::Null;
+    eventually("it has ended, or is tried again", async || {
+        delivery = app.told(&id).await["deliveries"][0].clone();
+        delivery["attempts"].as_i64().unwrap() > 1
+            || delivery["status"] == "ERROR"
+            || delivery["status"] == "COMPLETE"
+    })
+    .await;
+    delivery["children"] = app.told(&id).await["children"].clone();
+    delivery
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_brings_too_much_parks_its_delivery_at_once() {
+    let app = TestApp::start().await;
+    let bring = |count: usize| {
+        move |asked: &Asked| {
+            asked.acknowledge(json!({ "messages": vec![json!({ "message": "part:new" }); count] }))
+        }
+    };
+    for (name, count) in [("some", 101), ("most", 1000)] {
+        let delivery = answered(&app, name, bring(count)).await;
+        assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("COMPLETE"), &json!(1)), "{name}");
+        assert_eq!(delivery["children"].as_array().unwrap().len(), count);
+    }
+    let parked = |delivery: &Value, words: &str| {
+        assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("ERROR"), &json!(1)), "{delivery}");
+        assert!(delivery["last_error"].as_str().unwrap().contains(words), "{delivery}");
+        assert_eq!(delivery["children"], json!([]));
+    };
+    parked(&answered(&app, "many", bring(1001)).await, "1001 messages: more than 1000");
+    let notices = |asked: &Asked| {
+        let notice = json!({ "level": "info", "subject": "a" });
+        asked.acknowledge(
+            json!({ "messages": [{ "message": "part:new" }], "notifications": vec![notice; 1000] }),
+        )
+    };
+    parked(&answered(&app, "notices", notices).await, "1001 messages");
+    let parameters = |asked: &Asked| {
+        let named: Vec<Value> = (0..1001).map(|n| json!({ "name": format!("p{n}"), "value": n })).collect();
+        asked.acknowledge(json!({ "parameters": named }))
+    };
+    parked(&answered(&app, "parameters", parameters).await, "1001 parameters");
+    parked(&answered(&app, "endless", |_| Reply::Endless).await, "larger than");
+    parked(&answered(&app, "promises", |_| Reply::Promises(10 << 30)).await, "larger than");
+    // Who refuses it at such length has not done its work.
+    let refuses = |_: &Asked| Reply::Says(503, Vec::new(), "x".repeat((1 << 20) + 1));
+    let delivery = answered(&app, "refuses", refuses).await;
+    assert_eq!(delivery["status"], "PENDING", "{delivery}");
+    app.stop().await;
 }

@@ -108,7 +108,7 @@ impl Attempt {
             Message { id: self.delivery.message_id, key: &self.message.key, payload: &self.message.payload };
         let body = request::body(message, &self.endpoint.store, parameters);
         let now = self.means.ids.now().unwrap_or_default().timestamp();
-        let headers = request::headers(&self.endpoint, self.delivery.message_id, now, &body)?;
+        let headers = request::headers(&self.endpoint, self.delivery.id, now, &body)?;
         Ok((url, headers, body))
     }
 
@@ -138,7 +138,8 @@ impl Attempt {
             }
         }
         let (failed, gone) = match &verdict {
-            Verdict::Failed(failed) => (true, failed.gone),
+            // One that took it is not to be spared for what it answered.
+            Verdict::Failed(failed) => (!failed.is_final, failed.gone),
             _ => (false, false),
         };
         let change = self.means.circuits.record(&self.endpoint, failed, gone, now);

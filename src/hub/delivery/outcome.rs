@@ -138,6 +138,7 @@ pub fn next(verdict: &Verdict, attempt: i16, age: Duration, options: Option<&Opt
     };
     let parked = |why: &str| Next::Parked(format!("{} ({why})", failed.error));
     match options {
+        _ if failed.is_final => return Next::Parked(failed.error.clone()),
         Some(options) if !options.retries_allowed => return parked("retries are not allowed"),
         Some(Options { max_attempts: Some(most), .. }) if attempt >= (*most).min(COUNTED) => {
             return parked(&format!("after {attempt} attempt{}", if attempt == 1 { "" } else { "s" }));
@@ -215,6 +216,13 @@ mod tests {
         assert_eq!(parked(&old, 1), Some("no (older than max_age)".to_owned()));
         let once = Options { retries_allowed: false, ..options() };
         assert_eq!(parked(&once, 1), Some("no (retries are not allowed)".to_owned()));
+    }
+
+    #[test]
+    fn what_would_only_be_answered_the_same_again_is_parked_at_once() {
+        let verdict = Verdict::Failed(Failed { is_final: true, ..Failed::new("too many") });
+        assert_eq!(next(&verdict, 1, MINUTE, Some(&options()), RETRY), Next::Parked("too many".to_owned()));
+        assert_eq!(next(&verdict, 1, MINUTE, None, RETRY), Next::Parked("too many".to_owned()));
     }
 
     #[test]

@@ -15,7 +15,9 @@ use url::Url;
 use uuid::Uuid;
 
 /// The most messages that one answer may bring, and the most parameters.
-const MOST: usize = 100;
+const MOST: usize = 1000;
+/// The most notifications of an answer that changes nothing that are kept.
+const MOST_COMPLAINTS: usize = 100;
 /// An endpoint puts a request off for at least and at most this long.
 const DEFERRAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
 
@@ -87,6 +89,8 @@ pub struct Failed {
     pub notes: Vec<Note>,
     /// Whether it says that it is gone for good.
     pub gone: bool,
+    /// Whether the endpoint did its work, and the same request would only be answered the same again.
+    pub is_final: bool,
 }
 
 impl Failed {
@@ -100,7 +104,10 @@ impl Failed {
 pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable>), &Failure>) -> Verdict {
     let (reply, answer) = match reply {
         Ok(read) => read,
-        Err(failure) => return Verdict::Failed(Failed::new(failure.to_string())),
+        Err(failure) => {
+            let is_final = is_answer_too_large(asked.ack, failure);
+            return Verdict::Failed(Failed { is_final, ..Failed::new(failure.to_string()) });
+        }
     };
     let known = answer.as_ref().is_ok_and(|answer| answer.acknowledges(asked.id));
     let taken = match asked.ack {
@@ -115,12 +122,23 @@ pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable
         };
         let retry_after = retry_after(&reply.headers, asked.now);
         let (gone, notes) = (reply.status == StatusCode::GONE, answer.map(complaints).unwrap_or_default());
-        return Verdict::Failed(Failed { error, retry_after, notes, gone });
+        return Verdict::Failed(Failed { error, retry_after, notes, gone, is_final: false });
     }
     match answer {
         Ok(answer) if known => acknowledged(asked, answer),
         // Whoever needs no id says something of their own, or nothing.
         _ => Verdict::Delivered(Delivered::default()),
+    }
+}
+
+/// Whether the endpoint took the request and answered with more than is read of an answer.
+fn is_answer_too_large(ack: Ack, failure: &Failure) -> bool {
+    match failure {
+        Failure::TooLarge(_, status) => match ack {
+            Ack::Strict => *status == StatusCode::OK,
+            Ack::Lenient => status.is_success(),
+        },
+        _ => false,
     }
 }
 
@@ -130,9 +148,8 @@ fn acknowledged(asked: Asked<'_>, mut answer: Answer) -> Verdict {
         ("parameters", answer.parameters.len()),
     ] {
         if count > MOST {
-            return Verdict::Failed(Failed::new(format!(
-                "the answer brings {count} {what}: more than {MOST}"
-            )));
+            let error = format!("the answer brings {count} {what}: more than {MOST}");
+            return Verdict::Failed(Failed { is_final: true, ..Failed::new(error) });
         }
     }
     if answer.children.is_empty() && (answer.delay.is_some() || answer.update_url.is_some()) {
@@ -169,7 +186,8 @@ fn deferred(asked: Asked<'_>, answer: Answer) -> Verdict {
 
 /// What an answer that changes nothing has to say to people.
 fn complaints(answer: Answer) -> Vec<Note> {
-    let mut notes: Vec<Note> = answer.notifications.iter().filter_map(Child::note).take(MOST).collect();
+    let mut notes: Vec<Note> =
+        answer.notifications.iter().filter_map(Child::note).take(MOST_COMPLAINTS).collect();
     notes.extend(answer.error.map(|error| Note::new(Level::Error, "The endpoint reports an error", error)));
     notes
 }

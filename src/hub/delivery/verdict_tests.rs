@@ -68,9 +68,12 @@ fn without_a_reply_it_has_failed_in_coarse_words() {
     let url = "https://e.example".parse().unwrap();
     let asked =
         Asked { id: Uuid::nil(), ack: Ack::Lenient, allowed: None, url: &url, now: NOW.parse().unwrap() };
-    for failure in
-        [Failure::Timeout, Failure::Unreachable, Failure::TooLarge(7), Failure::Refused("no".to_owned())]
-    {
+    for failure in [
+        Failure::Timeout,
+        Failure::Unreachable,
+        Failure::TooLarge(7, StatusCode::OK),
+        Failure::Refused("no".to_owned()),
+    ] {
         let failed = failed(decide(asked, Err(&failure)));
         assert_eq!((failed.error, failed.gone), (failure.to_string(), false));
     }
@@ -150,12 +153,13 @@ fn an_update_url_leads_to_the_same_host_or_nowhere() {
 }
 
 #[test]
-fn an_answer_may_bring_a_hundred_messages() {
+fn an_answer_may_bring_a_thousand_messages_and_asking_again_for_more_helps_nobody() {
     let body = |count: usize| {
         format!(r#"{{"message_id":ID,"messages":[{}]}}"#, vec![r#"{"message":"a:b"}"#; count].join(","))
     };
-    assert_eq!(delivered(strict(200, &body(100))).children.len(), 100);
-    assert!(failed(strict(200, &body(101))).error.contains("101"));
+    assert_eq!(delivered(strict(200, &body(1000))).children.len(), 1000);
+    let too_many = failed(strict(200, &body(1001)));
+    assert!(too_many.is_final && too_many.error.contains("1001"), "{too_many:?}");
 }
 
 #[test]

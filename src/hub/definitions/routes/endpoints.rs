@@ -94,7 +94,8 @@ pub(super) async fn list(
     request_body(content = serde_json::Value, content_type = "application/json", description = "The definition. All but `url` may be absent.\n\n\
             * `url`: services are paths below it\n\
             * `token`: sent as `X-Hub-Token` and `X-Augury-Token`\n\
-            * `signing_secrets`: of Standard Webhooks, `whsec_` and base64; one signature each, at most 4\n\
+            * `signing_secrets`: of Standard Webhooks, `whsec_` and base64; one signature each, at most 4; the \
+            `webhook-id` that they sign is the delivery's id\n\
             * `concurrency`: requests at a time of one server (8)\n\
             * `rate`: `per_second` and `burst`, over all servers; absent, no limit\n\
             * `timeout`: of a request (180s)\n\
@@ -228,7 +229,7 @@ pub(super) async fn check(
     let request = ask(&endpoint, endpoint.definition.url.clone(), 64 << 10);
     Ok(Json(match hub.outbound.send(request).await {
         Ok(answer) => Reached { reachable: true, status: Some(answer.status.as_u16()), error: None },
-        Err(Failure::TooLarge(_)) => Reached { reachable: true, status: None, error: None },
+        Err(Failure::TooLarge(..)) => Reached { reachable: true, status: None, error: None },
         Err(failure) => Reached { reachable: false, status: None, error: Some(failure.to_string()) },
     }))
 }
