@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Circles that are known, by the folder that all their files lie in: their routes take the state from the file that
 /// assembles the routers. None may come, and one that has gone leaves this list.
-const KNOWN: &[&str] = &["src/hub/routes", "src/jobs/routes"];
+const KNOWN: &[&str] = &["src/jobs/routes"];
 
 type Module = Vec<String>;
 
