@@ -17,6 +17,7 @@ pub mod definitions;
 pub mod delivery;
 pub mod lines;
 pub mod listing;
+pub mod notices;
 pub mod polling;
 pub mod purpose;
 pub mod roles;
