@@ -1,6 +1,6 @@
 //! Push a message into a store, list messages.
 
-use super::message::{Pattern, State, is_key};
+use super::message::{Pattern, State, is_key, is_reserved};
 use super::push::{self, Push};
 use super::store::messages;
 use super::store::page::{self, Filter};
@@ -100,6 +100,13 @@ fn check(message: &str, payload: &RawValue) -> Result<()> {
     let mut violations = Vec::new();
     if !is_key(message) {
         violations.push(Violation::new("/message", "pattern", "must be a message key such as order:new"));
+    }
+    if is_reserved(message) {
+        violations.push(Violation::new(
+            "/message",
+            "reserved",
+            "keys that begin with hub: are the hub's own",
+        ));
     }
     if !payload.get().starts_with('{') {
         violations.push(Violation::new("/payload", "type", "must be an object"));
