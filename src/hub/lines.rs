@@ -1,6 +1,7 @@
 //! The SQL of lines: who leaves one lets the next go, who comes back joins at the end.
 
 use sqlx::postgres::PgConnection;
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 /// A delivery and the line it stands in.
@@ -122,4 +123,41 @@ pub async fn join(tx: &mut PgConnection, place: &Place) -> sqlx::Result<bool> {
         .await?;
     }
     Ok(head == place.id)
+}
+
+/// Joins the lines of these deliveries, given in their order; gives those that are the head of their line.
+pub async fn join_all(
+    tx: &mut PgConnection,
+    deliveries: &[(i32, [u8; 32], Uuid)],
+) -> sqlx::Result<HashSet<Uuid>> {
+    if deliveries.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut firsts: HashMap<(i32, [u8; 32]), Uuid> = HashMap::new();
+    for (mapping, line, id) in deliveries {
+        firsts.entry((*mapping, *line)).or_insert(*id);
+    }
+    let mut firsts: Vec<_> = firsts.into_iter().collect();
+    firsts.sort_unstable();
+    let mappings: Vec<i32> = firsts.iter().map(|((mapping, _), _)| *mapping).collect();
+    let lines: Vec<&[u8]> = firsts.iter().map(|((_, line), _)| line.as_slice()).collect();
+    let heads: Vec<Uuid> = firsts.iter().map(|(_, id)| *id).collect();
+    let found = sqlx::query_scalar!(
+        r#"
+        INSERT INTO lines AS l (mapping_id, line, head)
+        SELECT mapping_id, line, head
+        FROM unnest($1::int[], $2::bytea[], $3::uuid[]) WITH ORDINALITY AS i (mapping_id, line, head, place)
+        ORDER BY place
+        -- It changes nothing and locks the row: whoever leaves the line waits, and then finds who joined.
+        ON CONFLICT ON CONSTRAINT lines_pkey DO UPDATE SET head = l.head
+        RETURNING head
+        "#,
+        &mappings,
+        &lines as _,
+        &heads,
+    )
+    .fetch_all(tx)
+    .await?;
+    let found: HashSet<Uuid> = found.into_iter().collect();
+    Ok(heads.into_iter().filter(|head| found.contains(head)).collect())
 }

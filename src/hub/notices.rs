@@ -4,7 +4,7 @@
 //! of such a key is refused, and a child of an answer is parked. None tells of the delivery of another, so that an alert
 //! that cannot be delivered makes no further one: whoever raises a notice asks [`is_reserved`] before.
 //!
-//! [`is_reserved`]: super::routing::message::is_reserved
+//! [`is_reserved`]: super::key::is_reserved
 
 use super::definitions::catalog::Catalog;
 use super::delivery::log_entry::{Entry, Level, Note};

@@ -3,8 +3,8 @@
 //! The order of checks: 401 token, 403 role (whether or not there is such a store), 404 store, then the body
 //! (413, 415, 400, 422), then what the state refuses (404, 409).
 
-use super::state::Hub;
-use super::{definitions, delivery, polling, routing};
+use crate::hub::state::Hub;
+use crate::hub::{definitions, delivery, polling, routing};
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 

@@ -5,7 +5,7 @@
 //! go on evenly.
 
 use crate::http::reader::Reader;
-use crate::hub::routing::message::{is_key, is_reserved};
+use crate::hub::key::{is_key, is_reserved};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use croner::Cron;

@@ -1,15 +1,15 @@
 //! What all routes of the hub share: its parts, and the names that a path has to lead to.
 
-use super::definitions::catalog::Catalog;
-use super::definitions::documents::is_name;
-use super::definitions::endpoint::Endpoint;
-use super::definitions::store::{endpoints as stored, stores};
-use super::roles::{self, Right};
 use crate::auth::{Caller, Verifier};
 use crate::db::Database;
 use crate::error::{Error, Result};
 use crate::http::body::BodyLimits;
 use crate::http::outbound::Outbound;
+use crate::hub::definitions::catalog::Catalog;
+use crate::hub::definitions::documents::is_name;
+use crate::hub::definitions::endpoint::Endpoint;
+use crate::hub::definitions::store::{endpoints as stored, stores};
+use crate::hub::roles::{self, Right};
 use crate::seal::Sealer;
 use crate::worker::Wake;
 use axum::extract::FromRef;

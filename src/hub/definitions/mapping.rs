@@ -1,6 +1,6 @@
 //! A mapping: which messages of a store go to which service, and how.
 
-use crate::hub::routing::message::Pattern;
+use crate::hub::key::Pattern;
 use std::time::Duration;
 
 /// A mapping of a store, ready to use.

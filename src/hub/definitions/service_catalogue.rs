@@ -6,7 +6,7 @@
 
 use super::documents::is_name;
 use super::mapping::Definition;
-use crate::hub::routing::message::Pattern;
+use crate::hub::key::Pattern;
 use serde_json::{Map, Value, json};
 
 /// The most services, and the most parameters of one, that are looked at.

@@ -12,7 +12,7 @@
 use super::linked::named;
 use super::log_entry::{Level, Note};
 use crate::http::json_text::{depth, is, members, to_string};
-use crate::hub::routing::message::{is_key, is_reserved};
+use crate::hub::key::{is_key, is_reserved};
 use serde_json::value::RawValue;
 use std::time::Duration;
 use uuid::Uuid;

@@ -12,7 +12,7 @@ use crate::db::Ids;
 use crate::http::outbound::{Answer as Reply, Failure, Outbound, Request};
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::Mapping;
-use crate::hub::routing::message::Pattern;
+use crate::hub::key::Pattern;
 use crate::worker::Tenure;
 use axum::http::{HeaderMap, Method};
 use bytes::Bytes;

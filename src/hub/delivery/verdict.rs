@@ -5,8 +5,9 @@ use super::log_entry::{Level, Note};
 use super::store::ends;
 use crate::http::outbound::{Answer as Reply, Failure};
 use crate::hub::definitions::mapping::Ack;
-use crate::hub::routing::message::Pattern;
-use axum::http::{HeaderMap, StatusCode, header};
+use crate::hub::key::Pattern;
+use crate::hub::retry_after::retry_after;
+use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -15,8 +16,6 @@ use uuid::Uuid;
 
 /// The most messages that one answer may bring, and the most parameters.
 const MOST: usize = 100;
-/// `Retry-After` raises a delay up to this.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 /// An endpoint puts a request off for at least and at most this long.
 const DEFERRAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
 
@@ -173,17 +172,6 @@ fn complaints(answer: Answer) -> Vec<Note> {
     let mut notes: Vec<Note> = answer.notifications.iter().filter_map(Child::note).take(MOST).collect();
     notes.extend(answer.error.map(|error| Note::new(Level::Error, "The endpoint reports an error", error)));
     notes
-}
-
-/// `Retry-After`, in seconds or as a date.
-pub(in crate::hub) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let date = || {
-        let until = DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now;
-        Some(Duration::from_millis(u64::try_from(until.num_milliseconds()).ok()?))
-    };
-    let after = text.parse().ok().map(Duration::from_secs).or_else(date)?;
-    Some(after.min(LONGEST_RETRY_AFTER))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use super::*;
-use axum::http::HeaderValue;
+use axum::http::{HeaderMap, HeaderValue, header};
 
 const ID: &str = "0198c0de-0000-7000-8000-000000000001";
 const NOW: &str = "2026-11-21T10:00:00Z";

@@ -4,6 +4,7 @@
 //! elsewhere rows are looked through from the newest on, and no more than [`WALK`] of them: such a page may end before
 //! it is full, and says where to go on.
 
+use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 /// The most rows that are looked through for one page.
@@ -27,4 +28,10 @@ pub struct Page<T, C = Uuid> {
     pub rows: Vec<T>,
     /// What was looked through ended here, before the page was full.
     pub stopped_at: Option<C>,
+}
+
+/// Makes every statement of the transaction see one moment.
+pub async fn one_moment(tx: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(tx).await?;
+    Ok(())
 }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::http::reader::Reader;
 use crate::hub::definitions::documents::endpoint::{PutSecret, take_token, take_url};
 use crate::hub::definitions::documents::read;
-use crate::hub::routing::message::{is_key, is_reserved};
+use crate::hub::key::{is_key, is_reserved};
 use crate::hub::schedule::Timing;
 use axum::http::{HeaderName, header};
 use serde_json::Value;

@@ -1,13 +1,15 @@
 //! Routing: which mappings a message goes to, decided and written in the transaction that stores the message.
 
 use super::identifiers;
-use super::message::{Draft, MAX_HOPS, State, is_key};
+use super::message::{Draft, MAX_HOPS, State};
 use super::store::fanout::{self, Delivery, Place};
 use crate::db::Ids;
 use crate::http::json_text::to_value;
 use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::mapping::{Mapping, Serial};
 use crate::hub::definitions::store::mappings;
+use crate::hub::key::is_key;
+use crate::hub::lines;
 use crate::worker::{Wake, store as engine};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
@@ -274,7 +276,7 @@ async fn place(tx: &mut PgConnection, deliveries: Vec<Delivery>) -> sqlx::Result
         .filter(|delivery| runs(delivery))
         .filter_map(|delivery| Some((delivery.mapping_id, delivery.line?, delivery.id)))
         .collect();
-    let heads = fanout::join_lines(&mut *tx, &lines).await?;
+    let heads = lines::join_all(&mut *tx, &lines).await?;
     let placed: Vec<(Delivery, Place)> = deliveries
         .into_iter()
         .map(|delivery| {

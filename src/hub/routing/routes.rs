@@ -1,8 +1,7 @@
 //! Push a message into a store, list messages.
 
-use super::message::{Pattern, State, is_key, is_reserved};
+use super::message::State;
 use super::push::{self, Push};
-use super::store::messages;
 use super::store::page::{self, Filter};
 use crate::auth::Authenticated;
 use crate::db;
@@ -12,6 +11,8 @@ use crate::http::extract::{Path, Query};
 use crate::http::idempotency::Key;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::hub::definitions::documents::check_store;
+use crate::hub::key::{Pattern, is_key, is_reserved};
+use crate::hub::listing::page::one_moment;
 use crate::hub::listing::query::{Page, word};
 use crate::hub::roles::{self, Right};
 use crate::hub::state::Hub;
@@ -192,7 +193,7 @@ pub(super) async fn list(
     let span = page.span(listing.created_after, listing.created_before);
     let found = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {
-            messages::one_moment(&mut *tx).await?;
+            one_moment(&mut *tx).await?;
             Ok(page::page(tx, store, &filter, span).await?)
         })
     })

@@ -1,6 +1,6 @@
 //! The SQL that sends the deliveries which waited for their mapping to be switched on.
 
-use crate::hub::routing::store::fanout;
+use crate::hub::lines;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ pub async fn release(tx: &mut PgConnection, mapping_id: i32, lane: i32) -> sqlx:
         .map(|row| (row.id, row.line.and_then(|line| <[u8; 32]>::try_from(line).ok())))
         .collect();
     let lines: Vec<_> = freed.iter().filter_map(|(id, line)| Some((mapping_id, (*line)?, *id))).collect();
-    let heads = fanout::join_lines(&mut *tx, &lines).await?;
+    let heads = lines::join_all(&mut *tx, &lines).await?;
     let (waits, ready): (Vec<_>, Vec<_>) =
         freed.into_iter().partition(|(id, line)| line.is_some() && !heads.contains(id));
     let ready: Vec<Uuid> = ready.into_iter().map(|(id, _)| id).collect();

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::http::extract::Path;
 use crate::http::openapi::Problems;
 use crate::hub::delivery::store::{listing, log_listing};
+use crate::hub::listing::page::one_moment;
 use crate::hub::roles::Right;
 use crate::hub::routing::store::messages;
 use crate::hub::state::{Hub, id_of};
@@ -63,7 +64,7 @@ pub(super) async fn get(
     let id = id_of(&id, missing)?;
     let message = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {
-            messages::one_moment(&mut *tx).await?;
+            one_moment(&mut *tx).await?;
             let row = messages::get(&mut *tx, store, id).await?.ok_or_else(missing)?;
             let children = messages::children(&mut *tx, store, id, SHOWN).await?;
             let deliveries = listing::of_message(&mut *tx, store, id).await?;

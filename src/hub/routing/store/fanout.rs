@@ -162,43 +162,6 @@ pub async fn lock_disabled(tx: &mut PgConnection, mappings: &[i32]) -> sqlx::Res
     Ok(rows.into_iter().filter(|row| !row.enabled).map(|row| row.id).collect())
 }
 
-/// Joins the lines of these deliveries, given in their order; gives those that are the head of their line.
-pub async fn join_lines(
-    tx: &mut PgConnection,
-    deliveries: &[(i32, [u8; 32], Uuid)],
-) -> sqlx::Result<HashSet<Uuid>> {
-    if deliveries.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let mut firsts: HashMap<(i32, [u8; 32]), Uuid> = HashMap::new();
-    for (mapping, line, id) in deliveries {
-        firsts.entry((*mapping, *line)).or_insert(*id);
-    }
-    let mut firsts: Vec<_> = firsts.into_iter().collect();
-    firsts.sort_unstable();
-    let mappings: Vec<i32> = firsts.iter().map(|((mapping, _), _)| *mapping).collect();
-    let lines: Vec<&[u8]> = firsts.iter().map(|((_, line), _)| line.as_slice()).collect();
-    let heads: Vec<Uuid> = firsts.iter().map(|(_, id)| *id).collect();
-    let found = sqlx::query_scalar!(
-        r#"
-        INSERT INTO lines AS l (mapping_id, line, head)
-        SELECT mapping_id, line, head
-        FROM unnest($1::int[], $2::bytea[], $3::uuid[]) WITH ORDINALITY AS i (mapping_id, line, head, place)
-        ORDER BY place
-        -- It changes nothing and locks the row: whoever leaves the line waits, and then finds who joined.
-        ON CONFLICT ON CONSTRAINT lines_pkey DO UPDATE SET head = l.head
-        RETURNING head
-        "#,
-        &mappings,
-        &lines as _,
-        &heads,
-    )
-    .fetch_all(tx)
-    .await?;
-    let found: HashSet<Uuid> = found.into_iter().collect();
-    Ok(heads.into_iter().filter(|head| found.contains(head)).collect())
-}
-
 /// Makes deliveries, each in its place.
 pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, Place)]) -> sqlx::Result<()> {
     let stores: Vec<i32> = deliveries.iter().map(|(delivery, _)| delivery.store_id).collect();

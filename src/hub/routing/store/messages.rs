@@ -26,12 +26,6 @@ pub struct Row {
     pub hop: i16,
 }
 
-/// Makes every statement of the transaction see one moment.
-pub async fn one_moment(tx: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(tx).await?;
-    Ok(())
-}
-
 /// One message.
 pub async fn get(db: impl PgExecutor<'_>, store_id: i32, id: Uuid) -> sqlx::Result<Option<Row>> {
     sqlx::query_as!(
