@@ -22,7 +22,6 @@ pub mod delivery;
 pub mod key;
 pub mod lines;
 pub mod listing;
-pub mod notices;
 pub mod polling;
 pub mod purpose;
 pub mod retry_after;
