@@ -491,6 +491,9 @@ BEGIN
     IF message !~ '^[a-z0-9_-]+(:[a-z0-9_-]+)+$' OR length(message) > 255 THEN
         RAISE invalid_parameter_value USING MESSAGE = format('%L is no message key such as order:new', message);
     END IF;
+    IF message LIKE 'hub:%' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'keys that begin with hub: are the hub''s own';
+    END IF;
     IF payload IS NULL OR json_typeof(payload) <> 'object' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'payload must be an object';
     END IF;

@@ -1,6 +1,7 @@
 //! The hub over HTTP, one file a capability.
 
 mod again;
+mod archived;
 mod catalogue;
 mod certificates;
 mod circuits;

@@ -134,6 +134,20 @@ pub async fn redirect(tx: &mut PgConnection, from: i32, to: &[(Uuid, i32)]) -> s
     .await
 }
 
+/// The lanes in which an item waits.
+pub async fn lanes_of(db: impl PgExecutor<'_>, item: Uuid) -> sqlx::Result<Vec<i32>> {
+    sqlx::query_scalar!(
+        r#"
+        SELECT lane AS "lane!" FROM scheduled WHERE item = $1
+        UNION ALL
+        SELECT lane FROM dispatch WHERE item = $1
+        "#,
+        item,
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// Takes items out of the lanes in which they wait; gives those that waited there still.
 pub async fn withdraw(tx: &mut PgConnection, waiting: &[(i32, Uuid)]) -> sqlx::Result<Vec<Uuid>> {
     let (lanes, items): (Vec<i32>, Vec<Uuid>) = waiting.iter().copied().unzip();

@@ -167,6 +167,10 @@ pub async fn attempts(db: impl PgExecutor<'_>, store_id: i32, id: Uuid) -> sqlx:
 pub struct Standing {
     /// PENDING, COMPLETE, ERROR or SKIPPED.
     pub status: String,
+    /// Its mapping.
+    pub mapping_id: i32,
+    /// The line it belongs to.
+    pub line: Option<Vec<u8>>,
     /// Whether its mapping was deleted.
     pub is_orphan: bool,
 }
@@ -178,7 +182,7 @@ pub async fn lock(tx: &mut PgConnection, store_id: i32, id: Uuid) -> sqlx::Resul
     sqlx::query_as!(
         Standing,
         r#"
-        SELECT d.status::text AS "status!", m.deleted_at IS NOT NULL AS "is_orphan!"
+        SELECT d.status::text AS "status!", d.mapping_id, d.line, m.deleted_at IS NOT NULL AS "is_orphan!"
         FROM deliveries AS d
         JOIN mappings AS m ON m.id = d.mapping_id
         WHERE d.id = $2 AND d.store_id = $1

@@ -1,5 +1,6 @@
 //! The SQL of deliveries, their attempts, and what their endpoints said.
 
+pub mod archive;
 pub mod circuits;
 pub mod deliveries;
 pub mod depths;
