@@ -188,7 +188,10 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_at_the_beginning_is_passed_over_and_nowhere_else() {
-        assert_eq!(parse("\u{feff}{\"a\":\"\u{feff}\"}".as_bytes()).unwrap().raw.get(), "{\"a\":\"\u{feff}\"}");
+        assert_eq!(
+            parse("\u{feff}{\"a\":\"\u{feff}\"}".as_bytes()).unwrap().raw.get(),
+            "{\"a\":\"\u{feff}\"}"
+        );
         assert!(refusal("\u{feff}".as_bytes()).contains("empty"));
         for text in ["\u{feff}\u{feff}1", " \u{feff}1", "1\u{feff}", "[\u{feff}1]"] {
             assert!(refusal(text.as_bytes()).contains("line "), "{text}");

@@ -20,7 +20,10 @@ pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> 
 fn date(text: &str) -> Option<DateTime<Utc>> {
     // Which day of the week it was is left unread: some get it wrong.
     let (_, date) = text.split_once(' ')?;
-    DATES.iter().find_map(|form| NaiveDateTime::parse_from_str(date.trim_start(), form).ok()).map(|date| date.and_utc())
+    DATES
+        .iter()
+        .find_map(|form| NaiveDateTime::parse_from_str(date.trim_start(), form).ok())
+        .map(|date| date.and_utc())
 }
 
 #[cfg(test)]
@@ -51,7 +54,15 @@ mod tests {
 
     #[test]
     fn what_is_past_or_no_date_asks_for_nothing() {
-        for text in ["", "-1", "1.5", "soon", "Sun, 06 Nov 1994 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "Fri, 31 Feb 2027"] {
+        for text in [
+            "",
+            "-1",
+            "1.5",
+            "soon",
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+            "Fri, 31 Feb 2027",
+        ] {
             assert_eq!(read(text), None, "{text}");
         }
     }

@@ -20,7 +20,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(super) fn new(cause: Cause, words: impl Into<Cow<'static, str>>) -> Self {
+    /// A failure of this cause, before an answer began.
+    pub fn new(cause: Cause, words: impl Into<Cow<'static, str>>) -> Self {
         Self { cause, status: None, words: words.into() }
     }
 
@@ -83,9 +84,11 @@ impl Failure {
 
 /// The error and everything below it. What an [`io::Error`] wraps is not its source, but the source of what it wraps is.
 fn chain<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error| {
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        wrapped.map_or_else(|| error.source(), |wrapped| Some(wrapped))
+    std::iter::successors(Some(error), |&error| {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        }
     })
 }
 

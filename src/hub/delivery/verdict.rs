@@ -2,11 +2,12 @@
 
 use super::answer::{Answer, Child, Unreadable};
 use super::log_entry::{Level, Note};
+use super::refusal::refusal;
 use super::store::ends;
-use crate::http::outbound::{Answer as Reply, Failure};
+use crate::http::outbound::{Answer as Reply, Cause, Failure};
+use crate::http::retry_after::retry_after;
 use crate::hub::definitions::mapping::Ack;
 use crate::hub::key::Pattern;
-use crate::hub::retry_after::retry_after;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
@@ -53,6 +54,14 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// What made it fail, in one word.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Failed(failed) => failed.cause,
+            Self::Delivered(_) | Self::Deferred { .. } => None,
+        }
+    }
+
     /// Its word in the table.
     pub fn word(&self) -> ends::Verdict {
         match self {
@@ -79,7 +88,9 @@ pub struct Delivered {
 /// Why an attempt failed.
 #[derive(Debug, Default)]
 pub struct Failed {
-    /// In coarse words.
+    /// In one word, where it was the endpoint's doing.
+    pub cause: Option<Cause>,
+    /// In coarse words, after the one.
     pub error: String,
     /// What the endpoint wants the delay raised to.
     pub retry_after: Option<Duration>,
@@ -100,7 +111,10 @@ impl Failed {
 pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable>), &Failure>) -> Verdict {
     let (reply, answer) = match reply {
         Ok(read) => read,
-        Err(failure) => return Verdict::Failed(Failed::new(failure.to_string())),
+        Err(failure) => {
+            let cause = Some(failure.cause);
+            return Verdict::Failed(Failed { cause, ..Failed::new(failure.to_string()) });
+        }
     };
     let known = answer.as_ref().is_ok_and(|answer| answer.acknowledges(asked.id));
     let taken = match asked.ack {
@@ -108,14 +122,11 @@ pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable
         Ack::Lenient => reply.status.is_success(),
     };
     if !taken {
-        let error = match answer.as_ref() {
-            _ if reply.status != StatusCode::OK => format!("the endpoint answered {}", reply.status),
-            Err(error) => error.to_string(),
-            Ok(_) => "the answer does not name our message_id".to_owned(),
-        };
+        let (cause, why) = refusal(asked, reply, answer.as_ref());
         let retry_after = retry_after(&reply.headers, asked.now);
         let (gone, notes) = (reply.status == StatusCode::GONE, answer.map(complaints).unwrap_or_default());
-        return Verdict::Failed(Failed { error, retry_after, notes, gone });
+        let (error, cause) = (format!("{cause}: {why}"), Some(cause));
+        return Verdict::Failed(Failed { cause, error, retry_after, notes, gone });
     }
     match answer {
         Ok(answer) if known => acknowledged(asked, answer),

@@ -6,7 +6,7 @@ use crate::error::{Error, Problem, Result, is_constraint};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::http::outbound::{Failure, Request};
+use crate::http::outbound::Request;
 use crate::hub::definitions::documents::{PutEndpoint, check_name, check_store, endpoint, is_name};
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::secrets;
@@ -228,7 +228,7 @@ pub(super) async fn check(
     let request = ask(&endpoint, endpoint.definition.url.clone(), 64 << 10);
     Ok(Json(match hub.outbound.send(request).await {
         Ok(answer) => Reached { reachable: true, status: Some(answer.status.as_u16()), error: None },
-        Err(Failure::TooLarge(_)) => Reached { reachable: true, status: None, error: None },
+        Err(failure) if failure.status.is_some() => Reached { reachable: true, status: None, error: None },
         Err(failure) => Reached { reachable: false, status: None, error: Some(failure.to_string()) },
     }))
 }
