@@ -6,9 +6,7 @@ use crate::http::outbound::{Answer as Reply, Cause};
 use axum::http::{HeaderValue, StatusCode, header};
 
 /// What a strict mapping wants, for whoever put one to an ordinary receiver of webhooks.
-pub const STRICT: &str = "200 and a JSON body with our message_id";
-/// What a lenient one wants.
-pub const LENIENT: &str = "any 2xx";
+const STRICT: &str = "200 and a JSON body with our message_id";
 
 /// Why this reply, which is none that the mapping takes, is none.
 pub(super) fn refusal(
