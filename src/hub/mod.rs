@@ -13,7 +13,7 @@
 //! A delivery is PENDING until it ends: COMPLETE (delivered), ERROR (parked: kept until somebody decides) or
 //! SKIPPED (a duplicate). An endpoint's failure is data, never an `Err`.
 //!
-//! Who may import whom, held by `tests/house/architecture.rs`: `start, routes, upkeep → {delivery, polling} → routing →
+//! Who may import whom, held by `tests/house/architecture.rs`: `start → {routes, upkeep} → {delivery, polling} → routing →
 //! state → definitions → {schedule, lines} → {key, listing, purpose, roles}`. Only the routes of definitions
 //! reach up to the [`state`].
 

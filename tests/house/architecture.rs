@@ -20,7 +20,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// The rooms of the hub, from the top: each may import those in the lines below its own.
 const ROOMS: &[&[&str]] = &[
-    &["start", "routes", "upkeep"],
+    &["start"],
+    &["routes", "upkeep"],
     &["delivery", "polling"],
     &["routing"],
     &["state"],
