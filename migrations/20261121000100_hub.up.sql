@@ -268,9 +268,11 @@ CREATE TABLE delivery_attempts (
     finished_at timestamptz     NOT NULL DEFAULT now(),
     duration    interval        NOT NULL,
     endpoint_id integer         NOT NULL,
+    cause       text,
     error       text,
     body        text,
     CONSTRAINT delivery_attempts_pkey PRIMARY KEY (id, lease),
+    CONSTRAINT delivery_attempts_cause_has_failed CHECK (cause IS NULL OR verdict = 'failed'),
     CONSTRAINT delivery_attempts_failed_has_error CHECK (verdict NOT IN ('failed', 'lost') OR error IS NOT NULL)
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE delivery_attempts IS 'Each HTTP POST of a delivery. Partitioned as deliveries, and dropped with them. Bounded by: their delivery: they go with it.';
@@ -283,6 +285,7 @@ COMMENT ON COLUMN delivery_attempts.started_at IS 'When it was claimed.';
 COMMENT ON COLUMN delivery_attempts.finished_at IS 'When its end was written.';
 COMMENT ON COLUMN delivery_attempts.duration IS 'From the request to the end of the answer.';
 COMMENT ON COLUMN delivery_attempts.endpoint_id IS 'Who was asked.';
+COMMENT ON COLUMN delivery_attempts.cause IS 'Why it failed, in one word (dns, refused, not_json, …); null when it did not, or not by the endpoint''s doing.';
 COMMENT ON COLUMN delivery_attempts.error IS 'Why it failed, in coarse words.';
 COMMENT ON COLUMN delivery_attempts.body IS 'The beginning of the answer, with every parameter and token blotted out.';
 CREATE TABLE delivery_attempts_default PARTITION OF delivery_attempts DEFAULT;

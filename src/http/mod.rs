@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod openapi;
 pub mod outbound;
 pub mod reader;
+pub mod retry_after;
 pub mod server;
 mod server_limits;
 pub mod signature;

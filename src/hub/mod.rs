@@ -14,7 +14,7 @@
 //! SKIPPED (a duplicate). An endpoint's failure is data, never an `Err`.
 //!
 //! Who may import whom, held by `tests/house/architecture.rs`: `start → {routes, upkeep} → {delivery, polling} → routing →
-//! state → definitions → {schedule, lines} → {key, listing, purpose, retry_after, roles}`. Only the routes of definitions
+//! state → definitions → {schedule, lines} → {key, listing, purpose, roles}`. Only the routes of definitions
 //! reach up to the [`state`].
 
 pub mod definitions;
@@ -24,7 +24,6 @@ pub mod lines;
 pub mod listing;
 pub mod polling;
 pub mod purpose;
-pub mod retry_after;
 pub mod roles;
 pub mod routes;
 pub mod routing;

@@ -125,7 +125,7 @@ impl Runners {
             // carry room for the others.
             Some(Handler::JavaScript { .. }) => Box::pin(self.javascript(queue, message, tenure)).await,
             Some(Handler::Http { url, secret }) => {
-                let now = self.ids.now().unwrap_or_default().timestamp();
+                let now = self.ids.now().unwrap_or_default();
                 let posted = super::webhook::attempt(
                     &self.outbound,
                     now,

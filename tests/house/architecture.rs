@@ -27,7 +27,7 @@ const ROOMS: &[&[&str]] = &[
     &["state"],
     &["definitions"],
     &["schedule", "lines"],
-    &["key", "listing", "purpose", "retry_after", "roles"],
+    &["key", "listing", "purpose", "roles"],
 ];
 
 /// Which part writes a table. Producers insert into `dispatch` and `scheduled` in the statement that stores

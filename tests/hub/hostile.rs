@@ -24,7 +24,9 @@ async fn tried_again(app: &TestApp, name: &str, reply: Reply, timeout: &str) -> 
     assert!(kept <= 4 << 10, "{name}: {kept}");
     // Only the connection that was answered may be kept for the next request.
     eventually("the other connection is gone", async || endpoint.open() <= 1).await;
-    attempts[0]["error"].as_str().unwrap().to_owned()
+    let error = attempts[0]["error"].as_str().unwrap();
+    assert_eq!(error.split(':').next(), attempts[0]["cause"].as_str(), "{name}");
+    error.to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,19 +35,19 @@ async fn whatever_an_endpoint_does_to_us_it_is_bounded_and_asked_again() {
     let metadata = vec![("Location", "http://169.254.169.254/latest/meta-data/".to_owned())];
     let says = |body: String| Reply::Says(200, Vec::new(), body);
     let gzip = Reply::Says(200, vec![("Content-Encoding", "gzip".to_owned())], "\u{1f}x".repeat(100));
-    for (name, reply, timeout, words) in [
-        ("drips", Reply::Drips, "300ms", "no answer in time"),
-        ("hangs", Reply::Hangs, "300ms", "no answer in time"),
-        ("resets", Reply::Resets, "60s", "could not be reached"),
-        ("redirects", Reply::Says(302, metadata, String::new()), "60s", "302"),
-        ("packs", gzip, "60s", "JSON"),
-        ("nests", says("[".repeat(1 << 20)), "60s", "nests"),
-        ("members", says(format!("{{{}\"a\":1}}", "\"a\":1,".repeat(100_000))), "60s", "message_id"),
-        ("binary", says("\0\u{1}\u{fffd}".to_owned()), "60s", "JSON"),
-        ("escapes", says(format!("[\"{}\"]", "\\u0000%41&amp;+".repeat(60_000))), "60s", "message_id"),
+    for (name, reply, timeout, cause) in [
+        ("drips", Reply::Drips, "300ms", "timeout"),
+        ("hangs", Reply::Hangs, "300ms", "timeout"),
+        ("resets", Reply::Resets, "60s", "reset"),
+        ("redirects", Reply::Says(302, metadata, String::new()), "60s", "redirect"),
+        ("packs", gzip, "60s", "encoded"),
+        ("nests", says("[".repeat(1 << 20)), "60s", "not_json"),
+        ("members", says(format!("{{{}\"a\":1}}", "\"a\":1,".repeat(100_000))), "60s", "no_message_id"),
+        ("binary", says("\0\u{1}\u{fffd}".to_owned()), "60s", "not_json"),
+        ("escapes", says(format!("[\"{}\"]", "\\u0000%41&amp;+".repeat(60_000))), "60s", "no_message_id"),
     ] {
         let error = tried_again(&app, name, reply, timeout).await;
-        assert!(error.contains(words), "{name}: {error}");
+        assert!(error.starts_with(&format!("{cause}: ")), "{name}: {error}");
     }
     app.stop().await;
 }
@@ -56,7 +58,10 @@ async fn an_endpoint_nobody_answers_at_and_one_without_tls_are_asked_again_and_a
     let app = TestApp::start().await;
     let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let no_tls = endpoint.url.replace("http:", "https:");
-    for (name, url) in [("nobody", format!("http://{unused}")), ("plain", no_tls)] {
+    for (name, url, error) in [
+        ("nobody", format!("http://{unused}"), "refused: the server accepts no connection"),
+        ("plain", no_tls, "reset: the connection ended before an answer came"),
+    ] {
         app.endpoint(name, &url, json!({})).await;
         app.mapping(name, name, &[&format!("to:{name}")], json!({})).await;
         let id = app.tell(&format!("to:{name}"), json!({})).await;
@@ -65,7 +70,7 @@ async fn an_endpoint_nobody_answers_at_and_one_without_tls_are_asked_again_and_a
         })
         .await;
         let delivery = &app.told(&id).await["deliveries"][0];
-        assert_eq!(delivery["last_error"], "the server could not be reached");
+        assert_eq!(delivery["last_error"], error);
         app.delete(&format!("{STORE}/mappings/{name}")).await;
     }
     assert!(endpoint.asked().is_empty());

@@ -219,10 +219,13 @@ async fn a_server_that_does_not_answer_is_asked_again() {
     app.define("silent", silent).await;
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     app.define("nobody", definition(unused)).await;
-    for (queue, words) in [("silent", "no answer in time"), ("nobody", "the server could not be reached")] {
+    for (queue, cause, words) in [
+        ("silent", "timeout", "timeout: no answer in time"),
+        ("nobody", "refused", "refused: the server accepts no connection"),
+    ] {
         let id = app.push(queue, &json!(1)).await;
         let message = app.ended(queue, &id).await;
-        assert_eq!(message["error"], json!({ "name": "RequestFailed", "message": words }));
+        assert_eq!(message["error"], json!({ "name": "RequestFailed", "message": words, "cause": cause }));
         assert_eq!(app.whole_message(queue, &id).await["attempts"], 3);
     }
     assert_eq!(script.asked().len(), 3);

@@ -97,6 +97,11 @@ impl Answer {
         self.ids.iter().any(|said| Uuid::parse_str(said.trim()).is_ok_and(|said| said == id))
     }
 
+    /// Whether it names any message, ours or another.
+    pub fn names_a_message(&self) -> bool {
+        !self.ids.is_empty()
+    }
+
     /// Reads the members of the one object, or of one element of the array.
     fn element(&mut self, members: &[(&RawValue, &RawValue)]) {
         let member = |name: &str| find(members, name);

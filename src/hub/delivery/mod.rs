@@ -15,4 +15,5 @@ pub mod store;
 pub mod verdict;
 
 mod attempt;
+mod refusal;
 mod settlement;

@@ -17,6 +17,7 @@ use super::store::ends::{self, End, Locked, Standing};
 use super::store::parameters::{self, Learned};
 use super::store::{circuits, log_entries, returned};
 use super::verdict::{Delivered, Verdict};
+use crate::http::outbound::Cause;
 use crate::hub::lines::{self, Place};
 use crate::hub::routing::decide;
 use crate::hub::routing::message::{Draft, MAX_HOPS, Parent};
@@ -130,7 +131,8 @@ impl Deliveries {
         let next = next(&attempted.verdict, claim.attempt, standing.age, options, self.retry);
         let endpoint = self.catalog.endpoint(claim.lane);
         if let Some(endpoint) = &endpoint {
-            effects.tally.attempt(endpoint, word, attempted.took);
+            let cause = attempted.verdict.cause().map(Cause::word);
+            effects.tally.attempt(endpoint, word, cause, attempted.took);
         }
         let (notes, error) = match &attempted.verdict {
             Verdict::Delivered(delivered) => {
@@ -159,6 +161,7 @@ impl Deliveries {
             verdict: word,
             status: attempted.status.and_then(|status| i16::try_from(status).ok()),
             took: attempted.took,
+            cause: attempted.verdict.cause().map(Cause::word),
             error,
             body: attempted.body.as_deref(),
             business_error: matches!(&attempted.verdict, Verdict::Delivered(delivered) if delivered.business_error),
@@ -314,6 +317,7 @@ impl<'a> Effects<'a> {
             verdict: ends::Verdict::Returned,
             status: None,
             took: Duration::ZERO,
+            cause: None,
             error: Some("given back: the worker was told to stop"),
             body: None,
             business_error: false,

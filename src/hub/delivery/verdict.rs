@@ -2,11 +2,12 @@
 
 use super::answer::{Answer, Child, Unreadable};
 use super::log_entry::{Level, Note};
+use super::refusal::refusal;
 use super::store::ends;
-use crate::http::outbound::{Answer as Reply, Failure};
+use crate::http::outbound::{Answer as Reply, Cause, Failure};
+use crate::http::retry_after::retry_after;
 use crate::hub::definitions::mapping::Ack;
 use crate::hub::key::Pattern;
-use crate::hub::retry_after::retry_after;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
@@ -55,6 +56,14 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// What made it fail, in one word.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Failed(failed) => failed.cause,
+            Self::Delivered(_) | Self::Deferred { .. } => None,
+        }
+    }
+
     /// Its word in the table.
     pub fn word(&self) -> ends::Verdict {
         match self {
@@ -81,7 +90,9 @@ pub struct Delivered {
 /// Why an attempt failed.
 #[derive(Debug, Default)]
 pub struct Failed {
-    /// In coarse words.
+    /// In one word, where it was the endpoint's doing.
+    pub cause: Option<Cause>,
+    /// In coarse words, after the one.
     pub error: String,
     /// What the endpoint wants the delay raised to.
     pub retry_after: Option<Duration>,
@@ -106,7 +117,8 @@ pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable
         Ok(read) => read,
         Err(failure) => {
             let is_final = is_answer_too_large(asked.ack, failure);
-            return Verdict::Failed(Failed { is_final, ..Failed::new(failure.to_string()) });
+            let cause = Some(failure.cause);
+            return Verdict::Failed(Failed { cause, is_final, ..Failed::new(failure.to_string()) });
         }
     };
     let known = answer.as_ref().is_ok_and(|answer| answer.acknowledges(asked.id));
@@ -115,14 +127,11 @@ pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable
         Ack::Lenient => reply.status.is_success(),
     };
     if !taken {
-        let error = match answer.as_ref() {
-            _ if reply.status != StatusCode::OK => format!("the endpoint answered {}", reply.status),
-            Err(error) => error.to_string(),
-            Ok(_) => "the answer does not name our message_id".to_owned(),
-        };
+        let (cause, why) = refusal(asked, reply, answer.as_ref());
         let retry_after = retry_after(&reply.headers, asked.now);
         let (gone, notes) = (reply.status == StatusCode::GONE, answer.map(complaints).unwrap_or_default());
-        return Verdict::Failed(Failed { error, retry_after, notes, gone, is_final: false });
+        let (error, cause) = (format!("{cause}: {why}"), Some(cause));
+        return Verdict::Failed(Failed { cause, error, retry_after, notes, gone, is_final: false });
     }
     match answer {
         Ok(answer) if known => acknowledged(asked, answer),
@@ -133,13 +142,11 @@ pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable
 
 /// Whether the endpoint took the request and answered with more than is read of an answer.
 fn is_answer_too_large(ack: Ack, failure: &Failure) -> bool {
-    match failure {
-        Failure::TooLarge(_, status) => match ack {
-            Ack::Strict => *status == StatusCode::OK,
+    failure.cause == Cause::BodyTooLarge
+        && failure.status.is_some_and(|status| match ack {
+            Ack::Strict => status == StatusCode::OK,
             Ack::Lenient => status.is_success(),
-        },
-        _ => false,
-    }
+        })
 }
 
 fn acknowledged(asked: Asked<'_>, mut answer: Answer) -> Verdict {

@@ -6,7 +6,7 @@ use crate::error::{Error, Problem, Result, is_constraint};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::http::outbound::{Failure, Request};
+use crate::http::outbound::Request;
 use crate::hub::definitions::documents::{PutEndpoint, check_name, check_store, endpoint, is_name};
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::secrets;
@@ -207,7 +207,10 @@ pub(super) struct Reached {
     reachable: bool,
     /// The HTTP status of its answer.
     status: Option<u16>,
-    /// Why there was no answer, in coarse words.
+    /// Why there was no whole answer, in one word: the words of an attempt.
+    #[schema(example = "tls_name")]
+    cause: Option<&'static str>,
+    /// Why there was no whole answer, in words that begin with the one.
     error: Option<String>,
 }
 
@@ -228,9 +231,15 @@ pub(super) async fn check(
     let endpoint = hub.endpoint(store, &name).await?;
     let request = ask(&endpoint, endpoint.definition.url.clone(), 64 << 10);
     Ok(Json(match hub.outbound.send(request).await {
-        Ok(answer) => Reached { reachable: true, status: Some(answer.status.as_u16()), error: None },
-        Err(Failure::TooLarge(..)) => Reached { reachable: true, status: None, error: None },
-        Err(failure) => Reached { reachable: false, status: None, error: Some(failure.to_string()) },
+        Ok(answer) => {
+            Reached { reachable: true, status: Some(answer.status.as_u16()), cause: None, error: None }
+        }
+        Err(failure) => Reached {
+            reachable: failure.status.is_some(),
+            status: failure.status.map(|status| status.as_u16()),
+            cause: Some(failure.cause.word()),
+            error: Some(failure.to_string()),
+        },
     }))
 }
 

@@ -135,6 +135,8 @@ pub struct Attempt {
     pub duration_ms: f64,
     /// Who was asked; null once it was deleted.
     pub endpoint: Option<String>,
+    /// Why it failed, in one word.
+    pub cause: Option<String>,
     /// Why it failed.
     pub error: Option<String>,
     /// The beginning of the answer.
@@ -149,7 +151,7 @@ pub async fn attempts(db: impl PgExecutor<'_>, store_id: i32, id: Uuid) -> sqlx:
         SELECT
             a.number, a.verdict::text AS "verdict!", a.status_code, a.started_at, a.finished_at,
             (extract(epoch FROM a.duration) * 1000)::float8 AS "duration_ms!", e.name AS "endpoint?",
-            a.error, a.body
+            a.cause, a.error, a.body
         FROM delivery_attempts AS a
         LEFT JOIN endpoints AS e ON e.id = a.endpoint_id
         WHERE a.id = $2 AND EXISTS (SELECT FROM deliveries AS d WHERE d.id = $2 AND d.store_id = $1)
