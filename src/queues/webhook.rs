@@ -37,7 +37,8 @@ pub(super) async fn attempt(
         headers.insert("postrider-queue", name);
     }
     let secrets: Vec<&SecretString> = secret.into_iter().collect();
-    if let Err(why) = signature::sign(&mut headers, &message.id.to_string(), now.timestamp(), &body, &secrets) {
+    if let Err(why) = signature::sign(&mut headers, &message.id.to_string(), now.timestamp(), &body, &secrets)
+    {
         return End::Fail(error("ConfigurationError", &why));
     }
     let timeout = queue.definition.options.attempt_timeout();
