@@ -59,8 +59,15 @@ const BODIES: (usize, usize) = (256 << 20, 8);
 /// Long polls beside them: ten thousand idle workers, and some more.
 const LONG_POLLS_AT_ONCE: usize = 16_384;
 /// The addresses that may wait.
-const LONG_WAITS: [&str; 5] =
-    ["/queues/{queue}/claim", LONG_POLLS[0], LONG_POLLS[1], LONG_POLLS[2], LONG_POLLS[3]];
+const LONG_WAITS: [&str; 7] = [
+    "/queues/{queue}/claim",
+    LONG_POLLS[0],
+    LONG_POLLS[1],
+    LONG_POLLS[2],
+    LONG_POLLS[3],
+    LONG_POLLS[4],
+    LONG_POLLS[5],
+];
 /// How long the rest may take that a process does once nothing runs any more.
 const LAST: Duration = Duration::from_secs(5);
 /// A loop of the engine that has not done its duty for so long is stuck.
@@ -230,6 +237,7 @@ impl App {
                 bodies: BODIES.0.max(config.max_body.saturating_mul(BODIES.1)),
             }),
             on_scrape,
+            origins: config.allow_origins,
         };
         let features = queues::routes::routes()
             .with_state(queues)
@@ -291,7 +299,7 @@ impl Base {
             worker.hear_of_logs(move |job, seq| tails.heard(job, seq));
         }
         self.tasks.spawn(Arc::clone(&tails).look(self.stop.clone()));
-        let remote = RemoteJobs::new(Arc::clone(&types));
+        let remote = RemoteJobs::new(Arc::clone(&types), self.sealer.clone());
         let waiting = WaitingRoom::new(remote, self.db.worker.clone(), worker.wake(), self.tasks.clone());
         let jobs = Jobs {
             db: self.db.clone(),
@@ -305,6 +313,7 @@ impl Base {
             job_timeout: config.job_timeout,
             credential_timeout: config.credential_timeout,
             retention: config.broadcast_retention,
+            query_keys: config.query_access_keys,
             job_retention: config.job_retention,
             deadlines: Arc::default(),
             stopping: self.stop.clone(),

@@ -24,7 +24,7 @@ mod tests;
 
 pub use caller::Caller;
 pub use development::development_secret;
-pub use extract::{Authenticated, token_from};
+pub use extract::{Authenticated, AuthenticatedUntil, token_from};
 pub use issuer::Fetch;
 pub use sign::sign;
 pub use verifier::Verifier;

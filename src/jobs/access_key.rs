@@ -40,6 +40,11 @@ pub fn shown(headers: &HeaderMap) -> Result<Vec<u8>> {
     Ok(hash(key))
 }
 
+/// The hash of a key that was shown otherwise.
+pub fn of(key: &str) -> Vec<u8> {
+    hash(key.as_bytes())
+}
+
 /// 401: the same words whatever is wrong, so that nobody learns which keys there are.
 pub fn refused() -> Error {
     Error::Unauthorized("this needs an access key of this job, in `cardsavr-messaging-access-key`".to_owned())

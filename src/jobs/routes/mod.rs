@@ -15,6 +15,7 @@ mod registrations;
 mod requests;
 mod responses;
 mod status;
+mod stream;
 mod view;
 
 use super::follow::Tails;
@@ -37,15 +38,19 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi as _;
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 /// The addresses that may wait, as the router has them: see [`crate::http::limits::InFlight`].
-pub const LONG_POLLS: [&str; 4] = [
+pub const LONG_POLLS: [&str; 6] = [
     "/{job_type}/claim",
     "/{job_type}/claim/",
     "/messages/{job_type}/{job_id}/broadcasts",
     "/messages/{job_type}/{job_id}/broadcasts/",
+    "/messages/{job_type}/{job_id}/broadcasts/stream",
+    "/messages/{job_type}/{job_id}/broadcasts/stream/",
 ];
 
 /// What the routes of the job channels work with.
@@ -73,6 +78,8 @@ pub struct Jobs {
     pub credential_timeout: Duration,
     /// How long a broadcast can be read.
     pub retention: Duration,
+    /// Whether a stream takes its access key in the query.
+    pub query_keys: bool,
     /// How long a finished job is kept.
     pub job_retention: Duration,
     /// Rings when a deadline was set.
@@ -89,12 +96,27 @@ impl FromRef<Jobs> for Arc<Verifier> {
 
 /// How the reference groups the routes.
 #[derive(utoipa::OpenApi)]
-#[openapi(tags(
+#[openapi(modifiers(&Keys), tags(
     (name = "jobs", description = "Create, list, read and cancel jobs"),
     (name = "job channels", description = "Follow a job, and answer what it asks"),
     (name = "job workers", description = "Take jobs, say how far they are, ask their owners"),
 ))]
 struct Groups;
+
+/// How one calls these routes beside the ways of all others.
+struct Keys;
+
+impl utoipa::Modify for Keys {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let session =
+            ApiKeyValue::with_description(edge::SESSION, "The token, as clients in the field send it");
+        let key =
+            ApiKeyValue::with_description("access_key", "The access key of a registration, for a stream");
+        let components = api.components.get_or_insert_default();
+        components.add_security_scheme(edge::SESSION, SecurityScheme::ApiKey(ApiKey::Header(session)));
+        components.add_security_scheme("access_key", SecurityScheme::ApiKey(ApiKey::Query(key)));
+    }
+}
 
 /// All routes of the job channels.
 pub fn router(jobs: Jobs) -> OpenApiRouter {
@@ -104,15 +126,31 @@ pub fn router(jobs: Jobs) -> OpenApiRouter {
         routes!(claim::claim),
         routes!(registrations::register, registrations::register_by_get),
         routes!(broadcasts::read, broadcasts::say),
+        routes!(stream::by_query),
         routes!(requests::ask, requests::read),
         routes!(responses::answer, responses::pick_up),
         routes!(cardholders::of_job),
         routes!(cardholders::of_cardholder),
     ];
-    all.into_iter()
-        .fold(OpenApiRouter::with_openapi(Groups::openapi()), with_slash)
-        .layer(from_fn_with_state(Arc::clone(&jobs.types), edge::around))
-        .with_state(jobs)
+    let mut api = all.into_iter().fold(OpenApiRouter::with_openapi(Groups::openapi()), with_slash);
+    describe_trace(api.get_openapi_mut());
+    api.layer(from_fn_with_state(Arc::clone(&jobs.types), edge::around)).with_state(jobs)
+}
+
+/// Adds to each operation the header that is read around all of them.
+fn describe_trace(api: &mut utoipa::openapi::OpenApi) {
+    let words = "JSON with `key`: a word that stands in every line of the log about the request";
+    let trace = ParameterBuilder::new()
+        .name(edge::TRACE)
+        .parameter_in(ParameterIn::Header)
+        .description(Some(words))
+        .build();
+    let operations = api.paths.paths.values_mut().flat_map(|item| {
+        [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten()
+    });
+    for operation in operations {
+        operation.parameters.get_or_insert_default().push(trace.clone().into());
+    }
 }
 
 /// Adds routes under their address, and under the same with a slash at its end, which is not described. A method
@@ -150,6 +188,17 @@ impl Jobs {
         let job = jobs::get(&self.db.api, job_type.id, id).await?.ok_or_else(no_job)?;
         if roles::owns(caller, &job.owner) { Ok(job) } else { Err(no_job()) }
     }
+}
+
+/// What seals the answers to questions.
+fn sealer(jobs: &Jobs) -> Result<Arc<Sealer>> {
+    jobs.sealer.clone().ok_or_else(|| no_key("an answer"))
+}
+
+/// 503: there is no key to seal this with.
+fn no_key(what: &str) -> Error {
+    let words = format!("this server cannot keep {what}: set POSTRIDER_SECRET_KEY");
+    Error::Unavailable(words, Duration::from_mins(1))
 }
 
 /// 404: not there, or not for this caller to see.

@@ -44,6 +44,9 @@ pub(super) enum Pushed {
 #[utoipa::path(
     post, path = "/queues/{queue}/messages:batch", tag = "queue messages", operation_id = "push_messages",
     params(("queue" = String, Path, description = "The queue's name"), WhenQuery,
+        ("postrider-delay" = Option<String>, Header, description = "As `delay`"),
+        ("postrider-run-at" = Option<String>, Header, description = "As `run_at`"),
+        ("postrider-priority" = Option<i16>, Header, description = "As `priority`"),
         ("atomic" = Option<bool>, Query, description = "Store all or none"),
         ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per queue, for the whole batch: the same key with the same batch gives the first answer again. A batch of which nothing is stored does not use its key up")),
     request_body(content = Vec<serde_json::Value>, content_type = "application/json", description = "1 to 1,000 messages"),
