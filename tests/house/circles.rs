@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Circles that are known, by the folder that all their files lie in: their routes take the state from the file that
-/// assembles the routers. None may come, and one that has gone leaves this list.
-const KNOWN: &[&str] = &["src/hub/routes", "src/jobs/routes"];
+/// Circles that are known, by the folder that all their files lie in: they take what they share from the file that
+/// assembles them. None may come, and one that has gone leaves this list.
+const KNOWN: &[&str] = &["src/hub", "src/jobs/routes"];
 
 type Module = Vec<String>;
 
