@@ -1,8 +1,8 @@
 //! Create jobs, and list them.
 
-use super::Jobs;
 use super::edge::member;
 use super::job::{hydrate, wants_requests};
+use super::state::Jobs;
 use super::view::View;
 use crate::auth::Authenticated;
 use crate::db;

@@ -1,9 +1,9 @@
 //! What a job asks: its worker asks, the client that created the job reads it.
 
-use super::Jobs;
 use super::edge::member;
 use super::entry::lease;
 use super::once::{self, Once};
+use super::state::Jobs;
 use super::view;
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result, is_constraint};
