@@ -70,6 +70,8 @@ const LONG_WAITS: [&str; 7] = [
 ];
 /// How long the rest may take that a process does once nothing runs any more.
 const LAST: Duration = Duration::from_secs(5);
+/// A server that starts waits at most this long until each of its loops has gone round once.
+const FIRST_ROUNDS: Duration = Duration::from_secs(10);
 /// A loop of the engine that has not done its duty for so long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
 
@@ -254,6 +256,8 @@ impl App {
             let limits = ServerLimits { grace: config.grace, ..ServerLimits::default() };
             tasks.spawn(serve(listener, router, stop.clone(), limits));
         }
+        // Whoever is told that it runs may use it at once. `/readyz` says what does not come to work.
+        drop(tokio::time::timeout(FIRST_ROUNDS, readiness.started()).await);
         Ok(Server { address, db, engine, readiness, stop, tasks, grace: config.grace })
     }
 }

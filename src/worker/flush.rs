@@ -1,5 +1,6 @@
 //! The one transaction in which ends are written, fenced by their leases, and what is known once it has committed.
 
+use super::unwritten::Unwritten;
 use super::wake::Wake;
 use super::{Claim, Consumer, Ended, Settled, store};
 use crate::db;
@@ -9,7 +10,6 @@ use sqlx::postgres::{PgConnection, PgPool};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -99,7 +99,7 @@ pub(super) struct Flush<C: Consumer> {
     pub(super) pool: PgPool,
     pub(super) wake: Arc<Wake>,
     pub(super) open: Open,
-    pub(super) pending: Arc<AtomicUsize>,
+    pub(super) unwritten: Arc<Unwritten>,
     /// Leases whose ends were all written, but by two transactions at a time, so that neither saw itself as the last:
     /// the next transaction deletes them.
     pub(super) over: Mutex<Vec<Uuid>>,
@@ -215,9 +215,7 @@ impl<C: Consumer> Flush<C> {
         {
             tracing::warn!(%error, "cannot end a lease whose items have ended; trying again");
         }
-        self.pending.fetch_sub(count, Ordering::AcqRel);
-        // Too many unwritten ends stop the claims, and no attempt need run any more that could ring the bell.
-        self.wake.room();
+        self.unwritten.written(count);
     }
 }
 

@@ -21,6 +21,7 @@
 //! | `settle.rs` | takes ends in, and writes them in batches |
 //! | `batch.rs` | where a batch ends: items, bytes, time |
 //! | `flush.rs` | the fenced transaction in which many ends are written |
+//! | `unwritten.rs` | counts the ends that wait in memory, and rings when they get fewer |
 //! | `aside.rs` | finds the end that the database does not take, while the others go on |
 //! | `look.rs` | looks at the database, and passes on what it sees to the following |
 //! | `promote.rs` | moves items whose time has come to where they are claimed |
@@ -66,6 +67,7 @@ mod reclaim;
 mod settle;
 mod share;
 mod tenure;
+mod unwritten;
 mod wake;
 
 pub use desk::panic_message;

@@ -6,13 +6,13 @@
 
 use super::batch::Size;
 use super::flush::{End, Flush, Key, Limit, Open, Trouble, Written};
+use super::unwritten::Unwritten;
 use super::wake::Wake;
 use super::{Claim, Consumer, Ended, aside};
 use parking_lot::Mutex;
 use sqlx::postgres::PgPool;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -27,14 +27,14 @@ const BYTES: usize = 8 << 20;
 pub struct Settler<O> {
     ends: mpsc::UnboundedSender<End<O>>,
     open: Open,
-    pending: Arc<AtomicUsize>,
+    unwritten: Arc<Unwritten>,
     weigh: fn(&O) -> usize,
 }
 
 impl<O> Clone for Settler<O> {
     fn clone(&self) -> Self {
-        let (open, pending) = (Arc::clone(&self.open), Arc::clone(&self.pending));
-        Self { ends: self.ends.clone(), open, pending, weigh: self.weigh }
+        let (open, unwritten) = (Arc::clone(&self.open), Arc::clone(&self.unwritten));
+        Self { ends: self.ends.clone(), open, unwritten, weigh: self.weigh }
     }
 }
 
@@ -47,9 +47,10 @@ impl<O: Send + Sync + 'static> Settler<O> {
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (ends, received) = mpsc::unbounded_channel();
         let (put_aside, kept_aside) = mpsc::unbounded_channel();
-        let (open, pending) = (Open::default(), Arc::new(AtomicUsize::new(0)));
-        let settler = Self { ends, open: Arc::clone(&open), pending: Arc::clone(&pending), weigh: C::weight };
-        let flush = Arc::new(Flush { consumer, pool, wake, open, pending, over: Mutex::default() });
+        let (open, unwritten) = (Open::default(), Arc::new(Unwritten::new(Arc::clone(&wake))));
+        let settler =
+            Self { ends, open: Arc::clone(&open), unwritten: Arc::clone(&unwritten), weigh: C::weight };
+        let flush = Arc::new(Flush { consumer, pool, wake, open, unwritten, over: Mutex::default() });
         let aside = aside::run(Arc::clone(&flush), kept_aside);
         let both = futures::future::join(run(flush, received, put_aside), aside);
         (settler, async move { _ = both.await })
@@ -91,12 +92,12 @@ impl<O: Send + Sync + 'static> Settler<O> {
 
     /// How many ends are not written yet.
     pub(super) fn unwritten(&self) -> usize {
-        self.pending.load(Ordering::Acquire)
+        self.unwritten.count()
     }
 
     fn send(&self, ended: Ended<O>, reply: Option<oneshot::Sender<bool>>) {
         let weight = ended.outcome.as_ref().map_or(0, self.weigh);
-        self.pending.fetch_add(1, Ordering::AcqRel);
+        self.unwritten.add();
         // This fails only after the loop was dropped, when the process ends: then the lease is reclaimed.
         _ = self.ends.send(End { ended: Arc::new(ended), weight, reply });
     }

@@ -1,9 +1,9 @@
 //! A job's log: polled, waited for, read again; and written by workers.
 
-use super::Jobs;
 use super::edge::member;
 use super::entry::{self, lease};
 use super::once::{self, Once};
+use super::state::Jobs;
 use super::status::Change;
 use super::stream;
 use crate::auth::{Authenticated, AuthenticatedUntil};

@@ -1,7 +1,8 @@
 //! What is new of one job, or of all jobs of a cardholder, without keys: questions first, then statuses.
 
 use super::broadcasts::{ROOM, full, sent};
-use super::{Jobs, no_job, view};
+use super::state::{Jobs, no_job};
+use super::view;
 use crate::auth::{Authenticated, Caller};
 use crate::error::{Error, Result};
 use crate::http::extract::Path;

@@ -1,6 +1,6 @@
 //! Workers take jobs.
 
-use super::{Jobs, no_type};
+use super::state::{Jobs, no_type};
 use crate::auth::Authenticated;
 use crate::error::{Error, Result};
 use crate::http::extract::{Path, Query};

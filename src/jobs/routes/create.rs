@@ -2,8 +2,8 @@
 
 use super::edge::member;
 use super::job::{hydrate, wants_requests};
+use super::state::{Jobs, no_key};
 use super::view::View;
-use super::{Jobs, no_key};
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};

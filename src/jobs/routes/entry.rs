@@ -2,8 +2,8 @@
 //! if nobody had.
 
 use super::once::{Once, first_answer, keep};
+use super::state::{Jobs, finished, no_job};
 use super::status::Change;
-use super::{Jobs, finished, no_job};
 use crate::error::{Error, Result};
 use crate::jobs::job_type::JobType;
 use crate::jobs::store::idempotency::Key;

@@ -3,9 +3,9 @@
 use super::edge::member;
 use super::entry::{beat, lease, say};
 use super::once::{self, Once, first_answer, keep};
+use super::state::{Jobs, finished, no_job};
 use super::status::Change;
 use super::view::{self, View};
-use super::{Jobs, finished, no_job};
 use crate::auth::{Authenticated, Caller};
 use crate::db;
 use crate::error::{Error, Problem, Result};

@@ -1,6 +1,6 @@
 //! Register to follow a job. The guide asks for it with GET, its clients with POST.
 
-use super::Jobs;
+use super::state::Jobs;
 use crate::auth::{Authenticated, Caller};
 use crate::error::Result;
 use crate::http::extract::Path;

@@ -3,8 +3,8 @@
 use super::edge::member;
 use super::entry::lease;
 use super::once::{self, Once};
+use super::state::{Jobs, sealer};
 use super::view;
-use super::{Jobs, sealer};
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result, is_constraint};
 use crate::http::body;

@@ -2,7 +2,7 @@
 
 use super::edge::member;
 use super::entry::{enter, lease};
-use super::{Jobs, finished, no_job, sealer};
+use super::state::{Jobs, finished, no_job, sealer};
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};

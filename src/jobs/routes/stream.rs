@@ -4,7 +4,7 @@
 //! What stands between us and the reader is told to pass every byte on at once, and a comment comes before it could
 //! take silence for an end. The stream writes nothing: its reader's place is the id of the last event that it has.
 
-use super::Jobs;
+use super::state::Jobs;
 use crate::error::{Error, Result};
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
