@@ -11,7 +11,7 @@ mod failure;
 pub use cause::Cause;
 pub use failure::Failure;
 
-use super::address::special_purpose;
+use super::address::{RefusedAddress, special_purpose};
 use super::names::Names;
 use crate::config::Network;
 use axum::http::{HeaderMap, Method, StatusCode, Version};
@@ -178,11 +178,6 @@ fn failed(error: &reqwest::Error, status: Option<StatusCode>) -> Failure {
     tracing::debug!(error = ?error, "an outbound request failed");
     Failure::of(error, status)
 }
-
-/// The address is not public and not allowed by the operator.
-#[derive(Debug, thiserror::Error)]
-#[error("the address is not public (an operator can allow it with POSTRIDER_ALLOW_NETWORKS)")]
-struct RefusedAddress;
 
 /// No name server answers in time.
 #[derive(Debug, thiserror::Error)]

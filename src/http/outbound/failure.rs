@@ -1,7 +1,7 @@
 //! Why there is no answer: the cause is read from the chain of errors below the client's.
 
-use super::RefusedAddress;
 use super::cause::Cause;
+use crate::http::address::RefusedAddress;
 use axum::http::StatusCode;
 use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error as Tls};
 use std::borrow::Cow;

@@ -1,19 +1,15 @@
 //! Why an answer is no success, in one word and in a sentence that says what would be one.
 
 use super::answer::{Answer, Unreadable};
-use super::verdict::Asked;
 use crate::http::outbound::{Answer as Reply, Cause};
 use axum::http::{HeaderValue, StatusCode, header};
+use uuid::Uuid;
 
 /// What a strict mapping wants, for whoever put one to an ordinary receiver of webhooks.
 const STRICT: &str = "200 and a JSON body with our message_id";
 
-/// Why this reply, which is none that the mapping takes, is none.
-pub(super) fn refusal(
-    asked: Asked<'_>,
-    reply: &Reply,
-    answer: Result<&Answer, &Unreadable>,
-) -> (Cause, String) {
+/// Why this reply to the message `id`, which is not one that the mapping takes, is no success.
+pub(super) fn refusal(id: Uuid, reply: &Reply, answer: Result<&Answer, &Unreadable>) -> (Cause, String) {
     let status = reply.status;
     if !status.is_success() {
         return match reply.headers.get(header::LOCATION).filter(|_| status.is_redirection()) {
@@ -29,7 +25,7 @@ pub(super) fn refusal(
     }
     // Whoever answers 2xx has taken the message, and is asked again all the same.
     let (cause, why) = match answer {
-        Ok(answer) if answer.acknowledges(asked.id) => (Cause::Status, "where only 200 counts".to_owned()),
+        Ok(answer) if answer.acknowledges(id) => (Cause::Status, "where only 200 counts".to_owned()),
         Ok(answer) if answer.names_a_message() => {
             (Cause::OtherMessageId, "and the answer names another message_id than ours".to_owned())
         }
