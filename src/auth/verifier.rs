@@ -18,7 +18,7 @@ const MAX_TOKEN: usize = 8 * 1024;
 
 /// Verifies access tokens: JWTs signed for the configured key.
 ///
-/// A token's time is held against this machine's clock, not the database's: issuers know neither.
+/// A token's times are compared with this machine's clock, not the database's: issuers know neither.
 pub struct Verifier {
     keys: Keys,
     rules: Rules,

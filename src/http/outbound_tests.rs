@@ -25,7 +25,7 @@ fn impatient(port: u16) -> Request {
     Request { timeout: Duration::from_millis(100), ..get(&format!("http://127.0.0.1:{port}/")) }
 }
 
-/// Serves one connection by `script` once the head of the request is there; gives the port.
+/// Serves one connection by `script` once the head of the request is there; returns the port.
 async fn server<F: Future<Output = ()> + Send>(
     script: impl FnOnce(TcpStream, String) -> F + Send + 'static,
 ) -> u16 {
@@ -312,7 +312,7 @@ async fn names_whose_servers_are_silent_stop_no_other() {
     assert!(silent.try_join_next().is_none(), "none of them has got an answer meanwhile");
 }
 
-/// Serves one connection with this body; gives the port.
+/// Serves one connection with this body; returns the port.
 async fn server_of(body: &'static str) -> u16 {
     server(move |mut stream, _| async move {
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());

@@ -18,7 +18,7 @@ const HEADERS: [&str; 3] = [
 /// A new key, 16 bytes of the system's randomness in base64, and its hash.
 ///
 /// # Errors
-/// The system gives no random bytes.
+/// The operating system has no random bytes.
 pub fn make() -> Result<(String, Vec<u8>)> {
     let mut bytes = [0; 16];
     SysRng.try_fill_bytes(&mut bytes).map_err(Error::internal)?;

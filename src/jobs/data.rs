@@ -9,7 +9,7 @@ use uuid::Uuid;
 /// Seals the data of the job that is called `item` in the engine.
 ///
 /// # Errors
-/// The system gives no random bytes.
+/// The operating system has no random bytes.
 pub fn seal(sealer: &Sealer, item: Uuid, data: &RawValue) -> anyhow::Result<Sealed> {
     sealer.seal(data.get(), &purpose(item))
 }

@@ -116,7 +116,7 @@ impl Used {
         self.answer_time.record(took);
     }
 
-    /// Counts a stream as open until what this gives is dropped.
+    /// Counts a stream as open until what this returns is dropped.
     pub(super) fn stream(&self) -> Open {
         self.streams.increment(1.0);
         Open(self.streams.clone())

@@ -1,6 +1,6 @@
 //! How much of the logs is in memory for readers at a time, from the read to the last byte on its way.
 //!
-//! A read takes a place for as much as it may find, keeps as much as it found, and gives that back when its bytes are
+//! A read takes a place for as much as it may find, keeps as much as it found, and returns that when its bytes are
 //! sent: so a hundred readers of large messages take turns, and one who takes nothing of an answer holds what it was
 //! read for until its connection is given up.
 

@@ -65,7 +65,7 @@ struct Upkeep {
 }
 
 impl Upkeep {
-    /// Does what is due; gives how long there is nothing to do. Looking is a read of one index; only who finds
+    /// Does what is due; returns how long there is nothing to do. Looking is a read of one index; only who finds
     /// something takes the duty.
     async fn round(&mut self) -> Result<Duration> {
         let pool = &self.jobs.db.worker;

@@ -66,7 +66,7 @@ impl Inbox {
         (Self { requests, keyed }, async move { _ = loops.await })
     }
 
-    /// Stores messages in one transaction and gives the ids of those that were stored: all but those whose
+    /// Stores messages in one transaction and returns the ids of those that were stored: all but those whose
     /// idempotency key was used before. Only the first of them may lead, and the others follow it.
     ///
     /// # Errors
@@ -163,7 +163,7 @@ impl Loop {
         }
     }
 
-    /// Stores the requests in one transaction, claiming key by key; gives back those whose keys are held, about
+    /// Stores the requests in one transaction, claiming key by key; returns back those whose keys are held, about
     /// which nothing is known yet.
     async fn apart(&self, requests: Vec<Request>) -> Vec<Request> {
         let pushes: Vec<Arc<Vec<Push>>> =

@@ -159,7 +159,7 @@ fn too_long(error: sqlx::Error) -> Error {
     }
 }
 
-/// Whether `Accept` gives `text/csv` more weight than JSON (RFC 9110, 12.5.1).
+/// Whether `Accept` prefers `text/csv` to JSON (RFC 9110, 12.5.1).
 fn prefers_csv(headers: &HeaderMap) -> bool {
     let (mut csv, mut json) = (0.0, 0.0);
     for range in headers

@@ -65,7 +65,7 @@ impl Worker {
         Stopper { floor: Arc::clone(&self.floor), db: self.db.clone() }
     }
 
-    /// Adds a consumer; gives where its ends go, for claims made over HTTP.
+    /// Adds a consumer; returns where its ends go, for claims made over HTTP.
     pub fn add<C: Consumer>(&mut self, consumer: Arc<C>) -> Settler<C::Outcome> {
         let (settler, run) =
             Settler::new(Arc::clone(&consumer), self.db.worker.clone(), Arc::clone(&self.floor.wake));

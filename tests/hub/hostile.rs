@@ -7,7 +7,7 @@ use crate::support::scripted::{Asked, Reply, Scripted};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Does `reply` to the first request and acknowledges the second; gives what the first attempt came to.
+/// Does `reply` to the first request and acknowledges the second; returns what the first attempt came to.
 async fn tried_again(app: &TestApp, name: &str, reply: Reply, timeout: &str) -> String {
     let endpoint = Scripted::start(move |asked: &Asked| match asked.before {
         0 => reply.clone(),
@@ -129,7 +129,7 @@ async fn endpoints_that_hang_hold_up_nobody_else() {
     app.server.stop_within(Duration::from_millis(100)).await;
 }
 
-/// Has a mapping of its own answered with `reply`, always; gives how its delivery stands, once it was asked twice or
+/// Has a mapping of its own answered with `reply`, always; returns how its delivery stands, once it was asked twice or
 /// is parked.
 async fn answered(
     app: &TestApp,

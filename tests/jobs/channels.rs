@@ -99,7 +99,7 @@ async fn two_pollers_of_one_key_see_every_message_once_and_in_order() {
     app.stop().await;
 }
 
-/// Reads a stream from `after`, which moves, until it ends; gives whether the final message came.
+/// Reads a stream from `after`, which moves, until it ends; returns whether the final message came.
 async fn stream(app: &TestApp, id: i64, key: &str, after: &mut i64, into: &mut Vec<Value>) -> bool {
     let request = ann(app).request(Method::GET, &format!("{}/broadcasts", channel(id)));
     let request = request.header("cardsavr-messaging-access-key", key).header("accept", "text/event-stream");

@@ -47,7 +47,7 @@ impl Script {
         (StatusCode::from_u16(status).unwrap(), headers, body)
     }
 
-    /// Serves it as long as the set lives; gives the port.
+    /// Serves it as long as the set lives; returns the port.
     async fn serve(&self) -> (JoinSet<()>, u16) {
         let script = self.clone();
         let router = axum::Router::new().fallback(move |headers, body| script.clone().answer(headers, body));

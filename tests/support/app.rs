@@ -139,7 +139,7 @@ impl TestApp {
         self.define(name, json!({ "handler": { "kind": "javascript", "source": source } })).await;
     }
 
-    /// Pushes a message, which must be accepted; gives its id.
+    /// Pushes a message, which must be accepted; returns its id.
     pub(crate) async fn push(&self, queue: &str, message: &Value) -> String {
         let response = self.post(&format!("/queues/{queue}/messages"), message).await;
         let status = response.status();

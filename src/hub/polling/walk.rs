@@ -174,7 +174,7 @@ mod tests {
         Page { records: records.iter().map(record).collect(), length: records.len(), pages }
     }
 
-    /// Walks over pages as far as it would go; gives the minute of the bookmark, and whether there is more.
+    /// Walks over pages as far as it would go; returns the minute of the bookmark, and whether there is more.
     fn walk(pages: &[Page], former: Option<&str>, full: bool) -> Result<(Option<String>, bool), String> {
         let mut walk = Walk::default();
         let mut step = Step::Next;

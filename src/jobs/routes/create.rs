@@ -39,7 +39,7 @@ const LONGEST: u64 = 30 * 86_400;
 #[utoipa::path(
     post, path = "/{job_type}", tag = "jobs", operation_id = "create_job",
     params(("job_type" = String, Path, description = "The kind of jobs"),
-        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same creator gives the first job again, with another access key that reads from the beginning"),
+        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same creator returns the first job again, with another access key that reads from the beginning"),
         ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator")),
     request_body(content = serde_json::Value, content_type = "application/json",
         description = "`cardholder_id`, and what the worker needs to know; `job_timeout` and `credential_timeout` in seconds. One object, or an array of 1 to 100"),

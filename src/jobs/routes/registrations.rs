@@ -18,7 +18,7 @@ pub(super) struct Registered {
     access_key: String,
 }
 
-/// Registers to follow a job. Every call gives another key, which reads what is said from now on; of a
+/// Registers to follow a job. Every call returns another key, which reads what is said from now on; of a
 /// finished job, its final message.
 #[utoipa::path(
     post, path = "/messages/{job_type}/{job_id}/broadcasts/registrations", tag = "job channels",

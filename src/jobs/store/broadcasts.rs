@@ -158,7 +158,7 @@ pub async fn heads(db: impl PgExecutor<'_>, jobs: &[i64]) -> sqlx::Result<Vec<(i
     Ok(rows.into_iter().map(|row| (row.id, row.seq)).collect())
 }
 
-/// Deletes a bounded number of messages older than `retention`; gives how many.
+/// Deletes a bounded number of messages older than `retention`; returns how many.
 pub async fn forget(db: impl PgExecutor<'_>, retention: Duration, limit: i64) -> sqlx::Result<u64> {
     let gone = sqlx::query!(
         r#"

@@ -59,7 +59,7 @@ pub struct New {
     pub credential_timeout: Duration,
 }
 
-/// Creates a job, ready to be claimed; gives its number.
+/// Creates a job, ready to be claimed; returns its number.
 pub async fn create(tx: &mut PgConnection, type_id: i32, owner: &str, new: &New) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"
@@ -176,7 +176,7 @@ pub async fn list(
     .await
 }
 
-/// Says something about a job that is locked and not finished; gives its number in the job's log. With
+/// Says something about a job that is locked and not finished; returns its number in the job's log. With
 /// `termination_type` it ends the job.
 pub async fn broadcast(tx: &mut PgConnection, id: i64, status: &serde_json::Value) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"SELECT broadcast($1, $2) AS "seq!""#, id, status).fetch_one(tx).await
@@ -193,7 +193,7 @@ pub async fn broadcast_with(
 }
 
 /// Deletes a bounded number of jobs that ended more than `retention` ago, with their logs, registrations and
-/// questions; gives how many.
+/// questions; returns how many.
 pub async fn forget(db: impl PgExecutor<'_>, retention: Duration, limit: i64) -> sqlx::Result<u64> {
     let gone = sqlx::query!(
         r#"

@@ -222,7 +222,7 @@ pub async fn has_jobs_for(db: impl PgExecutor<'_>, cardholder_id: i64, owner: &s
     .await
 }
 
-/// Moves a subject's places, each (job, from, to); gives the jobs whose place was still where it was read.
+/// Moves a subject's places, each (job, from, to); returns the jobs whose place was still where it was read.
 pub async fn advance_places(
     db: impl PgExecutor<'_>,
     subject: &str,
@@ -267,7 +267,7 @@ pub async fn advance_places(
     Ok(read.into_iter().collect())
 }
 
-/// Deletes a bounded number of registrations of jobs that ended more than `retention` ago; gives how many.
+/// Deletes a bounded number of registrations of jobs that ended more than `retention` ago; returns how many.
 pub async fn forget(db: impl PgExecutor<'_>, retention: Duration, limit: i64) -> sqlx::Result<u64> {
     // From the registrations to their jobs: there are as many as are good for something, while finished jobs
     // are those of a month.

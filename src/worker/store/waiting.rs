@@ -40,7 +40,7 @@ pub async fn put_back(tx: &mut PgConnection, again: &[Again]) -> sqlx::Result<()
     Ok(())
 }
 
-/// Moves items whose time has come to `dispatch`, at most `limit`; gives the lane and rank of each.
+/// Moves items whose time has come to `dispatch`, at most `limit`; returns the lane and rank of each.
 pub async fn promote(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<(i32, i16)>> {
     let rows = sqlx::query!(
         r#"
@@ -83,7 +83,7 @@ pub async fn unschedule(tx: &mut PgConnection, item: Uuid) -> sqlx::Result<()> {
 }
 
 /// Makes those of these items that wait in `scheduled` ready at once, with their attempts counted from the
-/// start; gives the lane of each.
+/// start; returns the lane of each.
 pub async fn hurry(tx: &mut PgConnection, items: &[Uuid]) -> sqlx::Result<Vec<(i32, Uuid)>> {
     let rows = sqlx::query!(
         r#"
@@ -102,7 +102,7 @@ pub async fn hurry(tx: &mut PgConnection, items: &[Uuid]) -> sqlx::Result<Vec<(i
 }
 
 /// Moves items that wait in the lane `from` each to a lane of its own, with their time or behind what is ready
-/// there; gives the lanes in which something is ready now.
+/// there; returns the lanes in which something is ready now.
 pub async fn redirect(tx: &mut PgConnection, from: i32, to: &[(Uuid, i32)]) -> sqlx::Result<Vec<i32>> {
     let (items, lanes): (Vec<Uuid>, Vec<i32>) = to.iter().copied().unzip();
     sqlx::query_scalar!(
@@ -148,7 +148,7 @@ pub async fn lanes_of(db: impl PgExecutor<'_>, item: Uuid) -> sqlx::Result<Vec<i
     .await
 }
 
-/// Takes items out of the lanes in which they wait; gives those that waited there still.
+/// Takes items out of the lanes in which they wait; returns those that waited there still.
 pub async fn withdraw(tx: &mut PgConnection, waiting: &[(i32, Uuid)]) -> sqlx::Result<Vec<Uuid>> {
     let (lanes, items): (Vec<i32>, Vec<Uuid>) = waiting.iter().copied().unzip();
     sqlx::query_scalar!(

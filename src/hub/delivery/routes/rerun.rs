@@ -257,7 +257,7 @@ enum Kind {
     Both,
 }
 
-/// Runs at most `limit` deliveries again; gives how many, and the last that was looked at.
+/// Runs at most `limit` deliveries again; returns how many, and the last that was looked at.
 async fn run(hub: &Hub, store: i32, kind: Kind, which: Which, limit: i64) -> Result<(usize, Option<Uuid>)> {
     let (retried, last) = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {
