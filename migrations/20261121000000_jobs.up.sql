@@ -18,7 +18,7 @@ CREATE TABLE job_types (
     CONSTRAINT job_types_pkey PRIMARY KEY (id),
     CONSTRAINT job_types_name_key UNIQUE (name),
     CONSTRAINT job_types_lane_fkey FOREIGN KEY (id) REFERENCES lanes (id),
-    CONSTRAINT job_types_name_grammar CHECK (name ~ '^[a-z][a-z0-9_]{0,99}$')
+    CONSTRAINT job_types_name_grammar CHECK (name ~ '^[a-z][a-z0-9_]{0,99}$' AND name NOT IN ('system', 'queue', 'hub', 'job'))
 );
 CREATE INDEX job_types_version_idx ON job_types (version);
 COMMENT ON TABLE job_types IS 'The kinds of jobs. Each has routes of its name at the root of the API. Bounded by: the definition files that were ever loaded.';

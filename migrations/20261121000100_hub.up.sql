@@ -18,7 +18,7 @@ CREATE TABLE stores (
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT stores_pkey PRIMARY KEY (id),
     CONSTRAINT stores_name_key UNIQUE (name),
-    CONSTRAINT stores_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' AND name NOT IN ('system', 'queue', 'hub'))
+    CONSTRAINT stores_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' AND name NOT IN ('system', 'queue', 'hub', 'job'))
 );
 COMMENT ON TABLE stores IS 'The tenants of the hub. A store is made by the first thing that is put or pushed into it. Bounded by: the names that whoever has a role for them used.';
 COMMENT ON COLUMN stores.id IS 'The store.';

@@ -1,5 +1,6 @@
 //! What `/metrics` measures when it is asked, and whom it answers.
 
+use crate::auth::role::{HUB_ADMIN, METRICS_READER, QUEUE_ADMIN, SYSTEM_ADMIN};
 use crate::auth::{self, Verifier};
 use crate::http::metrics::OnScrape;
 use crate::queues::metrics::Depths;
@@ -7,7 +8,7 @@ use crate::{hub, jobs};
 use std::sync::Arc;
 
 /// The roles that may read `/metrics`.
-const METRICS_READERS: [&str; 4] = ["metrics_reader", "queue_admin", "hub_admin", "system_admin"];
+const METRICS_READERS: [&str; 4] = [METRICS_READER, QUEUE_ADMIN, HUB_ADMIN, SYSTEM_ADMIN];
 
 /// Has the gauges of every feature measured when somebody asks for the metrics.
 pub(super) fn measure(

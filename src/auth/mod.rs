@@ -6,7 +6,9 @@
 //!             key (secret, PEM) or issuer (JWKS)   decides the algorithm; the token never does
 //! ```
 //! A route takes [`Authenticated`] before its body and asks [`Caller::require`] for the roles it needs.
-//! Which roles those are is the business of the feature.
+//! Which of the [roles](role) those are is the business of the feature.
+
+pub mod role;
 
 mod caller;
 mod claims;
