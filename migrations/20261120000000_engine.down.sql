@@ -4,6 +4,8 @@ DROP FUNCTION make_week(text, text[], timestamptz, timestamptz);
 DROP TABLE weeks;
 DROP FUNCTION uuid_v7_time(uuid);
 DROP FUNCTION uuid_v7_floor(timestamptz);
+DROP FUNCTION ring();
+DROP SEQUENCE last_bell;
 DROP FUNCTION uuid_v7(timestamptz);
 DROP TABLE catalog;
 DROP TABLE duties;

@@ -243,18 +243,48 @@ COMMENT ON COLUMN catalog.removed IS 'The revision of the last change that remov
 INSERT INTO catalog DEFAULT VALUES;
 
 CREATE FUNCTION uuid_v7(at timestamptz DEFAULT clock_timestamp()) RETURNS uuid
-LANGUAGE plpgsql VOLATILE PARALLEL SAFE AS $$
-BEGIN
-    -- RFC 9562, 5.7: 48 bits of milliseconds, version, 12 random bits, variant, 62 random bits.
-    RETURN encode(
-        set_bit(set_bit(
-            overlay(uuid_send(gen_random_uuid())
-                PLACING substring(int8send((extract(epoch FROM at) * 1000)::bigint) FROM 3)
-                FROM 1 FOR 6),
-            52, 1), 53, 1),
-        'hex')::uuid;
-END $$;
+LANGUAGE sql VOLATILE PARALLEL SAFE
+-- RFC 9562, 5.7: 48 bits of milliseconds, version, 12 random bits, variant, 62 random bits. One expression, which
+-- PostgreSQL writes into the statement that calls it.
+RETURN encode(
+    set_bit(set_bit(
+        overlay(uuid_send(gen_random_uuid())
+            PLACING substring(int8send((extract(epoch FROM at) * 1000)::bigint) FROM 3)
+            FROM 1 FOR 6),
+        52, 1), 53, 1),
+    'hex')::uuid;
 COMMENT ON FUNCTION uuid_v7(timestamptz) IS 'A UUID of version 7 for this moment, as PostgreSQL 18 has it built in.';
+
+CREATE SEQUENCE last_bell MINVALUE 0 START 0;
+COMMENT ON SEQUENCE last_bell IS 'The millisecond in which a transaction of SQL last told the processes that there is work. Not transactional, and so no row that transactions wait for.';
+
+-- The channel as worker/abroad.rs names it.
+DO $$
+DECLARE
+    schema  text := current_schema();
+    channel text := schema || '_postrider';
+BEGIN
+    IF octet_length(channel) > 63 THEN
+        channel := left(schema, 20) || '_' || left(encode(sha256(convert_to(schema, 'UTF8')), 'hex'), 32) || '_postrider';
+    END IF;
+    EXECUTE format($body$
+        CREATE FUNCTION ring() RETURNS void
+        LANGUAGE plpgsql
+        SET search_path = %I, pg_temp
+        AS $ring$
+        DECLARE
+            now_is bigint := extract(epoch FROM clock_timestamp()) * 1000;
+            last   bigint;
+        BEGIN
+            SELECT b.last_value INTO last FROM last_bell AS b;
+            IF last NOT BETWEEN now_is - 3 AND now_is THEN
+                PERFORM setval('last_bell', now_is);
+                PERFORM pg_notify(%L, '');
+            END IF;
+        END $ring$;
+    $body$, schema, channel);
+END $$;
+COMMENT ON FUNCTION ring() IS 'Tells the processes to look when this transaction commits, unless another told them within 3 ms: who hears a bell looks again after that time. A notification in each transaction would have all commits wait for each other.';
 
 CREATE FUNCTION uuid_v7_floor(at timestamptz) RETURNS uuid
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$

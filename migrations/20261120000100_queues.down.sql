@@ -1,4 +1,10 @@
+DROP FUNCTION enqueue_many(text, text[], interval, timestamptz, integer);
+DROP FUNCTION enqueue_many(text, jsonb[], interval, timestamptz, integer);
+DROP FUNCTION enqueue_many(text, json[], interval, timestamptz, integer);
+DROP FUNCTION enqueue(text, text, interval, timestamptz, integer, text);
+DROP FUNCTION enqueue(text, jsonb, interval, timestamptz, integer, text);
 DROP FUNCTION enqueue(text, json, interval, timestamptz, integer, text);
+DROP FUNCTION enqueue_due(interval, timestamptz, integer);
 DROP VIEW queue_messages;
 DROP FUNCTION is_same_json(json, json);
 DROP FUNCTION canonical_json(json);

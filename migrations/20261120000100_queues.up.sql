@@ -252,6 +252,27 @@ JOIN queues AS q ON q.id = m.queue_id
 LEFT JOIN outcomes AS o ON o.queue_id = m.queue_id AND o.id = m.id;
 COMMENT ON VIEW queue_messages IS 'Every message with its status as one word, for reports and for people.';
 
+CREATE FUNCTION enqueue_due(delay interval, run_at timestamptz, priority integer) RETURNS timestamptz
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    called timestamptz := clock_timestamp();
+    due    timestamptz := coalesce(run_at, called + delay);
+BEGIN
+    IF priority NOT BETWEEN -100 AND 100 THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'priority must lie between -100 and 100';
+    END IF;
+    IF delay IS NOT NULL AND run_at IS NOT NULL THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'give delay or run_at, not both';
+    END IF;
+    -- As over HTTP. The engine reckons with these times, and there is no reckoning with infinity.
+    IF NOT isfinite(due) OR due > called + interval '3660 days' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'a message can wait for ten years at most';
+    END IF;
+    RETURN CASE WHEN due > called THEN due END;
+END $$;
+COMMENT ON FUNCTION enqueue_due(interval, timestamptz, integer) IS 'When a message is due that is enqueued on these terms: null for at once. Refuses terms that HTTP would refuse.';
+
 CREATE FUNCTION enqueue(
     queue           text,
     payload         json,
@@ -266,21 +287,11 @@ AS $$
 DECLARE
     lane_id integer;
     message uuid := uuid_v7();
-    due     timestamptz := coalesce(run_at, now() + delay);
+    due     timestamptz := enqueue_due(delay, run_at, priority);
     former  record;
 BEGIN
     IF payload IS NULL THEN
         RAISE null_value_not_allowed USING MESSAGE = 'payload must not be null';
-    END IF;
-    IF priority NOT BETWEEN -100 AND 100 THEN
-        RAISE invalid_parameter_value USING MESSAGE = 'priority must lie between -100 and 100';
-    END IF;
-    IF delay IS NOT NULL AND run_at IS NOT NULL THEN
-        RAISE invalid_parameter_value USING MESSAGE = 'give delay or run_at, not both';
-    END IF;
-    -- As over HTTP. The engine reckons with these times, and there is no reckoning with infinity.
-    IF NOT isfinite(due) OR due > now() + interval '3660 days' THEN
-        RAISE invalid_parameter_value USING MESSAGE = 'a message can wait for ten years at most';
     END IF;
     SELECT q.id, coalesce(priority, (readable_json(q.definition) #>> '{options,priority}')::integer, 0) INTO lane_id, priority
     FROM queues AS q WHERE q.name = queue;
@@ -305,19 +316,113 @@ BEGIN
         END IF;
     END IF;
     INSERT INTO messages (queue_id, rank, id, request) VALUES (lane_id, -priority, message, payload);
-    IF due IS NULL OR due <= now() THEN
+    IF due IS NULL THEN
         INSERT INTO dispatch (lane, rank, item) VALUES (lane_id, -priority, message);
     ELSE
         INSERT INTO scheduled (run_at, lane, rank, item) VALUES (due, lane_id, -priority, message);
     END IF;
+    PERFORM ring();
     RETURN message;
 END $$;
--- Whatever the caller's search path is. Without pg_temp at its end a temporary table named messages would be
--- found first.
-DO $$
+COMMENT ON FUNCTION enqueue(text, json, interval, timestamptz, integer, text) IS 'Pushes a message in the caller''s own transaction: it exists when, and only when, that commits. The queue''s schema validates it before it runs. delay counts from the call.';
+
+-- PostgreSQL takes a literal for text, which makes the call unambiguous.
+CREATE FUNCTION enqueue(
+    queue           text,
+    payload         text,
+    delay           interval    DEFAULT NULL,
+    run_at          timestamptz DEFAULT NULL,
+    priority        integer     DEFAULT NULL,
+    idempotency_key text        DEFAULT NULL
+) RETURNS uuid
+LANGUAGE sql
+RETURN enqueue(queue, payload::json, delay, run_at, priority, idempotency_key);
+COMMENT ON FUNCTION enqueue(text, text, interval, timestamptz, integer, text) IS 'As enqueue of json, which the text must be.';
+
+CREATE FUNCTION enqueue(
+    queue           text,
+    payload         jsonb,
+    delay           interval    DEFAULT NULL,
+    run_at          timestamptz DEFAULT NULL,
+    priority        integer     DEFAULT NULL,
+    idempotency_key text        DEFAULT NULL
+) RETURNS uuid
+LANGUAGE sql
+RETURN enqueue(queue, payload::json, delay, run_at, priority, idempotency_key);
+COMMENT ON FUNCTION enqueue(text, jsonb, interval, timestamptz, integer, text) IS 'As enqueue of json.';
+
+CREATE FUNCTION enqueue_many(
+    queue    text,
+    payloads json[],
+    delay    interval    DEFAULT NULL,
+    run_at   timestamptz DEFAULT NULL,
+    priority integer     DEFAULT NULL
+) RETURNS uuid[]
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_variable
+DECLARE
+    lane_id integer;
+    due     timestamptz := enqueue_due(delay, run_at, priority);
+    ids     uuid[];
 BEGIN
-    EXECUTE format(
-        'ALTER FUNCTION enqueue(text, json, interval, timestamptz, integer, text) SET search_path = %I, pg_temp',
-        current_schema());
+    IF payloads IS NULL OR EXISTS (SELECT FROM unnest(payloads) AS p (payload) WHERE p.payload IS NULL) THEN
+        RAISE null_value_not_allowed USING MESSAGE = 'a payload must not be null';
+    END IF;
+    SELECT q.id, coalesce(priority, (readable_json(q.definition) #>> '{options,priority}')::integer, 0) INTO lane_id, priority
+    FROM queues AS q WHERE q.name = queue;
+    IF NOT FOUND THEN
+        RAISE no_data_found USING MESSAGE = format('there is no queue %L', queue);
+    END IF;
+    ids := ARRAY(SELECT uuid_v7() FROM generate_series(1, cardinality(payloads)));
+    INSERT INTO messages (queue_id, rank, id, request)
+    SELECT lane_id, -priority, i.id, i.payload FROM unnest(ids, payloads) AS i (id, payload);
+    IF due IS NULL THEN
+        INSERT INTO dispatch (lane, rank, item)
+        SELECT lane_id, -priority, i.id FROM unnest(ids) WITH ORDINALITY AS i (id, place) ORDER BY i.place;
+    ELSE
+        INSERT INTO scheduled (run_at, lane, rank, item)
+        SELECT due, lane_id, -priority, i.id FROM unnest(ids) WITH ORDINALITY AS i (id, place) ORDER BY i.place;
+    END IF;
+    IF cardinality(ids) > 0 THEN
+        PERFORM ring();
+    END IF;
+    RETURN ids;
 END $$;
-COMMENT ON FUNCTION enqueue(text, json, interval, timestamptz, integer, text) IS 'Pushes a message in the caller''s own transaction: it exists when, and only when, that commits. The queue''s schema is held against it before it runs.';
+COMMENT ON FUNCTION enqueue_many(text, json[], interval, timestamptz, integer) IS 'Pushes many messages as enqueue does one, in two statements; returns their ids in the order of the payloads, in which they are claimed.';
+
+CREATE FUNCTION enqueue_many(
+    queue    text,
+    payloads jsonb[],
+    delay    interval    DEFAULT NULL,
+    run_at   timestamptz DEFAULT NULL,
+    priority integer     DEFAULT NULL
+) RETURNS uuid[]
+LANGUAGE sql
+RETURN enqueue_many(queue, payloads::json[], delay, run_at, priority);
+COMMENT ON FUNCTION enqueue_many(text, jsonb[], interval, timestamptz, integer) IS 'As enqueue_many of json.';
+
+CREATE FUNCTION enqueue_many(
+    queue    text,
+    payloads text[],
+    delay    interval    DEFAULT NULL,
+    run_at   timestamptz DEFAULT NULL,
+    priority integer     DEFAULT NULL
+) RETURNS uuid[]
+LANGUAGE sql
+RETURN enqueue_many(queue, payloads::json[], delay, run_at, priority);
+COMMENT ON FUNCTION enqueue_many(text, text[], interval, timestamptz, integer) IS 'As enqueue_many of json, which each text must be.';
+
+-- Whatever the caller's search path is. Without pg_temp at its end a temporary table named messages would be found
+-- first. The others find what they call by its identity.
+DO $$
+DECLARE
+    called text;
+BEGIN
+    FOREACH called IN ARRAY ARRAY[
+        'enqueue(text, json, interval, timestamptz, integer, text)',
+        'enqueue_many(text, json[], interval, timestamptz, integer)'
+    ] LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', called, current_schema());
+    END LOOP;
+END $$;

@@ -1,3 +1,5 @@
+DROP FUNCTION broadcast(bigint, json, text);
+DROP FUNCTION broadcast(bigint, text, text);
 DROP FUNCTION broadcast(bigint, jsonb, text);
 DROP TABLE envelopes;
 DROP TABLE registrations;

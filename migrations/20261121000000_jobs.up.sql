@@ -270,3 +270,11 @@ BEGIN
     RETURN now_is.seq;
 END $$;
 COMMENT ON FUNCTION broadcast(bigint, jsonb, text) IS 'Says something about a job, in the caller''s own transaction, and gives its number in the job''s log: a status as a string, or an object with status, percent_complete, status_message and what else is to be passed on; with termination_type it ends the job. Members that no jsonb can hold come in further, as they stand in a JSON object, without its braces. It locks the job until the transaction ends: call it last.';
+CREATE FUNCTION broadcast(job bigint, status text, further text DEFAULT NULL) RETURNS bigint
+LANGUAGE sql
+RETURN broadcast(job, status::jsonb, further);
+COMMENT ON FUNCTION broadcast(bigint, text, text) IS 'As broadcast of jsonb, which the text must be as JSON.';
+CREATE FUNCTION broadcast(job bigint, status json, further text DEFAULT NULL) RETURNS bigint
+LANGUAGE sql
+RETURN broadcast(job, status::jsonb, further);
+COMMENT ON FUNCTION broadcast(bigint, json, text) IS 'As broadcast of jsonb.';

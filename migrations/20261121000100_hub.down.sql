@@ -1,4 +1,6 @@
 -- Takes the hub away, with everything it knows.
+DROP FUNCTION publish(text, text, jsonb);
+DROP FUNCTION publish(text, text, text);
 DROP FUNCTION publish(text, text, json);
 DROP VIEW delivery_states, unfinished_deliveries;
 DROP TABLE poller_snapshots, poller_bookmarks, pollers, log_entries, line_waits, lines, held_deliveries,

@@ -509,8 +509,17 @@ BEGIN
     INSERT INTO hub_messages (store_id, state, id, message, payload)
     VALUES (store_id, 'pending', id, message, payload);
     INSERT INTO dispatch (lane, rank, item) VALUES (router, 0, id);
+    PERFORM ring();
     RETURN id;
 END $$;
+CREATE FUNCTION publish(store text, message text, payload text) RETURNS uuid
+LANGUAGE sql
+RETURN publish(store, message, payload::json);
+COMMENT ON FUNCTION publish(text, text, text) IS 'As publish of json, which the text must be.';
+CREATE FUNCTION publish(store text, message text, payload jsonb) RETURNS uuid
+LANGUAGE sql
+RETURN publish(store, message, payload::json);
+COMMENT ON FUNCTION publish(text, text, jsonb) IS 'As publish of json.';
 -- Whatever the caller's search path is, as for enqueue.
 DO $$
 BEGIN

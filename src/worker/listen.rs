@@ -3,9 +3,15 @@
 use super::abroad::Note;
 use super::wake::Wake;
 use crate::db::{Database, session};
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgNotification};
+use std::pin::pin;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// How long after a bell the database is looked at once more. What SQL enqueues within 3 ms of another's bell rings none
+/// (`ring()` in the migrations), and is there when its transaction has committed.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// Hears the other processes, where a session is ours alone. Behind a transaction-mode pooler nothing is heard,
 /// and polling does it all.
@@ -30,9 +36,11 @@ pub(super) async fn listen(
             listener.listen(channel).await?;
             // What came before the connection was there, the next look finds.
             wake.look();
-            while let Some(note) = listener.try_recv().await? {
+            let mut again = None;
+            while let Some(note) = next(&mut listener, &mut again, wake).await? {
                 if note.payload().is_empty() {
                     wake.look();
+                    again = Some(Instant::now() + AGAIN);
                 } else {
                     _ = Note::read(note.payload()).map(&heard);
                 }
@@ -57,4 +65,21 @@ pub(super) async fn listen(
         stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         pause = (pause * 2).min(Duration::from_secs(30));
     }
+}
+
+/// The next notification. On the way, when it is time to look `again`, asks for that look.
+async fn next(
+    listener: &mut PgListener,
+    again: &mut Option<Instant>,
+    wake: &Wake,
+) -> sqlx::Result<Option<PgNotification>> {
+    let mut heard = pin!(listener.try_recv());
+    if let Some(at) = *again {
+        if let Ok(note) = tokio::time::timeout_at(at, heard.as_mut()).await {
+            return note;
+        }
+        *again = None;
+        wake.look();
+    }
+    heard.await
 }

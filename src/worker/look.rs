@@ -17,10 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 /// The pause between two looks grows from the first to the last while nothing is claimed.
 const SHORTEST: Duration = Duration::from_millis(50);
-/// What SQL enqueues is found within this time; an idle server makes less than a statement a second.
+/// What nobody told of is found within this time; an idle server makes less than a statement a second.
 const LONGEST: Duration = Duration::from_millis(2500);
 /// The longest while claims find something.
 const BUSY: Duration = Duration::from_millis(250);
+
+/// After a look there is no other for so many times as long as it took.
+const BREATH: u32 = 2;
 
 /// What looks.
 pub(super) struct Looks {
@@ -40,10 +43,13 @@ impl Looks {
         let (mut pause, mut failures) = (SHORTEST, 0u32);
         while !stop.is_cancelled() {
             if self.registration.current().is_some() {
+                let began = Instant::now();
                 match self.look().await {
                     Ok(()) => {
                         failures = 0;
                         beat();
+                        // However often the bell rings, the database has something else to do most of the time.
+                        stop.run_until_cancelled(tokio::time::sleep(began.elapsed() * BREATH)).await;
                     }
                     Err(error) => {
                         failures += 1;

@@ -179,7 +179,7 @@ pub async fn list(
 /// Says something about a job that is locked and not finished; returns its number in the job's log. With
 /// `termination_type` it ends the job.
 pub async fn broadcast(tx: &mut PgConnection, id: i64, status: &serde_json::Value) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"SELECT broadcast($1, $2) AS "seq!""#, id, status).fetch_one(tx).await
+    sqlx::query_scalar!(r#"SELECT broadcast($1, $2::jsonb) AS "seq!""#, id, status).fetch_one(tx).await
 }
 
 /// As [`broadcast`], with members that are passed on as they stand: those of a JSON object, without its braces.
@@ -189,7 +189,7 @@ pub async fn broadcast_with(
     status: &serde_json::Value,
     further: Option<&str>,
 ) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"SELECT broadcast($1, $2, $3) AS "seq!""#, id, status, further).fetch_one(tx).await
+    sqlx::query_scalar!(r#"SELECT broadcast($1, $2::jsonb, $3) AS "seq!""#, id, status, further).fetch_one(tx).await
 }
 
 /// Deletes a bounded number of jobs that ended more than `retention` ago, with their logs, registrations and
