@@ -5,6 +5,7 @@ DROP TABLE weeks;
 DROP FUNCTION uuid_v7_time(uuid);
 DROP FUNCTION uuid_v7_floor(timestamptz);
 DROP FUNCTION ring();
+DROP FUNCTION bell_channel();
 DROP SEQUENCE last_bell;
 DROP FUNCTION uuid_v7(timestamptz);
 DROP TABLE catalog;

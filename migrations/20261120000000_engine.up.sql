@@ -258,31 +258,36 @@ COMMENT ON FUNCTION uuid_v7(timestamptz) IS 'A UUID of version 7 for this moment
 CREATE SEQUENCE last_bell MINVALUE 0 START 0;
 COMMENT ON SEQUENCE last_bell IS 'The millisecond in which a transaction of SQL last told the processes that there is work. Not transactional, and so no row that transactions wait for.';
 
--- The channel as worker/abroad.rs names it.
+-- PostgreSQL cuts a longer name when it listens, and refuses it when it notifies: the start for people, the digest for
+-- PostgreSQL.
 DO $$
 DECLARE
     schema  text := current_schema();
     channel text := schema || '_postrider';
 BEGIN
     IF octet_length(channel) > 63 THEN
-        channel := left(schema, 20) || '_' || left(encode(sha256(convert_to(schema, 'UTF8')), 'hex'), 32) || '_postrider';
+        channel := left(schema, 5) || '_' || left(encode(sha256(convert_to(schema, 'UTF8')), 'hex'), 32) || '_postrider';
     END IF;
-    EXECUTE format($body$
-        CREATE FUNCTION ring() RETURNS void
-        LANGUAGE plpgsql
-        SET search_path = %I, pg_temp
-        AS $ring$
-        DECLARE
-            now_is bigint := extract(epoch FROM clock_timestamp()) * 1000;
-            last   bigint;
-        BEGIN
-            SELECT b.last_value INTO last FROM last_bell AS b;
-            IF last NOT BETWEEN now_is - 3 AND now_is THEN
-                PERFORM setval('last_bell', now_is);
-                PERFORM pg_notify(%L, '');
-            END IF;
-        END $ring$;
-    $body$, schema, channel);
+    EXECUTE format('CREATE FUNCTION bell_channel() RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN %L', channel);
+END $$;
+COMMENT ON FUNCTION bell_channel() IS 'The channel on which the processes of this schema notify each other.';
+
+CREATE FUNCTION ring() RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    now_is bigint := extract(epoch FROM clock_timestamp()) * 1000;
+    last   bigint;
+BEGIN
+    SELECT b.last_value INTO last FROM last_bell AS b;
+    -- Also when the clock was set back.
+    IF last NOT BETWEEN now_is - 3 AND now_is THEN
+        PERFORM setval('last_bell', now_is);
+        PERFORM pg_notify(bell_channel(), '');
+    END IF;
+END $$;
+DO $$
+BEGIN
+    EXECUTE format('ALTER FUNCTION ring() SET search_path = %I, pg_temp', current_schema());
 END $$;
 COMMENT ON FUNCTION ring() IS 'Tells the processes to look when this transaction commits, unless another told them within 3 ms: who hears a bell looks again after that time. A notification in each transaction would have all commits wait for each other.';
 

@@ -2,7 +2,6 @@
 //! that an attempt is to be stopped, that a log has grown. It only saves time; what is there is found by polling too.
 
 use parking_lot::Mutex;
-use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgPool;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -15,8 +14,6 @@ use uuid::Uuid;
 const NOTIFY_PAUSE: Duration = Duration::from_millis(40);
 /// The most logs in one notification: PostgreSQL takes less than 8,000 bytes, and a log needs at most 40.
 const LOGS: usize = 190;
-/// The longest name of a channel, in bytes.
-const LONGEST_CHANNEL: usize = 63;
 
 /// What the other processes are to be told.
 #[derive(Debug, Default)]
@@ -56,11 +53,11 @@ impl Abroad {
     }
 
     /// Passes on what happens here to the other processes, many events in one notification.
-    pub(super) async fn pass_on(&self, pool: &PgPool, channel: &str, stop: &CancellationToken) {
+    pub(super) async fn pass_on(&self, pool: &PgPool, stop: &CancellationToken) {
         while stop.run_until_cancelled(self.bell.notified()).await.is_some() {
             let look = self.look.swap(false, Ordering::AcqRel).then(String::new);
             for payload in look.into_iter().chain(self.take_grown()) {
-                if let Err(error) = notify(pool, channel, &payload).await {
+                if let Err(error) = notify(pool, &payload).await {
                     tracing::debug!(%error, "cannot notify other processes; they poll");
                 }
             }
@@ -104,22 +101,14 @@ impl Note {
     }
 }
 
-/// The channel of one instance. PostgreSQL cuts a longer name when it listens, and refuses it when it notifies.
-pub(super) fn channel(schema: &str) -> String {
-    let name = format!("{schema}_postrider");
-    if name.len() <= LONGEST_CHANNEL {
-        return name;
-    }
-    // The start for people, the digest for PostgreSQL.
-    let start: String = schema.chars().take(20).collect();
-    let digest =
-        Sha256::digest(schema).iter().take(16).fold(0, |digest, byte| digest << 8 | u128::from(*byte));
-    format!("{start}_{digest:032x}_postrider")
+/// The channel on which the processes of this instance notify each other.
+pub(super) async fn channel(pool: &PgPool) -> sqlx::Result<String> {
+    sqlx::query_scalar!(r#"SELECT bell_channel() AS "channel!""#).fetch_one(pool).await
 }
 
 /// Sends one notification; an empty payload means "look", any other is a [`Note`].
-pub(super) async fn notify(pool: &PgPool, channel: &str, payload: &str) -> sqlx::Result<()> {
-    sqlx::query!("SELECT pg_notify($1, $2)", channel, payload).execute(pool).await?;
+pub(super) async fn notify(pool: &PgPool, payload: &str) -> sqlx::Result<()> {
+    sqlx::query!("SELECT pg_notify(bell_channel(), $1)", payload).execute(pool).await?;
     Ok(())
 }
 
@@ -127,16 +116,6 @@ pub(super) async fn notify(pool: &PgPool, channel: &str, payload: &str) -> sqlx:
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn every_schema_has_a_channel_of_its_own_that_postgresql_takes() {
-        assert_eq!(channel("postrider"), "postrider_postrider");
-        let long = ["a".repeat(53), "a".repeat(54), "a".repeat(62), "a".repeat(62) + "b", "b".repeat(63)];
-        let channels: BTreeSet<String> = long.iter().map(|schema| channel(schema)).collect();
-        assert_eq!(channels.len(), long.len());
-        assert!(channels.iter().all(|channel| channel.len() <= LONGEST_CHANNEL), "{channels:?}");
-    }
 
     #[test]
     fn what_is_told_of_logs_is_understood_and_fits() {

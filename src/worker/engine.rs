@@ -82,7 +82,6 @@ impl Worker {
         let stop = CancellationToken::new();
         let (db, floor, registration) = (self.db, self.floor, self.registration);
         let tasks = TaskTracker::new();
-        let channel = abroad::channel(&db.schema);
         let (heart, leave) = (TaskTracker::new(), CancellationToken::new());
         {
             let (db, floor, registration, leave) =
@@ -90,8 +89,8 @@ impl Worker {
             heart.spawn(async move { registration.keep(&db, &floor, &leave).await });
         }
         {
-            let (db, floor, stop, channel) = (db.clone(), floor.clone(), stop.clone(), channel.clone());
-            tasks.spawn(async move { floor.wake.abroad.pass_on(&db.worker, &channel, &stop).await });
+            let (db, floor, stop) = (db.clone(), floor.clone(), stop.clone());
+            tasks.spawn(async move { floor.wake.abroad.pass_on(&db.worker, &stop).await });
         }
         {
             let (db, floor, stop) = (db.clone(), floor.clone(), stop.clone());
@@ -101,7 +100,7 @@ impl Worker {
                     Note::Stop(item) => _ = floor.stop(item),
                     Note::Grown(logs) => logs.into_iter().for_each(|(log, newest)| grown(log, newest)),
                 };
-                listen::listen(&wake, &db, &channel, on_note, &stop).await;
+                listen::listen(&wake, &db, on_note, &stop).await;
             });
         }
         let learning = Arc::new(Learning::default());
@@ -165,8 +164,7 @@ impl Stopper {
     /// Stops the attempt of an item: here, and in the process that runs it if that is another.
     pub async fn stop(&self, item: Uuid) {
         if !self.floor.stop(item) {
-            let channel = abroad::channel(&self.db.schema);
-            if let Err(error) = abroad::notify(&self.db.worker, &channel, &item.to_string()).await {
+            if let Err(error) = abroad::notify(&self.db.worker, &item.to_string()).await {
                 tracing::debug!(%error, "cannot tell other processes to stop an item");
             }
         }
@@ -259,8 +257,7 @@ impl Running {
             Ok(0) => {}
             Ok(items) => {
                 tracing::info!(items, "gave back what did not finish within the grace period");
-                let channel = abroad::channel(&self.db.schema);
-                if let Err(error) = bounded(abroad::notify(&self.db.worker, &channel, "")).await {
+                if let Err(error) = bounded(abroad::notify(&self.db.worker, "")).await {
                     tracing::debug!(%error, "cannot tell other processes to look; they poll");
                 }
             }

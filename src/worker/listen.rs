@@ -1,6 +1,6 @@
 //! Hears what other processes of the instance tell (`abroad.rs`).
 
-use super::abroad::Note;
+use super::abroad::{Note, channel};
 use super::wake::Wake;
 use crate::db::{Database, session};
 use sqlx::postgres::{PgListener, PgNotification};
@@ -15,13 +15,7 @@ const AGAIN: Duration = Duration::from_millis(10);
 
 /// Hears the other processes, where a session is ours alone. Behind a transaction-mode pooler nothing is heard,
 /// and polling does it all.
-pub(super) async fn listen(
-    wake: &Wake,
-    db: &Database,
-    channel: &str,
-    heard: impl Fn(Note),
-    stop: &CancellationToken,
-) {
+pub(super) async fn listen(wake: &Wake, db: &Database, heard: impl Fn(Note), stop: &CancellationToken) {
     let pool = db.listen.as_ref().unwrap_or(&db.worker);
     let mut pause = Duration::from_millis(250);
     let mut told = false;
@@ -33,7 +27,7 @@ pub(super) async fn listen(
             }
             let mut listener = PgListener::connect_with(pool).await?;
             listener.eager_reconnect(false);
-            listener.listen(channel).await?;
+            listener.listen(&channel(pool).await?).await?;
             // What came before the connection was there, the next look finds.
             wake.look();
             let mut again = None;

@@ -4,8 +4,9 @@ use crate::support::answer::json;
 use crate::support::app::TestApp;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use sqlx::postgres::{PgConnection, PgDatabaseError};
+use sqlx::postgres::{PgConnection, PgDatabaseError, PgListener};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A session as an application has it: with a search path of its own.
@@ -46,7 +47,7 @@ async fn an_enqueued_message_is_there_when_its_transaction_commits_and_only_then
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_enqueued_message_is_held_against_the_schema_before_it_runs() {
+async fn an_enqueued_message_is_validated_by_the_schema_before_it_runs() {
     let app = TestApp::start().await;
     let schema =
         json!({ "type": "object", "properties": { "a": { "type": "integer" }, "b": { "maxLength": 1 } } });
@@ -164,6 +165,133 @@ async fn what_cannot_be_enqueued_is_an_error_of_the_callers_statement() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_payload_comes_as_json_jsonb_or_text_however_it_is_bound() {
+    let app = TestApp::start().await;
+    app.define("q", json!({ "handler": { "kind": "worker" } })).await;
+    let mut db = session(&app).await;
+    for arguments in
+        ["'q', '{\"n\":1}'", "'q', '{\"n\":2}'::jsonb", "'q', '{\"n\":3}'::json", "'q', '{\"n\":4}'::text"]
+    {
+        enqueue(&mut db, arguments).await.unwrap();
+    }
+    let bound = "SELECT postrider.enqueue($1, $2, priority => -1)::text";
+    sqlx::query(bound).bind("q").bind(sqlx::types::Json(json!({ "n": 5 }))).execute(&mut db).await.unwrap();
+    sqlx::query(bound).bind("q").bind(r#"{"n":6}"#).execute(&mut db).await.unwrap();
+    let claimed = json(app.post("/queues/q/claim?max=10&wait=30s", &json!(null)).await, 200).await;
+    let order: Vec<i64> =
+        claimed.as_array().unwrap().iter().map(|message| message["request"]["n"].as_i64().unwrap()).collect();
+    assert_eq!(order, [1, 2, 3, 4, 5, 6]);
+    // An object is one message, also where numbers are more than a double holds.
+    let id = enqueue(&mut db, r#"'q', '{"n": 12345678901234567890123}'::jsonb"#).await.unwrap();
+    let read = app.get(&format!("/queues/q/messages/{id}")).await.text().await.unwrap();
+    assert!(read.contains("12345678901234567890123"), "{read}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_enqueued_at_once_and_claimed_in_their_order() {
+    let app = TestApp::start().await;
+    app.define("q", json!({ "handler": { "kind": "worker" }, "options": { "priority": 3 } })).await;
+    let mut db = session(&app).await;
+    let many = async |db: &mut PgConnection, arguments: &str| -> sqlx::Result<Vec<String>> {
+        let call = format!("SELECT postrider.enqueue_many({arguments})::text[]");
+        sqlx::query_scalar(AssertSqlSafe(call)).fetch_one(db).await
+    };
+    let some = "(SELECT array_agg(to_json(n)) FROM generate_series(1, 50) AS n)";
+    let ids = many(&mut db, &format!("'q', {some}")).await.unwrap();
+    let urgent = many(&mut db, "'q', ARRAY['\"a\"', '\"b\"']::jsonb[], priority => 5").await.unwrap();
+    let texts = many(&mut db, "'q', ARRAY['\"c\"']").await.unwrap();
+    let claimed = json(app.post("/queues/q/claim?max=100&wait=30s", &json!(null)).await, 200).await;
+    let order: Vec<&str> =
+        claimed.as_array().unwrap().iter().map(|message| message["id"].as_str().unwrap()).collect();
+    assert_eq!(order, [urgent, ids, texts].concat());
+    assert_eq!(claimed[2]["request"], 1);
+
+    let late = many(&mut db, "'q', ARRAY['1', '2']::json[], delay => '1 hour'").await.unwrap();
+    for id in &late {
+        let full = app.whole_message("q", id).await;
+        assert!(full["run_at"].is_string(), "{full}");
+    }
+    assert_eq!(many(&mut db, "'q', '{}'").await.unwrap(), [""; 0]);
+    let before = count(&app, "q").await;
+    for (arguments, expected) in [
+        ("'q', ARRAY['1', NULL]::json[]", "22004"),
+        ("'q', NULL::json[]", "22004"),
+        ("'q', ARRAY['1', '{']", "22P02"),
+        ("'nowhere', ARRAY['1']", "P0002"),
+        ("'q', ARRAY['1'], priority => 101", "22023"),
+        ("'q', ARRAY['1'], delay => '1s', run_at => now()", "22023"),
+    ] {
+        let refused = many(&mut db, arguments).await.map(|ids| ids.concat());
+        assert_eq!(code(refused), expected, "{arguments}");
+    }
+    assert_eq!(count(&app, "q").await, before);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delay_counts_from_the_call_and_not_from_the_start_of_the_transaction() {
+    let app = TestApp::start().await;
+    app.define("q", json!({ "handler": { "kind": "worker" } })).await;
+    let mut db = session(&app).await;
+    let mut tx = db.begin().await.unwrap();
+    sqlx::query("SELECT pg_sleep(1.1)").execute(&mut *tx).await.unwrap();
+    tx.execute("SELECT postrider.enqueue('q', '1', delay => '1s')").await.unwrap();
+    tx.execute("SELECT postrider.enqueue_many('q', ARRAY['1'], delay => '1s')").await.unwrap();
+    let waits: Vec<bool> =
+        sqlx::query_scalar("SELECT run_at > now() + interval '2 s' FROM postrider.scheduled")
+            .fetch_all(&mut *tx)
+            .await
+            .unwrap();
+    assert_eq!(waits, [true, true]);
+    tx.commit().await.unwrap();
+    app.stop().await;
+}
+
+/// What is heard on the channel of the processes until `marker` is.
+async fn heard(listener: &mut PgListener, marker: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    loop {
+        let note = listener.recv().await.unwrap().payload().to_owned();
+        if note == marker {
+            return all;
+        }
+        all.push(note);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sql_commits_rings_the_bell_and_what_it_rolls_back_does_not() {
+    let database = crate::support::app::database().await;
+    let mut db = PgConnection::connect_with(&database).await.unwrap();
+    db.execute("INSERT INTO lanes (kind) VALUES ('queue')").await.unwrap();
+    db.execute("INSERT INTO queues (id, name, definition, version) SELECT max(id), 'q', '{}', 1 FROM lanes")
+        .await
+        .unwrap();
+    let channel: String = sqlx::query_scalar("SELECT bell_channel()").fetch_one(&mut db).await.unwrap();
+    let pool = sqlx::PgPool::connect_with(database).await.unwrap();
+    let mut listener = PgListener::connect_with(&pool).await.unwrap();
+    listener.listen(&channel).await.unwrap();
+    // The last bell is long ago, and the next is far ahead of the clock, as after a step back.
+    for last in ["0", "4000000000000"] {
+        for (call, rung) in [
+            ("SELECT enqueue('q', '1'); SELECT enqueue('q', '2')", 1),
+            ("SELECT enqueue_many('q', ARRAY['1', '2'])", 1),
+            ("SELECT enqueue_many('q', '{}'::json[])", 0),
+            ("SELECT publish('s1', 'order:new', '{}'::jsonb)", 1),
+        ] {
+            for (end, rung) in [("COMMIT", rung), ("ROLLBACK", 0)] {
+                let all = format!(
+                    "SELECT setval('last_bell', {last}); BEGIN; {call}; {end}; SELECT pg_notify('{channel}', 'over')"
+                );
+                db.execute(AssertSqlSafe(all)).await.unwrap();
+                assert_eq!(heard(&mut listener, "over").await.len(), rung, "{call}; {end}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_transactions_with_one_key_make_one_message() {
     let app = TestApp::start().await;
     app.define("q", json!({})).await;
@@ -178,4 +306,29 @@ async fn two_transactions_with_one_key_make_one_message() {
     assert_eq!(again.unwrap(), id);
     assert_eq!(count(&app, "q").await, 1);
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_schema_has_a_channel_of_its_own_that_postgresql_takes() {
+    let database = crate::support::app::database().await;
+    let mut db = PgConnection::connect_with(&database).await.unwrap();
+    let mut channels = BTreeSet::new();
+    let schemas = [
+        "s".to_owned(),
+        "a".repeat(53),
+        "a".repeat(54),
+        "a".repeat(62),
+        "a".repeat(62) + "b",
+        "ä".repeat(31),
+    ];
+    for schema in &schemas {
+        let make = format!(r#"CREATE SCHEMA "{schema}"; SET search_path = "{schema}""#);
+        db.execute(AssertSqlSafe(make)).await.unwrap();
+        db.execute(include_str!("../../migrations/20261120000000_engine.up.sql")).await.unwrap();
+        let channel: String = sqlx::query_scalar("SELECT bell_channel()").fetch_one(&mut db).await.unwrap();
+        assert!(channel.len() <= 63, "{channel}");
+        db.execute("SELECT ring()").await.unwrap();
+        assert!(channels.insert(channel), "{schema}");
+    }
+    assert!(channels.contains("s_postrider"), "{channels:?}");
 }

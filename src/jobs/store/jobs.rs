@@ -189,7 +189,9 @@ pub async fn broadcast_with(
     status: &serde_json::Value,
     further: Option<&str>,
 ) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"SELECT broadcast($1, $2::jsonb, $3) AS "seq!""#, id, status, further).fetch_one(tx).await
+    sqlx::query_scalar!(r#"SELECT broadcast($1, $2::jsonb, $3) AS "seq!""#, id, status, further)
+        .fetch_one(tx)
+        .await
 }
 
 /// Deletes a bounded number of jobs that ended more than `retention` ago, with their logs, registrations and
