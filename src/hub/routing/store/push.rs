@@ -121,6 +121,7 @@ async fn push_plain(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx::R
 
 /// As [`push`], for any message. Each step reads what the one before has locked: the endpoints, the store, the key, the
 /// identifiers and the mappings that are switched off, the lines, and then what waits.
+#[expect(clippy::too_many_lines, reason = "it is one statement")]
 async fn push_claiming(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx::Result<Outcome> {
     let Incoming { store, draft, state, deliveries, known, key } = incoming;
     let columns = Columns::of(deliveries);
