@@ -5,5 +5,6 @@ mod authorization;
 mod bounds;
 mod circles;
 mod configuration;
+mod members;
 mod migrations;
 mod parameters;

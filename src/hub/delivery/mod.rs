@@ -16,4 +16,5 @@ pub mod verdict;
 
 mod attempt;
 mod refusal;
+mod repeats;
 mod settlement;
