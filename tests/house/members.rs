@@ -6,7 +6,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 
 /// The operations whose body is the caller's own: what they do not know they store, or pass on, as it stands.
-const OPEN: &[&str] = &["push_message", "push_batch", "create_job", "update_job", "broadcast", "ask"];
+const OPEN: &[&str] = &["push_message", "push_messages", "create_job", "update_job", "broadcast", "ask"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_refuses_a_member_that_it_does_not_know_and_names_it() {

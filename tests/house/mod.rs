@@ -8,3 +8,4 @@ mod configuration;
 mod members;
 mod migrations;
 mod parameters;
+mod singles;
