@@ -86,7 +86,8 @@
 //!    and what is to wait, is pending until the router ([`hub::routing::pending`]) takes it from its lane.
 //! 3. Each endpoint has a lane. The claim loop takes as much of it as concurrency, rate limit
 //!    ([`hub::delivery::rate`]) and circuit ([`hub::delivery::circuit`]) leave room for, so that a slow endpoint holds
-//!    up no other.
+//!    up no other. What goes to a service that fails waits, each delivery for a time of its own, and one tries at a
+//!    time (`hub/delivery/probing.rs`), so that a service holds up no other of its endpoint (`tests/hub/services.rs`).
 //! 4. The consumer ([`hub::delivery::consumer`]) opens token and parameters as they are now, and sends the request
 //!    ([`hub::delivery::request`]) with the guarded client ([`http::outbound`]). No transaction is held meanwhile.
 //! 5. The answer becomes a verdict ([`hub::delivery::answer`], [`hub::delivery::verdict`]): delivered, failed, or
@@ -109,8 +110,8 @@
 //! 4. Time is the database's; ids carry it ([`db::Ids`]). Clippy bans `Utc::now`. When a lease is over, the functions
 //!    `is_silent` and `is_over` say, also when the clock was set (`tests/engine/clock.rs`, `tests/faults/clock.rs`).
 //! 5. What is accepted is committed; what one step causes commits with it (`tests/faults`).
-//!    One order of locks, so that nobody waits in a circle: the catalog, leases, mappings, unfinished deliveries, lines,
-//!    and then what waits (`tests/hub/kept.rs`). Only messages that answer each other along two lines
+//!    One order of locks, so that nobody waits in a circle: the catalog, leases, mappings, unfinished deliveries,
+//!    endpoints, circuits of services, lines, and then what waits (`tests/hub/kept.rs`). Only messages that answer each other along two lines
 //!    can meet in a circle; PostgreSQL undoes one of the settlements, which comes again.
 //! 6. A handler's failure is data ([`queues::outcome`]), never an `Err`.
 //! 7. Secrets are `SecretString`, never in logs, errors or metrics, nor in what endpoints said

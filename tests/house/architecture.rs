@@ -53,6 +53,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("registrations", "jobs"),
     ("envelopes", "jobs"),
     ("endpoints", "hub"),
+    ("service_circuits", "hub"),
     ("parameters", "hub"),
     ("mappings", "hub"),
     ("learned_parameters", "hub"),

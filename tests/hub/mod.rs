@@ -23,6 +23,7 @@ mod roles;
 mod routing;
 mod schedules;
 mod secrets;
+mod services;
 mod settled;
 mod signatures;
 mod sql;

@@ -1,7 +1,8 @@
 //! One attempt at a delivery: the service request goes out, its answer becomes a verdict, secrets are blotted out.
 
 use super::answer::{Answer, Child};
-use super::circuit::Circuits;
+use super::circuit::Sign;
+use super::circuits::Circuits;
 use super::linked::Parameter;
 use super::outcome::{Attempted, Outcome};
 use super::redact::Redactor;
@@ -139,10 +140,10 @@ impl Attempt {
                 hide_in_notes(&mut failed.notes, &redactor);
             }
         }
-        let (failed, gone) = match &verdict {
+        let (sign, gone) = match &verdict {
             // One that took it is not to be spared for what it answered.
-            Verdict::Failed(failed) => (!failed.is_final, failed.gone),
-            _ => (false, false),
+            Verdict::Failed(failed) if !failed.is_final => (Sign::of(failed.cause), failed.gone),
+            _ => (Sign::Well, false),
         };
         if let Verdict::Failed(failed) = &verdict {
             self.warn(failed);
@@ -151,7 +152,8 @@ impl Attempt {
             Ok(reply) => Some(reply.status.as_u16()),
             Err(failure) => failure.status.map(|status| status.as_u16()),
         };
-        let change = self.means.circuits.record(&self.endpoint, failed, gone, now);
+        let service = &self.mapping.definition.service;
+        let change = self.means.circuits.record(&self.endpoint, service, sign, gone, now);
         Attempted {
             verdict,
             delivery: Some(self.delivery),

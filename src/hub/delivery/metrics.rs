@@ -26,7 +26,7 @@ const PENDING: &str = "postrider_deliveries_pending";
 const PARKED: &str = "postrider_deliveries_parked";
 /// The age of the oldest delivery that may be claimed now, in seconds, by `store`.
 const OLDEST: &str = "postrider_deliveries_oldest_ready_seconds";
-/// Endpoints that are left alone since they fail, by `store`.
+/// Endpoints, and services of others, that are left alone since they fail, by `store`.
 const OPEN: &str = "postrider_open_circuits";
 
 /// A measurement holds at least this long, and so long that at most a twentieth of one connection's time goes into it.
@@ -122,7 +122,7 @@ impl Depths {
         );
         describe_gauge!(PARKED, Unit::Count, "Deliveries that are parked; 10,000 stand for more");
         describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest delivery that may be claimed now");
-        describe_gauge!(OPEN, Unit::Count, "Endpoints that are left alone since they fail");
+        describe_gauge!(OPEN, Unit::Count, "Endpoints and services that are left alone since they fail");
         Self { db, last: Mutex::default() }
     }
 

@@ -1,11 +1,12 @@
 //! How an attempt at a delivery ends, and what follows from it.
 
-use super::circuit::Change;
+use super::circuits::Change;
 use super::store::deliveries::Delivery;
 use super::store::ends;
 use super::verdict::{Failed, Verdict};
 use crate::hub::definitions::mapping::{Mapping, Options, Retry};
 use crate::worker::delay::delay_after;
+use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,13 @@ pub enum Outcome {
         lane: i32,
         /// How long it waits.
         after: Duration,
+    },
+    /// Its service is failing and left alone: no attempt.
+    Waits {
+        /// The service.
+        service: String,
+        /// Until when it waits, unless the circuit was closed meanwhile.
+        until: DateTime<Utc>,
     },
     /// Its mapping is switched off: no attempt.
     Held,
@@ -84,7 +92,7 @@ impl Outcome {
             Self::Attempted(attempted) => Some(attempted.verdict.word()),
             Self::Lost => Some(ends::Verdict::Lost),
             Self::GivenBack => Some(ends::Verdict::Returned),
-            Self::NotStarted { .. } | Self::Held | Self::Parked(_) => None,
+            Self::NotStarted { .. } | Self::Waits { .. } | Self::Held | Self::Parked(_) => None,
         }
     }
 

@@ -14,3 +14,4 @@ pub mod parameters;
 pub mod rerun;
 pub mod returned;
 pub mod revive;
+pub mod service_circuits;
