@@ -58,7 +58,7 @@ async fn what_a_listing_says_of_a_thing_reading_it_alone_says_too() {
     app.tell("order:new", json!({})).await;
     // There is something to be hidden.
     for (path, members) in [
-        ("endpoints", &["open_until", "gone_at"][..]),
+        ("endpoints", &["gone_at"]),
         ("mappings", &["next_tick"]),
         ("pollers", &["last_error"]),
         ("deliveries", &["last_error"]),
