@@ -31,6 +31,7 @@ pub mod retry_after;
 pub mod server;
 mod server_limits;
 pub mod signature;
+pub mod state_member;
 pub mod trace;
 
 use crate::config::Origins;

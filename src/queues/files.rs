@@ -11,6 +11,7 @@ use super::definition::{Definition, handler_of, with_handler};
 use crate::error::{Error, Result};
 use crate::http::body;
 use crate::http::json_text::{raw, to_value};
+use crate::http::state_member::without_state;
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -121,7 +122,9 @@ fn read(directory: &Path, name: &str) -> Result<Box<RawValue>> {
         Error::BadRequest(format!("{}: {error}", path.display()))
     };
     let text = fs::read_to_string(&json).map_err(|error| unreadable(&json, &error))?;
-    let mut document = body::parse(text.as_bytes()).map_err(|error| unreadable(&json, &error))?.raw;
+    let document = body::parse(text.as_bytes()).map_err(|error| unreadable(&json, &error))?;
+    // A file may be what a server answered.
+    let mut document = without_state(document).raw;
     match fs::read_to_string(&js) {
         Ok(_) if handler_of(&document).is_some() => {
             return Err(unreadable(&js, &"the definition names a handler itself; keep one of the two"));

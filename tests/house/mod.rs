@@ -5,5 +5,7 @@ mod authorization;
 mod bounds;
 mod circles;
 mod configuration;
+mod members;
 mod migrations;
 mod parameters;
+mod singles;

@@ -172,3 +172,55 @@ async fn an_endpoint_gets_everything_since_a_moment_again() {
     refusal(app.post(&format!("{STORE}/endpoints/none/recover"), &none).await, 404).await;
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_again_says_its_notifications_again_and_makes_no_second_messages() {
+    let say = |words: &str| {
+        let said = json!([{ "level": "critical", "subject": words, "description": "x", "reference_id": 7 }]);
+        json!({ "notifications": said, "messages": [{ "message": "notification:info", "payload": { "subject": words } }] })
+    };
+    let first = say("first");
+    let endpoint = Scripted::start(move |asked: &Asked| match asked.before {
+        // A failure says it to people; only what takes the message makes messages of it.
+        0 => Reply::Says(500, Vec::new(), first.to_string()),
+        _ => asked.acknowledge(first.clone()),
+    })
+    .await;
+    let app = TestApp::start().await;
+    app.endpoint("warehouse", &endpoint.url, json!({})).await;
+    app.mapping("ship", "warehouse", &["order:*"], json!({})).await;
+    let id = app.tell("order:new", json!({})).await;
+    let children = |message: &Value| message["children"].as_array().unwrap().clone();
+    let made = children(&app.delivered(&id, "COMPLETE").await);
+    assert_eq!(made.len(), 2);
+    let recover = async |attempts: i64| {
+        let all = json!({ "since": "2020-01-01T00:00:00Z", "all": true });
+        let answer = app.post(&format!("{STORE}/endpoints/warehouse/recover"), &all).await;
+        assert_eq!(json(answer, 200).await["retried"], 1);
+        let mut message = Value::Null;
+        eventually("it was delivered again", async || {
+            message = app.told(&id).await;
+            let delivery = &message["deliveries"][0];
+            delivery["status"] == "COMPLETE" && delivery["attempts"] == attempts
+        })
+        .await;
+        message
+    };
+    for attempts in 3..=4 {
+        assert_eq!(children(&recover(attempts).await), made, "no second messages");
+    }
+    let mut log = app.log().await;
+    log.sort();
+    let entry = |level: &str, description: &str, times| {
+        (level.to_owned(), "first".to_owned(), description.to_owned(), times)
+    };
+    assert_eq!(log, [entry("error", "x", 4), entry("info", "", 3)]);
+
+    // Something else is something new, and makes its messages.
+    let second = say("second");
+    endpoint.follow(move |asked: &Asked| asked.acknowledge(second.clone()));
+    let message = recover(5).await;
+    assert_eq!(children(&message).len(), 4);
+    assert_eq!(children(&recover(6).await), children(&message));
+    app.stop().await;
+}

@@ -60,6 +60,7 @@ async fn a_catalogue_is_kept_and_its_services_become_mappings_that_are_switched_
             },
             { "name": "taken", "path": "/taken" },
             { "name": "wrong", "path": "../wrong" },
+            { "name": "root", "path": "/" },
         ],
     });
     let body = catalogue.to_string();
@@ -74,14 +75,22 @@ async fn a_catalogue_is_kept_and_its_services_become_mappings_that_are_switched_
     let import =
         async || json(app.post(&format!("{STORE}/endpoints/books/import"), &json!({})).await, 200).await;
     let missing = json!([{ "name": "access_token", "data_type": "string", "description": null }]);
+    let mut report = import().await;
+    let note = report["note"].take();
     assert_eq!(
-        import().await,
+        report,
         json!({
-            "catalogue": catalogue, "made": ["order_export"], "kept": ["taken"], "skipped": ["wrong"],
+            "catalogue": catalogue, "made": ["order_export"], "note": null, "kept": ["taken"],
+            "skipped": [
+                { "service": "root", "reason": "its path is the endpoint's own URL: a mapping needs a path below that" },
+                { "service": "wrong", "reason": "/service must be a path below the endpoint's URL, such as drop_ship" },
+            ],
             "missing_parameters": missing,
         })
     );
-    assert_eq!(import().await["kept"], json!(["order_export", "taken"]));
+    assert!(note.as_str().unwrap().contains("switched off"), "{note}");
+    let again = import().await;
+    assert_eq!((&again["kept"], &again["note"]), (&json!(["order_export", "taken"]), &json!(null)));
     let listed = json(app.get(&format!("{STORE}/endpoints")).await, 200).await;
     assert_eq!(listed[0]["catalogue"], catalogue);
     let mapping = json(app.get(&format!("{STORE}/mappings/order_export")).await, 200).await;

@@ -325,3 +325,29 @@ async fn retry_after_raises_the_delay_up_to_an_hour() {
     app.delivered(&id, "COMPLETE").await;
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_endpoint_took_and_nobody_can_go_on_with_is_parked_and_not_sent_again() {
+    let endpoint = Scripted::start(|asked: &Asked| match asked.json()["payload"]["elsewhere"].as_bool() {
+        Some(true) => {
+            asked.acknowledge(json!({ "delay": 1, "update_url": "https://elsewhere.example/status" }))
+        }
+        _ => asked.acknowledge(json!({ "message": "bad:new" })),
+    })
+    .await;
+    let app = store(&endpoint).await;
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION 'a rule of this database'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON hub_messages FOR EACH ROW WHEN (NEW.message = 'bad:new')
+            EXECUTE FUNCTION refuse()";
+    sqlx::raw_sql(refuse).execute(&mut app.connect().await).await.unwrap();
+    for (elsewhere, words) in [(true, "another host"), (false, "the database will not take")] {
+        let id = app.tell("order:new", json!({ "elsewhere": elsewhere })).await;
+        let message = app.delivered(&id, "ERROR").await;
+        let said = message["deliveries"][0]["last_error"].as_str().unwrap();
+        assert!(said.contains(words), "{said}");
+        assert_eq!(app.attempts(&message).await[0]["status_code"], 200);
+        assert_eq!(endpoint.asked().iter().filter(|asked| asked.id() == id).count(), 1);
+    }
+    app.stop().await;
+}

@@ -152,7 +152,9 @@ async fn a_definition_comes_back_as_it_was_put_without_its_secret() {
     assert!(!read.contains("MfKQ") && !listed.contains("MfKQ"));
     definition["handler"]["secret"] = json!("whsec_***");
     let read: Value = serde_json::from_str(&read).unwrap();
-    assert_eq!(read, definition);
+    let mut put = read.clone();
+    let state = put.as_object_mut().unwrap().remove("state").unwrap();
+    assert_eq!((put, state), (definition.clone(), json!({ "paused": false, "source": "api" })));
     assert_eq!(serde_json::from_str::<Value>(&created).unwrap(), definition);
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed, json!([{ "name": "q", "paused": false, "source": "api", "definition": definition }]));
@@ -171,7 +173,8 @@ async fn a_handler_is_put_by_itself_and_a_broken_one_leaves_the_former() {
     let put = app.put("/queues/q/handler", &handler("module.exports = m => 'first'")).await;
     let definition = json!({ "client_id": "c", "handler": handler("module.exports = m => 'first'") });
     assert_eq!(json(put, 200).await, definition);
-    assert_eq!(json(app.get("/queues/q").await, 200).await, definition);
+    let read = json(app.get("/queues/q").await, 200).await;
+    assert_eq!(read["handler"], definition["handler"]);
     assert_eq!(app.handled("q", &json!(1)).await["result"], "first");
 
     let broken = "module.exports = m => {\n  return 1;\n  let let = 2;\n}";

@@ -75,7 +75,8 @@ async fn a_schema_judges_them_and_may_hold_them_itself() {
         let definition = format!(r#"{{"handler":{{"kind":"worker"}},"incoming":{{"schema":{schema}}}}}"#);
         let answer = send(&app, Method::PUT, "/queues/q", definition.clone()).await;
         assert!(answer.status().is_success(), "{schema}: {}", answer.text().await.unwrap());
-        assert_eq!(text(app.get("/queues/q").await, 200).await, definition);
+        let read = text(app.get("/queues/q").await, 200).await;
+        assert!(read.starts_with(&definition[..definition.len() - 1]), "{read}");
     };
     let status = async |message: &str| app.push_text("q", message.to_owned()).await.status().as_u16();
     for (schema, good, bad) in [

@@ -155,20 +155,20 @@ impl Answer {
 impl Child {
     /// What it says to people, if it is a notification.
     pub fn note(&self) -> Option<Note> {
-        let level = Level::of(self.key.strip_prefix("notification:")?)?;
-        let members = members(&self.payload).unwrap_or_default();
-        let member = |name: &str| find(&members, name).and_then(words);
-        // What has no subject and no description says it in a word of its own.
-        let mut said = ["summary", "result"].into_iter().filter_map(member);
-        let subject = member("subject").or_else(|| said.next()).unwrap_or_else(|| self.key.clone());
-        let description = member("description").or_else(|| said.next()).unwrap_or_default();
-        Some(Note {
-            level,
-            subject,
-            description,
-            reference: (member("reference_type"), member("reference_id")),
-        })
+        note(&self.key, &self.payload)
     }
+}
+
+/// What a message of this key says to people, if it is a notification.
+pub fn note(key: &str, payload: &RawValue) -> Option<Note> {
+    let level = Level::of(key.strip_prefix("notification:")?)?;
+    let members = members(payload).unwrap_or_default();
+    let member = |name: &str| find(&members, name).and_then(words);
+    // What has no subject and no description says it in a word of its own.
+    let mut said = ["summary", "result"].into_iter().filter_map(member);
+    let subject = member("subject").or_else(|| said.next()).unwrap_or_else(|| key.to_owned());
+    let description = member("description").or_else(|| said.next()).unwrap_or_default();
+    Some(Note { level, subject, description, reference: (member("reference_type"), member("reference_id")) })
 }
 
 /// An element of `notifications` as the message that it is too.

@@ -8,6 +8,7 @@ use super::rate::HORIZON;
 use super::request;
 use super::store::deliveries::{self, Loaded};
 use super::store::{circuits, ends, parameters};
+use super::verdict::{Failed, Verdict};
 use crate::db::{Database, bounded};
 use crate::http::outbound::Outbound;
 use crate::hub::definitions::catalog::Catalog;
@@ -320,12 +321,19 @@ impl Consumer for Deliveries {
     }
 
     fn refused(&self, outcome: Option<&Outcome>, _error: &sqlx::Error) -> Outcome {
-        let mapping = match outcome {
-            Some(Outcome::Attempted(attempted)) => attempted.mapping.clone(),
-            _ => None,
+        let error = "the database will not take what the endpoint answered";
+        let Some(Outcome::Attempted(attempted)) = outcome else {
+            return Outcome::Attempted(Box::new(Attempted::failed(error)));
         };
-        let failed = Attempted::failed("the database will not take what the endpoint answered");
-        Outcome::Attempted(Box::new(Attempted { mapping, ..failed }))
+        // An endpoint that took the message did its work: asked again, it would only answer the same.
+        let is_final = matches!(attempted.verdict, Verdict::Delivered(_));
+        Outcome::Attempted(Box::new(Attempted {
+            mapping: attempted.mapping.clone(),
+            status: attempted.status,
+            took: attempted.took,
+            verdict: Verdict::Failed(Failed { is_final, ..Failed::new(error) }),
+            ..Attempted::failed(error)
+        }))
     }
 
     fn panicked(&self, _message: &str) -> Outcome {

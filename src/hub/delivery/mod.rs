@@ -19,4 +19,5 @@ mod attempt;
 mod changes;
 mod probing;
 mod refusal;
+mod repeats;
 mod settlement;

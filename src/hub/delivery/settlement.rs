@@ -12,6 +12,7 @@ use super::consumer::Deliveries;
 use super::log_entry::{Entry, Level, Note};
 use super::metrics::Tally;
 use super::outcome::{Attempted, Next, Outcome, next};
+use super::repeats;
 use super::store::deliveries::Delivery;
 use super::store::ends::{self, End, Locked, Standing};
 use super::store::parameters::{self, Learned};
@@ -251,6 +252,7 @@ impl Deliveries {
         if !returned.is_empty() {
             returned::note(&mut *tx, &returned).await?;
         }
+        let drafts = repeats::leave_out(&mut *tx, &ends, drafts).await?;
         if !drafts.is_empty() {
             let accepted = decide::accept(&mut *tx, &self.catalog, &self.db.ids, drafts).await?;
             settled.woken.extend(accepted.ready);

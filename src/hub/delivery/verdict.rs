@@ -184,9 +184,18 @@ fn deferred(asked: Asked<'_>, answer: Answer) -> Verdict {
     let after = answer.delay.unwrap_or_default().clamp(DEFERRAL.0, DEFERRAL.1);
     let continue_url = match answer.update_url.as_deref().map(|url| asked.url.join(url)) {
         None => None,
-        // The token goes where it leads: to nobody else.
+        // The token goes where it leads: to nobody else. The endpoint works on it already: to be asked anew would only
+        // have it do that twice.
         Some(Ok(url)) if url.origin() == asked.url.origin() && url.username().is_empty() => Some(url.into()),
-        Some(_) => return Verdict::Failed(Failed::new("the update_url leads to another host")),
+        Some(_) => {
+            let error = "the endpoint took the message, and its update_url leads to another host: it must be of the \
+                         service's own scheme, host and port";
+            return Verdict::Failed(Failed {
+                notes: complaints(answer),
+                is_final: true,
+                ..Failed::new(error)
+            });
+        }
     };
     Verdict::Deferred { after, continue_url, notes: complaints(answer) }
 }

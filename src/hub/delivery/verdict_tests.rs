@@ -197,7 +197,8 @@ fn an_update_url_leads_to_the_same_host_or_nowhere() {
         "https://e.example:8443@evil.example/",
     ] {
         let body = format!(r#"{{"message_id":ID,"delay":5,"update_url":"{url}"}}"#);
-        assert!(failed(strict(200, &body)).error.contains("another host"), "{url}");
+        let refused = failed(strict(200, &body));
+        assert!(refused.error.contains("another host") && refused.is_final, "{url}");
     }
 }
 

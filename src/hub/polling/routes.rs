@@ -9,6 +9,7 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::json_text::to_value;
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::state_member::{with_state, without_state};
 use crate::hub::definitions::documents::endpoint::shown;
 use crate::hub::definitions::documents::{PutSecret, check_name, check_store, is_name};
 use crate::hub::definitions::store::stores;
@@ -38,6 +39,13 @@ pub(super) struct ListedPoller {
     /// The definition as it was put, with a stand-in for its token.
     #[schema(value_type = serde_json::Value)]
     definition: Box<RawValue>,
+    #[serde(flatten)]
+    state: PollerState,
+}
+
+/// How a poller does.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct PollerState {
     /// When it runs next by itself; null while it is switched off.
     next_run: Option<DateTime<Utc>>,
     /// Whether a run waits or goes on.
@@ -53,7 +61,8 @@ pub(super) struct ListedPoller {
 impl From<View> for ListedPoller {
     fn from(view: View) -> Self {
         let View { name, definition, next_run, queued, failures, last_run, last_error } = view;
-        Self { name, definition: definition.0, next_run, queued, failures, last_run, last_error }
+        let state = PollerState { next_run, queued, failures, last_run, last_error };
+        Self { name, definition: definition.0, state }
     }
 }
 
@@ -117,7 +126,7 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     roles::require(&caller, &store, Right::Admin)?;
-    let document = body::read_json(&headers, body, &hub.limits).await?.value();
+    let document = without_state(body::read_json(&headers, body, &hub.limits).await?).value();
     check_store(&store)?;
     check_name("a poller", &name)?;
     let put = PutPoller::read(&document)?;
@@ -187,7 +196,7 @@ fn next_tick(put: &PutPoller, former: Option<&Former>, now: DateTime<Utc>) -> Op
     goes_on.or_else(|| definition.timing.next_after(now))
 }
 
-/// Reads the definition of a poller.
+/// Reads a poller: its definition, and beside it `state`, what a listing says of how it does. A PUT ignores that.
 #[utoipa::path(
     get, path = "/stores/{store}/pollers/{name}", tag = "hub definitions", operation_id = "get_poller",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
@@ -199,7 +208,8 @@ pub(super) async fn get(
     Path((store, name)): Path<(String, String)>,
 ) -> Result<Json<Box<RawValue>>> {
     let store = hub.store(&store, &caller, Right::Read).await?;
-    Ok(Json(view(&hub, store, &name).await?.definition.0))
+    let ListedPoller { definition, state, .. } = view(&hub, store, &name).await?.into();
+    Ok(Json(with_state(&definition, &state)))
 }
 
 /// Deletes a poller with all it has seen.

@@ -27,6 +27,7 @@ const LONGEST: usize = 10_000;
 
 /// An answer.
 #[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Answering {
     /// The question's guid.
     envelope_id: String,

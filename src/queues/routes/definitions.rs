@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::state_member::{with_state, without_state};
 use crate::queues::definition::{Handler, redacted, with_handler};
 use crate::queues::install::{self, Source};
 use crate::queues::{catalog::Queue, roles, store};
@@ -22,19 +23,32 @@ use serde_json::value::RawValue;
 pub(super) struct Described {
     /// Its name.
     name: String,
-    /// Whether nothing is claimed from it.
-    paused: bool,
-    /// Who wrote the definition: api, file or example.
-    source: String,
+    #[serde(flatten)]
+    state: QueueState,
     /// The definition as it was put; a signing secret is replaced by stars.
     #[schema(value_type = serde_json::Value)]
     definition: Box<RawValue>,
 }
 
+/// How a queue stands.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct QueueState {
+    /// Whether nothing is claimed from it.
+    paused: bool,
+    /// Who wrote the definition: api, file or example.
+    source: String,
+}
+
+impl QueueState {
+    fn of(queue: &Queue) -> Self {
+        Self { paused: queue.paused, source: queue.source.clone() }
+    }
+}
+
 impl Described {
     fn of(queue: &Queue) -> Self {
-        let (name, source) = (queue.name.clone(), queue.source.clone());
-        Self { name, paused: queue.paused, source, definition: redacted(&queue.document) }
+        let (name, state) = (queue.name.clone(), QueueState::of(queue));
+        Self { name, state, definition: redacted(&queue.document) }
     }
 }
 
@@ -74,7 +88,7 @@ pub(super) async fn put_queue(
     body: Body,
 ) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     roles::require_admin(&caller)?;
-    let document = body::read_json(&headers, body, &queues.limits).await?;
+    let document = without_state(body::read_json(&headers, body, &queues.limits).await?);
     install::check(&queues.runners, &name, &document.value()).await?;
     let (made, document) = install::store(&queues.access.db, &name, document.raw, Source::Api).await?;
     queues.changed().await?;
@@ -82,7 +96,7 @@ pub(super) async fn put_queue(
     Ok((status, Json(redacted(&document))))
 }
 
-/// Reads a definition as it was put.
+/// Reads a queue: its definition as it was put, and beside it `state`, what the listing says of it. A PUT ignores that.
 #[utoipa::path(
     get, path = "/queues/{queue}", tag = "queue definitions", operation_id = "get_queue",
     params(("queue" = String, Path, description = "The queue's name")),
@@ -94,7 +108,7 @@ pub(super) async fn get_queue(
     Path(name): Path<String>,
 ) -> Result<Json<Box<RawValue>>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
-    Ok(Json(redacted(&queue.document)))
+    Ok(Json(with_state(&redacted(&queue.document), &QueueState::of(&queue))))
 }
 
 /// Deletes a queue. Its messages can no longer be asked for, and those that wait never run.

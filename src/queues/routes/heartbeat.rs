@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 /// A call about a claimed message.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Heartbeat {
     /// The claim's lease.
     lease: String,

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 /// The result of a claimed message.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Completion {
     /// The claim's lease.
     lease: String,
@@ -57,6 +58,7 @@ pub(super) async fn complete(
 
 /// Why a claimed message failed.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Failing {
     /// The claim's lease.
     lease: String,

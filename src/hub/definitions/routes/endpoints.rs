@@ -7,6 +7,7 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::outbound::Request;
+use crate::http::state_member::{with_state, without_state};
 use crate::hub::definitions::documents::{PutEndpoint, check_name, check_store, endpoint, is_name};
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::secrets;
@@ -41,6 +42,13 @@ pub(super) struct ListedEndpoint {
     /// The definition as it was put; secrets are replaced by `[redacted]`.
     #[schema(value_type = Object)]
     definition: Box<RawValue>,
+    #[serde(flatten)]
+    state: EndpointState,
+}
+
+/// How an endpoint does.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct EndpointState {
     /// What its `endpoint.json` said when it was imported.
     #[schema(value_type = Option<Object>)]
     catalogue: Option<Box<RawValue>>,
@@ -60,9 +68,14 @@ pub(super) struct ListedEndpoint {
 
 impl ListedEndpoint {
     fn of(row: Described) -> Self {
+        let (name, definition) = (row.name.clone(), row.definition.0.clone());
+        Self { name, definition, state: EndpointState::of(row) }
+    }
+}
+
+impl EndpointState {
+    fn of(row: Described) -> Self {
         Self {
-            name: row.name,
-            definition: row.definition.0,
             catalogue: row.catalogue.map(|json| json.0),
             failures: row.failures,
             open_until: row.open_until,
@@ -123,7 +136,7 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     roles::require(&caller, &store, Right::Admin)?;
-    let document = body::read_json(&headers, body, &hub.limits).await?.value();
+    let document = without_state(body::read_json(&headers, body, &hub.limits).await?).value();
     check_store(&store)?;
     check_name("an endpoint", &name)?;
     let put = PutEndpoint::read(&document)?;
@@ -167,7 +180,7 @@ async fn hasten(hub: &Hub, lane: i32, from: DateTime<Utc>) -> Result<()> {
     }
 }
 
-/// Reads the definition of an endpoint.
+/// Reads an endpoint: its definition, and beside it `state`, what a listing says of how it does. A PUT ignores that.
 #[utoipa::path(
     get, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "get_endpoint",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
@@ -181,7 +194,9 @@ pub(super) async fn get(
     let store = hub.store(&store, &caller, Right::Read).await?;
     let rows =
         if is_name(&name) { endpoints::describe(&hub.db.api, store, Some(&name)).await? } else { Vec::new() };
-    rows.into_iter().next().map(|row| Json(row.definition.0)).ok_or_else(no_endpoint)
+    let row = rows.into_iter().next().ok_or_else(no_endpoint)?;
+    let definition = row.definition.0.clone();
+    Ok(Json(with_state(&definition, &EndpointState::of(row))))
 }
 
 /// Deletes an endpoint.

@@ -8,7 +8,7 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::Problems;
 use crate::hub::definitions::endpoint::Endpoint;
-use crate::hub::definitions::service_catalogue::{self, Needed, Service};
+use crate::hub::definitions::service_catalogue::{self, Needed, Service, Skipped};
 use crate::hub::definitions::store::mappings::{self, Put};
 use crate::hub::definitions::store::{endpoints, parameters};
 use crate::hub::roles::Right;
@@ -21,6 +21,10 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::{BTreeMap, HashSet};
 
+/// What is to be done about what an import made.
+const OFF: &str = "the mappings that were made are switched off and hold their deliveries: put each again with \
+                   \"enabled\": true once it is as you want it";
+
 /// The largest catalogue, in bytes.
 const LARGEST: usize = 1 << 20;
 
@@ -32,10 +36,15 @@ pub(super) struct Imported {
     catalogue: Box<RawValue>,
     /// Mappings that were made, switched off.
     made: Vec<String>,
+    /// What is to be done about the mappings that were made; null when there are none.
+    #[schema(
+        example = "the mappings that were made are switched off and hold their deliveries: put each again with \"enabled\": true once it is as you want it"
+    )]
+    note: Option<&'static str>,
     /// Mappings of these names were there already, and stay as they are.
     kept: Vec<String>,
-    /// Services of which no mapping can be made.
-    skipped: Vec<String>,
+    /// Services of which no mapping can be made, and why.
+    skipped: Vec<Skipped>,
     /// Parameters that the services need and the store does not have.
     missing_parameters: Vec<Missing>,
 }
@@ -71,7 +80,7 @@ pub(super) async fn import(
     let store = hub.store(&store, &caller, Right::Admin).await?;
     let endpoint = hub.endpoint(store, &name).await?;
     let document = fetch(&hub, &endpoint).await?;
-    let services = service_catalogue::read(&document.value());
+    let (services, unreadable) = service_catalogue::read(&document.value());
     let imported = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {
             let version = engine::bump(&mut *tx).await?;
@@ -81,15 +90,18 @@ pub(super) async fn import(
             }
             endpoints::set_catalogue(&mut *tx, endpoint.id, &document.raw).await?;
             let mut taken: HashSet<String> = mappings::names(&mut *tx, store).await?.into_iter().collect();
-            let (mut made, mut kept, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut made, mut kept, mut skipped) = (Vec::new(), Vec::new(), unreadable);
             for service in &services {
                 if !taken.insert(service.name.clone()) {
                     kept.push(service.name.clone());
                     continue;
                 }
-                let Some((definition, _)) = service.mapping(&name) else {
-                    skipped.push(service.name.clone());
-                    continue;
+                let definition = match service.mapping(&name) {
+                    Ok((definition, _)) => definition,
+                    Err(reason) => {
+                        skipped.push(Skipped { service: Some(service.name.clone()), reason });
+                        continue;
+                    }
                 };
                 let definition = to_raw_value(&definition).map_err(Error::internal)?;
                 let put = Put {
@@ -106,7 +118,8 @@ pub(super) async fn import(
             let there = parameters::describe(tx, store, None).await?;
             let there: HashSet<&str> = there.iter().map(|row| row.name.as_str()).collect();
             let missing_parameters = missing(&services, &there);
-            Ok(Imported { catalogue: document.raw, made, kept, skipped, missing_parameters })
+            let note = (!made.is_empty()).then_some(OFF);
+            Ok(Imported { catalogue: document.raw, made, note, kept, skipped, missing_parameters })
         })
     })
     .await?;

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::state_member::{with_state, without_state};
 use crate::hub::definitions::documents::{check_name, check_store, is_name};
 use crate::hub::definitions::mapping::Definition;
 use crate::hub::definitions::store::mappings::{self, Described, Put};
@@ -29,6 +30,13 @@ pub(super) struct ListedMapping {
     /// The definition as it was put.
     #[schema(value_type = Object)]
     definition: Box<RawValue>,
+    #[serde(flatten)]
+    state: MappingState,
+}
+
+/// How a mapping does.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct MappingState {
     /// When its schedule fires next.
     next_tick: Option<DateTime<Utc>>,
     /// How many deliveries wait until it is switched on.
@@ -41,9 +49,13 @@ pub(super) struct ListedMapping {
 
 impl ListedMapping {
     fn of(row: Described) -> Self {
+        Self { name: row.name.clone(), definition: row.definition.0.clone(), state: MappingState::of(&row) }
+    }
+}
+
+impl MappingState {
+    fn of(row: &Described) -> Self {
         Self {
-            name: row.name,
-            definition: row.definition.0,
             next_tick: row.next_tick,
             held: row.held,
             created_at: row.created_at,
@@ -104,7 +116,7 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     roles::require(&caller, &store, Right::Admin)?;
-    let document = body::read_json(&headers, body, &hub.limits).await?;
+    let document = without_state(body::read_json(&headers, body, &hub.limits).await?);
     check_store(&store)?;
     check_name("a mapping", &name)?;
     let (definition, enabled) = Definition::read(&document.value())?;
@@ -139,7 +151,7 @@ impl Hub {
     }
 }
 
-/// Reads the definition of a mapping.
+/// Reads a mapping: its definition, and beside it `state`, what a listing says of how it does. A PUT ignores that.
 #[utoipa::path(
     get, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "get_mapping",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
@@ -153,7 +165,8 @@ pub(super) async fn get(
     let store = hub.store(&store, &caller, Right::Read).await?;
     let rows =
         if is_name(&name) { mappings::describe(&hub.db.api, store, Some(&name)).await? } else { Vec::new() };
-    rows.into_iter().next().map(|row| Json(row.definition.0)).ok_or_else(no_mapping)
+    let row = rows.into_iter().next().ok_or_else(no_mapping)?;
+    Ok(Json(with_state(&row.definition.0, &MappingState::of(&row))))
 }
 
 /// Deletes a mapping.

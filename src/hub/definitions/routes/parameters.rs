@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::state_member::without_state;
 use crate::hub::definitions::documents::parameter::is_name;
 use crate::hub::definitions::documents::{PutParameter, REDACTED, check_store};
 use crate::hub::definitions::store::parameters::{self, Described};
@@ -40,8 +41,24 @@ pub(super) struct ListedParameter {
     name: String,
     #[serde(flatten)]
     shown: Shown,
+    #[serde(flatten)]
+    state: ParameterState,
+}
+
+/// How a parameter does.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ParameterState {
     /// When it was last put, by hand or by an answer.
     updated_at: DateTime<Utc>,
+}
+
+/// A parameter that is read by itself.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ReadParameter {
+    #[serde(flatten)]
+    shown: Shown,
+    /// What a listing says of it beside; a PUT ignores it.
+    state: ParameterState,
 }
 
 impl Shown {
@@ -66,7 +83,7 @@ pub(super) async fn list(
     let rows = parameters::describe(&hub.db.api, store, None).await?;
     let listed = |row: Described| {
         let shown = Shown::of(row.data_type, row.value.map(|json| json.0))?;
-        Ok(ListedParameter { name: row.name, shown, updated_at: row.updated_at })
+        Ok(ListedParameter { name: row.name, shown, state: ParameterState { updated_at: row.updated_at } })
     };
     Ok(Json(rows.into_iter().map(listed).collect::<Result<_>>()?))
 }
@@ -106,7 +123,7 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<(StatusCode, Json<Shown>)> {
     roles::require(&caller, &store, Right::Admin)?;
-    let document = body::read_json(&headers, body, &hub.limits).await?;
+    let document = without_state(body::read_json(&headers, body, &hub.limits).await?);
     check_store(&store)?;
     if !is_name(&name) {
         let words = "must be 1 to 100 characters, none of them a control character, no space at the ends";
@@ -149,13 +166,13 @@ pub(super) async fn put(
 #[utoipa::path(
     get, path = "/stores/{store}/parameters/{name}", tag = "hub definitions", operation_id = "get_parameter",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The parameter's name")),
-    responses((status = 200, description = "The parameter", body = Shown), Problems),
+    responses((status = 200, description = "The parameter", body = ReadParameter), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,
     State(hub): State<Hub>,
     Path((store, name)): Path<(String, String)>,
-) -> Result<Json<Shown>> {
+) -> Result<Json<ReadParameter>> {
     let store = hub.store(&store, &caller, Right::Read).await?;
     let rows = if is_name(&name) {
         parameters::describe(&hub.db.api, store, Some(&name)).await?
@@ -163,7 +180,8 @@ pub(super) async fn get(
         Vec::new()
     };
     let row = rows.into_iter().next().ok_or_else(no_parameter)?;
-    Ok(Json(Shown::of(row.data_type, row.value.map(|json| json.0))?))
+    let shown = Shown::of(row.data_type, row.value.map(|json| json.0))?;
+    Ok(Json(ReadParameter { shown, state: ParameterState { updated_at: row.updated_at } }))
 }
 
 /// Deletes a parameter.

@@ -14,6 +14,7 @@ use crate::hub::routing::store::messages;
 use crate::hub::state::{Hub, id_of};
 use axum::Json;
 use axum::extract::State as Extract;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -40,6 +41,8 @@ pub(super) struct FullMessage {
     parent_id: Option<Uuid>,
     /// How many answers lie between it and a message from outside.
     hop: i16,
+    /// When it came in.
+    created_at: DateTime<Utc>,
     /// The messages with which its deliveries were answered, oldest first, at most 1000.
     children: Vec<Uuid>,
     /// One for each mapping that wanted it.
@@ -79,6 +82,7 @@ pub(super) async fn get(
                 payload: row.payload.0,
                 parent_id: row.parent_id,
                 hop: row.hop,
+                created_at: row.created_at,
                 children,
                 log_entries: entries.into_iter().map(LogEntry::of).collect(),
                 message: row.message,

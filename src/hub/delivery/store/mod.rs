@@ -8,6 +8,7 @@ pub mod ends;
 pub mod listing;
 pub mod log_entries;
 pub mod log_listing;
+pub mod notifications;
 pub mod page;
 pub mod parameters;
 pub mod rerun;

@@ -1,6 +1,7 @@
 //! The SQL of messages as people see them, and of their idempotency keys.
 
 use crate::hub::routing::message::State;
+use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::types::Json;
@@ -23,6 +24,8 @@ pub struct Row {
     pub parent_id: Option<Uuid>,
     /// How many answers lie between it and a message from outside.
     pub hop: i16,
+    /// When it came in.
+    pub created_at: DateTime<Utc>,
 }
 
 /// One message.
@@ -30,7 +33,9 @@ pub async fn get(db: impl PgExecutor<'_>, store_id: i32, id: Uuid) -> sqlx::Resu
     sqlx::query_as!(
         Row,
         r#"
-        SELECT id, message, state AS "state: State", reason, payload AS "payload: Json<Box<RawValue>>", parent_id, hop
+        SELECT
+            id, message, state AS "state: State", reason, payload AS "payload: Json<Box<RawValue>>", parent_id, hop,
+            uuid_v7_time(id) AS "created_at!"
         FROM hub_messages
         WHERE store_id = $1 AND id = $2
         "#,
