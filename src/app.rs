@@ -13,8 +13,8 @@ use crate::http::metrics;
 use crate::http::outbound::Outbound;
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState};
-use crate::hub::mapping::Retry;
-use crate::hub::{self, routes::Hub};
+use crate::hub::definitions::mapping::Retry;
+use crate::hub::{self, state::Hub};
 use crate::jobs::remote::RemoteJobs;
 use crate::jobs::routes::{Jobs, LONG_POLLS};
 use crate::jobs::{self, Tails};
@@ -219,7 +219,7 @@ impl App {
 
         let of_queues = Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy());
         let of_jobs = jobs::metrics::Depths::new(db.clone(), Arc::clone(&jobs.types));
-        let mut on_scrape = measure(of_queues, of_jobs, hub::metrics::Depths::new(db.clone()));
+        let mut on_scrape = measure(of_queues, of_jobs, hub::delivery::metrics::Depths::new(db.clone()));
         if config.metrics == config::Metrics::Token {
             on_scrape = admit_readers(on_scrape, &verifier);
         }

@@ -79,20 +79,20 @@
 //! # The journey of a message of the hub
 //!
 //! 1. `POST /stores/{store}/messages` ([`hub::routes`]) stores it with a delivery for each mapping that wants it, in
-//!    one transaction ([`hub::push`], [`hub::routing`]). Identifiers that were sent before make a duplicate
+//!    one transaction ([`hub::routing::push`], [`hub::routing::decide`]). Identifiers that were sent before make a duplicate
 //!    (SKIPPED); a mapping that is switched off holds its deliveries, a serial one lines them up.
 //! 2. What comes otherwise ends in the same routing: messages of an answer with its settlement, polls of schedules
-//!    ([`hub::ticker`]), changes that pollers find ([`hub::poller`]). What the SQL function `publish` stores, and
-//!    what is to wait, is pending until the router ([`hub::router`]) takes it from its lane.
-//! 3. Each endpoint has a lane. The claim loop takes as much of it as concurrency, rate limit ([`hub::rate`]) and
-//!    circuit ([`hub::circuit`]) leave room for, so that a slow endpoint holds up no other.
-//! 4. The consumer ([`hub::consumer`]) opens token and parameters as they are now, and sends the request
-//!    ([`hub::request`]) with the guarded client ([`http::outbound`]). No transaction is held meanwhile.
-//! 5. The answer becomes a verdict ([`hub::answer`], [`hub::verdict`]): delivered, failed, or deferred by the
-//!    endpoint. What it quotes of our secrets is blotted out ([`hub::redact`]).
+//!    ([`hub::polling::ticker`]), changes that pollers find ([`hub::polling`]). What the SQL function `publish` stores, and
+//!    what is to wait, is pending until the router ([`hub::routing::pending`]) takes it from its lane.
+//! 3. Each endpoint has a lane. The claim loop takes as much of it as concurrency, rate limit ([`hub::delivery::rate`]) and
+//!    circuit ([`hub::delivery::circuit`]) leave room for, so that a slow endpoint holds up no other.
+//! 4. The consumer ([`hub::delivery::consumer`]) opens token and parameters as they are now, and sends the request
+//!    ([`hub::delivery::request`]) with the guarded client ([`http::outbound`]). No transaction is held meanwhile.
+//! 5. The answer becomes a verdict ([`hub::delivery::answer`], [`hub::delivery::verdict`]): delivered, failed, or deferred by the
+//!    endpoint. What it quotes of our secrets is blotted out ([`hub::delivery::redact`]).
 //! 6. One transaction, fenced by the lease, writes the attempt, the delivery's end, the messages that the answer
 //!    brings and their deliveries, parameters and log entries.
-//! 7. What failed waits by backoff ([`hub::outcome`]), without limit unless its mapping sets one; then it is parked,
+//! 7. What failed waits by backoff ([`hub::delivery::outcome`]), without limit unless its mapping sets one; then it is parked,
 //!    until somebody has it run again or archives it.
 //!
 //! # Invariants, and the tests that hold them
@@ -109,7 +109,7 @@
 //!    `is_silent` and `is_over` say, also when the clock was set (`tests/engine/clock.rs`, `tests/faults/clock.rs`).
 //! 5. What is accepted is committed; what one step causes commits with it (`tests/faults`).
 //!    One order of locks, so that nobody waits in a circle: the catalog, leases, mappings, unfinished deliveries, lines,
-//!    and then what waits ([`hub::store`], `tests/hub/kept.rs`). Only messages that answer each other along two lines
+//!    and then what waits ([`hub`], `tests/hub/kept.rs`). Only messages that answer each other along two lines
 //!    can meet in a circle; PostgreSQL undoes one of the settlements, which comes again.
 //! 6. A handler's failure is data ([`queues::outcome`]), never an `Err`.
 //! 7. Secrets are `SecretString`, never in logs, errors or metrics, nor in what endpoints said

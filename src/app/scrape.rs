@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub(super) fn measure(
     of_queues: Depths,
     of_jobs: jobs::metrics::Depths,
-    of_hub: hub::metrics::Depths,
+    of_hub: hub::delivery::metrics::Depths,
 ) -> OnScrape {
     let all = Arc::new((of_queues, of_jobs, of_hub));
     OnScrape::new(move || {

@@ -12,42 +12,26 @@
 //!
 //! A delivery is PENDING until it ends: COMPLETE (delivered), ERROR (parked: kept until somebody decides) or
 //! SKIPPED (a duplicate). An endpoint's failure is data, never an `Err`.
+//!
+//! Who may import whom, held by `tests/house/architecture.rs`: `start → {routes, upkeep} → {delivery, polling} → routing →
+//! state → definitions → {schedule, lines} → {key, listing, purpose, retry_after, roles}`. Only the routes of definitions
+//! reach up to the [`state`].
 
-pub mod answer;
-pub mod catalog;
-pub mod circuit;
-pub mod consumer;
-pub mod definition;
-pub mod endpoint;
-pub mod filter;
-pub mod identifiers;
-pub mod linked;
-pub mod log_entry;
-pub mod mapping;
-pub mod message;
-pub mod outcome;
-pub mod path;
-pub mod poller;
+pub mod definitions;
+pub mod delivery;
+pub mod key;
+pub mod lines;
+pub mod listing;
+pub mod polling;
 pub mod purpose;
-pub mod push;
-pub mod rate;
-pub mod redact;
-pub mod request;
+pub mod retry_after;
 pub mod roles;
-pub mod router;
 pub mod routes;
 pub mod routing;
 pub mod schedule;
-pub mod secrets;
-pub mod service_catalogue;
-pub mod store;
-pub mod ticker;
+pub mod state;
 pub mod upkeep;
-pub mod verdict;
 
-mod attempt;
-pub mod metrics;
-mod settlement;
 mod start;
 
 pub use start::start;

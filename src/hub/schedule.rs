@@ -4,8 +4,8 @@
 //! that the clock skips comes right after the gap, one that it repeats comes once; intervals (`*/15 * * * *`)
 //! go on evenly.
 
-use super::message::is_key;
 use crate::http::reader::Reader;
+use crate::hub::key::is_key;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use croner::Cron;

@@ -1,13 +1,12 @@
 //! Adds the hub's consumers to the engine, and starts what the hub does by itself.
 
-use super::consumer::Deliveries;
-use super::mapping::Retry;
-use super::poller::consumer::Runs;
-use super::router::Router;
-use super::routes::Hub;
-use super::store::retention;
-use super::ticker::Ticker;
-use super::upkeep;
+use crate::hub::definitions::mapping::Retry;
+use crate::hub::delivery::consumer::Deliveries;
+use crate::hub::polling::consumer::Runs;
+use crate::hub::polling::ticker::Ticker;
+use crate::hub::routing::pending::Router;
+use crate::hub::state::Hub;
+use crate::hub::upkeep::{self, store};
 use crate::worker::Worker;
 use crate::worker::retention::make_ahead;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ pub async fn start(
     stop: &CancellationToken,
 ) -> sqlx::Result<()> {
     let Hub { db, catalog, sealer, outbound, .. } = hub.clone();
-    if let Err(error) = make_ahead::<retention::Hub>(&db.worker).await {
+    if let Err(error) = make_ahead::<store::Hub>(&db.worker).await {
         tracing::warn!(%error, "cannot make partitions of the hub ahead now; its upkeep tries again");
     }
     let router = Router::new(db.clone(), Arc::clone(&catalog)).await?;

@@ -2,13 +2,15 @@
 //!
 //! Partitions are made by every process; the rest is done by one at a time, by a leased row.
 
-use super::store::retention::{Hub, IDENTIFIERS, KEYS, LOG_ENTRIES, TICKS};
-use super::store::{astray, mappings};
+pub mod store;
+
 use crate::db::{self, Database};
+use crate::hub::definitions::store::{astray, mappings};
 use crate::worker::retention::{self, Retention};
 use crate::worker::store as engine;
 use sqlx::postgres::PgPool;
 use std::time::Duration;
+use store::{Hub, IDENTIFIERS, KEYS, LOG_ENTRIES, TICKS};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

@@ -18,6 +18,18 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &[]),
 ];
 
+/// The rooms of the hub, from the top: each may import those in the lines below its own.
+const ROOMS: &[&[&str]] = &[
+    &["start"],
+    &["routes", "upkeep"],
+    &["delivery", "polling"],
+    &["routing"],
+    &["state"],
+    &["definitions"],
+    &["schedule", "lines"],
+    &["key", "listing", "purpose", "retry_after", "roles"],
+];
+
 /// Which part writes a table. Producers insert into `dispatch` and `scheduled` in the statement that stores
 /// the item, so that both commit together; so does each into `lanes` what it makes a lane for.
 const WRITERS: &[(&str, &str)] = &[
@@ -85,9 +97,14 @@ fn part(path: &Path) -> String {
 
 /// The names that follow `crate::` in code, one level deep.
 fn imports(text: &str) -> BTreeSet<String> {
+    names_after("crate::", text)
+}
+
+/// The names that follow `prefix` in code.
+fn names_after(prefix: &str, text: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
-        for rest in line.split("crate::").skip(1) {
+        for rest in line.split(prefix).skip(1) {
             let inner = rest.strip_prefix('{').map_or(rest, |inner| inner.split('}').next().unwrap_or(inner));
             let many = rest.starts_with('{');
             for item in inner.split(',').take(if many { usize::MAX } else { 1 }) {
@@ -115,6 +132,39 @@ fn parts_import_only_what_lies_below_them() {
             }
         }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn rooms_of_the_hub_import_only_what_lies_below_them() {
+    let level = |room: &str| ROOMS.iter().position(|rooms| rooms.contains(&room));
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for (path, text) in sources() {
+        let Ok(inner) = path.strip_prefix("src/hub") else { continue };
+        let first = inner.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+        let room = first.trim_end_matches(".rs");
+        if room == "mod" {
+            continue;
+        }
+        let Some(own) = level(room) else {
+            wrong.push(format!("{} is in no room", path.display()));
+            continue;
+        };
+        let depth = inner.components().count() - usize::from(inner.ends_with("mod.rs"));
+        if text.contains(&format!("use {}", "super::".repeat(depth))) && !text.contains("mod tests {") {
+            wrong.push(format!("{} leaves its room by `super`", path.display()));
+        }
+        for import in names_after("crate::hub::", &text) {
+            seen += 1;
+            let below = level(&import).is_some_and(|level| level > own);
+            // The routes of definitions work with the state, which knows the definitions.
+            let state = import == "state" && inner.starts_with("definitions/routes");
+            if import != room && !below && !state && !import.is_empty() {
+                wrong.push(format!("{} imports {import}", path.display()));
+            }
+        }
+    }
+    assert!(seen > 50, "only {seen} imports were found");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

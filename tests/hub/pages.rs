@@ -3,9 +3,10 @@
 
 use crate::support::app::TestApp;
 use crate::support::reads::rows_read;
-use postrider::hub::message::State;
-use postrider::hub::store::shown::page::{Page, Span, WALK};
-use postrider::hub::store::shown::{delivery_page, log_entries, message_page};
+use postrider::hub::delivery::store::{log_listing, page as delivery_page};
+use postrider::hub::listing::page::{Page, Span, WALK};
+use postrider::hub::routing::message::State;
+use postrider::hub::routing::store::page as message_page;
 use serde_json::json;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -218,7 +219,7 @@ async fn a_page_of_log_entries_by_level_and_reference_reads_a_bounded_number_of_
             (None, None, Some(message)),
         ] {
             let own = |text: Option<&str>| text.map(str::to_owned);
-            let filter = log_entries::Filter {
+            let filter = log_listing::Filter {
                 level: own(level),
                 reference_type: own(kind),
                 reference: own(reference),
@@ -228,7 +229,7 @@ async fn a_page_of_log_entries_by_level_and_reference_reads_a_bounded_number_of_
             loop {
                 let read = rows_read(&mut tx).await;
                 let page =
-                    log_entries::page(&mut tx, store, &filter, Some(reader.before), LIMIT + 1).await.unwrap();
+                    log_listing::page(&mut tx, store, &filter, Some(reader.before), LIMIT + 1).await.unwrap();
                 let read = rows_read(&mut tx).await - read;
                 let exact = kind.is_none() && reference.is_none() && message_id.is_none();
                 if !reader.take(page, read, if exact { 10 * LIMIT } else { 4 * WALK }, |row| row.id) {

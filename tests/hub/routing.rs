@@ -5,9 +5,9 @@ use crate::support::answer::json;
 use crate::support::app::{TestApp, database};
 use futures::future::join_all;
 use postrider::db::Database;
-use postrider::hub::catalog::Catalog;
-use postrider::hub::message::{Draft, MAX_HOPS, State};
-use postrider::hub::routing;
+use postrider::hub::definitions::catalog::Catalog;
+use postrider::hub::routing::decide;
+use postrider::hub::routing::message::{Draft, MAX_HOPS, State};
 use postrider::worker::store as engine;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -198,7 +198,7 @@ async fn what_cannot_be_routed_is_parked_and_what_is_to_wait_waits() {
     let db = Database::new(&options, "postrider");
     db.check().await.unwrap();
     let mut tx = db.api.acquire().await.unwrap();
-    let store_id = postrider::hub::store::stores::ensure(&mut tx, "s1").await.unwrap();
+    let store_id = postrider::hub::definitions::store::stores::ensure(&mut tx, "s1").await.unwrap();
     let deep = format!("{}{}", "{\"a\":".repeat(200), "1".to_owned() + &"}".repeat(200));
     let looks_inside = "INSERT INTO lanes (kind) VALUES ('endpoint')";
     sqlx::query(looks_inside).execute(&mut *tx).await.unwrap();
@@ -242,7 +242,7 @@ async fn what_cannot_be_routed_is_parked_and_what_is_to_wait_waits() {
     let expected: Vec<_> = cases.iter().map(|(draft, state)| (draft.id, *state)).collect();
     let drafts = cases.into_iter().map(|(draft, _)| draft).collect();
     let catalog = Catalog::default();
-    let accepted = routing::accept(&mut tx, &catalog, &db.ids, drafts).await.unwrap();
+    let accepted = decide::accept(&mut tx, &catalog, &db.ids, drafts).await.unwrap();
     for (number, (id, state)) in expected.iter().enumerate() {
         assert_eq!(accepted.states[id], *state, "case {number}");
     }
@@ -250,9 +250,9 @@ async fn what_cannot_be_routed_is_parked_and_what_is_to_wait_waits() {
 
     // When its time has come it is routed, once.
     let waits = expected[10].0;
-    let routed = routing::route_pending(&mut tx, &catalog, &db.ids, &[waits, expected[0].0]).await.unwrap();
+    let routed = decide::route_pending(&mut tx, &catalog, &db.ids, &[waits, expected[0].0]).await.unwrap();
     assert_eq!(routed.states.into_iter().collect::<Vec<_>>(), [(waits, State::Routed)]);
-    let again = routing::route_pending(&mut tx, &catalog, &db.ids, &[waits]).await.unwrap();
+    let again = decide::route_pending(&mut tx, &catalog, &db.ids, &[waits]).await.unwrap();
     assert!(again.states.is_empty() && again.ready.is_empty());
     let count = "SELECT count(*), (SELECT count(*) FROM scheduled) FROM deliveries";
     let row = sqlx::query(count).fetch_one(&mut *tx).await.unwrap();

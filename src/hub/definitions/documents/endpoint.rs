@@ -1,0 +1,144 @@
+//! The definition of an endpoint: `{url, token?, signing_secrets?, concurrency?, rate?, timeout?, breaker?, enabled?}`.
+
+use crate::error::Result;
+use crate::http::reader::Reader;
+use crate::http::signature::is_secret;
+use crate::hub::definitions::documents::{REDACTED, read};
+use crate::hub::definitions::endpoint::{Breaker, Definition, Rate};
+use axum::http::HeaderValue;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use std::time::Duration;
+use url::Url;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_hours(1);
+/// How long a request may take where nobody says otherwise: the guide's figure.
+const TIMEOUT: Duration = Duration::from_mins(3);
+/// Two during a rotation; more only make each request larger.
+const MOST_SECRETS: usize = 4;
+/// The longest token and URL, in bytes.
+const LONGEST: usize = 2000;
+
+/// A definition as it was put.
+#[derive(Debug)]
+pub struct PutEndpoint {
+    /// Where it is and what it bears.
+    pub definition: Definition,
+    /// Its token, if it has one.
+    pub token: Option<PutSecret>,
+    /// Its signing secrets. A stand-in at a place means the one that is stored at that place.
+    pub signing_secrets: Vec<PutSecret>,
+}
+
+/// A secret as it was put.
+#[derive(Debug)]
+pub enum PutSecret {
+    /// The one that is stored already.
+    Stored,
+    /// This one.
+    New(SecretString),
+}
+
+impl PutEndpoint {
+    /// Reads a definition. Whether the addresses behind its URL may be asked is not looked at.
+    ///
+    /// # Errors
+    /// 422 with every violation; they do not repeat what was put.
+    pub fn read(document: &Value) -> Result<Self> {
+        read(document, take)
+    }
+}
+
+impl PutEndpoint {
+    /// Whether there is anything to be sealed.
+    pub fn has_secrets(&self) -> bool {
+        self.token.is_some() || !self.signing_secrets.is_empty()
+    }
+}
+
+/// The document as it is stored and shown: with a stand-in for each secret.
+pub fn shown(mut document: Value) -> Value {
+    if let Value::Object(members) = &mut document {
+        if let Some(token) = members.get_mut("token").filter(|token| !token.is_null()) {
+            *token = json!(REDACTED);
+        }
+        if let Some(Value::Array(secrets)) = members.get_mut("signing_secrets") {
+            secrets.fill(json!(REDACTED));
+        }
+    }
+    document
+}
+
+fn take(reader: &mut Reader<'_>) -> Option<PutEndpoint> {
+    let url = take_url(reader, "url");
+    let token = take_token(reader);
+    let wanted = "must be whsec_ and 24 to 64 bytes in base64";
+    let signing_secrets = reader.texts("signing_secrets", MOST_SECRETS, wanted, |text| match text {
+        REDACTED => Some(PutSecret::Stored),
+        text => is_secret(text).then(|| PutSecret::New(SecretString::from(text))),
+    });
+    let concurrency = reader.integer("concurrency", 1..=1000_u16).map_or(8, usize::from);
+    let mut rate = None;
+    reader.object("rate", |reader| rate = take_rate(reader));
+    let timeout = reader.duration("timeout", MILLISECOND..=HOUR).unwrap_or(TIMEOUT);
+    let mut breaker = Breaker { failures: 5, cooldown: Duration::from_secs(30) };
+    reader.object("breaker", |reader| {
+        breaker.failures = reader.integer("failures", 1..=1_000_000).unwrap_or(breaker.failures);
+        breaker.cooldown = reader.duration("cooldown", MILLISECOND..=24 * HOUR).unwrap_or(breaker.cooldown);
+    });
+    let enabled = reader.boolean("enabled").unwrap_or(true);
+    let definition = Definition { url: url?, concurrency, rate, timeout, breaker, enabled };
+    Some(PutEndpoint { definition, token, signing_secrets })
+}
+
+/// The URL of a server of somebody else.
+pub(in crate::hub) fn take_url(reader: &mut Reader<'_>, name: &'static str) -> Option<Url> {
+    let text = reader.required(name, Reader::text)?;
+    base(text).map_err(|why| reader.note(&format!("/{name}"), "url", why)).ok()
+}
+
+/// What is shown to that server.
+pub(in crate::hub) fn take_token(reader: &mut Reader<'_>) -> Option<PutSecret> {
+    let text = reader.text("token")?;
+    if text == REDACTED {
+        return Some(PutSecret::Stored);
+    }
+    if text.len() > LONGEST || text.trim() != text || HeaderValue::from_str(text).is_err() || !text.is_ascii()
+    {
+        reader.note("/token", "token", "must be visible ASCII characters that a header can carry");
+        return None;
+    }
+    Some(PutSecret::New(SecretString::from(text)))
+}
+
+fn take_rate(reader: &mut Reader<'_>) -> Option<Rate> {
+    let per_second = reader.required("per_second", |reader, name| {
+        let number = reader.take(name)?.as_f64().filter(|number| (0.001..=10_000.0).contains(number));
+        if number.is_none() {
+            reader.note("/per_second", "range", "must be a number from 0.001 to 10000");
+        }
+        number
+    });
+    let burst = reader.integer("burst", 1..=10_000);
+    let per_second = per_second?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 10000, at least 1")]
+    let second = per_second.ceil().max(1.0) as u32;
+    Some(Rate { per_second, burst: burst.unwrap_or(second) })
+}
+
+/// A URL below which services are.
+fn base(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).ok().filter(|_| text.len() <= LONGEST);
+    let url = url.ok_or("must be a URL such as https://example.com/hub")?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err("must begin with https:// or http://");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not carry a user name or a password");
+    }
+    if url.fragment().is_some() {
+        return Err("must not have a fragment");
+    }
+    Ok(url)
+}

@@ -1,0 +1,116 @@
+//! A mapping: which messages of a store go to which service, and how.
+
+use crate::hub::key::Pattern;
+use std::time::Duration;
+
+/// A mapping of a store, ready to use.
+#[derive(Debug)]
+pub struct Mapping {
+    /// The mapping.
+    pub id: i32,
+    /// The store's id.
+    pub store_id: i32,
+    /// The store's name.
+    pub store: String,
+    /// Its name in the API.
+    pub name: String,
+    /// The endpoint of its service.
+    pub endpoint_id: i32,
+    /// What it is.
+    pub definition: Definition,
+    /// Whether its deliveries run; otherwise they are held.
+    pub enabled: bool,
+    /// The catalog's revision at its last change.
+    pub version: i64,
+}
+
+/// The definition of a mapping.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// The endpoint's name.
+    pub endpoint: String,
+    /// The path below the endpoint's URL.
+    pub service: String,
+    /// Which messages it takes.
+    pub messages: Vec<Pattern>,
+    /// The names of the parameters that its service is sent.
+    pub parameters: Vec<String>,
+    /// What a message must be like beside its key.
+    pub filters: Filters,
+    /// Names and paths: the same values go to this mapping at most once.
+    pub identifiers: Vec<(String, Path)>,
+    /// How it is delivered.
+    pub options: Options,
+    /// When a poll message goes to its service by itself.
+    pub schedule: Option<Schedule>,
+}
+
+pub use super::filter::{Filters, Path};
+pub use crate::hub::schedule::Schedule;
+
+/// How the messages of a mapping are delivered.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What counts as success.
+    pub ack: Ack,
+    /// Whether a failure is tried again at all.
+    pub retries_allowed: bool,
+    /// After so many failed attempts it is parked; absent: never.
+    pub max_attempts: Option<u32>,
+    /// When it is older than this it is parked; absent: never.
+    pub max_age: Option<Duration>,
+    /// The backoff, where it is not the instance's.
+    pub retry: Option<Retry>,
+    /// Whether messages wait for each other.
+    pub serial: Serial,
+    /// Which messages an answer may bring; absent: any.
+    pub allow_responses: Option<Vec<Pattern>>,
+    /// How long a request may take, where it is less than the endpoint says.
+    pub timeout: Option<Duration>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ack: Ack::default(),
+            retries_allowed: true,
+            max_attempts: None,
+            max_age: None,
+            retry: None,
+            serial: Serial::default(),
+            allow_responses: None,
+            timeout: None,
+        }
+    }
+}
+
+/// What counts as success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ack {
+    /// 200 and our `message_id` in the body.
+    #[default]
+    Strict,
+    /// Any 2xx.
+    Lenient,
+}
+
+/// Full jitter below a ceiling that doubles from `base` to `cap`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// The ceiling of the first delay.
+    pub base: Duration,
+    /// The highest ceiling.
+    pub cap: Duration,
+}
+
+/// Whether messages wait for each other.
+#[derive(Debug, Clone, Default)]
+pub enum Serial {
+    /// They do not.
+    #[default]
+    No,
+    /// One after the other.
+    All,
+    /// Those with the same value at this path.
+    By(Path),
+}

@@ -1,0 +1,12 @@
+//! Definitions: the endpoints, mappings and parameters of a store, as administrators put them.
+
+pub mod catalog;
+pub mod documents;
+pub mod endpoint;
+pub mod filter;
+pub mod mapping;
+pub mod path;
+pub mod routes;
+pub mod secrets;
+pub mod service_catalogue;
+pub mod store;

@@ -1,0 +1,251 @@
+//! Endpoints: define, read, delete, and see whether one can be reached.
+
+use crate::auth::Authenticated;
+use crate::db;
+use crate::error::{Error, Problem, Result, is_constraint};
+use crate::http::body;
+use crate::http::extract::Path;
+use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::outbound::{Failure, Request};
+use crate::hub::definitions::documents::{PutEndpoint, check_name, check_store, endpoint, is_name};
+use crate::hub::definitions::endpoint::Endpoint;
+use crate::hub::definitions::secrets;
+use crate::hub::definitions::store::endpoints::{self, Deleted, Described};
+use crate::hub::definitions::store::stores;
+use crate::hub::roles::{self, Right};
+use crate::hub::state::{Hub, no_endpoint};
+use crate::worker::store as engine;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::time::Duration;
+use url::Url;
+
+/// How long a check waits at most.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An endpoint, in a listing.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ListedEndpoint {
+    /// Its name.
+    name: String,
+    /// The definition as it was put; secrets are replaced by `[redacted]`.
+    #[schema(value_type = Object)]
+    definition: Box<RawValue>,
+    /// What its `endpoint.json` said when it was imported.
+    #[schema(value_type = Option<Object>)]
+    catalogue: Option<Box<RawValue>>,
+    /// Failed attempts since the last that was not.
+    failures: i32,
+    /// Until when its circuit is open: nothing is sent to it.
+    open_until: Option<DateTime<Utc>>,
+    /// When it first answered 410.
+    gone_at: Option<DateTime<Utc>>,
+    /// When it was first put.
+    created_at: DateTime<Utc>,
+    /// When it was last put.
+    updated_at: DateTime<Utc>,
+}
+
+impl ListedEndpoint {
+    fn of(row: Described) -> Self {
+        Self {
+            name: row.name,
+            definition: row.definition.0,
+            catalogue: row.catalogue.map(|json| json.0),
+            failures: row.failures,
+            open_until: row.open_until,
+            gone_at: row.gone_at,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// Lists the endpoints of a store.
+#[utoipa::path(
+    get, path = "/stores/{store}/endpoints", tag = "hub definitions", operation_id = "list_endpoints",
+    params(("store" = String, Path, description = "The store")),
+    responses((status = 200, description = "By name", body = Vec<ListedEndpoint>), Problems),
+)]
+pub(super) async fn list(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path(store): Path<String>,
+) -> Result<Json<Vec<ListedEndpoint>>> {
+    let store = hub.store(&store, &caller, Right::Read).await?;
+    let rows = endpoints::describe(&hub.db.api, store, None).await?;
+    Ok(Json(rows.into_iter().map(ListedEndpoint::of).collect()))
+}
+
+/// Defines an endpoint, or redefines it.
+///
+/// Its circuit is closed, and requests from now on go where it says. `[redacted]` in the place of a secret keeps
+/// the one that is there.
+#[utoipa::path(
+    put, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "put_endpoint",
+    params(("store" = String, Path, description = "The store; the first thing put makes it"), ("name" = String, Path, description = "The endpoint's name")),
+    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition. All but `url` may be absent.\n\n\
+            * `url`: services are paths below it\n\
+            * `token`: sent as `X-Hub-Token` and `X-Augury-Token`\n\
+            * `signing_secrets`: of Standard Webhooks, `whsec_` and base64; one signature each, at most 4\n\
+            * `concurrency`: requests at a time of one server (8)\n\
+            * `rate`: `per_second` and `burst`, over all servers; absent, no limit\n\
+            * `timeout`: of a request (180s)\n\
+            * `breaker`: after so many `failures` in a row (5) it is left alone for the `cooldown` (30s), then tried \
+            one delivery at a time\n\
+            * `enabled`: whether anything is sent to it (true)",
+        example = json!({"url": "https://warehouse.example.com/hub", "token": "x123", "concurrency": 8, "rate": {"per_second": 10, "burst": 20}, "timeout": "180s", "breaker": {"failures": 5, "cooldown": "30s"}, "enabled": true})),
+    responses(
+        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
+        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
+        Problems, BodyProblems,
+    ),
+)]
+pub(super) async fn put(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Box<RawValue>>)> {
+    roles::require(&caller, &store, Right::Admin)?;
+    let document = body::read_json(&headers, body, &hub.limits).await?.value();
+    check_store(&store)?;
+    check_name("an endpoint", &name)?;
+    let put = PutEndpoint::read(&document)?;
+    hub.outbound.check_url(put.definition.url.as_str()).map_err(|why| Error::invalid("/url", "url", why))?;
+    // Whether secrets can be kept is said before anything is done.
+    let sealer = if put.has_secrets() { Some(hub.sealer()?) } else { None };
+    let shown: Box<RawValue> =
+        serde_json::value::to_raw_value(&endpoint::shown(document)).map_err(Error::internal)?;
+    let definition = shown.clone();
+    let made = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+        Box::pin(async move {
+            let version = engine::bump(&mut *tx).await?;
+            let store = stores::ensure(&mut *tx, &store).await?;
+            let former = endpoints::secrets(&mut *tx, store, &name).await?.unwrap_or_default();
+            let closed = secrets::seal(sealer.as_deref(), store, &name, &put, &former)?;
+            Ok(endpoints::put(tx, store, &name, &definition, &closed, version).await?)
+        })
+    })
+    .await?;
+    hub.changed().await?;
+    Ok((if made { StatusCode::CREATED } else { StatusCode::OK }, Json(shown)))
+}
+
+/// Reads the definition of an endpoint.
+#[utoipa::path(
+    get, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "get_endpoint",
+    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
+    responses((status = 200, description = "The definition; secrets are replaced by `[redacted]`", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})), Problems),
+)]
+pub(super) async fn get(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+) -> Result<Json<Box<RawValue>>> {
+    let store = hub.store(&store, &caller, Right::Read).await?;
+    let rows =
+        if is_name(&name) { endpoints::describe(&hub.db.api, store, Some(&name)).await? } else { Vec::new() };
+    rows.into_iter().next().map(|row| Json(row.definition.0)).ok_or_else(no_endpoint)
+}
+
+/// Deletes an endpoint.
+#[utoipa::path(
+    delete, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "delete_endpoint",
+    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = 409, description = "A mapping sends to it, or deliveries to it are under way", body = Problem, content_type = "application/problem+json"),
+        Problems,
+    ),
+)]
+pub(super) async fn delete(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+) -> Result<StatusCode> {
+    let store = hub.store(&store, &caller, Right::Admin).await?;
+    if !is_name(&name) {
+        return Err(no_endpoint());
+    }
+    let ready = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+        Box::pin(async move {
+            match endpoints::delete(tx, store, &name).await {
+                Ok(Deleted::Gone(ready)) => Ok(ready),
+                Ok(Deleted::Absent) => Err(no_endpoint()),
+                Ok(Deleted::Busy) => Err(Error::Conflict(
+                    "deliveries to this endpoint are under way: try again later".to_owned(),
+                )),
+                Err(error) if is_constraint(&error, "mappings_endpoint_fkey") => Err(Error::Conflict(
+                    "a mapping sends to this endpoint: delete the mapping first".to_owned(),
+                )),
+                Err(error) => Err(error.into()),
+            }
+        })
+    })
+    .await?;
+    hub.changed().await?;
+    for lane in ready {
+        hub.wake.ready(lane, 0);
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether an endpoint can be reached.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Reached {
+    /// Whether it answered, whatever it said.
+    reachable: bool,
+    /// The HTTP status of its answer.
+    status: Option<u16>,
+    /// Why there was no answer, in coarse words.
+    error: Option<String>,
+}
+
+/// Sees whether an endpoint can be reached.
+///
+/// One GET of its URL, with its token.
+#[utoipa::path(
+    post, path = "/stores/{store}/endpoints/{name}/check", tag = "hub definitions", operation_id = "check_endpoint",
+    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
+    responses((status = 200, description = "What came of it", body = Reached), Problems),
+)]
+pub(super) async fn check(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+) -> Result<Json<Reached>> {
+    let store = hub.store(&store, &caller, Right::Admin).await?;
+    let endpoint = hub.endpoint(store, &name).await?;
+    let request = ask(&endpoint, endpoint.definition.url.clone(), 64 << 10);
+    Ok(Json(match hub.outbound.send(request).await {
+        Ok(answer) => Reached { reachable: true, status: Some(answer.status.as_u16()), error: None },
+        Err(Failure::TooLarge(_)) => Reached { reachable: true, status: None, error: None },
+        Err(failure) => Reached { reachable: false, status: None, error: Some(failure.to_string()) },
+    }))
+}
+
+/// A GET of an endpoint, with what every request to it bears.
+pub(super) fn ask(endpoint: &Endpoint, url: Url, max_response: usize) -> Request {
+    let mut headers = HeaderMap::new();
+    if let Some(mut token) =
+        endpoint.token.as_ref().and_then(|token| HeaderValue::from_str(token.expose_secret()).ok())
+    {
+        token.set_sensitive(true);
+        headers.insert("x-hub-token", token.clone());
+        headers.insert("x-augury-token", token);
+    }
+    if let Ok(store) = HeaderValue::from_str(&endpoint.store) {
+        headers.insert("x-hub-store", store);
+    }
+    let timeout = endpoint.definition.timeout.min(PATIENCE);
+    Request { method: Method::GET, url, headers, body: Bytes::new(), timeout, max_response }
+}

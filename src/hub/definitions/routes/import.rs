@@ -1,0 +1,146 @@
+//! Imports what an endpoint says of its services: its catalogue, and a mapping for each service that has none.
+
+use super::endpoints::ask;
+use crate::auth::Authenticated;
+use crate::db;
+use crate::error::{Error, Problem, Result};
+use crate::http::body;
+use crate::http::extract::Path;
+use crate::http::openapi::Problems;
+use crate::hub::definitions::endpoint::Endpoint;
+use crate::hub::definitions::service_catalogue::{self, Needed, Service};
+use crate::hub::definitions::store::mappings::{self, Put};
+use crate::hub::definitions::store::{endpoints, parameters};
+use crate::hub::roles::Right;
+use crate::hub::state::Hub;
+use crate::worker::store as engine;
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+use std::collections::{BTreeMap, HashSet};
+
+/// The largest catalogue, in bytes.
+const LARGEST: usize = 1 << 20;
+
+/// What an import did.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Imported {
+    /// The catalogue as the endpoint gave it.
+    #[schema(value_type = Object)]
+    catalogue: Box<RawValue>,
+    /// Mappings that were made, switched off.
+    made: Vec<String>,
+    /// Mappings of these names were there already, and stay as they are.
+    kept: Vec<String>,
+    /// Services of which no mapping can be made.
+    skipped: Vec<String>,
+    /// Parameters that the services need and the store does not have.
+    missing_parameters: Vec<Missing>,
+}
+
+/// A parameter that is to be put.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Missing {
+    /// Its name.
+    name: String,
+    /// What the catalogue says it is.
+    data_type: Option<String>,
+    /// What it is for.
+    description: Option<String>,
+}
+
+/// Imports the services of an endpoint.
+///
+/// Asks it for its `endpoint.json`, keeps that, and makes a mapping, switched off, for each service that has none.
+#[utoipa::path(
+    post, path = "/stores/{store}/endpoints/{name}/import", tag = "hub definitions", operation_id = "import_endpoint",
+    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
+    responses(
+        (status = 200, description = "What was done", body = Imported),
+        (status = 409, description = "The endpoint gives no catalogue", body = Problem, content_type = "application/problem+json"),
+        Problems,
+    ),
+)]
+pub(super) async fn import(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+) -> Result<Json<Imported>> {
+    let store = hub.store(&store, &caller, Right::Admin).await?;
+    let endpoint = hub.endpoint(store, &name).await?;
+    let document = fetch(&hub, &endpoint).await?;
+    let services = service_catalogue::read(&document.value());
+    let imported = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+        Box::pin(async move {
+            let version = engine::bump(&mut *tx).await?;
+            // Another may have deleted or replaced it meanwhile.
+            if endpoints::id(&mut *tx, store, &name).await? != Some(endpoint.id) {
+                return Err(Error::Conflict("this endpoint was deleted meanwhile".to_owned()));
+            }
+            endpoints::set_catalogue(&mut *tx, endpoint.id, &document.raw).await?;
+            let mut taken: HashSet<String> = mappings::names(&mut *tx, store).await?.into_iter().collect();
+            let (mut made, mut kept, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+            for service in &services {
+                if !taken.insert(service.name.clone()) {
+                    kept.push(service.name.clone());
+                    continue;
+                }
+                let Some((definition, _)) = service.mapping(&name) else {
+                    skipped.push(service.name.clone());
+                    continue;
+                };
+                let definition = to_raw_value(&definition).map_err(Error::internal)?;
+                let put = Put {
+                    name: &service.name,
+                    endpoint_id: endpoint.id,
+                    definition: &definition,
+                    enabled: false,
+                    first_tick: None,
+                    version,
+                };
+                mappings::put(&mut *tx, store, &put).await?;
+                made.push(service.name.clone());
+            }
+            let there = parameters::describe(tx, store, None).await?;
+            let there: HashSet<&str> = there.iter().map(|row| row.name.as_str()).collect();
+            let missing_parameters = missing(&services, &there);
+            Ok(Imported { catalogue: document.raw, made, kept, skipped, missing_parameters })
+        })
+    })
+    .await?;
+    hub.changed().await?;
+    Ok(Json(imported))
+}
+
+async fn fetch(hub: &Hub, endpoint: &Endpoint) -> Result<body::Json> {
+    let mut url = endpoint.definition.url.clone();
+    url.set_path(&format!("{}/endpoint.json", url.path().trim_end_matches('/')));
+    let none =
+        |why: String| Error::Conflict(format!("this endpoint gives no catalogue at endpoint.json: {why}"));
+    let answer = hub.outbound.send(ask(endpoint, url, LARGEST)).await;
+    let answer = answer.map_err(|failure| none(failure.to_string()))?;
+    if !answer.status.is_success() {
+        return Err(none(format!("it answered {}", answer.status)));
+    }
+    let document = body::parse(&answer.body).map_err(|_| none("its answer is not JSON".to_owned()))?;
+    match document.value() {
+        Value::Object(_) => Ok(document),
+        _ => Err(none("its answer is not an object".to_owned())),
+    }
+}
+
+fn missing(services: &[Service], there: &HashSet<&str>) -> Vec<Missing> {
+    let needed = services.iter().flat_map(|service| &service.parameters);
+    let missing: BTreeMap<&str, &Needed> = needed
+        .filter(|needed| !there.contains(needed.name.as_str()))
+        .map(|needed| (needed.name.as_str(), needed))
+        .collect();
+    let shown = |needed: &Needed| Missing {
+        name: needed.name.clone(),
+        data_type: needed.data_type.clone(),
+        description: needed.description.clone(),
+    };
+    missing.into_values().map(shown).collect()
+}

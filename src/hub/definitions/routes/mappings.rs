@@ -1,0 +1,189 @@
+//! Mappings: define, read, delete.
+
+use crate::auth::Authenticated;
+use crate::db;
+use crate::error::{Error, Result};
+use crate::http::body;
+use crate::http::extract::Path;
+use crate::http::openapi::{BodyProblems, Problems};
+use crate::hub::definitions::documents::{check_name, check_store, is_name};
+use crate::hub::definitions::mapping::Definition;
+use crate::hub::definitions::store::mappings::{self, Described, Put};
+use crate::hub::definitions::store::{endpoints, held, stores};
+use crate::hub::roles::{self, Right};
+use crate::hub::state::Hub;
+use crate::worker::store as engine;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// A mapping, in a listing.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ListedMapping {
+    /// Its name.
+    name: String,
+    /// The definition as it was put.
+    #[schema(value_type = Object)]
+    definition: Box<RawValue>,
+    /// When its schedule fires next.
+    next_tick: Option<DateTime<Utc>>,
+    /// How many deliveries wait until it is switched on.
+    held: i64,
+    /// When it was first put.
+    created_at: DateTime<Utc>,
+    /// When it was last put.
+    updated_at: DateTime<Utc>,
+}
+
+impl ListedMapping {
+    fn of(row: Described) -> Self {
+        Self {
+            name: row.name,
+            definition: row.definition.0,
+            next_tick: row.next_tick,
+            held: row.held,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// Lists the mappings of a store.
+#[utoipa::path(
+    get, path = "/stores/{store}/mappings", tag = "hub definitions", operation_id = "list_mappings",
+    params(("store" = String, Path, description = "The store")),
+    responses((status = 200, description = "By name", body = Vec<ListedMapping>), Problems),
+)]
+pub(super) async fn list(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path(store): Path<String>,
+) -> Result<Json<Vec<ListedMapping>>> {
+    let store = hub.store(&store, &caller, Right::Read).await?;
+    let rows = mappings::describe(&hub.db.api, store, None).await?;
+    Ok(Json(rows.into_iter().map(ListedMapping::of).collect()))
+}
+
+/// Defines a mapping, or redefines it.
+///
+/// Messages that come from now on are routed by it; deliveries run as it says when they are attempted. Switched on,
+/// it sends what it held.
+#[utoipa::path(
+    put, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "put_mapping",
+    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
+    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition. `endpoint` and `service` are required, and `messages` or a `schedule`.\n\n\
+            * `endpoint`, `service`: where to, the service as a path below the endpoint's URL\n\
+            * `messages`: keys such as `order:new`, or `order:*` for all that begin so\n\
+            * `parameters`: names of those that are sent along\n\
+            * `filters`: `path`, `operator` (eq, neq, gt, lt, begin, contains, end, present, empty, match), `value` and, \
+            where a path has `*`, `match_rule` (all, any); all must hold\n\
+            * `identifiers`: names and paths; messages of the same values are sent once\n\
+            * `options`: `ack` (`strict`: 200 with our message_id; `lenient`: any 2xx), `retries_allowed` (true), \
+            `max_attempts`, `max_age` (no limit), `retry` with `base` and `cap`, `serial` (false, true, or a path: one \
+            after the other of each value), `allow_responses` (keys that answers may bring), `timeout`\n\
+            * `schedule`: `every`, or `cron` with `timezone`, and the `message` that is sent then\n\
+            * `enabled`: one that is not holds its deliveries (true)",
+        example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"],
+            "filters": [{"path": "payload.order.total", "operator": "gt", "value": 10}], "identifiers": {"order_number": "payload.order.number"},
+            "options": {"ack": "strict", "retries_allowed": true, "retry": {"base": "5s", "cap": "1h"}, "serial": false}, "enabled": true})),
+    responses(
+        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
+        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
+        Problems, BodyProblems,
+    ),
+)]
+pub(super) async fn put(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Box<RawValue>>)> {
+    roles::require(&caller, &store, Right::Admin)?;
+    let document = body::read_json(&headers, body, &hub.limits).await?;
+    check_store(&store)?;
+    check_name("a mapping", &name)?;
+    let (definition, enabled) = Definition::read(&document.value())?;
+    let first_tick = hub.first_tick(&definition, enabled)?;
+    let raw = document.raw.clone();
+    let (made, woken) = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+        Box::pin(async move {
+            let version = engine::bump(&mut *tx).await?;
+            let store = stores::ensure(&mut *tx, &store).await?;
+            let lane = endpoints::id(&mut *tx, store, &definition.endpoint).await?.ok_or_else(|| {
+                Error::invalid("/endpoint", "endpoint", "there is no endpoint of this name in this store")
+            })?;
+            let put = Put { name: &name, endpoint_id: lane, definition: &raw, enabled, first_tick, version };
+            let (id, made) = mappings::put(&mut *tx, store, &put).await?;
+            let released = enabled && !made && held::release(tx, id, lane).await?;
+            Ok((made, released.then_some(lane)))
+        })
+    })
+    .await?;
+    hub.changed().await?;
+    if let Some(lane) = woken {
+        hub.wake.ready(lane, 0);
+    }
+    Ok((if made { StatusCode::CREATED } else { StatusCode::OK }, Json(document.raw)))
+}
+
+impl Hub {
+    /// When the schedule of a mapping fires first: never while it is switched off.
+    pub(super) fn first_tick(&self, definition: &Definition, enabled: bool) -> Result<Option<DateTime<Utc>>> {
+        let Some(schedule) = definition.schedule.as_ref().filter(|_| enabled) else { return Ok(None) };
+        Ok(schedule.next_after(self.now()?))
+    }
+}
+
+/// Reads the definition of a mapping.
+#[utoipa::path(
+    get, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "get_mapping",
+    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
+    responses((status = 200, description = "The definition as it was put", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})), Problems),
+)]
+pub(super) async fn get(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+) -> Result<Json<Box<RawValue>>> {
+    let store = hub.store(&store, &caller, Right::Read).await?;
+    let rows =
+        if is_name(&name) { mappings::describe(&hub.db.api, store, Some(&name)).await? } else { Vec::new() };
+    rows.into_iter().next().map(|row| Json(row.definition.0)).ok_or_else(no_mapping)
+}
+
+/// Deletes a mapping.
+///
+/// Its deliveries that wait are parked; what was delivered stays to be read.
+#[utoipa::path(
+    delete, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "delete_mapping",
+    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
+    responses((status = 204, description = "Deleted"), Problems),
+)]
+pub(super) async fn delete(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+) -> Result<StatusCode> {
+    let store = hub.store(&store, &caller, Right::Admin).await?;
+    if !is_name(&name) {
+        return Err(no_mapping());
+    }
+    let gone = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+        Box::pin(async move { Ok(mappings::delete(tx, store, &name).await?) })
+    })
+    .await?;
+    if !gone {
+        return Err(no_mapping());
+    }
+    hub.changed().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn no_mapping() -> Error {
+    Error::NotFound("there is no such mapping in this store".to_owned())
+}

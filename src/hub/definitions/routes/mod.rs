@@ -1,0 +1,23 @@
+//! Definitions over HTTP.
+
+mod endpoints;
+mod import;
+mod mappings;
+mod parameters;
+
+use crate::hub::state::Hub;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The routes of definitions.
+pub fn routes() -> OpenApiRouter<Hub> {
+    OpenApiRouter::new()
+        .routes(routes!(endpoints::list))
+        .routes(routes!(endpoints::put, endpoints::get, endpoints::delete))
+        .routes(routes!(endpoints::check))
+        .routes(routes!(import::import))
+        .routes(routes!(mappings::list))
+        .routes(routes!(mappings::put, mappings::get, mappings::delete))
+        .routes(routes!(parameters::list))
+        .routes(routes!(parameters::put, parameters::get, parameters::delete))
+}

@@ -1,0 +1,191 @@
+//! Parameters: put, read, delete. A password is never shown again.
+
+use crate::auth::Authenticated;
+use crate::db;
+use crate::error::{Error, Result};
+use crate::http::body;
+use crate::http::extract::Path;
+use crate::http::openapi::{BodyProblems, Problems};
+use crate::hub::definitions::documents::parameter::is_name;
+use crate::hub::definitions::documents::{PutParameter, REDACTED, check_store};
+use crate::hub::definitions::store::parameters::{self, Described};
+use crate::hub::definitions::store::stores;
+use crate::hub::purpose::Purpose;
+use crate::hub::roles::{self, Right};
+use crate::hub::state::Hub;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+
+/// A parameter's value.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Shown {
+    /// The value; `[redacted]` for a password.
+    #[schema(value_type = serde_json::Value)]
+    value: Box<RawValue>,
+    /// string, integer, float, boolean, list or password.
+    #[schema(example = "password")]
+    data_type: String,
+}
+
+/// A parameter, in a listing.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ListedParameter {
+    /// Its name, as it is sent.
+    name: String,
+    #[serde(flatten)]
+    shown: Shown,
+    /// When it was last put, by hand or by an answer.
+    updated_at: DateTime<Utc>,
+}
+
+impl Shown {
+    fn of(data_type: String, value: Option<Box<RawValue>>) -> Result<Self> {
+        let value = value.map_or_else(|| to_raw_value(REDACTED).map_err(Error::internal), Ok)?;
+        Ok(Self { value, data_type })
+    }
+}
+
+/// Lists the parameters of a store.
+#[utoipa::path(
+    get, path = "/stores/{store}/parameters", tag = "hub definitions", operation_id = "list_parameters",
+    params(("store" = String, Path, description = "The store")),
+    responses((status = 200, description = "By name", body = Vec<ListedParameter>), Problems),
+)]
+pub(super) async fn list(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path(store): Path<String>,
+) -> Result<Json<Vec<ListedParameter>>> {
+    let store = hub.store(&store, &caller, Right::Read).await?;
+    let rows = parameters::describe(&hub.db.api, store, None).await?;
+    let listed = |row: Described| {
+        let shown = Shown::of(row.data_type, row.value.map(|json| json.0))?;
+        Ok(ListedParameter { name: row.name, shown, updated_at: row.updated_at })
+    };
+    Ok(Json(rows.into_iter().map(listed).collect::<Result<_>>()?))
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    value: Box<RawValue>,
+}
+
+/// What is to be written.
+enum Write {
+    Plain(&'static str, Box<RawValue>),
+    Password(SecretString),
+    Keep,
+}
+
+/// Sets a parameter.
+///
+/// Mappings that name it send it from the next attempt on. A password is sealed and never shown again; `[redacted]`
+/// keeps the one that is there.
+#[utoipa::path(
+    put, path = "/stores/{store}/parameters/{name}", tag = "hub definitions", operation_id = "put_parameter",
+    params(("store" = String, Path, description = "The store; the first thing put makes it"), ("name" = String, Path, description = "The parameter's name")),
+    request_body(content = serde_json::Value, content_type = "application/json", description = "value, and data_type: string, integer, float, boolean, list or password; absent, what the value is",
+        example = json!({"value": "1234567890", "data_type": "password"})),
+    responses(
+        (status = 200, description = "Changed: as it is shown", body = Shown),
+        (status = 201, description = "Made: as it is shown", body = Shown),
+        Problems, BodyProblems,
+    ),
+)]
+pub(super) async fn put(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Shown>)> {
+    roles::require(&caller, &store, Right::Admin)?;
+    let document = body::read_json(&headers, body, &hub.limits).await?;
+    check_store(&store)?;
+    if !is_name(&name) {
+        let words = "must be 1 to 100 characters, none of them a control character, no space at the ends";
+        return Err(Error::invalid("/name", "word", words));
+    }
+    let write = match PutParameter::read(&document.value())? {
+        PutParameter::Plain(data_type) => Write::Plain(data_type, document.to_typed::<Raw>()?.value),
+        PutParameter::Password(value) => Write::Password(value),
+        PutParameter::Stored => Write::Keep,
+    };
+    let (shown, sealer) = match &write {
+        Write::Plain(data_type, value) => (Shown::of((*data_type).to_owned(), Some(value.clone()))?, None),
+        Write::Password(_) => (Shown::of("password".to_owned(), None)?, Some(hub.sealer()?)),
+        Write::Keep => (Shown::of("password".to_owned(), None)?, None),
+    };
+    let made = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+        Box::pin(async move {
+            let store = stores::ensure(&mut *tx, &store).await?;
+            match (write, sealer) {
+                (Write::Plain(data_type, value), _) => {
+                    Ok(parameters::put(tx, store, &name, data_type, Some(&value), None).await?)
+                }
+                (Write::Password(value), Some(sealer)) => {
+                    let json = serde_json::to_string(value.expose_secret()).map_err(Error::internal)?;
+                    let json = SecretString::from(json);
+                    let purpose = Purpose::Parameter(&name).of_store(store);
+                    let closed = sealer.seal(json.expose_secret(), &purpose).map_err(Error::Internal)?;
+                    Ok(parameters::put(tx, store, &name, "password", None, Some(&closed)).await?)
+                }
+                _ if parameters::has_password(tx, store, &name).await? => Ok(false),
+                _ => Err(Error::invalid("/value", "secret", "there is no stored password to be kept here")),
+            }
+        })
+    })
+    .await?;
+    Ok((if made { StatusCode::CREATED } else { StatusCode::OK }, Json(shown)))
+}
+
+/// Reads a parameter; of a password only that there is one.
+#[utoipa::path(
+    get, path = "/stores/{store}/parameters/{name}", tag = "hub definitions", operation_id = "get_parameter",
+    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The parameter's name")),
+    responses((status = 200, description = "The parameter", body = Shown), Problems),
+)]
+pub(super) async fn get(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+) -> Result<Json<Shown>> {
+    let store = hub.store(&store, &caller, Right::Read).await?;
+    let rows = if is_name(&name) {
+        parameters::describe(&hub.db.api, store, Some(&name)).await?
+    } else {
+        Vec::new()
+    };
+    let row = rows.into_iter().next().ok_or_else(no_parameter)?;
+    Ok(Json(Shown::of(row.data_type, row.value.map(|json| json.0))?))
+}
+
+/// Deletes a parameter.
+///
+/// It is not sent any more.
+#[utoipa::path(
+    delete, path = "/stores/{store}/parameters/{name}", tag = "hub definitions", operation_id = "delete_parameter",
+    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The parameter's name")),
+    responses((status = 204, description = "Deleted"), Problems),
+)]
+pub(super) async fn delete(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+) -> Result<StatusCode> {
+    let store = hub.store(&store, &caller, Right::Admin).await?;
+    if !is_name(&name) || !parameters::delete(&hub.db.api, store, &name).await? {
+        return Err(no_parameter());
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn no_parameter() -> Error {
+    Error::NotFound("there is no such parameter in this store".to_owned())
+}

@@ -1,0 +1,8 @@
+//! The SQL of definitions, and of the deliveries that a changed definition moves.
+
+pub mod astray;
+pub mod endpoints;
+pub mod held;
+pub mod mappings;
+pub mod parameters;
+pub mod stores;

@@ -1,0 +1,189 @@
+//! One attempt at a delivery: the service request goes out, its answer becomes a verdict, secrets are blotted out.
+
+use super::answer::{Answer, Child};
+use super::circuit::Circuits;
+use super::linked::Parameter;
+use super::outcome::{Attempted, Outcome};
+use super::redact::Redactor;
+use super::request::{self, Message};
+use super::store::deliveries::{self, Delivery};
+use super::verdict::{Asked, Verdict, decide};
+use crate::db::Ids;
+use crate::http::outbound::{Answer as Reply, Failure, Outbound, Request};
+use crate::hub::definitions::endpoint::Endpoint;
+use crate::hub::definitions::mapping::Mapping;
+use crate::hub::key::Pattern;
+use crate::worker::Tenure;
+use axum::http::{HeaderMap, Method};
+use bytes::Bytes;
+use secrecy::ExposeSecret as _;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use url::Url;
+
+/// The largest answer that is read.
+const MAX_ANSWER: usize = 1 << 20;
+/// How much of an answer is kept with the attempt.
+const KEPT: usize = 4 << 10;
+/// How much of what is said to people is looked at; less is kept.
+const SAID: usize = 40 << 10;
+/// A larger answer is read where it keeps nothing else waiting: a hostile one costs a second.
+const LARGE: usize = 64 << 10;
+
+/// What every attempt of this process shares.
+#[derive(Debug)]
+pub(super) struct Means {
+    pub(super) outbound: Outbound,
+    pub(super) ids: Arc<Ids>,
+    pub(super) circuits: Circuits,
+}
+
+/// Everything that one attempt needs.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) means: Arc<Means>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) mapping: Arc<Mapping>,
+    /// How many mappings its store has.
+    pub(super) fanout: usize,
+    pub(super) delivery: Delivery,
+    pub(super) message: deliveries::Message,
+    /// Where the mapping sends.
+    pub(super) service: Arc<Url>,
+    /// Where to ask on instead, after an asynchronous answer.
+    pub(super) continue_url: Option<String>,
+    /// What the mapping is sent, or why that is not known.
+    pub(super) parameters: Arc<Result<Vec<Parameter>, String>>,
+    /// How long the rate limit makes it wait.
+    pub(super) wait: Duration,
+    /// How long the claim is ours.
+    pub(super) tenure: Tenure,
+}
+
+impl Attempt {
+    pub(super) async fn run(self) -> Outcome {
+        if !self.wait.is_zero() {
+            tokio::time::sleep(self.wait).await;
+        }
+        self.tenure.holds().await;
+        let (url, headers, body) = match self.request() {
+            Ok(request) => request,
+            Err(error) => {
+                let mapping = Some(self.mapping);
+                return Outcome::Attempted(Box::new(Attempted { mapping, ..Attempted::failed(error) }));
+            }
+        };
+        let timeout = self.endpoint.definition.timeout;
+        let timeout = self.mapping.definition.options.timeout.map_or(timeout, |less| less.min(timeout));
+        let started = Instant::now();
+        let request = Request {
+            method: Method::POST,
+            url: (*url).clone(),
+            headers,
+            body,
+            timeout,
+            max_response: MAX_ANSWER,
+        };
+        let reply = self.means.outbound.send(request).await;
+        let took = started.elapsed();
+        let is_large = reply.as_ref().is_ok_and(|reply| reply.body.len() > LARGE);
+        let judge = move || Outcome::Attempted(Box::new(self.judge(&url, &reply, took)));
+        if is_large {
+            let judged = tokio::task::spawn_blocking(judge).await;
+            return judged.unwrap_or_else(|_| {
+                Outcome::Attempted(Box::new(Attempted::failed("the answer could not be read")))
+            });
+        }
+        judge()
+    }
+
+    fn request(&self) -> Result<(Arc<Url>, HeaderMap, Bytes), String> {
+        let parameters = self.parameters.as_ref().as_ref().map_err(Clone::clone)?;
+        let url = match &self.continue_url {
+            Some(url) => Arc::new(url.parse().map_err(|_| "the update_url cannot be read".to_owned())?),
+            None => Arc::clone(&self.service),
+        };
+        let message =
+            Message { id: self.delivery.message_id, key: &self.message.key, payload: &self.message.payload };
+        let body = request::body(message, &self.endpoint.store, parameters);
+        let now = self.means.ids.now().unwrap_or_default().timestamp();
+        let headers = request::headers(&self.endpoint, self.delivery.message_id, now, &body)?;
+        Ok((url, headers, body))
+    }
+
+    /// What the reply comes to, and what of it may be kept.
+    fn judge(self, url: &Url, reply: &Result<Reply, Failure>, took: Duration) -> Attempted {
+        let options = &self.mapping.definition.options;
+        let now = self.means.ids.now().unwrap_or_default();
+        let allowed: Option<&[Pattern]> = options.allow_responses.as_deref();
+        let asked = Asked { id: self.delivery.message_id, ack: options.ack, allowed, url, now };
+        let read = reply.as_ref().map(|reply| (reply, Answer::read(&reply.body)));
+        let redactor = self.redactor(match &read {
+            Ok((_, Ok(answer))) => &answer.parameters,
+            _ => &[],
+        });
+        let mut verdict = decide(asked, read);
+        match &mut verdict {
+            Verdict::Delivered(delivered) => {
+                for child in &mut delivered.children {
+                    hide_in_notification(child, &redactor);
+                }
+                hide_in_notes(&mut delivered.notes, &redactor);
+            }
+            Verdict::Deferred { notes, .. } => hide_in_notes(notes, &redactor),
+            Verdict::Failed(failed) => {
+                failed.error = redactor.text(&failed.error).into_owned();
+                hide_in_notes(&mut failed.notes, &redactor);
+            }
+        }
+        let (failed, gone) = match &verdict {
+            Verdict::Failed(failed) => (true, failed.gone),
+            _ => (false, false),
+        };
+        let change = self.means.circuits.record(&self.endpoint, failed, gone, now);
+        Attempted {
+            verdict,
+            delivery: Some(self.delivery),
+            mapping: Some(self.mapping),
+            fanout: self.fanout,
+            status: reply.as_ref().ok().map(|reply| reply.status.as_u16()),
+            took,
+            body: reply.as_ref().ok().map(|reply| redactor.beginning(&reply.body, KEPT)),
+            hop: self.message.hop,
+            change,
+        }
+    }
+
+    /// What must not be kept of a reply: what was sent along, what signs, and what it brings to be sent from now on.
+    fn redactor(&self, brought: &[(String, Box<RawValue>)]) -> Redactor {
+        let mut redactor = Redactor::default();
+        let secrets = self.endpoint.token.iter().chain(&self.endpoint.signing_secrets);
+        secrets.for_each(|secret| redactor.hide(secret.expose_secret()));
+        let sent = self.parameters.as_deref().unwrap_or_default();
+        for parameter in sent {
+            redactor.hide_value(&parameter.value, parameter.secret);
+        }
+        for (name, value) in brought {
+            let password = sent.iter().any(|parameter| parameter.name == *name && parameter.secret);
+            redactor.hide_value(value, password);
+        }
+        redactor
+    }
+}
+
+fn hide_in_notes(notes: &mut [super::log_entry::Note], redactor: &Redactor) {
+    for note in notes {
+        let (kind, which) = &mut note.reference;
+        for text in [&mut note.subject, &mut note.description].into_iter().chain(kind).chain(which) {
+            *text = redactor.beginning(text.as_bytes(), SAID);
+        }
+    }
+}
+
+/// A notification is for people; other messages are for endpoints, which may need what is in them.
+fn hide_in_notification(child: &mut Child, redactor: &Redactor) {
+    if child.key.starts_with("notification:") {
+        child.payload = redactor.json(std::mem::take(&mut child.payload));
+    }
+}

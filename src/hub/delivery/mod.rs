@@ -1,0 +1,18 @@
+//! Delivery: how a message reaches an endpoint, and what its answer causes.
+
+pub mod answer;
+pub mod circuit;
+pub mod consumer;
+pub mod linked;
+pub mod log_entry;
+pub mod metrics;
+pub mod outcome;
+pub mod rate;
+pub mod redact;
+pub mod request;
+pub mod routes;
+pub mod store;
+pub mod verdict;
+
+mod attempt;
+mod settlement;

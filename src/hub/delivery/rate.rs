@@ -1,0 +1,59 @@
+//! Rate limits: when each of some requests may leave, by the generic cell rate algorithm.
+
+use crate::hub::definitions::endpoint::Rate;
+use std::time::Duration;
+
+/// A delivery waits for its turn in memory for at most this long; one that would wait longer goes back.
+pub const HORIZON: Duration = Duration::from_secs(30);
+
+impl Rate {
+    /// The time between two requests in the long run, in seconds.
+    pub fn interval(self) -> f64 {
+        1.0 / self.per_second
+    }
+
+    /// How far requests may run ahead of that, in seconds.
+    pub fn tolerance(self) -> f64 {
+        f64::from(self.burst.saturating_sub(1)) * self.interval()
+    }
+
+    /// How many requests may be claimed at once, so that none waits much longer than [`HORIZON`].
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a bound, cut to what it can be"
+    )]
+    pub fn room(self) -> usize {
+        ((HORIZON.as_secs_f64() * self.per_second).ceil() as usize).saturating_add(self.burst as usize).max(1)
+    }
+
+    /// How long the request in this place of a batch waits, when the bucket is `ahead` seconds ahead of now.
+    #[expect(clippy::cast_precision_loss, reason = "places are few")]
+    pub fn wait(self, ahead: f64, place: usize) -> Duration {
+        let wait = ahead + place as f64 * self.interval() - self.tolerance();
+        let wait = Duration::try_from_secs_f64(wait.max(0.0)).unwrap_or(Duration::from_hours(1));
+        Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_leaves_at_once_and_the_rest_at_the_rate() {
+        let rate = Rate { per_second: 10.0, burst: 3 };
+        let waits: Vec<u128> = (0..6).map(|place| rate.wait(0.0, place).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 0, 100, 200, 300]);
+        assert_eq!(rate.wait(1.0, 0).as_millis(), 800);
+        assert_eq!(rate.room(), 303);
+    }
+
+    #[test]
+    fn a_slow_rate_lets_one_at_a_time() {
+        let rate = Rate { per_second: 1.0 / 60.0, burst: 1 };
+        assert_eq!((rate.wait(0.0, 0).as_secs(), rate.wait(0.0, 1).as_secs()), (0, 60));
+        assert_eq!(rate.room(), 2);
+        assert!(Rate { per_second: f64::MAX, burst: u32::MAX }.room() > 1);
+    }
+}

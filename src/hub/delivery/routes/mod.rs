@@ -1,0 +1,24 @@
+//! Deliveries over HTTP.
+
+mod deliveries;
+mod log_entries;
+mod messages;
+mod rerun;
+
+use crate::hub::state::Hub;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The routes of deliveries.
+pub fn routes() -> OpenApiRouter<Hub> {
+    OpenApiRouter::new()
+        .routes(routes!(messages::get))
+        .routes(routes!(rerun::recover))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(rerun::retry_many))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(deliveries::attempts))
+        .routes(routes!(rerun::retry))
+        .routes(routes!(rerun::archive))
+        .routes(routes!(log_entries::list))
+}

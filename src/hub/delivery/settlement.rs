@@ -1,0 +1,350 @@
+//! The one transaction in which the ends of attempts take effect: attempts, deliveries, children, parameters, log
+//! entries, lines, circuits.
+//!
+//! A delivery that is done needs nothing but what was read when it was claimed: while its lease is there, nobody else
+//! ends it. It is completed without a look at it; where it was not PENDING all the same, the transaction fails, and
+//! comes again without it. Every other is locked first, to see how it goes on: only while it is PENDING and nothing of
+//! the claim that ended is there.
+
+use super::answer::Child;
+use super::circuit::Change;
+use super::consumer::Deliveries;
+use super::log_entry::{Entry, Level, Note};
+use super::metrics::Tally;
+use super::outcome::{Attempted, Next, Outcome, next};
+use super::store::deliveries::Delivery;
+use super::store::ends::{self, End, Locked, Standing};
+use super::store::parameters::{self, Learned};
+use super::store::{circuits, log_entries, returned};
+use super::verdict::{Delivered, Verdict};
+use crate::hub::lines::{self, Place};
+use crate::hub::routing::decide;
+use crate::hub::routing::message::{Draft, MAX_HOPS, Parent};
+use crate::worker::{Again, Claim, Ended, Settled};
+use sqlx::postgres::PgConnection;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What the ends of attempts bring about, gathered before it is written.
+#[derive(Default)]
+struct Effects<'a> {
+    ends: Vec<End<'a>>,
+    parked: Vec<(Uuid, &'static str)>,
+    held: Vec<(&'a Claim, Delivery)>,
+    returned: Vec<(Uuid, Uuid, Duration)>,
+    drafts: Vec<Draft>,
+    learned: Vec<Learned<'a>>,
+    entries: Vec<Entry>,
+    left: Vec<Place>,
+    changes: BTreeMap<i32, Change>,
+    tally: Tally,
+    settled: Settled,
+}
+
+/// The delivery of an attempt that ended it well, as it was read when it was claimed.
+fn done(end: &Ended<Outcome>) -> Option<(&Delivery, &Attempted)> {
+    match &end.outcome {
+        Some(Outcome::Attempted(attempted)) if matches!(attempted.verdict, Verdict::Delivered(_)) => {
+            Some((attempted.delivery.as_ref()?, attempted))
+        }
+        _ => None,
+    }
+}
+
+impl Deliveries {
+    /// Writes how attempts ended.
+    pub(super) async fn write(
+        &self,
+        tx: &mut PgConnection,
+        ended: &[&Ended<Outcome>],
+    ) -> sqlx::Result<Settled> {
+        // In the order of locks: whether what is held stays so, its mapping says.
+        let held: Vec<Uuid> = ended
+            .iter()
+            .filter(|end| matches!(end.outcome, Some(Outcome::Held)))
+            .map(|end| end.claim.item)
+            .collect();
+        let mappings = if held.is_empty() {
+            Vec::new()
+        } else {
+            let ids = returned::mappings_of(&mut *tx, &held).await?;
+            returned::lock_mappings(&mut *tx, &ids).await?
+        };
+        let claims: Vec<&Claim> =
+            ended.iter().filter(|end| done(end).is_none()).map(|end| &end.claim).collect();
+        let mut locked: HashMap<Uuid, Locked> = HashMap::new();
+        if !claims.is_empty() {
+            for delivery in ends::lock(&mut *tx, &claims).await? {
+                locked.entry(delivery.delivery.id).or_insert(delivery);
+            }
+        }
+        // What is said of a claim without an answer.
+        let lost = Attempted::failed("the worker was lost");
+        let mut effects = Effects::default();
+        for end in ended {
+            let Ended { claim, outcome } = end;
+            if let Some((delivery, attempted)) = done(end) {
+                effects.settled.written += 1;
+                let word = ends::Verdict::Delivered;
+                self.attempted(&mut effects, claim, (delivery, Standing::default()), attempted, word);
+                continue;
+            }
+            let Some(outcome) = outcome else { continue };
+            let Some(Locked { delivery, lease, standing }) = locked.remove(&claim.item) else { continue };
+            if lease != claim.lease {
+                continue;
+            }
+            effects.settled.written += 1;
+            match outcome {
+                Outcome::Attempted(attempted) => {
+                    let word = attempted.verdict.word();
+                    self.attempted(&mut effects, claim, (&delivery, standing), attempted, word);
+                }
+                Outcome::Lost => {
+                    let word = ends::Verdict::Lost;
+                    self.attempted(&mut effects, claim, (&delivery, standing), &lost, word);
+                }
+                Outcome::GivenBack => effects.return_attempt(claim, &delivery, standing),
+                Outcome::NotStarted { lane, after } => effects.give_back(claim, *lane, *after),
+                Outcome::Held => effects.held.push((claim, delivery)),
+                Outcome::Parked(reason) => effects.park(&delivery, reason),
+            }
+        }
+        std::mem::take(&mut effects.tally).count();
+        self.take_effect(tx, effects, &mappings).await
+    }
+
+    /// Notes what an attempt brings about.
+    fn attempted<'a>(
+        &self,
+        effects: &mut Effects<'a>,
+        claim: &'a Claim,
+        (delivery, standing): (&Delivery, Standing),
+        attempted: &'a Attempted,
+        word: ends::Verdict,
+    ) {
+        // As it ran; where nobody knows, as it would run again.
+        let mapping = attempted.mapping.clone().or_else(|| self.catalog.mapping(delivery.mapping_id));
+        let options = mapping.as_ref().map(|mapping| &mapping.definition.options);
+        let next = next(&attempted.verdict, claim.attempt, standing.age, options, self.retry);
+        let endpoint = self.catalog.endpoint(claim.lane);
+        if let Some(endpoint) = &endpoint {
+            effects.tally.attempt(endpoint, word, attempted.took);
+        }
+        let (notes, error) = match &attempted.verdict {
+            Verdict::Delivered(delivered) => {
+                let named = |name: &str| {
+                    mapping.as_ref().is_none_or(|m| m.definition.parameters.iter().any(|other| other == name))
+                };
+                self.delivered(effects, delivery, attempted.hop, delivered, named);
+                (&delivered.notes, None)
+            }
+            Verdict::Deferred { notes, .. } => (notes, None),
+            Verdict::Failed(failed) => (&failed.notes, Some(failed.error.as_str())),
+        };
+        let entry = |note: &Note| {
+            Entry::new(delivery.store_id, Some(delivery.message_id), delivery.id.as_bytes(), note.clone())
+        };
+        effects.entries.extend(notes.iter().map(entry));
+        if let (Some(true), Some(endpoint)) = (attempted.change.gone, &endpoint) {
+            let mut note = Note::new(Level::Error, "An endpoint is gone", "It answered 410 Gone.");
+            note.reference = (Some("endpoint".to_owned()), Some(endpoint.name.clone()));
+            effects.entries.push(Entry::new(endpoint.store_id, None, &endpoint.id.to_be_bytes(), note));
+        }
+        effects.change(claim.lane, attempted.change);
+        let mut end = End {
+            claim,
+            number: delivery.attempts.saturating_add(1),
+            verdict: word,
+            status: attempted.status.and_then(|status| i16::try_from(status).ok()),
+            took: attempted.took,
+            error,
+            body: attempted.body.as_deref(),
+            business_error: matches!(&attempted.verdict, Verdict::Delivered(delivered) if delivered.business_error),
+            parked: None,
+            again: None,
+            continue_url: None,
+        };
+        match next {
+            // Nobody would claim it: what deleted the mapping left it alone while it ran.
+            Next::Again { .. } if standing.is_orphan => {
+                end.parked = Some("the mapping was deleted".to_owned());
+                effects.leave(delivery);
+            }
+            Next::Again { after, counts } => {
+                end.again = Some(after);
+                end.continue_url = standing.continue_url;
+                if let Verdict::Deferred { continue_url: Some(url), .. } = &attempted.verdict {
+                    end.continue_url = Some(url.clone());
+                }
+                effects.again(claim, claim.lane, after, counts);
+            }
+            Next::Complete => effects.leave(delivery),
+            Next::Parked(why) => {
+                end.parked = Some(why);
+                effects.leave(delivery);
+            }
+        }
+        effects.ends.push(end);
+    }
+
+    fn delivered<'a>(
+        &self,
+        effects: &mut Effects<'a>,
+        delivery: &Delivery,
+        hop: i16,
+        delivered: &'a Delivered,
+        named: impl Fn(&str) -> bool,
+    ) {
+        let parent = Some(Parent { message: delivery.message_id, delivery: delivery.id });
+        for Child { key, payload, delay, parked } in &delivered.children {
+            effects.drafts.push(Draft {
+                id: self.db.ids.next(),
+                store_id: delivery.store_id,
+                key: key.clone(),
+                payload: payload.clone(),
+                parent,
+                // Beyond the most it does not matter how many.
+                hop: hop.saturating_add(1).min(MAX_HOPS + 1),
+                delay: *delay,
+                parked: parked.clone(),
+            });
+        }
+        for (name, value) in &delivered.parameters {
+            if name.is_empty() || name.chars().nth(255).is_some() {
+                continue;
+            }
+            effects.learned.push(Learned {
+                store_id: delivery.store_id,
+                mapping_id: delivery.mapping_id,
+                name,
+                value,
+                named: named(name),
+            });
+        }
+    }
+
+    /// Writes it all, always in this order, so that two settlements wait for each other rather than both.
+    async fn take_effect(
+        &self,
+        tx: &mut PgConnection,
+        mut effects: Effects<'_>,
+        mappings: &[returned::Mapping],
+    ) -> sqlx::Result<Settled> {
+        effects.decide_held(&mut *tx, mappings).await?;
+        let Effects {
+            ends, parked, returned, drafts, learned, mut entries, left, changes, mut settled, ..
+        } = effects;
+        if !changes.is_empty() {
+            circuits::change(&mut *tx, &changes.into_iter().collect::<Vec<_>>()).await?;
+        }
+        if !ends.is_empty() {
+            ends::write(&mut *tx, &ends).await?;
+        }
+        if !parked.is_empty() {
+            ends::park(&mut *tx, &parked).await?;
+        }
+        if !returned.is_empty() {
+            returned::note(&mut *tx, &returned).await?;
+        }
+        if !drafts.is_empty() {
+            let accepted = decide::accept(&mut *tx, &self.catalog, &self.db.ids, drafts).await?;
+            settled.woken.extend(accepted.ready);
+            settled.soonest = accepted.soonest;
+        }
+        if !learned.is_empty() {
+            parameters::learn(&mut *tx, self.sealer.as_deref(), &learned).await?;
+        }
+        if !entries.is_empty() {
+            entries.sort_by_key(|entry| entry.digest);
+            log_entries::write(&mut *tx, &entries).await?;
+        }
+        if !left.is_empty() {
+            settled.woken.extend(lines::leave(tx, &left).await?);
+        }
+        settled.woken.sort_unstable();
+        settled.woken.dedup();
+        Ok(settled)
+    }
+}
+
+impl<'a> Effects<'a> {
+    /// A mapping may have been switched on or deleted since its delivery was found switched off: `mappings`, locked,
+    /// say how it is now.
+    async fn decide_held(
+        &mut self,
+        tx: &mut PgConnection,
+        mappings: &[returned::Mapping],
+    ) -> sqlx::Result<()> {
+        let mut stays = Vec::new();
+        for (claim, delivery) in std::mem::take(&mut self.held) {
+            match mappings.iter().find(|mapping| mapping.id == delivery.mapping_id) {
+                Some(mapping) if !mapping.deleted && mapping.enabled => {
+                    self.give_back(claim, mapping.endpoint_id, Duration::ZERO);
+                }
+                Some(mapping) if !mapping.deleted => {
+                    self.returned.push((delivery.id, claim.lease, Duration::ZERO));
+                    stays.push((mapping.id, delivery.id));
+                }
+                _ => self.park(&delivery, "the mapping was deleted"),
+            }
+        }
+        if stays.is_empty() { Ok(()) } else { returned::hold(tx, &stays).await }
+    }
+
+    fn again(&mut self, claim: &Claim, lane: i32, after: Duration, counts: bool) {
+        let attempt = claim.attempt - i16::from(!counts);
+        let Claim { rank, item, .. } = *claim;
+        self.settled.again.push(Again { lane, rank, item, attempt, after });
+    }
+
+    /// Notes an attempt that a stopping worker gave back: the endpoint may have heard of it.
+    fn return_attempt(&mut self, claim: &'a Claim, delivery: &Delivery, standing: Standing) {
+        // Nobody would claim it: what deleted the mapping left it alone while it ran.
+        let parked = standing.is_orphan.then(|| "the mapping was deleted".to_owned());
+        if parked.is_some() {
+            self.leave(delivery);
+        } else {
+            self.again(claim, claim.lane, Duration::ZERO, false);
+        }
+        self.ends.push(End {
+            claim,
+            number: delivery.attempts.saturating_add(1),
+            verdict: ends::Verdict::Returned,
+            status: None,
+            took: Duration::ZERO,
+            error: Some("given back: the worker was told to stop"),
+            body: None,
+            business_error: false,
+            again: parked.is_none().then_some(Duration::ZERO),
+            parked,
+            continue_url: standing.continue_url,
+        });
+    }
+
+    fn give_back(&mut self, claim: &Claim, lane: i32, after: Duration) {
+        self.returned.push((claim.item, claim.lease, after));
+        self.again(claim, lane, after, false);
+    }
+
+    fn park(&mut self, delivery: &Delivery, reason: &'static str) {
+        self.leave(delivery);
+        self.parked.push((delivery.id, reason));
+    }
+
+    fn leave(&mut self, delivery: &Delivery) {
+        if let Some(line) = delivery.line.clone() {
+            self.left.push(Place { mapping_id: delivery.mapping_id, line, id: delivery.id });
+        }
+    }
+
+    fn change(&mut self, endpoint: i32, change: Change) {
+        if change != Change::default() {
+            let all = self.changes.entry(endpoint).or_default();
+            // The last one that happened counts.
+            all.circuit = change.circuit.or(all.circuit);
+            all.gone = change.gone.or(all.gone);
+        }
+    }
+}

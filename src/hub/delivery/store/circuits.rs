@@ -1,0 +1,110 @@
+//! The SQL of what attempts change in endpoints: circuits, whether they are gone, the slots of their rate limits.
+
+use crate::hub::definitions::endpoint::Rate;
+use crate::hub::delivery::circuit::{Change, Circuit, Written};
+use crate::hub::delivery::rate::HORIZON;
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
+
+/// Writes changes, in the order of the endpoints, so that two settlements wait for each other rather than both.
+pub async fn change(tx: &mut PgConnection, changes: &[(i32, Change)]) -> sqlx::Result<()> {
+    let ids: Vec<i32> = changes.iter().map(|(id, _)| *id).collect();
+    let failures: Vec<Option<i32>> = changes
+        .iter()
+        .map(|(_, change)| change.circuit.map(|circuit| i32::try_from(circuit.failures).unwrap_or(i32::MAX)))
+        .collect();
+    let open: Vec<Option<DateTime<Utc>>> =
+        changes.iter().map(|(_, change)| change.circuit.and_then(|circuit| circuit.open_until)).collect();
+    let gone: Vec<Option<bool>> = changes.iter().map(|(_, change)| change.gone).collect();
+    sqlx::query!(
+        r#"
+        WITH locked AS MATERIALIZED (
+            SELECT id FROM endpoints WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE
+        )
+        UPDATE endpoints AS e
+        SET failures = coalesce(c.failures, e.failures),
+            open_until = CASE WHEN c.failures IS NULL THEN e.open_until ELSE c.open_until END,
+            gone_at = CASE
+                WHEN c.gone IS NULL THEN e.gone_at
+                WHEN c.gone THEN coalesce(e.gone_at, now())
+            END,
+            circuit = e.circuit + 1
+        FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::bool[]) AS c (id, failures, open_until, gone)
+        JOIN locked ON locked.id = c.id
+        WHERE e.id = c.id
+        "#,
+        &ids,
+        &failures as _,
+        &open as _,
+        &gone as _,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// What is written of the circuits of these endpoints.
+pub async fn written(db: impl PgExecutor<'_>, ids: &[i32]) -> sqlx::Result<Vec<(i32, Written)>> {
+    let rows = sqlx::query!(
+        "SELECT id, failures, open_until, gone_at, circuit FROM endpoints WHERE id = ANY ($1)",
+        ids
+    );
+    let written = |failures: i32, open_until, is_gone, changes| {
+        let circuit = Circuit { failures: failures.unsigned_abs(), open_until };
+        Written { circuit, is_gone, changes }
+    };
+    let rows = rows.fetch_all(db).await?.into_iter();
+    Ok(rows
+        .map(|row| (row.id, written(row.failures, row.open_until, row.gone_at.is_some(), row.circuit)))
+        .collect())
+}
+
+/// What a rate limit grants.
+#[derive(Debug, Clone, Copy)]
+pub struct Slots {
+    /// How far the bucket was ahead of now, in seconds.
+    pub ahead: f64,
+    /// How many requests have a slot.
+    pub granted: usize,
+}
+
+/// Reserves slots for at most `requests` requests, as many as may leave within [`HORIZON`].
+pub async fn reserve(db: impl PgExecutor<'_>, id: i32, rate: Rate, requests: usize) -> sqlx::Result<Slots> {
+    let row = sqlx::query!(
+        r#"
+        WITH bucket AS (
+            -- No slot lies further ahead than these, unless it was given before the clock was set back.
+            SELECT
+                id,
+                CASE WHEN due_at <= now() + make_interval(secs => $3::float8 + $4::float8 + $5::float8 + 1) THEN greatest(due_at, now()) ELSE now() END AS full_at
+            FROM endpoints
+            WHERE id = $1
+            FOR UPDATE
+        ),
+        ahead AS (
+            SELECT id, full_at, extract(epoch FROM full_at - now())::float8 AS seconds
+            FROM bucket
+        ),
+        granted AS (
+            SELECT id, full_at, seconds, least($2::float8, greatest(floor(($5::float8 + $4::float8 - seconds) / $3::float8) + 1, 0)) AS slots
+            FROM ahead
+        )
+        UPDATE endpoints AS e
+        SET due_at = g.full_at + make_interval(secs => g.slots * $3)
+        FROM granted AS g
+        WHERE e.id = g.id
+        RETURNING g.seconds AS "seconds!", g.slots::bigint AS "slots!"
+        "#,
+        id,
+        f64::from(u32::try_from(requests).unwrap_or(u32::MAX)),
+        rate.interval(),
+        rate.tolerance(),
+        HORIZON.as_secs_f64(),
+    )
+    .fetch_optional(db)
+    .await?;
+    // An endpoint that is gone just now limits nothing.
+    let Some(row) = row else { return Ok(Slots { ahead: 0.0, granted: requests }) };
+    Ok(Slots { ahead: row.seconds, granted: usize::try_from(row.slots).unwrap_or(0) })
+}

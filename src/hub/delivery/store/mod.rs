@@ -1,0 +1,14 @@
+//! The SQL of deliveries, their attempts, and what their endpoints said.
+
+pub mod circuits;
+pub mod deliveries;
+pub mod depths;
+pub mod ends;
+pub mod listing;
+pub mod log_entries;
+pub mod log_listing;
+pub mod page;
+pub mod parameters;
+pub mod rerun;
+pub mod returned;
+pub mod revive;

@@ -1,0 +1,179 @@
+//! What an answer comes to: delivered, put off by the endpoint itself, or failed.
+
+use super::answer::{Answer, Child, Unreadable};
+use super::log_entry::{Level, Note};
+use super::store::ends;
+use crate::http::outbound::{Answer as Reply, Failure};
+use crate::hub::definitions::mapping::Ack;
+use crate::hub::key::Pattern;
+use crate::hub::retry_after::retry_after;
+use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use std::time::Duration;
+use url::Url;
+use uuid::Uuid;
+
+/// The most messages that one answer may bring, and the most parameters.
+const MOST: usize = 100;
+/// An endpoint puts a request off for at least and at most this long.
+const DEFERRAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
+
+/// What was asked of the endpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The message that it must acknowledge.
+    pub id: Uuid,
+    /// What counts as success.
+    pub ack: Ack,
+    /// Which messages an answer may bring; absent: any.
+    pub allowed: Option<&'a [Pattern]>,
+    /// Where it was asked.
+    pub url: &'a Url,
+    /// The database's time, for a `Retry-After` that is a date.
+    pub now: DateTime<Utc>,
+}
+
+/// What an attempt came to.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The endpoint took the message.
+    Delivered(Delivered),
+    /// It wants to be asked again later; that is no failure.
+    Deferred {
+        /// How much later.
+        after: Duration,
+        /// Where, if not at the service.
+        continue_url: Option<String>,
+        /// What it has to say to people.
+        notes: Vec<Note>,
+    },
+    /// Anything else.
+    Failed(Failed),
+}
+
+impl Verdict {
+    /// Its word in the table.
+    pub fn word(&self) -> ends::Verdict {
+        match self {
+            Self::Delivered(_) => ends::Verdict::Delivered,
+            Self::Deferred { .. } => ends::Verdict::Deferred,
+            Self::Failed(_) => ends::Verdict::Failed,
+        }
+    }
+}
+
+/// What a delivery brought back.
+#[derive(Debug, Default)]
+pub struct Delivered {
+    /// Messages to be stored and routed.
+    pub children: Vec<Child>,
+    /// Parameters to be stored.
+    pub parameters: Vec<(String, Box<RawValue>)>,
+    /// What it has to say to people.
+    pub notes: Vec<Note>,
+    /// Whether it said `notification:error`: taken, refused for a reason, and never tried again.
+    pub business_error: bool,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Default)]
+pub struct Failed {
+    /// In coarse words.
+    pub error: String,
+    /// What the endpoint wants the delay raised to.
+    pub retry_after: Option<Duration>,
+    /// What it has to say to people.
+    pub notes: Vec<Note>,
+    /// Whether it says that it is gone for good.
+    pub gone: bool,
+}
+
+impl Failed {
+    /// A failure of these words, without an answer.
+    pub fn new(error: impl Into<String>) -> Self {
+        Self { error: error.into(), ..Self::default() }
+    }
+}
+
+/// Decides what a reply and the answer in its body come to.
+pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable>), &Failure>) -> Verdict {
+    let (reply, answer) = match reply {
+        Ok(read) => read,
+        Err(failure) => return Verdict::Failed(Failed::new(failure.to_string())),
+    };
+    let known = answer.as_ref().is_ok_and(|answer| answer.acknowledges(asked.id));
+    let taken = match asked.ack {
+        Ack::Strict => reply.status == StatusCode::OK && known,
+        Ack::Lenient => reply.status.is_success(),
+    };
+    if !taken {
+        let error = match answer.as_ref() {
+            _ if reply.status != StatusCode::OK => format!("the endpoint answered {}", reply.status),
+            Err(error) => error.to_string(),
+            Ok(_) => "the answer does not name our message_id".to_owned(),
+        };
+        let retry_after = retry_after(&reply.headers, asked.now);
+        let (gone, notes) = (reply.status == StatusCode::GONE, answer.map(complaints).unwrap_or_default());
+        return Verdict::Failed(Failed { error, retry_after, notes, gone });
+    }
+    match answer {
+        Ok(answer) if known => acknowledged(asked, answer),
+        // Whoever needs no id says something of their own, or nothing.
+        _ => Verdict::Delivered(Delivered::default()),
+    }
+}
+
+fn acknowledged(asked: Asked<'_>, mut answer: Answer) -> Verdict {
+    for (what, count) in [
+        ("messages", answer.children.len() + answer.notifications.len()),
+        ("parameters", answer.parameters.len()),
+    ] {
+        if count > MOST {
+            return Verdict::Failed(Failed::new(format!(
+                "the answer brings {count} {what}: more than {MOST}"
+            )));
+        }
+    }
+    if answer.children.is_empty() && (answer.delay.is_some() || answer.update_url.is_some()) {
+        return deferred(asked, answer);
+    }
+    let mut children = std::mem::take(&mut answer.children);
+    children.append(&mut answer.notifications);
+    let mut notes: Vec<Note> = children.iter().filter_map(Child::note).collect();
+    let business_error = notes.iter().any(|note| note.level == Level::Error);
+    if answer.unread > 0 {
+        let words = format!("{} elements of the answer are no messages and were left out", answer.unread);
+        notes.push(Note::new(Level::Warn, "An answer cannot be read in full", words));
+    }
+    if let Some(allowed) = asked.allowed {
+        for child in &mut children {
+            if child.parked.is_none() && !allowed.iter().any(|pattern| pattern.matches(&child.key)) {
+                child.parked = Some("the mapping does not allow this message in an answer".to_owned());
+            }
+        }
+    }
+    Verdict::Delivered(Delivered { children, parameters: answer.parameters, notes, business_error })
+}
+
+fn deferred(asked: Asked<'_>, answer: Answer) -> Verdict {
+    let after = answer.delay.unwrap_or_default().clamp(DEFERRAL.0, DEFERRAL.1);
+    let continue_url = match answer.update_url.as_deref().map(|url| asked.url.join(url)) {
+        None => None,
+        // The token goes where it leads: to nobody else.
+        Some(Ok(url)) if url.origin() == asked.url.origin() && url.username().is_empty() => Some(url.into()),
+        Some(_) => return Verdict::Failed(Failed::new("the update_url leads to another host")),
+    };
+    Verdict::Deferred { after, continue_url, notes: complaints(answer) }
+}
+
+/// What an answer that changes nothing has to say to people.
+fn complaints(answer: Answer) -> Vec<Note> {
+    let mut notes: Vec<Note> = answer.notifications.iter().filter_map(Child::note).take(MOST).collect();
+    notes.extend(answer.error.map(|error| Note::new(Level::Error, "The endpoint reports an error", error)));
+    notes
+}
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

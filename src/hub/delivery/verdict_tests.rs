@@ -1,0 +1,184 @@
+//! Which answers count as what.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use super::*;
+use axum::http::{HeaderMap, HeaderValue, header};
+
+const ID: &str = "0198c0de-0000-7000-8000-000000000001";
+const NOW: &str = "2026-11-21T10:00:00Z";
+
+fn decided(
+    ack: Ack,
+    allowed: Option<&[Pattern]>,
+    status: u16,
+    header: Option<&'static str>,
+    body: &str,
+) -> Verdict {
+    let url: Url = "https://e.example:8443/v1/ship?k=1".parse().unwrap();
+    let asked = Asked { id: ID.parse().unwrap(), ack, allowed, url: &url, now: NOW.parse().unwrap() };
+    let mut headers = HeaderMap::new();
+    headers.extend(header.map(|value| (header::RETRY_AFTER, HeaderValue::from_static(value))));
+    let body = body.replace("ID", &format!("\"{ID}\"")).into_bytes().into();
+    let reply = Reply { status: StatusCode::from_u16(status).unwrap(), headers, body };
+    decide(asked, Ok((&reply, Answer::read(&reply.body))))
+}
+
+fn strict(status: u16, body: &str) -> Verdict {
+    decided(Ack::Strict, None, status, None, body)
+}
+
+fn failed(verdict: Verdict) -> Failed {
+    let Verdict::Failed(failed) = verdict else { panic!("{verdict:?}") };
+    failed
+}
+
+fn delivered(verdict: Verdict) -> Delivered {
+    let Verdict::Delivered(delivered) = verdict else { panic!("{verdict:?}") };
+    delivered
+}
+
+fn deferred(body: &str) -> (Duration, Option<String>) {
+    match strict(200, body) {
+        Verdict::Deferred { after, continue_url, .. } => (after, continue_url),
+        verdict => panic!("{verdict:?}"),
+    }
+}
+
+#[test]
+fn only_200_with_our_id_is_delivered() {
+    delivered(strict(200, r#"{"message_id":ID}"#));
+    for status in [201, 202, 204, 299, 301, 302, 307, 308, 400, 404, 409, 410, 422, 429, 500, 503, 599] {
+        let failed = failed(strict(status, r#"{"message_id":ID}"#));
+        assert!(failed.error.contains(&status.to_string()), "{}", failed.error);
+        assert_eq!(failed.gone, status == 410);
+    }
+    for (body, words) in [
+        ("", "JSON"),
+        ("<html>", "JSON"),
+        ("{}", "message_id"),
+        (r#"{"message_id":"0198c0de-0000-7000-8000-000000000002"}"#, "message_id"),
+    ] {
+        assert!(failed(strict(200, body)).error.contains(words), "{body}");
+    }
+    assert!(failed(strict(200, &"[".repeat(1000))).error.contains("deep"));
+}
+
+#[test]
+fn without_a_reply_it_has_failed_in_coarse_words() {
+    let url = "https://e.example".parse().unwrap();
+    let asked =
+        Asked { id: Uuid::nil(), ack: Ack::Lenient, allowed: None, url: &url, now: NOW.parse().unwrap() };
+    for failure in
+        [Failure::Timeout, Failure::Unreachable, Failure::TooLarge(7), Failure::Refused("no".to_owned())]
+    {
+        let failed = failed(decide(asked, Err(&failure)));
+        assert_eq!((failed.error, failed.gone), (failure.to_string(), false));
+    }
+}
+
+#[test]
+fn lenient_is_any_2xx_and_reads_what_names_our_id() {
+    for (status, body) in
+        [(200, ""), (201, "ok"), (202, r#"{"message":"thank you"}"#), (204, ""), (299, "{}")]
+    {
+        let taken = delivered(decided(Ack::Lenient, None, status, None, body));
+        assert!(taken.children.is_empty() && taken.notes.is_empty(), "{body}");
+    }
+    let taken = delivered(decided(Ack::Lenient, None, 201, None, r#"{"message_id":ID,"message":"a:b"}"#));
+    assert_eq!(taken.children.len(), 1);
+    for status in [301, 400, 500] {
+        failed(decided(Ack::Lenient, None, status, None, ""));
+    }
+}
+
+#[test]
+fn an_error_notification_is_a_business_error_and_all_three_are_noted() {
+    let taken = delivered(strict(
+        200,
+        r#"{"message_id":ID,"messages":[{"message":"notification:error","payload":{"subject":"no"}}]}"#,
+    ));
+    assert!(taken.business_error && taken.notes.len() == 1 && taken.children.len() == 1);
+    let taken =
+        delivered(strict(200, r#"{"message_id":ID,"notifications":[{"level":"error","subject":"no"}]}"#));
+    assert!(taken.business_error && taken.notes.len() == 1 && taken.children.len() == 1);
+    let taken = delivered(strict(200, r#"{"message_id":ID,"message":"notification:warn"}"#));
+    assert!(!taken.business_error && taken.notes.len() == 1);
+    assert_eq!(delivered(strict(200, r#"{"message_id":ID,"messages":[1,2]}"#)).notes[0].level, Level::Warn);
+}
+
+#[test]
+fn of_a_failure_only_what_it_says_to_people_is_kept() {
+    let body = r#"{"message_id":ID,"messages":[{"message":"notification:error"},{"message":"a:b"}],
+        "parameters":[{"name":"since","value":1}],"notifications":[{"level":"warn","subject":"s"}],"error":"down"}"#;
+    let failed = failed(strict(500, body));
+    let notes: Vec<_> = failed.notes.iter().map(|note| (note.level, note.description.as_str())).collect();
+    assert_eq!(notes, [(Level::Warn, ""), (Level::Error, "down")]);
+}
+
+#[test]
+fn a_delay_alone_puts_off_and_with_messages_it_does_not() {
+    assert_eq!(deferred(r#"{"message_id":ID,"delay":60}"#), (Duration::from_mins(1), None));
+    assert_eq!(deferred(r#"{"message_id":ID,"delay":0}"#), (Duration::from_secs(1), None));
+    assert_eq!(deferred(r#"{"message_id":ID,"delay":1e9}"#), (Duration::from_hours(24), None));
+    delivered(strict(200, r#"{"message_id":ID,"delay":60,"messages":[{"message":"a:b"}]}"#));
+    failed(strict(500, r#"{"message_id":ID,"delay":60}"#));
+}
+
+#[test]
+fn an_update_url_leads_to_the_same_host_or_nowhere() {
+    for (url, expected) in [
+        ("https://e.example:8443/status/1", "https://e.example:8443/status/1"),
+        ("/status/1?a=b", "https://e.example:8443/status/1?a=b"),
+        ("status", "https://e.example:8443/v1/status"),
+    ] {
+        let body = format!(r#"{{"message_id":ID,"delay":5,"update_url":"{url}"}}"#);
+        assert_eq!(deferred(&body), (Duration::from_secs(5), Some(expected.to_owned())));
+    }
+    for url in [
+        "https://evil.example/status",
+        "http://e.example:8443/",
+        "https://e.example/",
+        "//evil.example/x",
+        "file:///etc/passwd",
+        "https://user:x@e.example:8443/",
+        "data:,x",
+        "https://e.example:8443@evil.example/",
+    ] {
+        let body = format!(r#"{{"message_id":ID,"delay":5,"update_url":"{url}"}}"#);
+        assert!(failed(strict(200, &body)).error.contains("another host"), "{url}");
+    }
+}
+
+#[test]
+fn an_answer_may_bring_a_hundred_messages() {
+    let body = |count: usize| {
+        format!(r#"{{"message_id":ID,"messages":[{}]}}"#, vec![r#"{"message":"a:b"}"#; count].join(","))
+    };
+    assert_eq!(delivered(strict(200, &body(100))).children.len(), 100);
+    assert!(failed(strict(200, &body(101))).error.contains("101"));
+}
+
+#[test]
+fn what_the_mapping_does_not_allow_is_kept_aside() {
+    let allowed = [Pattern::read("order:*").unwrap()];
+    let body = r#"{"message_id":ID,"messages":[{"message":"order:new"},{"message":"payment:capture"}]}"#;
+    let taken = delivered(decided(Ack::Strict, Some(&allowed), 200, None, body));
+    assert!(taken.children[0].parked.is_none() && taken.children[1].parked.is_some());
+}
+
+#[test]
+fn retry_after_is_seconds_or_a_date_and_an_hour_at_most() {
+    for (header, seconds) in [
+        ("7", Some(7)),
+        ("0", Some(0)),
+        ("999999", Some(3600)),
+        ("soon", None),
+        ("-1", None),
+        ("Sat, 21 Nov 2026 10:00:30 GMT", Some(30)),
+        ("Sat, 21 Nov 2026 23:00:00 GMT", Some(3600)),
+        ("Sat, 21 Nov 2026 09:00:00 GMT", None),
+    ] {
+        let failed = failed(decided(Ack::Strict, None, 503, Some(header), ""));
+        assert_eq!(failed.retry_after, seconds.map(Duration::from_secs), "{header}");
+    }
+}

@@ -1,0 +1,4 @@
+//! What the listings of the hub share.
+
+pub mod page;
+pub mod query;

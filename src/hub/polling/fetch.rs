@@ -1,0 +1,110 @@
+//! Asks a storefront for a page of what changed.
+
+use super::definition::{Collection, Definition};
+use super::page::{self, Page};
+use super::pollers::Poller;
+use crate::db::Ids;
+use crate::http::outbound::{Outbound, Request};
+use crate::hub::retry_after::retry_after;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use bytes::Bytes;
+use secrecy::ExposeSecret as _;
+use std::time::Duration;
+use url::Url;
+
+/// The largest page, in bytes.
+const MAX_PAGE: usize = 1 << 20;
+
+/// Why a collection was not read.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// In coarse words: they hold nothing of the answer.
+    pub(super) why: String,
+    /// How long the storefront wants to be left alone at least.
+    pub(super) after: Duration,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { why, after: Duration::ZERO }
+    }
+}
+
+/// Reads a page of what changed in a collection since this place.
+pub(super) async fn page(
+    outbound: &Outbound,
+    ids: &Ids,
+    poller: &Poller,
+    collection: &Collection,
+    since: Option<&str>,
+    number: u64,
+) -> Result<Page, Failure> {
+    let request = Request {
+        method: Method::GET,
+        url: url(&poller.definition, collection, since, number),
+        headers: headers(poller),
+        body: Bytes::new(),
+        timeout: poller.definition.timeout,
+        max_response: MAX_PAGE,
+    };
+    let answer = outbound.send(request).await.map_err(|failure| failure.to_string())?;
+    if answer.status != 200 {
+        let why = format!("the storefront answered {}", answer.status.as_u16());
+        let after = retry_after(&answer.headers, ids.now().unwrap_or_default()).unwrap_or_default();
+        return Err(Failure { why, after });
+    }
+    Ok(page::read(&answer.body, collection)?)
+}
+
+fn headers(poller: &Poller) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    if let Some(token) = &poller.token
+        && let Ok(mut token) = HeaderValue::from_str(token.expose_secret())
+    {
+        token.set_sensitive(true);
+        headers.insert(poller.definition.token_header.clone(), token);
+    }
+    headers
+}
+
+/// `{api}/{path}?since=…&page=…&per_page=…`, whatever slashes and query the API's URL has.
+fn url(definition: &Definition, collection: &Collection, since: Option<&str>, page: u64) -> Url {
+    let mut url = definition.api.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(collection.path.trim_matches('/').split('/'));
+    }
+    {
+        let mut query = url.query_pairs_mut();
+        if let Some(since) = since {
+            query.append_pair("since", since);
+        }
+        query.append_pair("page", &page.to_string());
+        query.append_pair("per_page", &definition.page_size.to_string());
+    }
+    url
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+    use crate::hub::polling::document::PutPoller;
+    use serde_json::json;
+
+    #[test]
+    fn the_address_of_a_page_keeps_the_path_and_the_query_of_the_api() {
+        for (api, expected) in [
+            ("https://shop.example", "https://shop.example/v1/orders?"),
+            ("https://shop.example/api/", "https://shop.example/api/v1/orders?"),
+            ("https://shop.example/api?shop=1", "https://shop.example/api/v1/orders?shop=1&"),
+        ] {
+            let collections = json!([{ "name": "orders", "path": "/v1/orders", "key": "order" }]);
+            let document = json!({ "api": api, "every": "5m", "page_size": 50, "collections": collections });
+            let definition = PutPoller::read(&document).unwrap().definition;
+            let url = url(&definition, &definition.collections[0], Some("2026-07-01T12:00:00+02:00"), 2);
+            let query = "since=2026-07-01T12%3A00%3A00%2B02%3A00&page=2&per_page=50";
+            assert_eq!(url.as_str(), format!("{expected}{query}"));
+        }
+    }
+}

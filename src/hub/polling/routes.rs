@@ -1,0 +1,271 @@
+//! Storefront pollers: put them, look how they do, have one run now.
+
+use super::document::PutPoller;
+use super::store::pollers::{self, Former, Put, View};
+use crate::auth::Authenticated;
+use crate::db;
+use crate::error::{Error, Problem, Result};
+use crate::http::body;
+use crate::http::extract::Path;
+use crate::http::json_text::to_value;
+use crate::http::openapi::{BodyProblems, Problems};
+use crate::hub::definitions::documents::endpoint::shown;
+use crate::hub::definitions::documents::{PutSecret, check_name, check_store, is_name};
+use crate::hub::definitions::store::stores;
+use crate::hub::purpose::Purpose;
+use crate::hub::roles::{self, Right};
+use crate::hub::state::Hub;
+use crate::seal::{Sealed, Sealer};
+use crate::worker::store as engine;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use chrono::{DateTime, Utc};
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// A storefront poller, and how it does.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ListedPoller {
+    /// Its name.
+    #[schema(example = "shop")]
+    name: String,
+    /// The definition as it was put, with a stand-in for its token.
+    #[schema(value_type = serde_json::Value)]
+    definition: Box<RawValue>,
+    /// When it runs next by itself; null while it is switched off.
+    next_run: Option<DateTime<Utc>>,
+    /// Whether a run waits or goes on.
+    queued: bool,
+    /// Runs that failed since the last that did not.
+    failures: i32,
+    /// When a run was last done.
+    last_run: Option<DateTime<Utc>>,
+    /// Why the last run failed, or what it left out; null when there is nothing to say.
+    last_error: Option<String>,
+}
+
+impl From<View> for ListedPoller {
+    fn from(view: View) -> Self {
+        let View { name, definition, next_run, queued, failures, last_run, last_error } = view;
+        Self { name, definition: definition.0, next_run, queued, failures, last_run, last_error }
+    }
+}
+
+/// 404: the store has no such poller.
+fn no_poller() -> Error {
+    Error::NotFound("there is no such poller in this store".to_owned())
+}
+
+async fn view(hub: &Hub, store_id: i32, name: &str) -> Result<View> {
+    let views =
+        if is_name(name) { pollers::views(&hub.db.api, store_id, Some(name)).await? } else { Vec::new() };
+    views.into_iter().next().ok_or_else(no_poller)
+}
+
+/// Lists the pollers of a store.
+#[utoipa::path(
+    get, path = "/stores/{store}/pollers", tag = "hub definitions", operation_id = "list_pollers",
+    params(("store" = String, Path, description = "The store")),
+    responses((status = 200, description = "By name", body = Vec<ListedPoller>), Problems),
+)]
+pub(super) async fn list(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path(store): Path<String>,
+) -> Result<Json<Vec<ListedPoller>>> {
+    let store = hub.store(&store, &caller, Right::Read).await?;
+    let views = pollers::views(&hub.db.api, store, None).await?;
+    Ok(Json(views.into_iter().map(ListedPoller::from).collect()))
+}
+
+/// Defines a poller, or redefines it.
+///
+/// What it has seen stays: delete it to begin anew.
+#[utoipa::path(
+    put, path = "/stores/{store}/pollers/{name}", tag = "hub definitions", operation_id = "put_poller",
+    params(("store" = String, Path, description = "The store; the first thing that is put makes it"),
+        ("name" = String, Path, description = "The poller's name")),
+    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition: `api`, and `every` or `cron`, are required.\n\n\
+            * `api`: the base URL of the storefront; it is asked `GET {api}/{path}?since=…&page=…&per_page=…`\n\
+            * `token`, `token_header`: what it is shown, and where (`X-Spree-Token`); `[redacted]` as the token keeps \
+            the one that is stored\n\
+            * `every`, or `cron` with `timezone`: when it runs\n\
+            * `page_size` (100), `timeout` of a page (30s), `since`: where the first run begins (with everything)\n\
+            * `collections`: what is read. Of each `name`, `path` (the name), `id` (`id`), `updated` (`updated_at`), \
+            `key` (the first word of its messages), `payload` (the key), `state` (`state`) and `rules` of `from`, `to` \
+            and `message`. Absent: orders, payments and shipments\n\
+            * `enabled`: whether it runs by itself (true)",
+        example = json!({"api": "https://shop.example.com/api", "token": "x123", "every": "5m", "collections": [
+            {"name": "orders", "id": "number", "key": "order", "rules": [{"from": "complete", "to": "canceled", "message": "order:cancel"}]}]})),
+    responses(
+        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})),
+        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})),
+        Problems, BodyProblems,
+    ),
+)]
+pub(super) async fn put(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Box<RawValue>>)> {
+    roles::require(&caller, &store, Right::Admin)?;
+    let document = body::read_json(&headers, body, &hub.limits).await?.value();
+    check_store(&store)?;
+    check_name("a poller", &name)?;
+    let put = PutPoller::read(&document)?;
+    if let Err(why) = hub.outbound.check_url(put.definition.api.as_str()) {
+        return Err(Error::invalid("/api", "url", why));
+    }
+    let sealer = matches!(put.token, Some(PutSecret::New(_))).then(|| hub.sealer()).transpose()?;
+    let document = serde_json::value::to_raw_value(&shown(document)).map_err(Error::internal)?;
+    let (raw, now) = (document.clone(), hub.now()?);
+    let made = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+        Box::pin(async move {
+            let version = engine::bump(&mut *tx).await?;
+            let store_id = stores::ensure(&mut *tx, &store).await?;
+            let former = pollers::lock(&mut *tx, store_id, &name).await?;
+            let token = token(
+                &put,
+                former.as_ref(),
+                sealer.as_ref(),
+                &Purpose::PollerToken(&name).of_store(store_id),
+            )?;
+            let next_tick = next_tick(&put, former.as_ref(), now);
+            let put = Put { definition: &raw, token: token.as_ref(), next_tick };
+            match &former {
+                Some(former) => pollers::update(tx, former.id, version, &put).await?,
+                None => pollers::insert(tx, store_id, &name, version, &put).await?,
+            }
+            Ok(former.is_none())
+        })
+    })
+    .await?;
+    hub.changed().await?;
+    let status = if made { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(document)))
+}
+
+/// The token, sealed: a new one, or the one that is there.
+fn token(
+    put: &PutPoller,
+    former: Option<&Former>,
+    sealer: Option<&Arc<Sealer>>,
+    purpose: &[u8],
+) -> Result<Option<Sealed>> {
+    match (&put.token, sealer) {
+        (Some(PutSecret::New(token)), Some(sealer)) => {
+            sealer.seal(token.expose_secret(), purpose).map(Some).map_err(Error::Internal)
+        }
+        (Some(PutSecret::Stored), _) => {
+            let stored = former.and_then(|former| former.token.clone());
+            let none = || Error::invalid("/token", "token", "there is no token yet that could stay");
+            stored.map(Some).ok_or_else(none)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// When it runs next by itself. A schedule that stays what it was goes on.
+fn next_tick(put: &PutPoller, former: Option<&Former>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let definition = &put.definition;
+    if !definition.enabled {
+        return None;
+    }
+    let goes_on = former.and_then(|former| {
+        let document = to_value(former.definition.get())?;
+        let is_same = PutPoller::read(&document).ok()?.definition.timing == definition.timing;
+        former.next_tick.filter(|_| is_same)
+    });
+    goes_on.or_else(|| definition.timing.next_after(now))
+}
+
+/// Reads the definition of a poller.
+#[utoipa::path(
+    get, path = "/stores/{store}/pollers/{name}", tag = "hub definitions", operation_id = "get_poller",
+    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
+    responses((status = 200, description = "The definition as it was put, with a stand-in for its token", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})), Problems),
+)]
+pub(super) async fn get(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+) -> Result<Json<Box<RawValue>>> {
+    let store = hub.store(&store, &caller, Right::Read).await?;
+    Ok(Json(view(&hub, store, &name).await?.definition.0))
+}
+
+/// Deletes a poller with all it has seen.
+///
+/// Its messages stay.
+#[utoipa::path(
+    delete, path = "/stores/{store}/pollers/{name}", tag = "hub definitions", operation_id = "delete_poller",
+    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
+    responses((status = 204, description = "Deleted"), Problems),
+)]
+pub(super) async fn delete(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+) -> Result<StatusCode> {
+    let store = hub.store(&store, &caller, Right::Admin).await?;
+    let gone = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+        Box::pin(async move { Ok(is_name(&name) && pollers::delete(tx, store, &name).await?) })
+    })
+    .await?;
+    if !gone {
+        return Err(no_poller());
+    }
+    hub.changed().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Has a poller run now.
+///
+/// A run that waits for its next attempt begins at once; one that goes on is not repeated.
+#[utoipa::path(
+    post, path = "/stores/{store}/pollers/{name}/run", tag = "hub definitions", operation_id = "run_poller",
+    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
+    responses(
+        (status = 202, description = "It runs", body = ListedPoller),
+        (status = 409, description = "It is switched off", body = Problem, content_type = "application/problem+json"),
+        Problems,
+    ),
+)]
+pub(super) async fn run(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+) -> Result<(StatusCode, Json<ListedPoller>)> {
+    let store = hub.store(&store, &caller, Right::Admin).await?;
+    if view(&hub, store, &name).await?.next_run.is_none() {
+        return Err(Error::Conflict("this poller is switched off".to_owned()));
+    }
+    let lane = {
+        let name = name.clone();
+        db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+            Box::pin(async move {
+                let run = pollers::queue(&mut *tx, store, &name).await?.ok_or_else(no_poller)?;
+                if run.was_queued {
+                    engine::hurry(tx, &[run.item]).await?;
+                }
+                Ok(run.lane)
+            })
+        })
+        .await?
+    };
+    hub.wake.ready(lane, 0);
+    Ok((StatusCode::ACCEPTED, Json(view(&hub, store, &name).await?.into())))
+}
+
+/// The routes of pollers.
+pub fn routes() -> OpenApiRouter<Hub> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(put, get, delete)).routes(routes!(run))
+}

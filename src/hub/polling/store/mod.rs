@@ -1,0 +1,5 @@
+//! The SQL of polling: pollers, what they have seen, and what fires when.
+
+pub mod pollers;
+pub mod snapshots;
+pub mod ticks;

@@ -1,0 +1,67 @@
+//! A message of the hub on its way in, and what became of it.
+
+use serde_json::value::RawValue;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Hops from outside beyond which a message is parked: somebody answers in circles.
+pub const MAX_HOPS: i16 = 25;
+
+/// A message that is to be stored and routed.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Its id, made by this process.
+    pub id: Uuid,
+    /// The store.
+    pub store_id: i32,
+    /// Its key. One that breaks the grammar is parked.
+    pub key: String,
+    /// An object, as it was sent.
+    pub payload: Box<RawValue>,
+    /// What it answers.
+    pub parent: Option<Parent>,
+    /// How many answers lie between it and a message from outside.
+    pub hop: i16,
+    /// How long it waits before it is routed; zero is at once.
+    pub delay: Duration,
+    /// Why it is kept aside instead of routed.
+    pub parked: Option<String>,
+}
+
+/// What a message answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parent {
+    /// The message.
+    pub message: Uuid,
+    /// Its delivery that was answered.
+    pub delivery: Uuid,
+}
+
+/// Where a message of the hub stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "hub_message_state", rename_all = "lowercase")]
+pub enum State {
+    /// To be routed soon.
+    Pending,
+    /// At least one mapping has it.
+    Routed,
+    /// No mapping wants it.
+    Unrouted,
+    /// Kept aside, with a reason.
+    Parked,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Routed, Self::Unrouted, Self::Parked];
+
+    /// Its word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Routed => "routed",
+            Self::Unrouted => "unrouted",
+            Self::Parked => "parked",
+        }
+    }
+}
