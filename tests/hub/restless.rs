@@ -21,25 +21,9 @@ pub(super) enum Paging {
     Spree,
     /// `?page=2` of a bare list, which says nothing.
     Bare,
-    /// `?cursor=…`, which names the last record.
-    Keyset,
-    /// `?cursor=…`, which names a place in the list.
-    Place,
-    /// A `Link` header.
-    Header,
-    /// A member with the address of the next page.
-    Member,
 }
 
-pub(super) const PAGINGS: [Paging; 7] = [
-    Paging::Counted,
-    Paging::Spree,
-    Paging::Bare,
-    Paging::Keyset,
-    Paging::Place,
-    Paging::Header,
-    Paging::Member,
-];
+pub(super) const PAGINGS: [Paging; 3] = [Paging::Counted, Paging::Spree, Paging::Bare];
 
 /// How it writes the time of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,8 +100,18 @@ impl Restless {
         let mut random = StdRng::seed_from_u64(seed);
         let order = *ORDERS.choose(&mut random).unwrap();
         let restless = *[0.1, 0.4, 0.9].choose(&mut random).unwrap();
-        let mut inside =
-            Inside { paging, clock, since, order, rows: Vec::new(), now: 0, next_id: 0, random, restless, left: 40 };
+        let mut inside = Inside {
+            paging,
+            clock,
+            since,
+            order,
+            rows: Vec::new(),
+            now: 0,
+            next_id: 0,
+            random,
+            restless,
+            left: 40,
+        };
         for _ in 0..inside.random.random_range(0..12) {
             inside.insert(0);
         }
@@ -130,18 +124,9 @@ impl Restless {
     /// The definition of a poller of it, whose messages begin with this word.
     pub(super) fn definition(&self, key: &str, page_size: u8) -> Value {
         let inside = self.inside.lock();
-        let paging = match inside.paging {
-            Paging::Counted => json!({ "kind": "page", "count": "total_count" }),
-            Paging::Spree | Paging::Bare => json!({ "kind": "page" }),
-            Paging::Keyset | Paging::Place => {
-                json!({ "kind": "cursor", "cursor": "after", "next": "meta.next", "size": "limit" })
-            }
-            Paging::Header => json!({ "kind": "link" }),
-            Paging::Member => json!({ "kind": "link", "next": "links.next", "since": "changed_since" }),
-        };
         let overlap = if inside.clock == Clock::Sequence { json!(300) } else { json!("5m") };
         json!({
-            "api": self.server.url, "every": "1h", "page_size": page_size, "paging": paging, "overlap": overlap,
+            "api": self.server.url, "every": "1h", "page_size": page_size, "overlap": overlap,
             "collections": [{ "name": "records", "updated": "changed", "key": key, "payload": "record" }]
         })
     }
@@ -166,7 +151,7 @@ impl Inside {
     fn answer(&mut self, asked: &Asked) -> Reply {
         let url = Url::parse("http://shop").unwrap().join(&asked.path).unwrap();
         let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
-        let reply = self.page(&url, &query);
+        let reply = self.page(&query);
         if self.left > 0 && self.random.random_bool(self.restless) {
             self.left -= 1;
             self.change();
@@ -174,58 +159,29 @@ impl Inside {
         reply
     }
 
-    fn page(&self, url: &Url, query: &BTreeMap<String, String>) -> Reply {
-        let since = query.get("since").or_else(|| query.get("changed_since")).map(|text| self.read(text));
+    fn page(&self, query: &BTreeMap<String, String>) -> Reply {
+        let since = query.get("since").map(|text| self.read(text));
         let is_wanted = |row: &&Row| match (since, self.since) {
             (None, _) => true,
             (Some(since), Since::After) => row.mark > since,
             (Some(since), Since::From) => row.mark >= since,
         };
         let rows: Vec<&Row> = self.rows.iter().filter(is_wanted).collect();
-        let number = |name: &str| query.get(name).map(|text| text.parse::<usize>().unwrap());
-        let size = number("per_page").or_else(|| number("limit")).unwrap();
-        let begin = match self.paging {
-            Paging::Keyset => number("after").map_or(0, |last| {
-                // Behind the place that the record has, or had.
-                let key = self.rows.iter().find(|row| row.id as usize == last).map(|row| self.key(row));
-                key.map_or(rows.len(), |key| rows.iter().filter(|row| self.key(row) <= key).count())
-            }),
-            Paging::Place => number("after").unwrap_or(0),
-            _ => (number("page").unwrap_or(1) - 1) * size,
-        };
+        let number = |name: &str| query[name].parse::<usize>().unwrap();
+        let size = number("per_page");
+        let begin = (number("page") - 1) * size;
         let part: Vec<&&Row> = rows.iter().skip(begin).take(size).collect();
-        let has_more = begin + size < rows.len();
         let shown: Vec<Value> = part
             .iter()
             .map(|row| json!({ "id": row.id, "v": row.version, "changed": self.write(row.mark) }))
             .collect();
-        let mut headers = vec![("content-type", "application/json".to_owned())];
-        let next_page = has_more.then(|| {
-            let mut next = url.clone();
-            let others = query.iter().filter(|(name, _)| *name != "page");
-            next.query_pairs_mut().clear().extend_pairs(others).append_pair("page", &(begin / size + 2).to_string());
-            format!("{}?{}", next.path(), next.query().unwrap())
-        });
         let pages = rows.len().div_ceil(size);
         let body = match self.paging {
             Paging::Counted => json!({ "records": shown, "total_count": rows.len(), "pages": pages }),
             Paging::Spree => json!({ "records": shown, "count": shown.len(), "pages": pages.to_string() }),
             Paging::Bare => json!(shown),
-            Paging::Keyset => {
-                json!({ "records": shown, "meta": { "next": part.last().filter(|_| has_more).map(|row| row.id) } })
-            }
-            Paging::Place => {
-                json!({ "records": shown, "meta": { "next": has_more.then(|| (begin + size).to_string()) } })
-            }
-            Paging::Header => {
-                let next = next_page.map(|next| format!("<{next}>; rel=\"next\""));
-                let first = format!("<{}>; rel=first", url.path());
-                headers.push(("link", next.into_iter().chain([first]).collect::<Vec<_>>().join(", ")));
-                json!({ "records": shown })
-            }
-            Paging::Member => json!({ "records": shown, "links": { "next": next_page } }),
         };
-        Reply::Says(200, headers, body.to_string())
+        Reply::Says(200, Vec::new(), body.to_string())
     }
 
     /// What it is listed by.
