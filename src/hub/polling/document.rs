@@ -95,7 +95,7 @@ fn overlap(reader: &mut Reader<'_>) -> Overlap {
 fn is_paged(reader: &mut Reader<'_>) -> bool {
     let mut is_paged = true;
     reader.object("paging", |reader| {
-        match reader.required("kind", |reader, name| reader.take(name)).map(Value::as_str) {
+        match reader.required("kind", Reader::take).map(Value::as_str) {
             None | Some(Some("page")) => {}
             Some(Some("none")) => is_paged = false,
             Some(_) => reader.note("/kind", "enum", "must be page or none"),

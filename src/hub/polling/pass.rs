@@ -19,6 +19,17 @@ struct Trail {
     steps: Vec<(Sequence, Option<String>)>,
 }
 
+/// How far a pass was like the former one.
+#[derive(Debug, Default)]
+struct Likeness {
+    /// Steps of the former pass that this one took too, while it took all of them.
+    matched: usize,
+    /// Whether it has left the former one's trail.
+    parted: bool,
+    /// Whether it began with all of the former one.
+    whole: bool,
+}
+
 /// What a pass saw so far.
 #[derive(Debug)]
 pub(super) struct Pass {
@@ -42,11 +53,7 @@ pub(super) struct Pass {
     /// What the pages count: pages, and records.
     counted: Option<(Option<u64>, Option<u64>)>,
     trail: Trail,
-    /// Steps of the former pass that this one took too, while it took all of them.
-    matched: usize,
-    left_trail: bool,
-    /// Whether this pass began with all of the former one.
-    pub(super) began_alike: bool,
+    likeness: Likeness,
 }
 
 impl Default for Pass {
@@ -64,9 +71,7 @@ impl Default for Pass {
             seen: HashSet::new(),
             counted: None,
             trail: Trail { stride: 1, steps: Vec::new() },
-            matched: 0,
-            left_trail: false,
-            began_alike: false,
+            likeness: Likeness::default(),
         }
     }
 }
@@ -113,15 +118,20 @@ impl Pass {
         }
     }
 
+    /// Whether it began with all of the former pass, and nothing moved in either.
+    pub(super) fn agrees(&self, former: &Pass) -> bool {
+        self.likeness.whole && self.is_steady && former.is_steady
+    }
+
     /// Looks whether this record was the same in the former pass.
     fn follow(&mut self, former: &Pass) {
         if self.records == former.records {
-            self.began_alike = self.sequence == former.sequence;
+            self.likeness.whole = self.sequence == former.sequence;
         }
-        if !self.left_trail && self.records.is_multiple_of(former.trail.stride) {
-            let is_same = former.trail.steps.get(self.matched).is_some_and(|step| step.0 == self.sequence);
-            self.left_trail = !is_same;
-            self.matched += usize::from(is_same);
+        if !self.likeness.parted && self.records.is_multiple_of(former.trail.stride) {
+            let is_same = former.trail.steps.get(self.likeness.matched).is_some_and(|step| step.0 == self.sequence);
+            self.likeness.parted = !is_same;
+            self.likeness.matched += usize::from(is_same);
         }
     }
 
@@ -131,7 +141,7 @@ impl Pass {
         if !(self.is_ordered && former.is_ordered) {
             return None;
         }
-        let alike = former.trail.steps.get(..self.matched)?;
+        let alike = former.trail.steps.get(..self.likeness.matched)?;
         let last = alike.last()?.1.as_deref()?;
         alike
             .iter()
