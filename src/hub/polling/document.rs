@@ -94,12 +94,10 @@ fn overlap(reader: &mut Reader<'_>) -> Overlap {
 /// `{"kind": "page" | "none"}`.
 fn is_paged(reader: &mut Reader<'_>) -> bool {
     let mut is_paged = true;
-    reader.object("paging", |reader| {
-        match reader.required("kind", Reader::take).map(Value::as_str) {
-            None | Some(Some("page")) => {}
-            Some(Some("none")) => is_paged = false,
-            Some(_) => reader.note("/kind", "enum", "must be page or none"),
-        }
+    reader.object("paging", |reader| match reader.required("kind", Reader::take).map(Value::as_str) {
+        None | Some(Some("page")) => {}
+        Some(Some("none")) => is_paged = false,
+        Some(_) => reader.note("/kind", "enum", "must be page or none"),
     });
     is_paged
 }

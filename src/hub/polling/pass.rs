@@ -129,7 +129,8 @@ impl Pass {
             self.likeness.whole = self.sequence == former.sequence;
         }
         if !self.likeness.parted && self.records.is_multiple_of(former.trail.stride) {
-            let is_same = former.trail.steps.get(self.likeness.matched).is_some_and(|step| step.0 == self.sequence);
+            let is_same =
+                former.trail.steps.get(self.likeness.matched).is_some_and(|step| step.0 == self.sequence);
             self.likeness.parted = !is_same;
             self.likeness.matched += usize::from(is_same);
         }
