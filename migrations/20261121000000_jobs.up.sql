@@ -18,7 +18,7 @@ CREATE TABLE job_types (
     CONSTRAINT job_types_pkey PRIMARY KEY (id),
     CONSTRAINT job_types_name_key UNIQUE (name),
     CONSTRAINT job_types_lane_fkey FOREIGN KEY (id) REFERENCES lanes (id),
-    CONSTRAINT job_types_name_grammar CHECK (name ~ '^[a-z][a-z0-9_]{0,99}$')
+    CONSTRAINT job_types_name_grammar CHECK (name ~ '^[a-z][a-z0-9_]{0,99}$' AND name NOT IN ('system', 'queue', 'hub', 'job'))
 );
 CREATE INDEX job_types_version_idx ON job_types (version);
 COMMENT ON TABLE job_types IS 'The kinds of jobs. Each has routes of its name at the root of the API. Bounded by: the definition files that were ever loaded.';
@@ -34,7 +34,8 @@ CREATE TABLE jobs (
     item               uuid        NOT NULL DEFAULT uuid_v7(),
     owner              text        NOT NULL,
     cardholder_id      bigint      NOT NULL,
-    data               json        NOT NULL,
+    data               bytea,
+    key_id             text,
     status             text        NOT NULL DEFAULT 'REQUESTED',
     percent_complete   smallint    NOT NULL DEFAULT 0,
     status_message     text,
@@ -58,6 +59,8 @@ CREATE TABLE jobs (
     CONSTRAINT jobs_item_key UNIQUE (item),
     CONSTRAINT jobs_type_fkey FOREIGN KEY (type_id) REFERENCES job_types (id),
     CONSTRAINT jobs_owner_is_somebody CHECK (owner <> ''),
+    CONSTRAINT jobs_data_is_sealed CHECK ((data IS NULL) = (key_id IS NULL)),
+    CONSTRAINT jobs_data_until_end CHECK (data IS NULL OR completed_at IS NULL),
     CONSTRAINT jobs_status_length CHECK (length(status) BETWEEN 1 AND 100),
     CONSTRAINT jobs_percent_range CHECK (percent_complete BETWEEN 0 AND 100),
     CONSTRAINT jobs_timeouts_positive CHECK (job_timeout > interval '0' AND credential_timeout > interval '0'),
@@ -77,7 +80,8 @@ COMMENT ON COLUMN jobs.type_id IS 'Its type, whose lane it waits in.';
 COMMENT ON COLUMN jobs.item IS 'Its name in dispatch and leases.';
 COMMENT ON COLUMN jobs.owner IS 'The subject of the token that created it. It alone sees and answers what the job asks.';
 COMMENT ON COLUMN jobs.cardholder_id IS 'The person that the job is for.';
-COMMENT ON COLUMN jobs.data IS 'What the worker needs to know, as it was sent.';
+COMMENT ON COLUMN jobs.data IS 'What the worker needs to know, sealed (AES-256-GCM), until the job ends; null when there is nothing.';
+COMMENT ON COLUMN jobs.key_id IS 'Which key its data is sealed with.';
 COMMENT ON COLUMN jobs.status IS 'The newest status: an open set of words.';
 COMMENT ON COLUMN jobs.percent_complete IS 'About how much is done; 100 when finished.';
 COMMENT ON COLUMN jobs.status_message IS 'What the worker last said in words.';
@@ -128,6 +132,7 @@ CREATE TABLE broadcasts (
     created_at timestamptz NOT NULL DEFAULT now(),
     is_final   boolean     NOT NULL DEFAULT false,
     message    json        NOT NULL,
+    size       integer     NOT NULL GENERATED ALWAYS AS (octet_length(message::text)) STORED,
     CONSTRAINT broadcasts_pkey PRIMARY KEY (job_id, seq),
     CONSTRAINT broadcasts_job_fkey FOREIGN KEY (job_id) REFERENCES jobs (id) ON DELETE CASCADE,
     CONSTRAINT broadcasts_seq_from_one CHECK (seq > 0)
@@ -138,6 +143,7 @@ COMMENT ON COLUMN broadcasts.seq IS 'Its place in the job''s log, from 1.';
 COMMENT ON COLUMN broadcasts.created_at IS 'When it was said.';
 COMMENT ON COLUMN broadcasts.is_final IS 'Whether it ended the job, so that nothing follows.';
 COMMENT ON COLUMN broadcasts.message IS 'The status, as it is sent to those who follow.';
+COMMENT ON COLUMN broadcasts.size IS 'How many bytes the message has: a read ends at a number of them, and finds out without fetching what it leaves.';
 CREATE INDEX broadcasts_created_at_idx ON broadcasts (created_at);
 
 CREATE TABLE registrations (
@@ -234,6 +240,8 @@ BEGIN
             ELSE coalesce(round((change ->> 'percent_complete')::numeric)::smallint, j.percent_complete) END,
         termination_type = (change ->> 'termination_type')::termination_type,
         completed_at = CASE WHEN finishes THEN now() END,
+        data = CASE WHEN NOT finishes THEN j.data END,
+        key_id = CASE WHEN NOT finishes THEN j.key_id END,
         lease = CASE WHEN NOT finishes THEN j.lease END,
         answer_by = CASE WHEN NOT finishes THEN j.answer_by END,
         cancel_by = CASE WHEN NOT finishes THEN j.cancel_by END,

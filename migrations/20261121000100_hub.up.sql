@@ -18,7 +18,7 @@ CREATE TABLE stores (
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT stores_pkey PRIMARY KEY (id),
     CONSTRAINT stores_name_key UNIQUE (name),
-    CONSTRAINT stores_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' AND name NOT IN ('system', 'queue', 'hub'))
+    CONSTRAINT stores_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$' AND name NOT IN ('system', 'queue', 'hub', 'job'))
 );
 COMMENT ON TABLE stores IS 'The tenants of the hub. A store is made by the first thing that is put or pushed into it. Bounded by: the names that whoever has a role for them used.';
 COMMENT ON COLUMN stores.id IS 'The store.';
@@ -61,13 +61,33 @@ COMMENT ON COLUMN endpoints.secrets IS 'Its signing secrets, a JSON array of str
 COMMENT ON COLUMN endpoints.key_id IS 'Which key both are sealed with.';
 COMMENT ON COLUMN endpoints.catalogue IS 'What its endpoint.json said when it was imported.';
 COMMENT ON COLUMN endpoints.version IS 'The catalog''s revision at its last change.';
-COMMENT ON COLUMN endpoints.failures IS 'Failed attempts since the last that was not, over all processes.';
+COMMENT ON COLUMN endpoints.failures IS 'Attempts in a row that did not reach it, over all processes.';
 COMMENT ON COLUMN endpoints.open_until IS 'The circuit is open until then: nothing is claimed for it; afterwards one delivery at a time tries whether it is back. Null: closed.';
 COMMENT ON COLUMN endpoints.gone_at IS 'When it first answered 410; null again when a delivery succeeds.';
-COMMENT ON COLUMN endpoints.circuit IS 'How often failures, open_until or gone_at have changed. It is no change of the definition: who loads a delivery of this endpoint compares it with what it knows.';
+COMMENT ON COLUMN endpoints.circuit IS 'How often failures, open_until, gone_at or circuits of its services have changed. It is no change of the definition: who loads a delivery of this endpoint compares it with what it knows.';
 COMMENT ON COLUMN endpoints.due_at IS 'Under a rate limit: when the next request may leave (the theoretical arrival time of the generic cell rate algorithm).';
 COMMENT ON COLUMN endpoints.created_at IS 'When it was first put.';
 COMMENT ON COLUMN endpoints.updated_at IS 'When it was last put.';
+
+CREATE TABLE service_circuits (
+    endpoint_id integer     NOT NULL,
+    service     text        NOT NULL,
+    failures    integer     NOT NULL,
+    open_until  timestamptz NOT NULL,
+    probe       uuid,
+    probed_at   timestamptz,
+    CONSTRAINT service_circuits_pkey PRIMARY KEY (endpoint_id, service),
+    CONSTRAINT service_circuits_endpoint_fkey FOREIGN KEY (endpoint_id) REFERENCES endpoints (id) ON DELETE CASCADE,
+    CONSTRAINT service_circuits_failures_positive CHECK (failures > 0),
+    CONSTRAINT service_circuits_probe_has_time CHECK ((probe IS NULL) = (probed_at IS NULL))
+);
+COMMENT ON TABLE service_circuits IS 'Services whose circuits are not closed: they answer badly, or not in time, while their endpoint is there. Whoever changes one has the row of its endpoint locked, and counts its circuit up. Bounded by: the services of mappings that fail; a row goes when its circuit closes, with its endpoint, and when no mapping names its service any more.';
+COMMENT ON COLUMN service_circuits.endpoint_id IS 'The endpoint.';
+COMMENT ON COLUMN service_circuits.service IS 'The service: the path below the endpoint''s URL that mappings name.';
+COMMENT ON COLUMN service_circuits.failures IS 'Failed attempts since the last that was not, when the circuit last opened.';
+COMMENT ON COLUMN service_circuits.open_until IS 'The circuit is open until then: its deliveries wait in scheduled; afterwards one delivery at a time tries whether it is back.';
+COMMENT ON COLUMN service_circuits.probe IS 'The lease of the delivery that tries; it counts while that lease is there.';
+COMMENT ON COLUMN service_circuits.probed_at IS 'When that began.';
 
 CREATE TABLE parameters (
     store_id   integer     NOT NULL,
@@ -268,9 +288,11 @@ CREATE TABLE delivery_attempts (
     finished_at timestamptz     NOT NULL DEFAULT now(),
     duration    interval        NOT NULL,
     endpoint_id integer         NOT NULL,
+    cause       text,
     error       text,
     body        text,
     CONSTRAINT delivery_attempts_pkey PRIMARY KEY (id, lease),
+    CONSTRAINT delivery_attempts_cause_has_failed CHECK (cause IS NULL OR verdict = 'failed'),
     CONSTRAINT delivery_attempts_failed_has_error CHECK (verdict NOT IN ('failed', 'lost') OR error IS NOT NULL)
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE delivery_attempts IS 'Each HTTP POST of a delivery. Partitioned as deliveries, and dropped with them. Bounded by: their delivery: they go with it.';
@@ -283,6 +305,7 @@ COMMENT ON COLUMN delivery_attempts.started_at IS 'When it was claimed.';
 COMMENT ON COLUMN delivery_attempts.finished_at IS 'When its end was written.';
 COMMENT ON COLUMN delivery_attempts.duration IS 'From the request to the end of the answer.';
 COMMENT ON COLUMN delivery_attempts.endpoint_id IS 'Who was asked.';
+COMMENT ON COLUMN delivery_attempts.cause IS 'Why it failed, in one word (dns, refused, not_json, …); null when it did not, or not by the endpoint''s doing.';
 COMMENT ON COLUMN delivery_attempts.error IS 'Why it failed, in coarse words.';
 COMMENT ON COLUMN delivery_attempts.body IS 'The beginning of the answer, with every parameter and token blotted out.';
 CREATE TABLE delivery_attempts_default PARTITION OF delivery_attempts DEFAULT;
@@ -490,6 +513,9 @@ DECLARE
 BEGIN
     IF message !~ '^[a-z0-9_-]+(:[a-z0-9_-]+)+$' OR length(message) > 255 THEN
         RAISE invalid_parameter_value USING MESSAGE = format('%L is no message key such as order:new', message);
+    END IF;
+    IF message LIKE 'hub:%' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'keys that begin with hub: are the hub''s own';
     END IF;
     IF payload IS NULL OR json_typeof(payload) <> 'object' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'payload must be an object';

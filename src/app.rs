@@ -59,12 +59,19 @@ const BODIES: (usize, usize) = (256 << 20, 8);
 /// Long polls beside them: ten thousand idle workers, and some more.
 const LONG_POLLS_AT_ONCE: usize = 16_384;
 /// The addresses that may wait.
-const LONG_WAITS: [&str; 5] =
-    ["/queues/{queue}/claim", LONG_POLLS[0], LONG_POLLS[1], LONG_POLLS[2], LONG_POLLS[3]];
-/// The roles that may read `/metrics`.
-const METRICS_READERS: [&str; 4] = ["metrics_reader", "queue_admin", "hub_admin", "system_admin"];
+const LONG_WAITS: [&str; 7] = [
+    "/queues/{queue}/claim",
+    LONG_POLLS[0],
+    LONG_POLLS[1],
+    LONG_POLLS[2],
+    LONG_POLLS[3],
+    LONG_POLLS[4],
+    LONG_POLLS[5],
+];
 /// How long the rest may take that a process does once nothing runs any more.
 const LAST: Duration = Duration::from_secs(5);
+/// A server that starts waits at most this long until each of its loops has gone round once.
+const FIRST_ROUNDS: Duration = Duration::from_secs(10);
 /// A loop of the engine that has not done its duty for so long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
 
@@ -218,7 +225,7 @@ impl App {
         tasks.spawn(metrics::upkeep(stop.clone()));
 
         let of_queues = Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy());
-        let of_jobs = jobs::metrics::Depths::new(db.clone(), Arc::clone(&jobs.types));
+        let of_jobs = jobs::depths::Depths::new(db.clone(), Arc::clone(&jobs.types));
         let mut on_scrape = measure(of_queues, of_jobs, hub::delivery::metrics::Depths::new(db.clone()));
         if config.metrics == config::Metrics::Token {
             on_scrape = admit_readers(on_scrape, &verifier);
@@ -232,6 +239,7 @@ impl App {
                 bodies: BODIES.0.max(config.max_body.saturating_mul(BODIES.1)),
             }),
             on_scrape,
+            origins: config.allow_origins,
         };
         let features = queues::routes::routes()
             .with_state(queues)
@@ -248,6 +256,8 @@ impl App {
             let limits = ServerLimits { grace: config.grace, ..ServerLimits::default() };
             tasks.spawn(serve(listener, router, stop.clone(), limits));
         }
+        // Whoever is told that it runs may use it at once. `/readyz` says what does not come to work.
+        drop(tokio::time::timeout(FIRST_ROUNDS, readiness.started()).await);
         Ok(Server { address, db, engine, readiness, stop, tasks, grace: config.grace })
     }
 }
@@ -293,7 +303,7 @@ impl Base {
             worker.hear_of_logs(move |job, seq| tails.heard(job, seq));
         }
         self.tasks.spawn(Arc::clone(&tails).look(self.stop.clone()));
-        let remote = RemoteJobs::new(Arc::clone(&types));
+        let remote = RemoteJobs::new(Arc::clone(&types), self.sealer.clone());
         let waiting = WaitingRoom::new(remote, self.db.worker.clone(), worker.wake(), self.tasks.clone());
         let jobs = Jobs {
             db: self.db.clone(),
@@ -307,6 +317,7 @@ impl Base {
             job_timeout: config.job_timeout,
             credential_timeout: config.credential_timeout,
             retention: config.broadcast_retention,
+            query_keys: config.query_access_keys,
             job_retention: config.job_retention,
             deadlines: Arc::default(),
             stopping: self.stop.clone(),

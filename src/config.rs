@@ -31,6 +31,10 @@ pub struct Config {
     pub examples: bool,
     /// `POSTRIDER_ALLOW_NETWORKS`: private networks that outbound requests may reach.
     pub allow_networks: Vec<Network>,
+    /// `POSTRIDER_ALLOW_ORIGINS`: the origins whose pages browsers let read our answers.
+    pub allow_origins: Origins,
+    /// `POSTRIDER_QUERY_ACCESS_KEYS`: whether a stream takes its access key in the query, as an `EventSource` sends it.
+    pub query_access_keys: bool,
     /// `POSTRIDER_LEASE`: how long a worker counts as alive after its last heartbeat.
     pub lease: Duration,
     /// `POSTRIDER_GRACE`: how long what runs may go on after the signal to stop.
@@ -161,6 +165,47 @@ impl FromStr for Network {
     }
 }
 
+/// Origins of web pages, as browsers write them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Origins {
+    /// None but our own, which needs no permission.
+    #[default]
+    None,
+    /// These: scheme, host and, unless it is the scheme's own, port.
+    These(Vec<String>),
+    /// All.
+    Any,
+}
+
+impl Origins {
+    fn read(text: Option<&str>) -> anyhow::Result<Self> {
+        text.unwrap_or_default().parse().map_err(|why| anyhow::anyhow!("POSTRIDER_ALLOW_ORIGINS: {why}"))
+    }
+}
+
+impl FromStr for Origins {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let origins: Vec<&str> = text.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
+        match origins.as_slice() {
+            [] => return Ok(Self::None),
+            ["*"] => return Ok(Self::Any),
+            _ => {}
+        }
+        for origin in &origins {
+            // Compared with what browsers send, character by character: only what they can send may stand here.
+            let sent = url::Url::parse(origin).map(|url| url.origin().ascii_serialization());
+            if sent.as_deref() != Ok(origin) {
+                return Err(format!(
+                    "`{origin}` is not an origin such as https://shop.example or http://localhost:3000"
+                ));
+            }
+        }
+        Ok(Self::These(origins.into_iter().map(str::to_owned).collect()))
+    }
+}
+
 /// The names of all settings, as `.env.example` lists them.
 pub const SETTINGS: &[&str] = &[
     "DATABASE_URL",
@@ -178,6 +223,8 @@ pub const SETTINGS: &[&str] = &[
     "POSTRIDER_QUEUES_DIR",
     "POSTRIDER_EXAMPLES",
     "POSTRIDER_ALLOW_NETWORKS",
+    "POSTRIDER_ALLOW_ORIGINS",
+    "POSTRIDER_QUERY_ACCESS_KEYS",
     "POSTRIDER_LEASE",
     "POSTRIDER_GRACE",
     "POSTRIDER_METRICS",
@@ -287,6 +334,7 @@ impl Config {
             .filter(|text| !text.is_empty())
             .map(|text| text.parse().map_err(|why| anyhow::anyhow!("POSTRIDER_ALLOW_NETWORKS: {why}")))
             .collect::<anyhow::Result<Vec<Network>>>()?;
+        let allow_origins = Origins::read(get("POSTRIDER_ALLOW_ORIGINS").as_deref())?;
         let broadcast_retention = duration("POSTRIDER_BROADCAST_RETENTION", "1h")?;
         let job_retention = duration("POSTRIDER_JOB_RETENTION", "30d")?;
         let outlives = job_retention >= broadcast_retention;
@@ -301,6 +349,8 @@ impl Config {
             queues_dir: get("POSTRIDER_QUEUES_DIR").map(PathBuf::from),
             examples: boolean("POSTRIDER_EXAMPLES", database_url.is_none())?,
             allow_networks,
+            allow_origins,
+            query_access_keys: boolean("POSTRIDER_QUERY_ACCESS_KEYS", true)?,
             lease,
             grace: duration("POSTRIDER_GRACE", "20s")?,
             metrics,

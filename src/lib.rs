@@ -37,11 +37,11 @@
 //! | [`seal`] | encryption at rest |
 //! | [`error`], [`config`] | problem documents; every setting |
 //!
-//! Who may import whom, held by `tests/house/architecture.rs`:
+//! Who may import whom, checked by `tests/house/architecture.rs`:
 //! `cli → app → {queues, jobs, hub, reports} → {worker, auth, http} → {db, seal, error, config}`. Features never
-//! import each other. From a route to its SQL it is two hops: `routes/` → `store/`. Each table has one part that
-//! writes it, in the same file's list; the engine's `dispatch`, `scheduled` and `lanes` take inserts from everybody who
-//! stores what is to run.
+//! import each other, and no files import each other in a circle (`tests/house/circles.rs`). From a route to its SQL it
+//! is two hops: `routes/` → `store/`. Each table is written by one part, listed in the same file; the engine's
+//! `dispatch`, `scheduled` and `lanes` take inserts from every part that stores what is to run.
 //!
 //! # The journey of a message
 //!
@@ -79,21 +79,23 @@
 //! # The journey of a message of the hub
 //!
 //! 1. `POST /stores/{store}/messages` ([`hub::routes`]) stores it with a delivery for each mapping that wants it, in
-//!    one transaction ([`hub::routing::push`], [`hub::routing::decide`]). Identifiers that were sent before make a duplicate
-//!    (SKIPPED); a mapping that is switched off holds its deliveries, a serial one lines them up.
+//!    one transaction ([`hub::routing::push`], [`hub::routing::decide`]). Identifiers that were sent before make a
+//!    duplicate (SKIPPED); a mapping that is switched off holds its deliveries, a serial one lines them up.
 //! 2. What comes otherwise ends in the same routing: messages of an answer with its settlement, polls of schedules
-//!    ([`hub::polling::ticker`]), changes that pollers find ([`hub::polling`]). What the SQL function `publish` stores, and
-//!    what is to wait, is pending until the router ([`hub::routing::pending`]) takes it from its lane.
-//! 3. Each endpoint has a lane. The claim loop takes as much of it as concurrency, rate limit ([`hub::delivery::rate`]) and
-//!    circuit ([`hub::delivery::circuit`]) leave room for, so that a slow endpoint holds up no other.
+//!    ([`hub::polling::ticker`]), changes that pollers find ([`hub::polling`]). What the SQL function `publish` stores,
+//!    and what is to wait, is pending until the router ([`hub::routing::pending`]) takes it from its lane.
+//! 3. Each endpoint has a lane. The claim loop takes as much of it as concurrency, rate limit
+//!    ([`hub::delivery::rate`]) and circuit ([`hub::delivery::circuit`]) leave room for, so that a slow endpoint holds
+//!    up no other. What goes to a service that fails waits, each delivery for a time of its own, and one tries at a
+//!    time (`hub/delivery/probing.rs`), so that a service holds up no other of its endpoint (`tests/hub/services.rs`).
 //! 4. The consumer ([`hub::delivery::consumer`]) opens token and parameters as they are now, and sends the request
 //!    ([`hub::delivery::request`]) with the guarded client ([`http::outbound`]). No transaction is held meanwhile.
-//! 5. The answer becomes a verdict ([`hub::delivery::answer`], [`hub::delivery::verdict`]): delivered, failed, or deferred by the
-//!    endpoint. What it quotes of our secrets is blotted out ([`hub::delivery::redact`]).
+//! 5. The answer becomes a verdict ([`hub::delivery::answer`], [`hub::delivery::verdict`]): delivered, failed, or
+//!    deferred by the endpoint. What it quotes of our secrets is blotted out ([`hub::delivery::redact`]).
 //! 6. One transaction, fenced by the lease, writes the attempt, the delivery's end, the messages that the answer
 //!    brings and their deliveries, parameters and log entries.
-//! 7. What failed waits by backoff ([`hub::delivery::outcome`]), without limit unless its mapping sets one; then it is parked,
-//!    until somebody has it run again or archives it.
+//! 7. What failed waits by backoff ([`hub::delivery::outcome`]), without limit unless its mapping sets one; then it is
+//!    parked, until somebody has it run again or archives it.
 //!
 //! # Invariants, and the tests that hold them
 //!
@@ -108,8 +110,8 @@
 //! 4. Time is the database's; ids carry it ([`db::Ids`]). Clippy bans `Utc::now`. When a lease is over, the functions
 //!    `is_silent` and `is_over` say, also when the clock was set (`tests/engine/clock.rs`, `tests/faults/clock.rs`).
 //! 5. What is accepted is committed; what one step causes commits with it (`tests/faults`).
-//!    One order of locks, so that nobody waits in a circle: the catalog, leases, mappings, unfinished deliveries, lines,
-//!    and then what waits ([`hub`], `tests/hub/kept.rs`). Only messages that answer each other along two lines
+//!    One order of locks, so that nobody waits in a circle: the catalog, leases, mappings, unfinished deliveries,
+//!    endpoints, circuits of services, lines, and then what waits (`tests/hub/kept.rs`). Only messages that answer each other along two lines
 //!    can meet in a circle; PostgreSQL undoes one of the settlements, which comes again.
 //! 6. A handler's failure is data ([`queues::outcome`]), never an `Err`.
 //! 7. Secrets are `SecretString`, never in logs, errors or metrics, nor in what endpoints said
@@ -118,8 +120,8 @@
 //!    (`tests/faults/pooled.rs`). A session listens only where it is ours alone ([`db::session`]).
 //! 9. Every operation of the API needs a token and a role (`tests/house/authorization.rs`).
 //! 10. A job's log has no hole and no message is handed out twice with one key (`tests/jobs/channels.rs`).
-//! 11. Every attempt of a delivery carries the same id and, while its parameters stay as they are, the same bytes
-//!     (`every_attempt_carries_the_same_id_and_the_same_bytes` in `tests/hub/deliveries.rs`).
+//! 11. Every attempt of a delivery carries its id as `webhook-id` and, while its parameters stay as they are, the same
+//!     bytes (`every_attempt_carries_the_same_id_and_the_same_bytes` in `tests/hub/deliveries.rs`).
 //! 12. What an answer causes takes effect once, with the end of its delivery, whenever a server dies or a commit goes
 //!     unanswered (`tests/hub/killed.rs`).
 //! 13. The same identifiers go to a mapping once
@@ -140,8 +142,7 @@
 //!     `tests/jobs/idempotency.rs`).
 //! 21. JSON is text, kept as it was sent; a value is only made to look into it ([`http::json_text`];
 //!     `tests/queues/json_text.rs`).
-//!
-//! 17. What must stay does not keep what may go, and whoever reads an old week stops nobody
+//! 22. What must stay does not keep what may go, and a reader of an old week holds up nobody
 //!     (`tests/engine/retention.rs`, `tests/hub/upkeep.rs`); every table says what bounds it
 //!     ([`worker::retention::bounds`], `tests/house/bounds.rs`); no page of a listing reads more than a bounded number of
 //!     rows (`tests/queues/pages.rs`, `tests/hub/pages.rs`).

@@ -48,7 +48,7 @@ impl Sealer {
     /// Seals `secret` for `purpose`, without which it cannot be opened.
     ///
     /// # Errors
-    /// The system gives no random bytes.
+    /// The operating system has no random bytes.
     pub fn seal(&self, secret: &str, purpose: &[u8]) -> Result<Sealed> {
         let [(key_id, key), ..] = self.keys.as_slice() else { anyhow::bail!("there is no key") };
         let mut text = secret.as_bytes().to_vec();

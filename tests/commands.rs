@@ -15,9 +15,9 @@ use tokio::process::Command;
 
 /// What a command did.
 #[derive(Debug)]
-struct Done {
+pub(crate) struct Done {
     ok: bool,
-    out: String,
+    pub(crate) out: String,
     err: String,
 }
 
@@ -45,7 +45,7 @@ async fn finish(mut command: Command, input: &str) -> Done {
     Done { ok: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-async fn run(database: &PgConnectOptions, args: &[&str]) -> Done {
+pub(crate) async fn run(database: &PgConnectOptions, args: &[&str]) -> Done {
     finish(command(database, args).await, "").await
 }
 

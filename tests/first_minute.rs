@@ -38,7 +38,7 @@ async fn curl_lines(serve: &Serve) -> Vec<String> {
     lines
 }
 
-/// Runs a line in a shell, as a newcomer does; gives what it prints.
+/// Runs a line in a shell, as a newcomer does; returns what it prints.
 fn paste(line: &str) -> Value {
     let output = Command::new("bash").args(["-c", line]).output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));

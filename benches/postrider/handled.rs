@@ -44,7 +44,7 @@ impl Counter {
         self.0.count.load(Ordering::Acquire)
     }
 
-    /// Waits until so many were handled; gives when that was.
+    /// Waits until so many were handled; returns when that was.
     ///
     /// # Errors
     /// Nothing was handled for a minute.

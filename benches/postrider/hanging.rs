@@ -81,7 +81,7 @@ async fn point(instance: &Instance<'_>, kind: &str, endpoints: &[Endpoint]) -> a
     Ok(())
 }
 
-/// Pushes to all, healthy and not, at the steady pace; gives when each push to a healthy one was sent.
+/// Pushes to all, healthy and not, at the steady pace; returns when each push to a healthy one was sent.
 async fn push(instance: &Instance<'_>, duration: Duration) -> anyhow::Result<Vec<(String, Instant)>> {
     let (healthy, _) =
         tokio::try_join!(push_kind(instance, "healthy", duration), push_kind(instance, "other", duration))?;

@@ -152,7 +152,7 @@ impl<'a> Instance<'a> {
         Ok(Self { server, address, schema, lab, admin, pusher })
     }
 
-    /// Defines a queue with this handler and these options, like the document's in all else; gives its id.
+    /// Defines a queue with this handler and these options, like the document's in all else; returns its id.
     pub(super) async fn define(&self, name: &str, handler: Value, options: Value) -> anyhow::Result<i32> {
         let mut definition: Value = serde_json::from_str(include_str!("../../examples/myQueue.queue.json"))?;
         definition["name"] = name.into();

@@ -184,7 +184,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// Works on all connections at once; gives how much was done in a second, from the first start to the last
+/// Works on all connections at once; returns how much was done in a second, from the first start to the last
 /// end.
 async fn at_once<C, F>(connections: Vec<C>, work: impl Fn(C) -> F) -> anyhow::Result<f64>
 where
@@ -214,7 +214,7 @@ async fn claim_and_end(connection: &mut PgConnection, from: &mut i64) -> anyhow:
     Ok(count)
 }
 
-/// Claims from the place `from` on, and moves it; gives the lease and the items.
+/// Claims from the place `from` on, and moves it; returns the lease and the items.
 async fn claim(db: impl PgExecutor<'_>, from: &mut i64) -> anyhow::Result<(i64, Vec<Uuid>)> {
     let taken: Vec<(i64, i64, Uuid, String)> = sqlx::query_as(CLAIM).bind(*from).fetch_all(db).await?;
     *from = taken.iter().map(|(_, seq, ..)| seq + 1).max().unwrap_or(*from);

@@ -1,7 +1,8 @@
 -- Which endpoints do not take their messages, and what waits for them?
 --
--- in_a_row counts failed attempts since the last that was not. circuit is open while the endpoint is left alone,
--- and half-open while one delivery at a time tries it. gone_since is set by its answer 410. unfinished and
+-- in_a_row counts attempts that did not reach it. circuit is open while the endpoint is left alone, and half-open while
+-- one delivery at a time tries it. failing_services are those that it has and that answer badly or not in time: they
+-- are left alone in the same way, and its other services are not. gone_since is set by its answer 410. unfinished and
 -- parked count its deliveries, whenever they were made.
 --
 -- Parameters: report.period, how far to look back (1 hour); report.lookback, how long before that a delivery
@@ -57,6 +58,7 @@ SELECT
         WHEN endpoints.open_until IS NOT NULL THEN 'half-open'
         ELSE 'closed'
     END AS circuit,
+    services.failing AS failing_services,
     endpoints.gone_at AS gone_since,
     coalesce(waiting.unfinished, 0) AS unfinished,
     coalesce(waiting.parked, 0) AS parked,
@@ -66,5 +68,8 @@ FROM endpoints
 JOIN stores ON stores.id = endpoints.store_id
 LEFT JOIN tried ON tried.endpoint_id = endpoints.id
 LEFT JOIN waiting ON waiting.endpoint_id = endpoints.id
-WHERE tried.failed > 0 OR endpoints.open_until IS NOT NULL OR endpoints.gone_at IS NOT NULL
+LEFT JOIN (
+    SELECT endpoint_id, string_agg(service, ', ' ORDER BY service) AS failing FROM service_circuits GROUP BY endpoint_id
+) AS services ON services.endpoint_id = endpoints.id
+WHERE tried.failed > 0 OR endpoints.open_until IS NOT NULL OR endpoints.gone_at IS NOT NULL OR services.failing IS NOT NULL
 ORDER BY failed_percent DESC NULLS LAST, failed DESC, store, endpoint;

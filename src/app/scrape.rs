@@ -1,16 +1,19 @@
 //! What `/metrics` measures when it is asked, and whom it answers.
 
-use super::METRICS_READERS;
+use crate::auth::role::{HUB_ADMIN, METRICS_READER, QUEUE_ADMIN, SYSTEM_ADMIN};
 use crate::auth::{self, Verifier};
 use crate::http::metrics::OnScrape;
 use crate::queues::metrics::Depths;
 use crate::{hub, jobs};
 use std::sync::Arc;
 
+/// The roles that may read `/metrics`.
+const METRICS_READERS: [&str; 4] = [METRICS_READER, QUEUE_ADMIN, HUB_ADMIN, SYSTEM_ADMIN];
+
 /// Has the gauges of every feature measured when somebody asks for the metrics.
 pub(super) fn measure(
     of_queues: Depths,
-    of_jobs: jobs::metrics::Depths,
+    of_jobs: jobs::depths::Depths,
     of_hub: hub::delivery::metrics::Depths,
 ) -> OnScrape {
     let all = Arc::new((of_queues, of_jobs, of_hub));

@@ -5,6 +5,7 @@ use crate::config;
 use crate::error::Result;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use std::time::Duration;
 
 /// How far the issuer's clock may be off, in seconds.
 const LEEWAY: i64 = 30;
@@ -58,6 +59,12 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// How long the token still holds; none when it has no end.
+    pub(super) fn left(self, now: i64) -> Option<Duration> {
+        let seconds = self.until.saturating_sub(now);
+        (self.until < i64::MAX).then(|| Duration::from_secs(seconds.try_into().unwrap_or_default()))
+    }
+
     /// Refuses a token that has expired or does not hold yet.
     pub(super) fn check(self, now: i64) -> Result<()> {
         if now >= self.until {

@@ -6,6 +6,7 @@ use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The header that carries a bare token; it wins over `Authorization`.
 const X_ACCESS_TOKEN: &str = "x-access-token";
@@ -23,11 +24,32 @@ where
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        AuthenticatedUntil::from_request_parts(parts, state).await.map(|known| Self(known.caller))
+    }
+}
+
+/// As [`Authenticated`], with when the token ends: for an answer that may go on for longer.
+#[derive(Debug, Clone)]
+pub struct AuthenticatedUntil {
+    /// The caller.
+    pub caller: Arc<Caller>,
+    /// When the token ends, by this process's own clock; none when it never does.
+    pub until: Option<Instant>,
+}
+
+impl<S> FromRequestParts<S> for AuthenticatedUntil
+where
+    Arc<Verifier>: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let token = token_from(&parts.headers)?;
-        let caller = Arc::<Verifier>::from_ref(state).verify(token).await?;
+        let (caller, until) = Arc::<Verifier>::from_ref(state).verify_until(token).await?;
         match parts.extensions.remove::<Unreadable>() {
             Some(why) => Err(why.into()),
-            None => Ok(Self(caller)),
+            None => Ok(Self { caller, until }),
         }
     }
 }

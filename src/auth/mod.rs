@@ -6,7 +6,9 @@
 //!             key (secret, PEM) or issuer (JWKS)   decides the algorithm; the token never does
 //! ```
 //! A route takes [`Authenticated`] before its body and asks [`Caller::require`] for the roles it needs.
-//! Which roles those are is the business of the feature.
+//! Which of the [roles](role) those are is the business of the feature.
+
+pub mod role;
 
 mod caller;
 mod claims;
@@ -24,7 +26,7 @@ mod tests;
 
 pub use caller::Caller;
 pub use development::development_secret;
-pub use extract::{Authenticated, token_from};
+pub use extract::{Authenticated, AuthenticatedUntil, token_from};
 pub use issuer::Fetch;
 pub use sign::sign;
 pub use verifier::Verifier;

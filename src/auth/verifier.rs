@@ -18,7 +18,7 @@ const MAX_TOKEN: usize = 8 * 1024;
 
 /// Verifies access tokens: JWTs signed for the configured key.
 ///
-/// A token's time is held against this machine's clock, not the database's: issuers know neither.
+/// A token's times are compared with this machine's clock, not the database's: issuers know neither.
 pub struct Verifier {
     keys: Keys,
     rules: Rules,
@@ -94,7 +94,22 @@ impl Verifier {
         self.verify_at(token, Now::read()).await
     }
 
+    /// As [`Verifier::verify`], with when the token ends, for answers that may outlive it.
+    ///
+    /// # Errors
+    /// As [`Verifier::verify`].
+    pub async fn verify_until(&self, token: &str) -> Result<(Arc<Caller>, Option<Instant>)> {
+        let now = Now::read();
+        let Verified { caller, window } = self.verified_at(token, now).await?;
+        let until = window.left(now.unix).and_then(|left| now.monotonic.checked_add(left));
+        Ok((caller, until))
+    }
+
     pub(super) async fn verify_at(&self, token: &str, now: Now) -> Result<Arc<Caller>> {
+        self.verified_at(token, now).await.map(|verified| verified.caller)
+    }
+
+    async fn verified_at(&self, token: &str, now: Now) -> Result<Verified> {
         if token.len() > MAX_TOKEN {
             return Err(unauthorized(format!("the token is longer than {MAX_TOKEN} bytes")));
         }
@@ -103,9 +118,9 @@ impl Verifier {
             Keys::Issuer(issuer) => issuer.ring(now.monotonic).await?,
         };
         let digest = Digest::of(token);
-        if let Some(Verified { caller, window }) = ring.seen.get(&digest) {
-            window.check(now.unix)?;
-            return Ok(caller);
+        if let Some(verified) = ring.seen.get(&digest) {
+            verified.window.check(now.unix)?;
+            return Ok(verified);
         }
         let header = ring::header(token)?;
         if let (Err(NoKey::UnknownId), Keys::Issuer(issuer)) = (ring.key(&header), &self.keys) {
@@ -113,9 +128,9 @@ impl Verifier {
         }
         let claims = ring::claims(token, ring.key(&header)?)?;
         let (caller, window) = claims.admit(&self.rules, now.unix)?;
-        let caller = Arc::new(caller);
-        ring.seen.insert(digest, Verified { caller: Arc::clone(&caller), window });
-        Ok(caller)
+        let verified = Verified { caller: Arc::new(caller), window };
+        ring.seen.insert(digest, verified.clone());
+        Ok(verified)
     }
 
     /// Returns when no key is being fetched.

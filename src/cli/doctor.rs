@@ -1,5 +1,6 @@
 //! `postrider doctor`: looks at everything that must be in order, and says what to do about what is not.
 
+mod finding;
 mod hub;
 mod schema;
 mod server;
@@ -10,38 +11,8 @@ mod work;
 use super::database::Database;
 use crate::config::Config;
 use crate::db;
+use finding::{Finding, Level, fail};
 use std::io::{IsTerminal as _, Write as _};
-
-/// How a check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Level {
-    Ok,
-    /// It works, and something wants a look.
-    Warn,
-    /// It does not work, or would lose messages.
-    Fail,
-}
-
-/// What a check found.
-#[derive(Debug)]
-struct Finding {
-    level: Level,
-    what: String,
-    /// What to do; empty when nothing is to be done.
-    advice: &'static str,
-}
-
-fn ok(what: impl Into<String>) -> Finding {
-    Finding { level: Level::Ok, what: what.into(), advice: "" }
-}
-
-fn warn(what: impl Into<String>, advice: &'static str) -> Finding {
-    Finding { level: Level::Warn, what: what.into(), advice }
-}
-
-fn fail(what: impl Into<String>, advice: &'static str) -> Finding {
-    Finding { level: Level::Fail, what: what.into(), advice }
-}
 
 /// Prints a line a check; an error when one of them failed.
 pub(super) async fn run(config: anyhow::Result<Config>) -> anyhow::Result<()> {

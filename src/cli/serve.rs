@@ -145,7 +145,7 @@ impl Signals {
         }
     }
 
-    /// What `work` gives, or `None` when a signal came first.
+    /// What `work` returns, or `None` when a signal came first.
     async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             () = self.wait() => None,

@@ -58,7 +58,7 @@ pub fn floor(at: DateTime<Utc>) -> Uuid {
     Uuid::from_u128(u128::from(at.timestamp_millis().clamp(0, MOST).unsigned_abs()) << 80)
 }
 
-/// The moment, or the nearest that the time inside an id can be held against: 1970 to 9999.
+/// The moment, or the nearest that the time inside an id can be compared with: 1970 to 9999.
 pub fn within_ids(at: DateTime<Utc>) -> DateTime<Utc> {
     const LAST: i64 = 253_402_300_799;
     at.clamp(DateTime::UNIX_EPOCH, DateTime::from_timestamp_secs(LAST).unwrap_or(DateTime::UNIX_EPOCH))

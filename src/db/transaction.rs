@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnection, PgPool, Postgres};
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-/// Runs `work` in a transaction of its own task, and commits when it gives `Ok`.
+/// Runs `work` in a transaction of its own task, and commits when it returns `Ok`.
 ///
 /// axum drops a handler when its client hangs up. In sqlx 0.9.0 a `begin` that is dropped in mid-flight
 /// leaves a connection inside a transaction that sqlx does not know of: the next statements of others run
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// it may go away. A connection whose transaction has not ended in order goes to nobody any more: it is closed.
 ///
 /// # Errors
-/// What `work` gives, or the database's refusal to begin or commit. An error at the commit does not mean
+/// What `work` returns, or the database's refusal to begin or commit. An error at the commit does not mean
 /// that nothing was committed.
 pub async fn transaction<T, E, F>(pool: &PgPool, work: F) -> Result<T, E>
 where
@@ -108,7 +108,7 @@ const ANSWER: Duration = Duration::from_secs(35);
 /// failover) never answers, and nothing may wait for it for ever.
 ///
 /// # Errors
-/// What `work` gives, or a time-out, which is a passing thing.
+/// What `work` returns, or a time-out, which is a passing thing.
 pub async fn bounded<T, E: From<sqlx::Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let silent =
         || sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database is silent"));

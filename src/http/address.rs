@@ -2,6 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// The address is not public and not allowed by the operator.
+#[derive(Debug, thiserror::Error)]
+#[error("the address is not public (an operator can allow it with POSTRIDER_ALLOW_NETWORKS)")]
+pub struct RefusedAddress;
+
 /// The ranges of the IANA special-purpose registry for IPv4, and multicast (RFC 6890 and its updates).
 const RESERVED_V4: &[([u8; 4], u32, &str)] = &[
     ([0, 0, 0, 0], 8, "this network"),

@@ -17,6 +17,9 @@ use serde_json::value::RawValue;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
+/// U+FEFF in UTF-8, with which some systems begin every text.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// How much of a body is read, and how long one waits for it.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimits {
@@ -137,6 +140,8 @@ impl Json {
 /// # Errors
 /// 400 as [`read_json`].
 pub fn parse(bytes: &[u8]) -> Result<Json> {
+    // RFC 8259, 8.1: whoever reads JSON may pass over a byte order mark at its beginning.
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     if bytes.is_empty() {
         return Err(Error::BadRequest("the body is empty: a JSON document is expected".to_owned()));
     }
@@ -179,6 +184,18 @@ mod tests {
         let json = parse(format!("\n {text} ").as_bytes()).unwrap();
         assert_eq!(json.raw.get(), text);
         assert_eq!(json.value()["b"], 2);
+    }
+
+    #[test]
+    fn a_byte_order_mark_at_the_beginning_is_passed_over_and_nowhere_else() {
+        assert_eq!(
+            parse("\u{feff}{\"a\":\"\u{feff}\"}".as_bytes()).unwrap().raw.get(),
+            "{\"a\":\"\u{feff}\"}"
+        );
+        assert!(refusal("\u{feff}".as_bytes()).contains("empty"));
+        for text in ["\u{feff}\u{feff}1", " \u{feff}1", "1\u{feff}", "[\u{feff}1]"] {
+            assert!(refusal(text.as_bytes()).contains("line "), "{text}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! included. Here a client may keep a connection idle for long and still has to send a head quickly once it
 //! has begun; and an answer that nobody takes ends as well. A handler that takes its time is not limited.
 
-use super::server::ServerLimits;
+use super::server_limits::ServerLimits;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
-//! What happens to every request around its handler, in one place and in this order: a name, a place among the
-//! requests in flight, a look at the names in the query, the handler (whose panic is caught), a count, a line in the
-//! log, the common headers.
+//! What happens to every request around its handler, in one place and in this order: a name, the answer to a browser's
+//! preflight, a place among the requests in flight, a look at the names in the query, the handler (whose panic is
+//! caught), a count, a line in the log, the common headers, those for pages of other origins.
 
 use super::arriving::Arriving;
+use super::cors::Cors;
 use super::limits::InFlight;
 use super::metrics::Requests;
 use super::parameters::{Known, Refusal};
@@ -23,13 +24,14 @@ use tracing::Instrument;
 #[derive(Debug)]
 pub(super) struct Edge {
     pub(super) parameters: Known,
+    pub(super) cors: Cors,
     pub(super) in_flight: InFlight,
     pub(super) requests: Requests,
     pub(super) log: AccessLog,
 }
 
 /// The middleware around everything.
-pub(super) async fn around(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id::of(request.headers());
     let (method, uri) = (request.method().clone(), request.uri().clone());
@@ -37,18 +39,10 @@ pub(super) async fn around(State(edge): State<Arc<Edge>>, mut request: Request, 
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     let span =
         tracing::debug_span!("request", id = id.to_str().unwrap_or_default(), %method, path = uri.path());
-    let refusal = edge.parameters.refuse(route, &method, uri.query());
-    let answer = match (edge.in_flight.admit(route, token(request.headers())), refusal) {
-        (Ok(_), Some(Refusal::Now(why))) => Ok(Error::from(why).into_response()),
-        // The place is kept until the answer begins.
-        (Ok(place), refusal) => {
-            if let Some(Refusal::Later(why)) = refusal {
-                request.extensions_mut().insert(why);
-            }
-            let request = request.map(|body| Arriving::watch(body, &place));
-            AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span).await
-        }
-        (Err(refused), _) => Ok(refused.into_response()),
+    let origin = edge.cors.allowed(request.headers());
+    let answer = match edge.cors.preflight(&method, request.headers()) {
+        Some(answer) => Ok(answer),
+        None => edge.answer(route, request, next).instrument(span).await,
     };
     let answer = answer.unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<&str>().copied();
@@ -61,7 +55,27 @@ pub(super) async fn around(State(edge): State<Arc<Edge>>, mut request: Request, 
     let cause = answer.extensions().get::<Cause>();
     edge.log.answered(&Seen { id: &id, method: &method, path: uri.path(), status, took, cause });
     common_headers(answer.headers_mut(), id);
+    edge.cors.permit(origin, answer.headers_mut());
     answer
+}
+
+impl Edge {
+    /// What the handler answers, or why it is not asked; the error is its panic.
+    async fn answer(&self, route: &str, mut request: Request, next: Next) -> std::thread::Result<Response> {
+        let refusal = self.parameters.refuse(route, request.method(), request.uri().query());
+        match (self.in_flight.admit(route, token(request.headers())), refusal) {
+            (Ok(_), Some(Refusal::Now(why))) => Ok(Error::from(why).into_response()),
+            // The place is kept until the answer begins.
+            (Ok(place), refusal) => {
+                if let Some(Refusal::Later(why)) = refusal {
+                    request.extensions_mut().insert(why);
+                }
+                let request = request.map(|body| Arriving::watch(body, &place));
+                AssertUnwindSafe(next.run(request)).catch_unwind().await
+            }
+            (Err(refused), _) => Ok(refused.into_response()),
+        }
+    }
 }
 
 /// What the request says of its caller, before anybody has looked whether it is true.

@@ -9,6 +9,7 @@ use sqlx::PgPool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// The routes that an operator's tools call: answered also by a full server.
 pub(super) const ROUTES: &[&str] = &["/healthz", "/readyz", "/metrics"];
@@ -27,6 +28,8 @@ pub struct Readiness {
 #[derive(Debug)]
 struct Inner {
     loops: Mutex<Vec<Loop>>,
+    /// Rings when a loop has beaten for the first time.
+    first: Arc<Notify>,
     stopping: AtomicBool,
     pool: PgPool,
     /// When the database was asked last, and whether it answered. Held while one request asks for all.
@@ -44,12 +47,15 @@ struct Loop {
 #[derive(Debug, Clone)]
 pub struct Pulse {
     last: Arc<Mutex<Option<Instant>>>,
+    first: Arc<Notify>,
 }
 
 impl Pulse {
     /// One round is complete.
     pub fn beat(&self) {
-        *self.last.lock() = Some(Instant::now());
+        if self.last.lock().replace(Instant::now()).is_none() {
+            self.first.notify_one();
+        }
     }
 }
 
@@ -58,7 +64,7 @@ impl Readiness {
     pub fn new(pool: PgPool) -> Self {
         let (loops, stopping, database) =
             (Mutex::default(), AtomicBool::default(), tokio::sync::Mutex::default());
-        Self { inner: Arc::new(Inner { loops, stopping, pool, database }) }
+        Self { inner: Arc::new(Inner { loops, first: Arc::default(), stopping, pool, database }) }
     }
 
     /// Watches a loop: red until its first beat, and whenever the last one is older than `bound`.
@@ -66,7 +72,15 @@ impl Readiness {
     pub fn watch(&self, name: &'static str, bound: Duration) -> Pulse {
         let last = Arc::<Mutex<_>>::default();
         self.inner.loops.lock().push(Loop { name, bound, last: Arc::clone(&last) });
-        Pulse { last }
+        Pulse { last, first: Arc::clone(&self.inner.first) }
+    }
+
+    /// Returns once every loop that is watched has beaten: from then on the process is ready, unless something goes
+    /// wrong. For one caller.
+    pub async fn started(&self) {
+        while self.inner.loops.lock().iter().any(|watched| watched.last.lock().is_none()) {
+            self.inner.first.notified().await;
+        }
     }
 
     /// From now on red, so that load balancers send nobody here any more.
@@ -147,7 +161,10 @@ pub(super) async fn readyz(State(readiness): State<Readiness>) -> impl IntoRespo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt as _;
     use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+    const STUCK: Duration = Duration::from_mins(1);
 
     fn without_database() -> Readiness {
         let nowhere = PgConnectOptions::new_without_pgpass().socket("/nowhere");
@@ -163,6 +180,18 @@ mod tests {
         claim.beat();
         settle.beat();
         assert_eq!(readiness.red().await, ["database", "settle"]);
+    }
+
+    #[tokio::test]
+    async fn it_has_started_once_every_loop_has_beaten() {
+        let readiness = without_database();
+        let (claim, settle) = (readiness.watch("claim", STUCK), readiness.watch("settle", STUCK));
+        let mut started = Box::pin(readiness.started());
+        claim.beat();
+        claim.beat();
+        assert_eq!(started.as_mut().now_or_never(), None);
+        settle.beat();
+        assert_eq!(started.as_mut().now_or_never(), Some(()));
     }
 
     #[tokio::test]

@@ -31,10 +31,6 @@ pub const HTTP_DURATION: &str = "postrider_http_request_duration_seconds";
 /// Always 1, by `version`.
 const BUILD: &str = "postrider_build_info";
 
-/// Upper bounds of the histograms.
-const SECONDS: [f64; 17] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
-
 /// The most names of queues, or of endpoints, that one metric tells; a histogram of so many is a megabyte.
 const MOST_NAMES: usize = 500;
 /// A series with such a name goes when it has not changed for so long.

@@ -8,6 +8,7 @@ mod arriving;
 mod canonical;
 mod connection;
 mod content_type;
+mod cors;
 mod edge;
 mod names;
 mod parameters;
@@ -26,10 +27,13 @@ pub mod metrics;
 pub mod openapi;
 pub mod outbound;
 pub mod reader;
+pub mod retry_after;
 pub mod server;
+mod server_limits;
 pub mod signature;
 pub mod trace;
 
+use crate::config::Origins;
 use crate::error::Error;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -45,6 +49,8 @@ pub struct HttpState {
     pub in_flight: limits::InFlight,
     /// What is measured for `/metrics` when it is asked.
     pub on_scrape: metrics::OnScrape,
+    /// The origins whose pages may read our answers.
+    pub origins: Origins,
 }
 
 /// The whole HTTP interface: the routes of the features (with their state already in them), `/healthz`,
@@ -65,6 +71,7 @@ pub fn router(features: OpenApiRouter, state: HttpState) -> Router {
     document.fill(&api);
     let edge = edge::Edge {
         parameters: parameters::Known::of(&api),
+        cors: cors::Cors::of(state.origins, &api),
         in_flight: state.in_flight,
         requests: metrics::Requests::default(),
         log: trace::AccessLog::default(),

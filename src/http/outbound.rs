@@ -5,17 +5,27 @@
 //! changes its mind between the check and the connection gains nothing. No redirect is followed, no proxy of
 //! the environment is used, and an answer is read up to a limit within a time.
 
-use super::address::special_purpose;
+mod cause;
+mod failure;
+
+pub use cause::Cause;
+pub use failure::Failure;
+
+use super::address::{RefusedAddress, special_purpose};
 use super::names::Names;
 use crate::config::Network;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode, Version};
 use bytes::{Bytes, BytesMut};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use url::{Host, Url};
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a name may take to be looked up: less, so that a silent name server is told from a silent server.
+const LOOK_UP: Duration = Duration::from_secs(8);
 
 /// Sends requests to public addresses, and to the private networks that the operator allows. Cheap to clone;
 /// clones share their idle connections.
@@ -53,44 +63,34 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Why there is no answer. The words are coarse, since a tenant reads them: no address, no port scan.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// The URL or the address behind it is not one that may be asked.
-    #[error("{0}")]
-    Refused(String),
-    /// No whole answer in time.
-    #[error("no answer in time")]
-    Timeout,
-    /// No connection, or it broke: name, route, TLS, HTTP.
-    #[error("the server could not be reached")]
-    Unreachable,
-    /// The answer is larger than this many bytes.
-    #[error("the answer is larger than {0} bytes")]
-    TooLarge(usize),
-}
-
 impl Outbound {
     /// A sender that may also reach the private networks in `allow` (`POSTRIDER_ALLOW_NETWORKS`).
     ///
     /// # Errors
     /// When the TLS library cannot be set up.
     pub fn new(allow: Vec<Network>) -> anyhow::Result<Self> {
-        Self::with_names(allow, &Names::of_the_system()?)
+        Self::with(allow, &Names::of_the_system()?, CONNECT, LOOK_UP)
     }
 
-    fn with_names(allow: Vec<Network>, names: &Names) -> anyhow::Result<Self> {
+    fn with(
+        allow: Vec<Network>,
+        names: &Names,
+        connect: Duration,
+        look_up: Duration,
+    ) -> anyhow::Result<Self> {
         let allow: Arc<[Network]> = allow.into();
         let builder = || {
             reqwest::Client::builder()
-                .dns_resolver(Arc::new(Vetted { allow: Arc::clone(&allow), names: names.clone() }))
+                .dns_resolver(Arc::new(Vetted { allow: Arc::clone(&allow), names: names.clone(), look_up }))
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .no_proxy()
                 .referer(false)
                 .http1_only()
+                // What is no HTTP/1 is looked at, to say what it is; it is never an answer.
+                .http09_responses()
                 .user_agent(concat!("postrider/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(Duration::from_secs(10))
+                .connect_timeout(connect)
                 .pool_idle_timeout(Duration::from_secs(30))
                 .pool_max_idle_per_host(1024)
         };
@@ -137,47 +137,52 @@ impl Outbound {
     /// # Errors
     /// [`Failure`], which is data: the request may have been processed even so.
     pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
-        let timeout = request.timeout;
-        tokio::time::timeout(timeout, self.exchange(request)).await.unwrap_or(Err(Failure::Timeout))
+        let (timeout, mut status) = (request.timeout, None);
+        match tokio::time::timeout(timeout, self.exchange(request, &mut status)).await {
+            Ok(exchanged) => exchanged,
+            Err(_) => Err(Failure::timeout(status)),
+        }
     }
 
-    async fn exchange(&self, request: Request) -> Result<Answer, Failure> {
-        self.check(&request.url).map_err(Failure::Refused)?;
+    /// Notes the status as soon as it is there.
+    async fn exchange(&self, request: Request, status: &mut Option<StatusCode>) -> Result<Answer, Failure> {
+        self.check(&request.url).map_err(Failure::not_allowed)?;
         let limit = request.max_response;
         let mut asked = reqwest::Request::new(request.method, request.url);
         *asked.headers_mut() = request.headers;
         *asked.body_mut() = Some(request.body.into());
-        let mut response = self.client.execute(asked).await.map_err(|error| failure(&error))?;
+        let mut response = self.client.execute(asked).await.map_err(|error| failed(&error, None))?;
+        if response.version() == Version::HTTP_09 {
+            let beginning = response.chunk().await.ok().flatten();
+            return Err(Failure::not_http(&beginning.unwrap_or_default()));
+        }
+        let said = response.status();
+        *status = Some(said);
         let too_large = |length: u64| usize::try_from(length).map_or(true, |length| length > limit);
         if response.content_length().is_some_and(too_large) {
-            return Err(Failure::TooLarge(limit));
+            return Err(Failure::too_large(said, limit));
         }
         let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error, Some(said)))? {
             if body.len() + chunk.len() > limit {
-                return Err(Failure::TooLarge(limit));
+                return Err(Failure::too_large(said, limit));
             }
             body.extend_from_slice(&chunk);
         }
         let headers = std::mem::take(response.headers_mut());
-        Ok(Answer { status: response.status(), headers, body: body.freeze() })
+        Ok(Answer { status: said, headers, body: body.freeze() })
     }
 }
 
-fn failure(error: &reqwest::Error) -> Failure {
-    let first: &(dyn StdError + 'static) = error;
-    let mut chain = std::iter::successors(Some(first), |error| (*error).source());
-    if chain.any(<dyn StdError>::is::<RefusedAddress>) {
-        return Failure::Refused(RefusedAddress.to_string());
-    }
+fn failed(error: &reqwest::Error, status: Option<StatusCode>) -> Failure {
     tracing::debug!(error = ?error, "an outbound request failed");
-    if error.is_timeout() { Failure::Timeout } else { Failure::Unreachable }
+    Failure::of(error, status)
 }
 
-/// The address is not public and not allowed by the operator.
+/// No name server answers in time.
 #[derive(Debug, thiserror::Error)]
-#[error("the address is not public (an operator can allow it with POSTRIDER_ALLOW_NETWORKS)")]
-struct RefusedAddress;
+#[error("no name server answers in time")]
+struct NoName;
 
 fn vet(ip: IpAddr, allow: &[Network]) -> Result<(), RefusedAddress> {
     let Some(kind) = special_purpose(ip) else { return Ok(()) };
@@ -192,13 +197,15 @@ fn vet(ip: IpAddr, allow: &[Network]) -> Result<(), RefusedAddress> {
 struct Vetted {
     names: Names,
     allow: Arc<[Network]>,
+    look_up: Duration,
 }
 
 impl Resolve for Vetted {
     fn resolve(&self, name: Name) -> Resolving {
-        let (allow, names) = (Arc::clone(&self.allow), self.names.clone());
+        let (allow, names, most) = (Arc::clone(&self.allow), self.names.clone(), self.look_up);
         Box::pin(async move {
-            let addresses = names.look_up(name.as_str()).await?;
+            let looked_up = tokio::time::timeout(most, names.look_up(name.as_str())).await;
+            let addresses = looked_up.map_err(|_| NoName)??;
             for address in &addresses {
                 vet(*address, &allow)?;
             }

@@ -25,7 +25,7 @@ fn impatient(port: u16) -> Request {
     Request { timeout: Duration::from_millis(100), ..get(&format!("http://127.0.0.1:{port}/")) }
 }
 
-/// Serves one connection by `script` once the head of the request is there; gives the port.
+/// Serves one connection by `script` once the head of the request is there; returns the port.
 async fn server<F: Future<Output = ()> + Send>(
     script: impl FnOnce(TcpStream, String) -> F + Send + 'static,
 ) -> u16 {
@@ -130,7 +130,7 @@ fn an_allowance_opens_its_range_and_no_other() {
 
 #[tokio::test]
 async fn a_private_server_is_reached_only_with_the_allowance() {
-    assert!(matches!(ask(&[], OK).await, Err(Failure::Refused(_))));
+    assert!(matches!(ask(&[], OK).await, Err(Failure { cause: Cause::AddressNotAllowed, .. })));
     let answer = ask(&["127.0.0.0/8"], OK).await.unwrap();
     assert_eq!((answer.status, &*answer.body), (StatusCode::OK, &b"hi"[..]));
 }
@@ -139,10 +139,10 @@ async fn a_private_server_is_reached_only_with_the_allowance() {
 async fn a_name_is_vetted_by_all_its_addresses() {
     let port = server(|mut stream, _| async move { stream.write_all(OK.as_bytes()).await.unwrap() }).await;
     let url = format!("http://localhost:{port}/");
-    assert!(matches!(outbound(&[]).send(get(&url)).await, Err(Failure::Refused(_))));
+    assert_eq!(outbound(&[]).send(get(&url)).await.unwrap_err().cause, Cause::AddressNotAllowed);
     assert!(outbound(&["127.0.0.0/8", "::1/128"]).send(get(&url)).await.is_ok());
     let unknown = outbound(&[]).send(get("http://does-not-exist.invalid/")).await.unwrap_err();
-    assert!(matches!(unknown, Failure::Unreachable | Failure::Timeout));
+    assert_eq!(unknown.cause, Cause::Dns);
 }
 
 #[tokio::test]
@@ -176,14 +176,14 @@ async fn what_is_sent_is_what_was_asked_for() {
 #[tokio::test]
 async fn a_large_answer_is_cut_off_whether_declared_or_not() {
     let declared = ask(&["127.0.0.0/8"], "HTTP/1.1 200 OK\r\ncontent-length: 1001\r\n\r\n").await;
-    assert_eq!(declared.unwrap_err(), Failure::TooLarge(1000));
+    assert_eq!(declared.unwrap_err(), Failure::too_large(StatusCode::OK, 1000));
     let port = server(|mut stream, _| async move {
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         while stream.write_all(&[b'x'; 100]).await.is_ok() {}
     })
     .await;
     let endless = outbound(&["127.0.0.0/8"]).send(get(&format!("http://127.0.0.1:{port}/"))).await;
-    assert_eq!(endless.unwrap_err(), Failure::TooLarge(1000));
+    assert_eq!(endless.unwrap_err(), Failure::too_large(StatusCode::OK, 1000));
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn a_server_that_hangs_or_drips_runs_into_the_timeout() {
     })
     .await;
     let hangs = outbound(&["127.0.0.0/8"]).send(impatient(port)).await;
-    assert_eq!(hangs.unwrap_err(), Failure::Timeout);
+    assert_eq!(hangs.unwrap_err(), Failure::timeout(None));
     let port = server(|mut stream, _| async move {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n").await.unwrap();
         let mut tick = tokio::time::interval(Duration::from_millis(10));
@@ -204,19 +204,57 @@ async fn a_server_that_hangs_or_drips_runs_into_the_timeout() {
     })
     .await;
     let drips = outbound(&["127.0.0.0/8"]).send(impatient(port)).await;
-    assert_eq!(drips.unwrap_err(), Failure::Timeout);
+    assert_eq!(drips.unwrap_err(), Failure::timeout(Some(StatusCode::OK)));
 }
 
+/// A chunked answer whose second chunk is none.
+const NO_CHUNK: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\nnope\r\n";
+
 #[tokio::test]
-async fn a_server_that_breaks_off_or_talks_nonsense_is_unreachable() {
-    for nonsense in ["", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhi", "SSH-2.0-OpenSSH_9\r\n\r\n"] {
-        assert_eq!(ask(&["127.0.0.0/8"], nonsense).await.unwrap_err(), Failure::Unreachable, "{nonsense}");
+async fn a_server_that_breaks_off_or_talks_nonsense_says_which_of_them_it_did() {
+    let many_headers: &str = Box::leak(format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(200)).into());
+    let long_header: &str =
+        Box::leak(format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "b".repeat(1 << 20)).into());
+    for (said, cause, status) in [
+        ("", Cause::Reset, None),
+        ("HTTP/1.1 200 OK\r\nconte", Cause::Reset, None),
+        ("HTTP/1.1 503 No\r\ncontent-length: 5\r\n\r\nhi", Cause::Truncated, Some(503)),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhi", Cause::Truncated, Some(200)),
+        (NO_CHUNK, Cause::NotHttp, Some(200)),
+        ("SSH-2.0-OpenSSH_9\r\n\r\n", Cause::NotHttp, None),
+        ("220 mail.example ESMTP\r\n", Cause::NotHttp, None),
+        ("HTTP/1.1 two hundred\r\n\r\n", Cause::NotHttp, None),
+        ("\0\0\u{12}\u{4}\0\0\0\0\0\0\u{3}\0\0\0d", Cause::Http2Only, None),
+        ("\0\0\u{8}\u{7}\0\0\0\0\0\0\0\0\0\0\0\0\u{1}", Cause::Http2Only, None),
+        (many_headers, Cause::HeadersTooLarge, None),
+        (long_header, Cause::HeadersTooLarge, None),
+    ] {
+        let failure = ask(&["127.0.0.0/8"], said).await.unwrap_err();
+        let found = (failure.cause, failure.status.map(|status| status.as_u16()));
+        assert_eq!(found, (cause, status), "{}", &said[..said.len().min(50)]);
+        assert!(failure.to_string().starts_with(&format!("{cause}: ")), "{failure}");
     }
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     for scheme in ["http", "https"] {
         let url = format!("{scheme}://127.0.0.1:{port}/");
-        assert_eq!(outbound(&["127.0.0.0/8"]).send(get(&url)).await.unwrap_err(), Failure::Unreachable);
+        let failure = outbound(&["127.0.0.0/8"]).send(get(&url)).await.unwrap_err();
+        assert_eq!(failure.cause, Cause::Refused);
     }
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_nothing_and_a_name_server_that_says_nothing_are_told_apart() {
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let names = names_of(silent.local_addr().unwrap().port());
+    let allow = || vec!["127.0.0.0/8".parse().unwrap()];
+    let (short, long) = (Duration::from_millis(200), Duration::from_secs(10));
+    let outbound = Outbound::with(allow(), &names, long, short).unwrap();
+    assert_eq!(outbound.send(get("http://any.test/")).await.unwrap_err().cause, Cause::Dns);
+    // It accepts the connection, and says nothing of TLS.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let outbound = Outbound::with(allow(), &names, short, long).unwrap();
+    assert_eq!(outbound.send(get(&url)).await.unwrap_err().cause, Cause::ConnectTimeout);
 }
 
 /// Serves names: `up` is 127.0.0.1, of any other nothing is ever said. Gives the port.
@@ -249,15 +287,19 @@ async fn name_server() -> u16 {
     port
 }
 
-#[tokio::test]
-async fn names_whose_servers_are_silent_stop_no_other() {
+/// Names that the server at this port knows.
+fn names_of(port: u16) -> Names {
     use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
     let mut connection = ConnectionConfig::udp();
-    connection.port = name_server().await;
+    connection.port = port;
     let server = NameServerConfig::new("127.0.0.1".parse().unwrap(), true, vec![connection]);
-    let names =
-        Names::with(ResolverConfig::from_name_servers(vec![server]), ResolverOpts::default()).unwrap();
-    let outbound = Outbound::with_names(vec!["127.0.0.0/8".parse().unwrap()], &names).unwrap();
+    Names::with(ResolverConfig::from_name_servers(vec![server]), ResolverOpts::default()).unwrap()
+}
+
+#[tokio::test]
+async fn names_whose_servers_are_silent_stop_no_other() {
+    let names = names_of(name_server().await);
+    let outbound = Outbound::with(vec!["127.0.0.0/8".parse().unwrap()], &names, CONNECT, LOOK_UP).unwrap();
     let mut silent = tokio::task::JoinSet::new();
     // More than there are threads for what blocks.
     for n in 0..600 {
@@ -270,7 +312,7 @@ async fn names_whose_servers_are_silent_stop_no_other() {
     assert!(silent.try_join_next().is_none(), "none of them has got an answer meanwhile");
 }
 
-/// Serves one connection with this body; gives the port.
+/// Serves one connection with this body; returns the port.
 async fn server_of(body: &'static str) -> u16 {
     server(move |mut stream, _| async move {
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());

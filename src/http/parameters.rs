@@ -10,7 +10,7 @@ use axum::http::Method;
 use std::collections::HashMap;
 use url::form_urlencoded;
 use utoipa::openapi::path::{Operation, ParameterIn};
-use utoipa::openapi::{OpenApi, RefOr, SecurityRequirement};
+use utoipa::openapi::{OpenApi, RefOr};
 
 /// The longest name that a refusal repeats, in characters.
 const LONGEST_NAME: usize = 50;
@@ -22,7 +22,7 @@ pub(super) struct Known(HashMap<String, Vec<(Method, Accepted)>>);
 #[derive(Debug)]
 struct Accepted {
     names: Vec<String>,
-    /// Whether anybody may call it.
+    /// Whether it needs no token: anybody may call it, or whoever has a key in the query itself.
     open: bool,
 }
 
@@ -76,9 +76,8 @@ impl Accepted {
             }
             _ => None,
         });
-        let nothing = SecurityRequirement::default();
-        let open = operation.security.as_ref().is_some_and(|ways| ways.contains(&nothing));
-        Self { names: names.collect(), open }
+        // Who names a way of its own to be called asks for no token: that is what all others ask for.
+        Self { names: names.collect(), open: operation.security.is_some() }
     }
 
     /// Why the query is refused.

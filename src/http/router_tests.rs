@@ -67,7 +67,8 @@ fn app() -> (Router, Arc<Notify>) {
     let readiness = health::Readiness::new(pool);
     let limits = limits::Limits { working: 1, waiting: 1, long_polls: &["/letters/wait"], bodies: 1 << 20 };
     let in_flight = limits::InFlight::new(limits);
-    (router(letters, HttpState { readiness, in_flight, on_scrape: metrics::OnScrape::default() }), arrived)
+    let on_scrape = metrics::OnScrape::default();
+    (router(letters, HttpState { readiness, in_flight, on_scrape, origins: Origins::None }), arrived)
 }
 
 async fn send(app: &Router, method: &str, path: &str) -> Response<Body> {

@@ -8,6 +8,11 @@ pub fn is_key(key: &str) -> bool {
     key.len() <= 255 && key.contains(':') && key.split(':').all(word)
 }
 
+/// Whether only the hub itself may make messages of this key.
+pub fn is_reserved(key: &str) -> bool {
+    key.starts_with("hub:")
+}
+
 /// Message keys: one, or all that begin alike (`order:*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pattern {

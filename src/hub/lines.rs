@@ -125,7 +125,7 @@ pub async fn join(tx: &mut PgConnection, place: &Place) -> sqlx::Result<bool> {
     Ok(head == place.id)
 }
 
-/// Joins the lines of these deliveries, given in their order; gives those that are the head of their line.
+/// Joins the lines of these deliveries, given in their order; returns those that are the head of their line.
 pub async fn join_all(
     tx: &mut PgConnection,
     deliveries: &[(i32, [u8; 32], Uuid)],

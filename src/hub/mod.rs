@@ -13,9 +13,18 @@
 //! A delivery is PENDING until it ends: COMPLETE (delivered), ERROR (parked: kept until somebody decides) or
 //! SKIPPED (a duplicate). An endpoint's failure is data, never an `Err`.
 //!
-//! Who may import whom, held by `tests/house/architecture.rs`: `start → {routes, upkeep} → {delivery, polling} → routing →
-//! state → definitions → {schedule, lines} → {key, listing, purpose, retry_after, roles}`. Only the routes of definitions
-//! reach up to the [`state`].
+//! Its rooms, each with its own routes and SQL:
+//!
+//! | room | is |
+//! | --- | --- |
+//! | [`delivery`] | how a message reaches an endpoint, and what its answer causes |
+//! | [`polling`] | what is sent by schedule, and what is read from storefronts |
+//! | [`routing`] | which mappings a message goes to |
+//! | [`definitions`] | endpoints, mappings and parameters, as administrators put them |
+//!
+//! Who may import whom, checked by `tests/house/architecture.rs`: `start → {routes, upkeep} → {delivery, polling} →
+//! routing → state → definitions → {schedule, lines} → {key, listing, purpose, roles}`. Only the routes of
+//! definitions import the [`state`] above them.
 
 pub mod definitions;
 pub mod delivery;
@@ -24,7 +33,6 @@ pub mod lines;
 pub mod listing;
 pub mod polling;
 pub mod purpose;
-pub mod retry_after;
 pub mod roles;
 pub mod routes;
 pub mod routing;

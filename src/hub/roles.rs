@@ -1,6 +1,7 @@
 //! Which roles open a store of the hub, and for what.
 
 use crate::auth::Caller;
+use crate::auth::role::{self, HUB_ADMIN, HUB_READER, HUB_WRITER, SYSTEM_ADMIN};
 use crate::error::{Error, Result};
 
 /// What a caller wants to do in a store. Each right includes the ones before it.
@@ -16,11 +17,11 @@ pub enum Right {
 
 /// Whether the caller has a right in the store `name`, which need not be there.
 pub fn may(caller: &Caller, name: &str, right: Right) -> bool {
-    let has = |word: &str| caller.has_any([format!("hub_{word}"), format!("{name}_hub_{word}")]);
-    caller.has_any(["system_admin"])
-        || has("admin")
-        || (right <= Right::Write && has("writer"))
-        || (right <= Right::Read && has("reader"))
+    let has = |general: &str, word| caller.has_any([general]) || caller.has_any([role::of_store(name, word)]);
+    caller.has_any([SYSTEM_ADMIN])
+        || has(HUB_ADMIN, role::STORE_ADMIN)
+        || (right <= Right::Write && has(HUB_WRITER, role::STORE_WRITER))
+        || (right <= Right::Read && has(HUB_READER, role::STORE_READER))
 }
 
 /// Refuses a caller who has not this right in the store `name`. Asked before anything is said of the store.

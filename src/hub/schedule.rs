@@ -5,7 +5,7 @@
 //! go on evenly.
 
 use crate::http::reader::Reader;
-use crate::hub::key::is_key;
+use crate::hub::key::{is_key, is_reserved};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
@@ -46,7 +46,10 @@ impl Schedule {
             if !is_key(text) {
                 reader.note("/message", "pattern", "must be a message key such as orders:poll");
             }
-            is_key(text).then(|| text.to_owned())
+            if is_reserved(text) {
+                reader.note("/message", "reserved", "keys that begin with hub: are the hub's own");
+            }
+            (is_key(text) && !is_reserved(text)).then(|| text.to_owned())
         });
         Some(Self { timing: timing?, message: message? })
     }

@@ -6,6 +6,7 @@ pub mod store;
 
 use crate::db::{self, Database};
 use crate::hub::definitions::store::{astray, mappings};
+use crate::hub::delivery::store::service_circuits;
 use crate::worker::retention::{self, Retention};
 use crate::worker::store as engine;
 use sqlx::postgres::PgPool;
@@ -48,6 +49,9 @@ async fn tidy(db: &Database, holder: Uuid, retention: &mut Retention<Hub>) -> sq
     }
     if let Err(error) = look_after_retired_lanes(pool).await {
         tracing::warn!(%error, "cannot look for deliveries at endpoints that were deleted; trying again later");
+    }
+    if let Err(error) = service_circuits::forget_unnamed(pool).await {
+        tracing::warn!(%error, "cannot forget circuits of services without a mapping; trying again later");
     }
     let Some(now) = db.ids.now() else { return Ok(()) };
     for (old, keep) in

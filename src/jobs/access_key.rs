@@ -18,7 +18,7 @@ const HEADERS: [&str; 3] = [
 /// A new key, 16 bytes of the system's randomness in base64, and its hash.
 ///
 /// # Errors
-/// The system gives no random bytes.
+/// The operating system has no random bytes.
 pub fn make() -> Result<(String, Vec<u8>)> {
     let mut bytes = [0; 16];
     SysRng.try_fill_bytes(&mut bytes).map_err(Error::internal)?;
@@ -38,6 +38,11 @@ pub fn shown(headers: &HeaderMap) -> Result<Vec<u8>> {
         return Err(refused());
     }
     Ok(hash(key))
+}
+
+/// The hash of a key that was shown otherwise.
+pub fn of(key: &str) -> Vec<u8> {
+    hash(key.as_bytes())
 }
 
 /// 401: the same words whatever is wrong, so that nobody learns which keys there are.

@@ -4,6 +4,7 @@
 //! One look at the database, several times a second while anybody waits, finds what SQL said and what no notification
 //! told: it costs one statement, however many wait. What followers of one job read is read once and shared.
 
+use super::room::{Held, Room};
 use super::store::broadcasts::{self, Broadcast};
 use crate::worker::Wake;
 use parking_lot::Mutex;
@@ -16,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the logs that are waited for are looked at.
 const LOOK: Duration = Duration::from_millis(250);
-/// How many messages of a job are shared among its followers.
-const RECENT: usize = 200;
+/// How many messages of a job, and bytes of them, are kept for all its followers.
+const RECENT: (usize, usize) = (200, 64 << 10);
 /// The most messages in one read.
 pub const BATCH: i64 = 1000;
 
@@ -26,6 +27,8 @@ pub struct Tails {
     pool: PgPool,
     retention: Duration,
     wake: Arc<Wake>,
+    /// What is read for followers, and for who polls, is bounded together.
+    pub room: Room,
     followed: Mutex<HashMap<i64, Weak<Tail>>>,
     awaited: Notify,
 }
@@ -40,7 +43,14 @@ pub struct Tail {
 impl Tails {
     /// Nobody waits yet.
     pub fn new(pool: PgPool, retention: Duration, wake: Arc<Wake>) -> Self {
-        Self { pool, retention, wake, followed: Mutex::default(), awaited: Notify::new() }
+        Self {
+            pool,
+            retention,
+            wake,
+            room: Room::default(),
+            followed: Mutex::default(),
+            awaited: Notify::new(),
+        }
     }
 
     /// Something was said about a job in this process, and is committed.
@@ -71,33 +81,45 @@ impl Tails {
         tail
     }
 
-    /// What comes after `after` in the log of `tail`, at most [`BATCH`] at a time.
+    /// What comes after `after` in the log of `tail`, at most [`BATCH`] messages, or a MiB, at a time.
     ///
     /// # Errors
     /// The database's.
-    pub async fn read(&self, tail: &Tail, after: i64) -> sqlx::Result<Vec<Arc<Broadcast>>> {
+    pub async fn read(&self, tail: &Tail, after: i64) -> sqlx::Result<Batch> {
         let newest = *tail.newest.borrow();
         let mut recent = tail.recent.lock().await;
         let last = recent.back().map(|broadcast| broadcast.seq);
         let covered = recent.front().is_some_and(|first| first.seq <= after + 1);
         if let (Some(last), true) = (last, covered) {
+            let mut held = None;
             if last < newest {
-                let more = broadcasts::after(&self.pool, tail.job_id, last, self.retention, BATCH).await?;
-                recent.extend(more.into_iter().map(Arc::new));
+                let more;
+                (more, held) = self.fetch(tail, last).await?;
+                recent.extend(more);
             }
             let found = recent.iter().filter(|broadcast| broadcast.seq > after).cloned().collect();
-            let surplus = recent.len().saturating_sub(RECENT);
-            recent.drain(..surplus);
-            return Ok(found);
+            shorten(&mut recent);
+            return Ok(Batch { found, held });
         }
-        // Too far behind for what is shared, or the first.
+        if last.is_some() {
+            // Too far behind for what is shared: it reads alone.
+            drop(recent);
+            let (found, held) = self.fetch(tail, after).await?;
+            return Ok(Batch { found, held });
+        }
+        // The first: the others wait for what it finds.
+        let (found, held) = self.fetch(tail, after).await?;
+        recent.extend(found.iter().cloned());
+        shorten(&mut recent);
+        Ok(Batch { found, held })
+    }
+
+    /// Reads the log. Who holds memory for what it has read comes only when that is sent, so nobody waits in a circle.
+    async fn fetch(&self, tail: &Tail, after: i64) -> sqlx::Result<(Vec<Arc<Broadcast>>, Option<Arc<Held>>)> {
+        let held = self.room.enter().await;
         let found = broadcasts::after(&self.pool, tail.job_id, after, self.retention, BATCH).await?;
-        let found: Vec<Arc<Broadcast>> = found.into_iter().map(Arc::new).collect();
-        if last.is_none() {
-            let skip = found.len().saturating_sub(RECENT);
-            recent.extend(found.iter().skip(skip).cloned());
-        }
-        Ok(found)
+        let held = held.map(|held| held.keep(broadcasts::size(&found)));
+        Ok((found.into_iter().map(Arc::new).collect(), held))
     }
 
     /// Looks at the logs that are waited for, until `stop`.
@@ -127,6 +149,27 @@ impl Tails {
             stop.run_until_cancelled(tokio::time::sleep(LOOK)).await;
         }
     }
+}
+
+/// What was read for one follower.
+#[derive(Debug)]
+pub struct Batch {
+    /// The messages.
+    pub found: Vec<Arc<Broadcast>>,
+    /// The memory that they take, to be held until they are sent; none for what is shared anyway.
+    pub held: Option<Arc<Held>>,
+}
+
+/// Leaves of what is shared what is near the end, within bounds.
+fn shorten(recent: &mut VecDeque<Arc<Broadcast>>) {
+    let (mut number, mut bytes) = (0, 0);
+    let kept = recent.iter().rev().take_while(|broadcast| {
+        number += 1;
+        bytes += broadcast.message.0.get().len();
+        number <= RECENT.0 && bytes <= RECENT.1
+    });
+    let surplus = recent.len() - kept.count();
+    recent.drain(..surplus);
 }
 
 impl Tail {

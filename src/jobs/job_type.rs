@@ -1,6 +1,7 @@
 //! The rules of a kind of jobs, as `<name>.jobs.json` says them.
 
 use super::metrics::Series;
+use crate::auth::role;
 use crate::error::{Error, Result, Violation};
 use serde::Deserialize;
 use std::time::Duration;
@@ -92,7 +93,7 @@ pub fn check_name(name: &str) -> Result<()> {
     let plain = name.len() <= 100
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if !plain || RESERVED.contains(&name) {
+    if !plain || RESERVED.contains(&name) || role::check_own(name).is_err() {
         let words =
             "a job type is named with lower-case letters, digits and _, and none of the API's own words";
         return Err(Error::Invalid(words.to_owned(), vec![Violation::new("", "name", words)]));

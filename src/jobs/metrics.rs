@@ -1,19 +1,15 @@
-//! What is counted of each kind of jobs, for Prometheus; and what is measured when somebody asks.
+//! What is counted of each kind of jobs, for Prometheus.
 //!
 //! Counted is what this process did. What SQL says of jobs is in their logs, and in the reports.
 
-use super::store::depths;
-use super::types::Types;
-use crate::db::Database;
 use crate::http::metrics::install;
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
 };
 use std::ops::Deref;
-use std::sync::{Arc, Once, OnceLock};
-use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
+use std::sync::{Once, OnceLock};
+use std::time::Duration;
 
 /// Jobs that this process created, by `job_type`.
 const CREATED: &str = "postrider_jobs_created_total";
@@ -37,10 +33,6 @@ const RUNNING: &str = "postrider_jobs_running";
 /// The ways in which a job ends.
 const ENDS: [&str; 5] =
     ["BILLABLE", "USER_DATA_FAILURE", "SITE_INTERACTION_FAILURE", "PROCESS_FAILURE", "NEVER_STARTED"];
-
-/// A measurement of the gauges holds at least this long, and so long that at most a twentieth of one
-/// connection's time goes into it.
-const HOLDS: Duration = Duration::from_secs(5);
 
 /// The series of one kind of jobs, which are there from their first use.
 #[derive(Debug)]
@@ -73,7 +65,7 @@ impl Series {
 
     /// Sets the gauges, unless it was never used and is not now.
     #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-    fn set(&self, waiting: i64, running: i64) {
+    pub(super) fn set(&self, waiting: i64, running: i64) {
         if waiting + running > 0 || self.used.get().is_some() {
             self.waiting.set(waiting as f64);
             self.running.set(running as f64);
@@ -124,7 +116,7 @@ impl Used {
         self.answer_time.record(took);
     }
 
-    /// Counts a stream as open until what this gives is dropped.
+    /// Counts a stream as open until what this returns is dropped.
     pub(super) fn stream(&self) -> Open {
         self.streams.increment(1.0);
         Open(self.streams.clone())
@@ -154,40 +146,4 @@ fn describe() {
         describe_gauge!(WAITING, Unit::Count, "Jobs that wait for a worker; a million stands for more");
         describe_gauge!(RUNNING, Unit::Count, "Jobs that a worker has taken and that have not ended");
     });
-}
-
-/// The gauges, set when somebody asks for them.
-pub struct Depths {
-    db: Database,
-    types: Arc<Types>,
-    /// When they were measured, and how long that took.
-    last: Mutex<Option<(Instant, Duration)>>,
-}
-
-impl Depths {
-    /// The depths of these kinds of jobs.
-    pub fn new(db: Database, types: Arc<Types>) -> Self {
-        Self { db, types, last: Mutex::default() }
-    }
-
-    /// Sets the gauges. They are measured anew only now and then; while another measures, and when the
-    /// database does not answer, they stay as they were.
-    pub async fn measure(&self) {
-        let Ok(mut last) = self.last.try_lock() else { return };
-        if last.is_some_and(|(at, took)| at.elapsed() < HOLDS.max(took * 20)) {
-            return;
-        }
-        let started = Instant::now();
-        let rows = depths::read(&self.db.api).await;
-        *last = Some((started, started.elapsed()));
-        match rows {
-            Ok(rows) => {
-                for row in rows {
-                    let Some(job_type) = self.types.by_id(row.type_id) else { continue };
-                    job_type.series.set(row.waiting, row.running);
-                }
-            }
-            Err(error) => tracing::debug!(%error, "cannot measure how many jobs wait and run"),
-        }
-    }
 }

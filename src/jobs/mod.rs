@@ -21,10 +21,15 @@
 //!
 //! A *registration* is a place in a job's log with an access key; one key is one reader, however many polls
 //! it has under way. The same log is polled, waited for (`wait`), read again (`after`) and streamed.
+//!
+//! What is secret lies sealed: the [`data`] of a job until its worker takes it, and an answer until its worker picks it
+//! up.
 
 pub mod access_key;
 pub mod consumer;
+pub mod data;
 pub mod deadline;
+pub mod depths;
 pub mod envelope;
 pub mod follow;
 pub mod job_type;
@@ -32,6 +37,7 @@ pub mod message;
 pub mod metrics;
 pub mod remote;
 pub mod roles;
+pub mod room;
 pub mod routes;
 pub mod store;
 pub mod types;

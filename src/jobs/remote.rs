@@ -1,26 +1,44 @@
 //! Jobs as their workers take them.
 
+use super::data;
 use super::store::work::{self, Taken};
 use super::types::Types;
+use crate::seal::Sealer;
 use crate::worker::Claim;
 use crate::worker::remote::{Remote, Standing, Terms, Took};
+use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// What workers take of the jobs.
 pub struct RemoteJobs {
     types: Arc<Types>,
+    sealer: Option<Arc<Sealer>>,
+}
+
+/// A job as its worker gets it.
+#[derive(Debug)]
+pub struct Job {
+    /// Its number.
+    pub id: i64,
+    /// The person it is for.
+    pub cardholder_id: i64,
+    /// What its creator sent.
+    pub data: Box<RawValue>,
+    /// The claim.
+    pub lease: Uuid,
 }
 
 impl RemoteJobs {
-    /// The jobs of these types.
-    pub fn new(types: Arc<Types>) -> Self {
-        Self { types }
+    /// The jobs of these types, whose data `sealer` opens.
+    pub fn new(types: Arc<Types>, sealer: Option<Arc<Sealer>>) -> Self {
+        Self { types, sealer }
     }
 }
 
 impl Remote for RemoteJobs {
-    type Item = Taken;
+    type Item = Job;
 
     fn standing(&self, lane: i32) -> Standing {
         self.types.by_id(lane).map_or(Standing::Closed, |job_type| {
@@ -34,11 +52,27 @@ impl Remote for RemoteJobs {
         })
     }
 
-    async fn take(&self, tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Took<Taken>> {
+    async fn take(&self, tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Took<Job>> {
         // One that was cancelled before it could run, or that was started without a claim, is left out.
         let taken = work::take(&mut *tx, claims).await?;
-        let busy = if taken.len() < claims.len() { work::waiting(tx, claims).await? } else { Vec::new() };
-        Ok(Took { items: taken.into_iter().map(|taken| (taken.lease, taken)).collect(), busy })
+        let mut items = Vec::with_capacity(taken.len());
+        let mut closed = Vec::new();
+        let all = taken.len() == claims.len();
+        for Taken { id, item, cardholder_id, data: sealed, lease } in taken {
+            match data::open(self.sealer.as_deref(), item, sealed.as_ref()) {
+                Ok(data) => items.push((lease, Job { id, cardholder_id, data, lease })),
+                Err(error) => {
+                    // Its time has not begun, and others go on: it is tried again, here or by a process that has the key.
+                    tracing::error!(job = id, %error, "a job waits: its data cannot be opened");
+                    closed.extend(claims.iter().find(|claim| claim.lease == lease).cloned());
+                }
+            }
+        }
+        if !closed.is_empty() {
+            work::untake(&mut *tx, &closed).await?;
+        }
+        let busy = if all && closed.is_empty() { Vec::new() } else { work::waiting(tx, claims).await? };
+        Ok(Took { items, busy })
     }
 
     async fn untake(&self, tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<()> {

@@ -1,12 +1,10 @@
 //! Which roles open the job channels, and for what. Ownership is asked beside them.
 
 use crate::auth::Caller;
+use crate::auth::role::{ADMIN, CARDHOLDER_AGENT, CUSTOMER_AGENT, JOB_WORKER, SYSTEM_ADMIN};
 use crate::error::{Error, Result};
 
-const ADMINS: [&str; 2] = ["admin", "system_admin"];
-const CUSTOMER_AGENT: &str = "customer_agent";
-const CARDHOLDER_AGENT: &str = "cardholder_agent";
-const WORKER: &str = "job_worker";
+const ADMINS: [&str; 2] = [ADMIN, SYSTEM_ADMIN];
 
 fn has_any(caller: &Caller, roles: &[&str]) -> bool {
     caller.has_any(ADMINS) || caller.has_any(roles)
@@ -36,7 +34,7 @@ pub fn require_agent(caller: &Caller) -> Result<()> {
 /// # Errors
 /// 403.
 pub fn require_worker(caller: &Caller) -> Result<()> {
-    require(caller, &[WORKER])
+    require(caller, &[JOB_WORKER])
 }
 
 /// Refuses a caller with none of the roles of this feature.
@@ -44,12 +42,12 @@ pub fn require_worker(caller: &Caller) -> Result<()> {
 /// # Errors
 /// 403.
 pub fn require_any(caller: &Caller) -> Result<()> {
-    require(caller, &[CARDHOLDER_AGENT, CUSTOMER_AGENT, WORKER])
+    require(caller, &[CARDHOLDER_AGENT, CUSTOMER_AGENT, JOB_WORKER])
 }
 
 /// Whether the caller does the work of jobs.
 pub fn is_worker(caller: &Caller) -> bool {
-    has_any(caller, &[WORKER])
+    has_any(caller, &[JOB_WORKER])
 }
 
 /// Whether the caller may follow any job, whoever created it.
@@ -59,7 +57,7 @@ pub fn follows_any(caller: &Caller) -> bool {
 
 /// Whether the caller may look at any job.
 pub fn sees_any(caller: &Caller) -> bool {
-    has_any(caller, &[CUSTOMER_AGENT, WORKER])
+    has_any(caller, &[CUSTOMER_AGENT, JOB_WORKER])
 }
 
 /// Whether the caller created what `owner` created. An empty subject is nobody.

@@ -65,7 +65,7 @@ struct Upkeep {
 }
 
 impl Upkeep {
-    /// Does what is due; gives how long there is nothing to do. Looking is a read of one index; only who finds
+    /// Does what is due; returns how long there is nothing to do. Looking is a read of one index; only who finds
     /// something takes the duty.
     async fn round(&mut self) -> Result<Duration> {
         let pool = &self.jobs.db.worker;
@@ -81,7 +81,7 @@ impl Upkeep {
         }
         if self.tidied.is_none_or(|at| at.elapsed() >= TIDY) {
             // A batch at a time, so that no deadline waits for it.
-            if self.on_duty().await? && !is_tidy(&self.jobs).await? {
+            if self.on_duty().await? && forget_batch(&self.jobs).await? == Forgotten::Some {
                 return Ok(Duration::ZERO);
             }
             engine::leave_duty(pool, DUTY_NAME, self.holder).await?;
@@ -95,7 +95,7 @@ impl Upkeep {
     }
 }
 
-/// Ends a batch of overdue jobs, each in its own transaction; gives how many.
+/// Ends a batch of overdue jobs, each in its own transaction; returns how many.
 async fn end_overdue(jobs: &Jobs) -> Result<usize> {
     let overdue = due::overdue(&jobs.db.worker, OVERDUE).await?;
     let mut count = 0;
@@ -122,9 +122,18 @@ async fn end_overdue(jobs: &Jobs) -> Result<usize> {
     Ok(count)
 }
 
-/// Deletes a batch of what nobody needs any more: messages past retention, registrations of jobs that ended so
-/// long ago, old jobs, old idempotency keys. Says whether that was all.
-async fn is_tidy(jobs: &Jobs) -> Result<bool> {
+/// What a call of [`forget_batch`] deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Forgotten {
+    /// A full batch from one of the tables: there may be more.
+    Some,
+    /// All there was.
+    All,
+}
+
+/// Deletes a batch of what is no longer needed: messages past retention, registrations of jobs that ended that long
+/// ago, old jobs, old idempotency keys.
+async fn forget_batch(jobs: &Jobs) -> Result<Forgotten> {
     let pool = &jobs.db.worker;
     let deleted = [
         broadcasts::forget(pool, jobs.retention, BATCH).await?,
@@ -132,5 +141,6 @@ async fn is_tidy(jobs: &Jobs) -> Result<bool> {
         jobs::forget(pool, jobs.job_retention, BATCH).await?,
         idempotency::forget(pool, KEYS, BATCH).await?,
     ];
-    Ok(deleted.iter().all(|count| *count < BATCH.unsigned_abs()))
+    let is_all = deleted.iter().all(|count| *count < BATCH.unsigned_abs());
+    Ok(if is_all { Forgotten::All } else { Forgotten::Some })
 }

@@ -25,7 +25,7 @@ pub struct Queue {
     pub document: Box<RawValue>,
     /// The source of its JavaScript handler, if that is what it has.
     pub script: Option<Arc<str>>,
-    /// The schema its messages are held against, if it has one.
+    /// The schema that validates its messages, if it has one.
     pub schema: Option<Arc<CompiledSchema>>,
     /// The catalog's revision at its last change.
     pub version: i64,

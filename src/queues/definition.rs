@@ -88,7 +88,7 @@ impl Definition {
         Err(Error::Invalid("the definition breaks a rule".to_owned(), violations))
     }
 
-    /// The schema, ready to be held against messages; `None` if any JSON value may be pushed.
+    /// The schema, ready to validate messages; `None` if any JSON value may be pushed.
     ///
     /// # Errors
     /// As [`CompiledSchema::compile`], with pointers that count from the definition.

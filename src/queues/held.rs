@@ -4,7 +4,7 @@
 //! Whether such a key was used before is known when that transaction ends. Until then no statement of ours waits
 //! for it: every now and then some of the keys are tried, each for a moment.
 
-use super::push::{Loop, Request};
+use super::push::request::Request;
 use crate::http::idempotency;
 use parking_lot::Mutex;
 use std::collections::hash_map::Entry;
@@ -95,8 +95,11 @@ pub(super) struct Waiters {
 }
 
 impl Waiters {
-    /// Tries their keys until all doors are gone.
-    pub(super) async fn run(mut self, store: Loop) {
+    /// Tries their keys until all doors are gone. `store` stores requests and returns those whose keys are still held.
+    pub(super) async fn run<F: Future<Output = Vec<Request>> + Send>(
+        mut self,
+        store: impl Fn(Vec<Request>) -> F + Send + Sync,
+    ) {
         let mut ticks = interval(PAUSE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -111,7 +114,10 @@ impl Waiters {
     }
 
     /// Sends those away who have waited too long, and tries the keys of some of the others.
-    async fn look(&mut self, store: &Loop) {
+    async fn look<F: Future<Output = Vec<Request>> + Send>(
+        &mut self,
+        store: &(impl Fn(Vec<Request>) -> F + Sync),
+    ) {
         // One of each key: the others learn from it.
         let (mut tried, mut seen) = (Vec::new(), HashSet::new());
         let mut others = VecDeque::with_capacity(self.waiting.len());
@@ -127,7 +133,7 @@ impl Waiters {
         self.waiting = others;
         let since: HashMap<Key, Instant> =
             tried.iter().filter_map(|one| Some((one.request.key()?, one.since))).collect();
-        let still = store.apart(tried.into_iter().map(|one| one.request).collect()).await;
+        let still = store(tried.into_iter().map(|one| one.request).collect()).await;
         let still: Vec<Waiting> = still
             .into_iter()
             .filter_map(|request| Some(Waiting { since: *since.get(&request.key()?)?, request }))

@@ -43,7 +43,7 @@ pub async fn check(runners: &Runners, name: &str, document: &Value) -> Result<()
     }
 }
 
-/// Stores a checked definition; says whether the queue is new, and gives the definition as it is now in
+/// Stores a checked definition; says whether the queue is new, and returns the definition as it is now in
 /// force. One without a handler keeps the handler that was put by itself.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use super::javascript::services::{Answer, Messaging};
 use super::roles;
 use super::routes::Message;
 use super::store::{self, pushes::Push};
+use crate::auth::role;
 use crate::error::Error;
 use futures::future::{BoxFuture, FutureExt as _};
 use serde_json::value::RawValue;
@@ -32,7 +33,7 @@ impl OfQueue {
     /// The queue, if the handler's queue may use it.
     async fn reach(&self, name: &str) -> Result<Arc<Queue>, ServiceError> {
         let queue = self.access.queue(name).await.map_err(refused)?;
-        let own = format!("{}_writer", self.name);
+        let own = role::queue_writer(&self.name);
         if name == self.name || roles::may_push(&queue.definition.roles, name, |role| role == own) {
             return Ok(queue);
         }

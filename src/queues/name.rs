@@ -1,16 +1,16 @@
 //! What a queue may be called.
 
+use crate::auth::role;
+
 /// Longest name, in bytes (all of them ASCII).
 pub const MAX_LENGTH: usize = 100;
 
-/// Whether `name` can name a queue: `^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`, and neither `system` nor `queue`.
+/// Whether `name` can name a queue: `^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`, and no role of its own is another's.
 ///
 /// # Errors
 /// The reason, as the end of a sentence about the name.
 pub fn check(name: &str) -> Result<(), &'static str> {
-    if matches!(name, "system" | "queue") {
-        return Err("is reserved: its writers' role, system_writer or queue_writer, opens every queue");
-    }
+    role::check_queue(name)?;
     let mut bytes = name.bytes();
     let starts_well = bytes.next().is_some_and(|first| first.is_ascii_alphanumeric());
     if !starts_well {
@@ -34,8 +34,8 @@ mod tests {
         }
         let too_long = "q".repeat(101);
         for bad in [
-            "", "system", "queue", ".a", "_a", "-a", "a b", "a/b", "a\0", "a\n", "ä", "aä", "a:batch",
-            &too_long,
+            "", "system", "job", "s1_hub", ".a", "_a", "-a", "a b", "a/b", "a\0", "a\n", "ä", "aä",
+            "a:batch", &too_long,
         ] {
             assert!(check(bad).is_err(), "{bad:?}");
         }

@@ -3,14 +3,17 @@
 //! A group commit without a timer: while one statement is under way the next pushes queue up, and go
 //! together when it is done. Under a light load a push waits for nobody.
 
+pub(super) mod request;
+
 use super::catalog::Catalog;
 use super::held::Room;
 use super::metrics;
-use super::store::pushes::{self, Claim, Push, Stored};
+use super::store::pushes::{self, Push, Stored};
 use crate::db::{self, bounded};
 use crate::error::{Error, Result, is_held, is_transient, was_cut_off, was_undone};
 use crate::worker::Wake;
 use crate::worker::batch::Size;
+use request::Request;
 use sqlx::postgres::PgPool;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -30,33 +33,6 @@ const WAITING: usize = 8192;
 
 /// How long one key is waited for when each is claimed by itself.
 const PATIENCE: Duration = Duration::from_millis(2);
-
-/// One request: its messages go in one transaction.
-#[derive(Debug)]
-pub(super) struct Request {
-    pushes: Arc<Vec<Push>>,
-    reply: oneshot::Sender<Result<HashSet<Uuid>>>,
-}
-
-impl Request {
-    fn weight(&self) -> usize {
-        self.pushes.iter().map(|push| push.request.get().len()).sum()
-    }
-
-    /// Its idempotency key, with its queue.
-    pub(super) fn key(&self) -> Option<(i32, String)> {
-        let first = self.pushes.first()?;
-        match &first.key {
-            Some(Claim::Leads { key, .. }) => Some((first.queue_id, key.key.clone())),
-            _ => None,
-        }
-    }
-
-    /// Answers it with an error. Nobody waits any more when the client hung up.
-    pub(super) fn refuse(self, error: Error) {
-        drop(self.reply.send(Err(error)));
-    }
-}
 
 /// Where pushes go.
 #[derive(Debug, Clone)]
@@ -82,12 +58,15 @@ impl Inbox {
         let loops = futures::future::join3(
             plain.clone().run(received),
             with_keys.run(received_keyed),
-            waiters.run(plain),
+            waiters.run(move |requests| {
+                let plain = plain.clone();
+                async move { plain.apart(requests).await }
+            }),
         );
         (Self { requests, keyed }, async move { _ = loops.await })
     }
 
-    /// Stores messages in one transaction and gives the ids of those that were stored: all but those whose
+    /// Stores messages in one transaction and returns the ids of those that were stored: all but those whose
     /// idempotency key was used before. Only the first of them may lead, and the others follow it.
     ///
     /// # Errors
@@ -113,7 +92,7 @@ impl Inbox {
 
 /// What stores the requests of one process.
 #[derive(Clone)]
-pub(super) struct Loop {
+struct Loop {
     pool: PgPool,
     wake: Arc<Wake>,
     catalog: Arc<Catalog>,
@@ -184,9 +163,9 @@ impl Loop {
         }
     }
 
-    /// Stores the requests in one transaction, claiming key by key; gives back those whose keys are held, about
+    /// Stores the requests in one transaction, claiming key by key; returns back those whose keys are held, about
     /// which nothing is known yet.
-    pub(super) async fn apart(&self, requests: Vec<Request>) -> Vec<Request> {
+    async fn apart(&self, requests: Vec<Request>) -> Vec<Request> {
         let pushes: Vec<Arc<Vec<Push>>> =
             requests.iter().map(|request| Arc::clone(&request.pushes)).collect();
         let written = db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {

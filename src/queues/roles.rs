@@ -4,14 +4,11 @@
 //! calls these functions has one in hand.
 
 use crate::auth::Caller;
+use crate::auth::role::{self, QUEUE_ADMIN, QUEUE_WRITER, SYSTEM_ADMIN, SYSTEM_WRITER};
 use crate::error::{Error, Result};
 
-/// May do everything with every queue.
-const SYSTEM_ADMIN: &str = "system_admin";
 /// May push to, read and delete from every queue that keeps the general roles.
-const WRITERS: [&str; 2] = ["system_writer", "queue_writer"];
-/// May define queues and handlers, which is to run code.
-const ADMIN: &str = "queue_admin";
+const WRITERS: [&str; 2] = [SYSTEM_WRITER, QUEUE_WRITER];
 
 /// The `roles` of a definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +29,7 @@ impl Default for Roles {
 
 /// Whether the caller may push to the queue `name`, and read and delete its messages.
 pub fn may_push(roles: &Roles, name: &str, has: impl Fn(&str) -> bool) -> bool {
-    let general = || WRITERS.iter().any(|role| has(role)) || has(&format!("{name}_writer"));
+    let general = || WRITERS.iter().any(|role| has(role)) || has(&role::queue_writer(name));
     !roles.needs_role
         || has(SYSTEM_ADMIN)
         || roles.roles.iter().any(|role| has(role))
@@ -42,13 +39,13 @@ pub fn may_push(roles: &Roles, name: &str, has: impl Fn(&str) -> bool) -> bool {
 /// Whether the caller may claim messages of the queue `name` and settle them: as for a push, or as one of the
 /// queue's workers.
 pub fn may_work(roles: &Roles, name: &str, has: impl Fn(&str) -> bool) -> bool {
-    has(&format!("{name}_worker")) || may_push(roles, name, has)
+    has(&role::queue_worker(name)) || may_push(roles, name, has)
 }
 
 /// Whether the caller may define queues and handlers, pause them, and list and retry messages. The right to
 /// push is never the right to run code, so a definition's roles do not matter here.
 pub fn may_administer(has: impl Fn(&str) -> bool) -> bool {
-    has(ADMIN) || has(SYSTEM_ADMIN)
+    has(QUEUE_ADMIN) || has(SYSTEM_ADMIN)
 }
 
 /// Refuses a caller who may not push to the queue `name`.
@@ -78,7 +75,7 @@ pub fn require_work(roles: &Roles, name: &str, caller: &Caller) -> Result<()> {
 /// # Errors
 /// 403, naming the roles that would do.
 pub fn require_admin(caller: &Caller) -> Result<()> {
-    caller.require(&[ADMIN, SYSTEM_ADMIN])
+    caller.require(&[QUEUE_ADMIN, SYSTEM_ADMIN])
 }
 
 #[cfg(test)]

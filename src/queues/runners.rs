@@ -125,7 +125,16 @@ impl Runners {
             // carry room for the others.
             Some(Handler::JavaScript { .. }) => Box::pin(self.javascript(queue, message, tenure)).await,
             Some(Handler::Http { url, secret }) => {
-                let posted = super::webhook::attempt(self, queue, url, secret.as_ref(), attempt, &message);
+                let now = self.ids.now().unwrap_or_default();
+                let posted = super::webhook::attempt(
+                    &self.outbound,
+                    now,
+                    queue,
+                    url,
+                    secret.as_ref(),
+                    attempt,
+                    &message,
+                );
                 Box::pin(posted).await.into()
             }
             None | Some(Handler::Worker) => unrunnable().into(),

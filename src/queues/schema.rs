@@ -21,10 +21,11 @@ mod meter;
 mod thread;
 mod wording;
 
+pub use compile::CompiledSchema;
+
 use crate::error::{Error, Result, Violation};
 use crate::http::json_text::{MAX_DEPTH, to_value};
-use jsonschema::Validator;
-use meter::{Budget, Look, Meter, Metered, Price};
+use meter::{Budget, Look, Meter};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -38,15 +39,6 @@ const BRIEF: Budget = Budget { looks: 10_000, stack: 256 << 10 };
 const AMPLE: Budget = Budget { looks: 20_000_000, stack: thread::STACK - (4 << 20) };
 /// What listing the violations may use there: 20,000 of them, those inside `anyOf` included, are too many.
 const LISTING: Budget = Budget { looks: 2_000_000, ..AMPLE };
-
-/// A schema, ready to be held against messages.
-#[derive(Debug)]
-pub struct CompiledSchema {
-    validator: Validator<Metered>,
-    price: Price,
-    // Whether a match may be given up, see [`Meter::lending`].
-    backtracks: bool,
-}
 
 /// What came out within a budget.
 enum Verdict {

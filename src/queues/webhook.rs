@@ -2,28 +2,27 @@
 
 use super::catalog::Queue;
 use super::outcome::{End, error};
-use super::runners::Runners;
 use super::store::ends::Loaded;
 use crate::http::json_text::{depth, raw};
-use crate::http::outbound::{Answer, Failure, Request};
+use crate::http::outbound::{Answer, Cause, Failure, Outbound, Request};
+use crate::http::retry_after::retry_after;
 use crate::http::signature;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::time::Duration;
 use url::Url;
 
 /// The largest answer, and so the largest result.
 const MAX_ANSWER: usize = 1 << 20;
-/// `Retry-After` raises a delay up to this.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// Posts the message: `webhook-id` is its id, the same at every attempt, and a secret signs the request by
-/// Standard Webhooks.
+/// Standard Webhooks; `now` is the time of its signature, and that from which a date in `Retry-After` counts.
 pub(super) async fn attempt(
-    runners: &Runners,
+    outbound: &Outbound,
+    now: DateTime<Utc>,
     queue: &Queue,
     url: &Url,
     secret: Option<&SecretString>,
@@ -37,23 +36,30 @@ pub(super) async fn attempt(
     if let Ok(name) = HeaderValue::try_from(&queue.name) {
         headers.insert("postrider-queue", name);
     }
-    let now = runners.ids.now().unwrap_or_default().timestamp();
     let secrets: Vec<&SecretString> = secret.into_iter().collect();
-    if let Err(why) = signature::sign(&mut headers, &message.id.to_string(), now, &body, &secrets) {
+    if let Err(why) = signature::sign(&mut headers, &message.id.to_string(), now.timestamp(), &body, &secrets)
+    {
         return End::Fail(error("ConfigurationError", &why));
     }
     let timeout = queue.definition.options.attempt_timeout();
     let request =
         Request { method: Method::POST, url: url.clone(), headers, body, timeout, max_response: MAX_ANSWER };
-    match runners.outbound.send(request).await {
-        Ok(answer) => verdict(&answer),
-        Err(refused @ Failure::Refused(_)) => End::Fail(error("RequestRefused", &refused.to_string())),
-        Err(failure) => End::Retry(error("RequestFailed", &failure.to_string()), None),
+    match outbound.send(request).await {
+        Ok(answer) => verdict(&answer, now),
+        Err(failure) if failure.cause == Cause::AddressNotAllowed => {
+            End::Fail(unreached("RequestRefused", &failure))
+        }
+        Err(failure) => End::Retry(unreached("RequestFailed", &failure), None),
     }
 }
 
+/// What is stored when there was no answer: why in words, and in the one with which they begin.
+fn unreached(name: &str, failure: &Failure) -> Box<RawValue> {
+    raw(&serde_json::json!({ "name": name, "message": failure.to_string(), "cause": failure.cause.word() }))
+}
+
 /// 2xx with JSON is the result; 4xx is final; anything that may pass is tried again.
-fn verdict(answer: &Answer) -> End {
+fn verdict(answer: &Answer, now: DateTime<Utc>) -> End {
     let status = answer.status;
     if status.is_success() {
         return match body(answer) {
@@ -73,7 +79,7 @@ fn verdict(answer: &Answer) -> End {
     let passing =
         matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
     if status.is_server_error() || passing {
-        return End::Retry(failed(), retry_after(answer));
+        return End::Retry(failed(), retry_after(&answer.headers, now));
     }
     End::Fail(failed())
 }
@@ -91,18 +97,13 @@ struct Failed<'a> {
 /// The body as JSON, by the rules of what is pushed; an empty one is null.
 fn body(answer: &Answer) -> Result<Box<RawValue>, &'static str> {
     let not_json = "the answer is not JSON";
-    let text = std::str::from_utf8(&answer.body).map_err(|_| not_json)?.trim();
+    let text = std::str::from_utf8(&answer.body).map_err(|_| not_json)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
     if text.is_empty() {
         return Ok(RawValue::NULL.to_owned());
     }
     depth(text).map_err(|_| "the answer nests too deep")?;
     serde_json::from_str::<&RawValue>(text).map(ToOwned::to_owned).map_err(|_| not_json)
-}
-
-/// `Retry-After` in seconds; a date is left to the backoff.
-fn retry_after(answer: &Answer) -> Option<Duration> {
-    let seconds = answer.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -115,7 +116,8 @@ mod tests {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(after));
         }
         let status = StatusCode::from_u16(status).unwrap_or_default();
-        match verdict(&Answer { status, headers, body: Bytes::from_static(body.as_bytes()) }) {
+        let now = "2026-11-06T08:49:37Z".parse().unwrap_or_default();
+        match verdict(&Answer { status, headers, body: Bytes::from_static(body.as_bytes()) }, now) {
             End::Complete(result) => format!("complete {result}"),
             End::Fail(_) => "fail".to_owned(),
             End::Retry(_, after) => format!("retry {after:?}"),
@@ -126,6 +128,7 @@ mod tests {
     #[test]
     fn the_status_decides() {
         assert_eq!(end(200, r#"{"a":1}"#, None), r#"complete {"a":1}"#);
+        assert_eq!(end(200, "\u{feff}1", None), "complete 1");
         assert_eq!(end(204, "", None), "complete null");
         assert_eq!(end(200, "<html>", None), "fail");
         for status in [301, 400, 401, 404, 410, 422] {
@@ -136,6 +139,7 @@ mod tests {
         }
         assert_eq!(end(503, "", Some("7")), "retry Some(7s)");
         assert_eq!(end(503, "", Some("999999")), "retry Some(3600s)");
+        assert_eq!(end(503, "", Some("Fri Nov  6 08:49:44 2026")), "retry Some(7s)");
         assert_eq!(end(503, "", Some("soon")), "retry None");
     }
 }

@@ -1,6 +1,6 @@
 //! An answer for spreadsheets: RFC 4180, with cells that no spreadsheet takes for a formula.
 
-use super::Cell;
+use super::cell::Cell;
 
 /// What makes a spreadsheet calculate when a cell begins with it, full-width forms included.
 const FORMULA: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];

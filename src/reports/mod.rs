@@ -5,12 +5,14 @@
 //! about the answer. A parameter is a setting with a default (`report.period`), which psql sets with `SET` and
 //! we set for one transaction.
 
+mod cell;
 mod csv;
 mod text;
 
 pub mod routes;
 pub mod store;
 
+use cell::Cell;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -118,27 +120,6 @@ impl Answer {
             self.columns.iter().map(|column| Cell::of(members.remove(column))).collect()
         };
         self.rows.iter().map(|raw| row(raw)).collect()
-    }
-}
-
-/// One value of an answer.
-#[derive(Debug, PartialEq, Eq)]
-enum Cell {
-    Null,
-    /// A number or a truth value, as JSON writes it.
-    Plain(String),
-    Text(String),
-}
-
-impl Cell {
-    fn of(value: Option<Box<RawValue>>) -> serde_json::Result<Self> {
-        let Some(value) = value else { return Ok(Self::Null) };
-        Ok(match value.get() {
-            "null" => Self::Null,
-            text if text.starts_with('"') => Self::Text(serde_json::from_str(text)?),
-            text if text.starts_with(['{', '[']) => Self::Text(text.to_owned()),
-            text => Self::Plain(text.to_owned()),
-        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The reports over HTTP: what there is to ask, and the answers as JSON or CSV.
 
 use super::{Format, Parameters, REPORTS, Report, store};
+use crate::auth::role::{HUB_ADMIN, QUEUE_ADMIN, REPORT_READER, SYSTEM_ADMIN};
 use crate::auth::{Authenticated, Caller, Verifier};
 use crate::db::Database;
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Who may read reports.
-const READERS: [&str; 4] = ["report_reader", "queue_admin", "hub_admin", "system_admin"];
+const READERS: [&str; 4] = [REPORT_READER, QUEUE_ADMIN, HUB_ADMIN, SYSTEM_ADMIN];
 /// Reports that run at a time: they may not take all connections from the requests.
 const AT_ONCE: usize = 2;
 /// How long one waits for its turn.
@@ -159,7 +160,7 @@ fn too_long(error: sqlx::Error) -> Error {
     }
 }
 
-/// Whether `Accept` gives `text/csv` more weight than JSON (RFC 9110, 12.5.1).
+/// Whether `Accept` prefers `text/csv` to JSON (RFC 9110, 12.5.1).
 fn prefers_csv(headers: &HeaderMap) -> bool {
     let (mut csv, mut json) = (0.0, 0.0);
     for range in headers

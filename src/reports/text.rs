@@ -1,6 +1,6 @@
 //! An answer for people: columns of text, numbers to the right.
 
-use super::Cell;
+use super::cell::Cell;
 
 /// A header line and one line a row; of an empty answer only the header.
 pub(super) fn write(columns: &[String], rows: &[Vec<Cell>]) -> String {

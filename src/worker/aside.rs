@@ -72,7 +72,7 @@ pub(super) async fn run<C: Consumer>(
     }
 }
 
-/// Tries to write a unit; gives what is left of it.
+/// Tries to write a unit; returns what is left of it.
 async fn attempt<C: Consumer>(flush: &Flush<C>, mut unit: Unit<C::Outcome>) -> Vec<Unit<C::Outcome>> {
     let limit = if unit.ends.len() > 1 { Limit::Short } else { Limit::Full };
     let error = match flush.write(&unit.ends, Written::Perhaps, limit).await {

@@ -1,5 +1,5 @@
-//! The claim loop: takes due items for every lane that has room, and sleeps when there is nothing. It waits for nothing
-//! but claims.
+//! The claim loop: claims due items for every lane that has room, and sleeps when there are none. The claim statement
+//! is the only thing it ever waits for.
 
 use super::desk::{Desk, Floor, Kind};
 use super::lease::{Registered, Registration};
@@ -16,13 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// The most lanes in one claim; the others come next.
+/// The most lanes in one claim; the rest are asked in the next one.
 const LANES: usize = 256;
-/// A lane gathers room for this long at most, until a part of it is free, so that a claim takes several items.
+/// A lane waits up to this long for one part in [`GATHERED`] of its places to be free, so that a claim takes several
+/// items rather than one.
 const GATHER: Duration = Duration::from_millis(5);
-/// That part.
+/// See [`GATHER`].
 const GATHERED: usize = 4;
-/// How often the loop says that it goes round while there is nothing.
+/// How often the loop reports that it is alive while there is nothing to claim.
 const REST: Duration = Duration::from_millis(2500);
 
 /// What the claim loop knows.
@@ -35,13 +36,13 @@ pub(super) struct Claims {
     reclaim: Arc<Reclaim>,
     /// Lanes that may have something to claim.
     hungry: HashSet<i32>,
-    /// Lanes whose last claim found less than it asked for, but did not look below the mark.
+    /// Lanes whose last claim found less than it asked for, without looking below the mark.
     unsure: HashSet<i32>,
-    /// Whether one of these only waits for the next sweep: it could run more at once.
+    /// Whether one of these lanes has room and waits only for the next sweep.
     awaits_sweep: bool,
     /// When each lane was last claimed from.
     claimed_at: HashMap<i32, Instant>,
-    /// When the first of the lanes that gather room may be claimed from again.
+    /// When the first of the lanes that are gathering room may be claimed from again.
     gathers_until: Option<Instant>,
 }
 
@@ -99,7 +100,7 @@ impl Claims {
         }
     }
 
-    /// One round: does what there is to do, and says whether there may be more.
+    /// One round of the loop; returns whether there may be more to claim.
     async fn round(&mut self) -> sqlx::Result<bool> {
         self.hear();
         let Some(Registered { id, tenure }) = self.registration.current() else { return Ok(false) };
@@ -167,15 +168,15 @@ impl Claims {
         }
     }
 
-    /// A lane as its consumer sees it now, and its kind.
+    /// The lane as its consumer defines it now, and its kind.
     fn lane(&self, id: i32) -> Option<(Lane, Kind)> {
         let found = |(place, desk): (usize, &Arc<dyn Desk>)| desk.lane(id).map(|lane| (lane, place));
         let (lane, place) = self.desks.iter().enumerate().find_map(found)?;
         Some((lane, lane.yields.then_some(place)))
     }
 
-    /// The lanes that may have something, in the order in which they are asked: those first of which least runs, and
-    /// among equals those that have waited longest, so that all have their turn.
+    /// The lanes that may have something, in the order in which they are asked: those with the fewest running items
+    /// first, and among equals those that have waited longest, so that every lane gets its turn.
     fn candidates(&self, busy: &HashMap<i32, usize>) -> Vec<Candidate> {
         let unsure = self.unsure.iter().filter(|lane| !self.hungry.contains(lane));
         let mut candidates: Vec<Candidate> = self
@@ -192,16 +193,16 @@ impl Claims {
         candidates
     }
 
-    /// What to ask for: of every lane that may have something, as much as can start now.
+    /// What to ask for: from every lane that may have something, as many items as can start now.
     fn wanted(&mut self, sweep: bool) -> Vec<Wanted> {
-        // Said before the room is counted: what comes free from here on rings the bell.
+        // Set before the room is counted, so that any place that is freed from here on rings the bell.
         self.floor.wake.set_starving(true);
         (self.awaits_sweep, self.gathers_until) = (false, None);
         let now = Instant::now();
         let busy = self.floor.busy();
         let capacity = self.registration.capacity;
         let mut share = Share::new(capacity, &busy);
-        // What cannot be written must not pile up: ends wait in memory.
+        // Ends that cannot be written wait in memory, and must not pile up there.
         if self.desks.iter().any(|desk| desk.unwritten() > 2 * capacity) {
             share.close();
         }
@@ -243,7 +244,7 @@ impl Claims {
         let mut by_desk: Vec<Vec<Claim>> = self.desks.iter().map(|_| Vec::new()).collect();
         for (lane, claims) in claims {
             let Some(place) = self.desks.iter().position(|desk| desk.owns(lane)) else {
-                // Its queue went since we asked. The lease is ours and nobody knows it: give it back.
+                // Its queue was deleted after we asked. The lease is ours and no desk knows it: have it reclaimed.
                 self.reclaim.suspect();
                 continue;
             };
@@ -258,10 +259,10 @@ impl Claims {
         }
     }
 
-    /// Sleeps until something rings or falls due.
+    /// Sleeps until the bell rings or something is due.
     async fn rest(&self) {
         let mut until = Instant::now() + REST;
-        // The bell rings when there is a registration to claim under.
+        // Without a registration nothing can be claimed; the bell rings when there is a new one.
         if self.registration.current().is_some() {
             if let Some(gathered) = self.gathers_until {
                 until = until.min(gathered);

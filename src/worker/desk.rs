@@ -1,4 +1,4 @@
-//! Runs what was claimed: makes it ready, counts the room, stops what must stop.
+//! Runs what was claimed: loads it, counts the room it takes, and stops what must be stopped.
 
 use super::settle::Settler;
 use super::tenure::Tenure;
@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-/// What runs in this process, over all consumers.
+/// Everything that runs in this process, over all consumers.
 #[derive(Debug)]
 pub(super) struct Floor {
     pub(super) tracker: TaskTracker,
@@ -29,15 +29,16 @@ pub(super) struct Floor {
     running: Mutex<HashMap<Uuid, Attempt>>,
 }
 
-/// What waits for servers of strangers, by its desk; `None` for what does not.
+/// Which kind a lane is, for the sharing of room: lanes that wait for foreign servers are one kind per desk; `None` is
+/// every other lane.
 pub(super) type Kind = Option<usize>;
 
-/// How many items are claimed and not ended.
+/// How many items are claimed and have not ended.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Busy {
-    /// Of each lane.
+    /// By lane.
     pub(super) lanes: HashMap<i32, usize>,
-    /// Of each kind.
+    /// By kind.
     pub(super) kinds: HashMap<Kind, usize>,
 }
 
@@ -46,16 +47,16 @@ struct Room {
     busy: Busy,
     /// The kind of each lane that is busy, as it was when its first item was claimed.
     kinds: HashMap<i32, Kind>,
-    /// The bell rings when no more of a lane's items than this are busy.
+    /// The bell rings when at most this many of a lane's items are busy.
     awaited: HashMap<i32, usize>,
 }
 
-/// The newest attempt of an item in this process. An older one may still be on its way out: it was stopped
-/// when its lease was lost, but nothing stops a handler between two awaits.
+/// The newest attempt of an item in this process. An older one may still be running: it was aborted when its lease was
+/// lost, but a handler cannot be stopped between two awaits.
 #[derive(Debug)]
 struct Attempt {
     lease: Uuid,
-    /// `None` once it was stopped for good.
+    /// `None` once it has been stopped without an end.
     handle: Option<AbortHandle>,
 }
 
@@ -65,17 +66,17 @@ impl Floor {
         Self { tracker, wake, claiming, room: Mutex::default(), running: Mutex::default() }
     }
 
-    /// How many items are claimed and not ended, by lane and kind.
+    /// How many items are claimed and have not ended, by lane and by kind.
     pub(super) fn busy(&self) -> Busy {
         self.room.lock().busy.clone()
     }
 
-    /// How many items are claimed and not ended.
+    /// How many items are claimed and have not ended.
     pub(super) fn total(&self) -> usize {
         self.room.lock().busy.kinds.values().sum()
     }
 
-    /// Rings the bell once no more than so many items of a lane are busy; says whether that is still to come.
+    /// Has the bell rung once at most `busy` items of the lane are busy; returns whether that is still to come.
     pub(super) fn await_room(&self, lane: i32, busy: usize) -> bool {
         let mut room = self.room.lock();
         let is_to_come = room.busy.lanes.get(&lane).is_some_and(|now| *now > busy);
@@ -85,10 +86,10 @@ impl Floor {
         is_to_come
     }
 
-    /// Takes room for what was just claimed from a lane of this kind.
+    /// Takes room for `count` items that were just claimed from a lane of this kind.
     pub(super) fn reserve(&self, lane: i32, kind: Kind, count: usize) {
         let room = &mut *self.room.lock();
-        // A queue may get another handler while some of its items run: they are counted as they were.
+        // A queue may get another handler while its items run: they stay counted under the kind they began with.
         let kind = *room.kinds.entry(lane).or_insert(kind);
         *room.busy.kinds.entry(kind).or_insert(0) += count;
         *room.busy.lanes.entry(lane).or_insert(0) += count;
@@ -118,7 +119,7 @@ impl Floor {
         if is_awaited { self.wake.ring() } else { self.wake.room() }
     }
 
-    /// Stops the attempt of an item whose end nobody wants any more; says whether it ran here.
+    /// Stops the attempt of an item whose end is no longer wanted; returns whether it ran here.
     pub(super) fn stop(&self, item: Uuid) -> bool {
         let handle = self.running.lock().get_mut(&item).and_then(|attempt| attempt.handle.take());
         if let Some(handle) = &handle {
@@ -127,7 +128,7 @@ impl Floor {
         handle.is_some()
     }
 
-    /// Stops every attempt and writes no end: their leases are lost, or about to be.
+    /// Stops every attempt without writing an end: their leases are lost, or about to be.
     pub(super) fn abandon(&self) -> usize {
         let running = self.running.lock();
         for handle in running.values().filter_map(|attempt| attempt.handle.as_ref()) {
@@ -145,7 +146,7 @@ impl Floor {
     }
 }
 
-/// The room that one claimed item takes. However its attempt stops, the room comes back.
+/// The place that one claimed item takes. It is freed however the attempt stops.
 struct Slot<O: Send + Sync + 'static> {
     floor: Arc<Floor>,
     settler: Settler<O>,
@@ -164,8 +165,8 @@ impl<O: Send + Sync + 'static> Slot<O> {
 
 impl<O: Send + Sync + 'static> Drop for Slot<O> {
     fn drop(&mut self) {
-        // Still there: the attempt was aborted. One that `stop` marked has ended, without an outcome. Any
-        // other was abandoned: its lease stays for the reclaim to find.
+        // The claim is still here, so the attempt was aborted. If `stop` marked it, it ends without an outcome;
+        // otherwise it was abandoned, and its lease is left to be reclaimed.
         if let Some(claim) = self.claim.take()
             && matches!(self.floor.forget(&claim), Some(Attempt { handle: None, .. }))
         {
@@ -175,7 +176,7 @@ impl<O: Send + Sync + 'static> Drop for Slot<O> {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it panicked")
@@ -192,14 +193,14 @@ pub(super) trait Desk: Send + Sync {
     fn knows(&self, lease: Uuid) -> bool;
     /// How many ends are not written yet.
     fn unwritten(&self) -> usize;
-    /// Starts what was claimed, within the tenure of the registration that claimed it; room was reserved for it.
+    /// Starts what was claimed, within the tenure of the registration that claimed it; its places are taken already.
     fn start(self: Arc<Self>, floor: Arc<Floor>, tenure: Tenure, claims: Vec<Claim>);
     fn reclaim<'a>(
         &'a self,
         tx: &'a mut PgConnection,
         claims: Vec<Claim>,
     ) -> BoxFuture<'a, sqlx::Result<Settled>>;
-    /// As [`Desk::reclaim`], for what this process gives back by itself.
+    /// Like [`Desk::reclaim`], for what this process gives back by itself.
     fn give_back<'a>(
         &'a self,
         tx: &'a mut PgConnection,
@@ -214,8 +215,8 @@ pub(super) struct DeskOf<C: Consumer> {
 }
 
 impl<C: Consumer> DeskOf<C> {
-    /// Loads the items, however long the database is away: the claims stay ours as long as the lease lives. What is
-    /// too much to be read in the time of a statement is read in halves.
+    /// Loads the items, however long the database is unreachable: the claims stay ours as long as the lease lives. Items
+    /// that are too many to be read within the time of one statement are read in halves.
     async fn load(&self, claims: &[Claim], tenure: &Tenure) -> Vec<Run<C::Outcome>> {
         let mut pause = Duration::from_millis(50);
         let (mut runs, mut parts) = (Vec::with_capacity(claims.len()), vec![claims]);
@@ -282,13 +283,13 @@ impl<C: Consumer> Desk for DeskOf<C> {
                     (claim.item, Slot { floor, settler, claim: Some(claim.clone()), lane: claim.lane })
                 })
                 .collect();
-            // Over: the slots go without an end, and the leases stay for the reclaim to find.
+            // Over: the slots are dropped without an end, and their leases are left to be reclaimed.
             let load = self.load(&claims, &tenure);
             let Some(runs) = tenure.over().run_until_cancelled(load).await else { return };
             for Run { claim, attempt } in runs {
                 let Some(slot) = waiting.remove(&claim.item) else { continue };
-                // The lock is held over the spawn, so that an attempt that ends at once finds itself listed,
-                // and that none slips past whoever stops them all.
+                // The lock is held over the spawn, so that an attempt that ends at once finds itself listed, and
+                // `abandon` misses none.
                 let mut running = floor.running.lock();
                 if tenure.over().is_cancelled() {
                     drop(running);
@@ -303,7 +304,7 @@ impl<C: Consumer> Desk for DeskOf<C> {
                 let (lease, handle) = (claim.lease, Some(handle.abort_handle()));
                 running.insert(claim.item, Attempt { lease, handle });
             }
-            // What is left was deleted before it could run.
+            // The items that are left were deleted before they could run.
             for slot in waiting.into_values() {
                 slot.end(None);
             }

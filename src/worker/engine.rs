@@ -10,7 +10,7 @@ use super::look::Looks;
 use super::marks::{Marks, START};
 use super::reclaim::Reclaim;
 use super::settle::Settler;
-use super::{Consumer, Wake, abroad, promote, store};
+use super::{Consumer, Wake, abroad, listen, promote, store};
 use crate::db::{Database, bounded};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Worker {
         Stopper { floor: Arc::clone(&self.floor), db: self.db.clone() }
     }
 
-    /// Adds a consumer; gives where its ends go, for claims made over HTTP.
+    /// Adds a consumer; returns where its ends go, for claims made over HTTP.
     pub fn add<C: Consumer>(&mut self, consumer: Arc<C>) -> Settler<C::Outcome> {
         let (settler, run) =
             Settler::new(Arc::clone(&consumer), self.db.worker.clone(), Arc::clone(&self.floor.wake));
@@ -101,7 +101,7 @@ impl Worker {
                     Note::Stop(item) => _ = floor.stop(item),
                     Note::Grown(logs) => logs.into_iter().for_each(|(log, newest)| grown(log, newest)),
                 };
-                abroad::listen(&wake, &db, &channel, on_note, &stop).await;
+                listen::listen(&wake, &db, &channel, on_note, &stop).await;
             });
         }
         let learning = Arc::new(Learning::default());

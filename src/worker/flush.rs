@@ -1,5 +1,6 @@
-//! The one transaction in which ends are written, fenced by their leases, and what is known after it.
+//! The one transaction in which ends are written, fenced by their leases, and what is known once it has committed.
 
+use super::unwritten::Unwritten;
 use super::wake::Wake;
 use super::{Claim, Consumer, Ended, Settled, store};
 use crate::db;
@@ -9,14 +10,13 @@ use sqlx::postgres::{PgConnection, PgPool};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 /// The metric that counts ends that came after their lease was over.
 pub const LOST_CLAIMS: &str = "postrider_lost_claims_total";
 
-/// Of each open lease, how many items' ends are not written yet.
+/// For each open lease, the number of items whose ends are not written yet.
 pub(super) type Open = Arc<Mutex<HashMap<Uuid, usize>>>;
 
 /// A lease and an item of it.
@@ -28,7 +28,7 @@ pub(super) struct End<O> {
     pub(super) ended: Arc<Ended<O>>,
     /// About how many bytes it writes.
     pub(super) weight: usize,
-    /// Who waits for the word whether it counts.
+    /// Is told whether the end counts.
     pub(super) reply: Option<oneshot::Sender<bool>>,
 }
 
@@ -41,31 +41,31 @@ impl<O> End<O> {
 /// Whether ends are in the database already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
-    /// They were never sent.
+    /// No: they were never sent.
     No,
-    /// They were sent, and the answer was an error, which at a commit says nothing.
+    /// Perhaps: they were sent, and the answer was an error, which says nothing about a commit.
     Perhaps,
 }
 
 /// How long each statement may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
-    /// A part of the session's time: there are others who wait.
+    /// A part of what the session allows, since other ends are waiting.
     Short,
-    /// All of it.
+    /// All that the session allows.
     Full,
 }
 
-/// What kept ends from being written.
+/// Why ends could not be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// The database is away, full or busy with itself: the same may succeed later.
+    /// The database is unreachable, full or shutting down: the same transaction may succeed later.
     Passing,
-    /// Somebody holds a row or a table.
+    /// Another transaction holds a lock on a row or a table.
     Locked,
     /// It took too long.
     Slow,
-    /// The database will not take it.
+    /// The database refuses it.
     Refused,
 }
 
@@ -82,30 +82,31 @@ impl Trouble {
     }
 }
 
-/// What a transaction found and did.
+/// What a transaction found and wrote.
 #[derive(Debug)]
 pub(super) struct Wrote {
     /// The leases that still existed.
     alive: HashSet<Uuid>,
-    /// Those of them that it ended.
+    /// Those that were to be deleted.
     finished: Vec<Uuid>,
-    /// The ends that are in the database, each as it was said.
+    /// The ends that are stored exactly as they were reported.
     counted: HashSet<Key>,
 }
 
-/// What writes the ends of one consumer.
+/// Writes the ends of one consumer.
 pub(super) struct Flush<C: Consumer> {
     pub(super) consumer: Arc<C>,
     pub(super) pool: PgPool,
     pub(super) wake: Arc<Wake>,
     pub(super) open: Open,
-    pub(super) pending: Arc<AtomicUsize>,
-    /// Leases whose ends are all written, by two transactions neither of which was the last: to be ended by the next.
+    pub(super) unwritten: Arc<Unwritten>,
+    /// Leases whose ends were all written, but by two transactions at a time, so that neither saw itself as the last:
+    /// the next transaction deletes them.
     pub(super) over: Mutex<Vec<Uuid>>,
 }
 
 impl<C: Consumer> Flush<C> {
-    /// Writes ends, each of another item, in one transaction.
+    /// Writes ends, each of a different item, in one transaction.
     pub(super) async fn write(
         &self,
         ends: &[End<C::Outcome>],
@@ -117,18 +118,18 @@ impl<C: Consumer> Flush<C> {
         self.transact(ended, asked, written, limit).await
     }
 
-    /// Writes another end in the place of one that the database will not take, for this reason. It has to be quick
-    /// about it: that shows that it was the end, and not the database.
+    /// Replaces an end that the database refuses, for this reason, with another. The replacement gets little time: if it
+    /// succeeds in that, the fault lay in the end and not in the database.
     pub(super) async fn write_instead(
         &self,
         end: &End<C::Outcome>,
         error: &sqlx::Error,
     ) -> sqlx::Result<Wrote> {
-        // Who waits does not hear that this counted: it is not what was said.
+        // The caller is not told that its end counted: this is not what it reported.
         self.transact(vec![self.instead(end, error)], HashSet::new(), Written::Perhaps, Limit::Short).await
     }
 
-    /// Whether it could be written now, without doing so.
+    /// Whether the replacement could be written now. It is rolled back.
     pub(super) async fn could_write_instead(&self, end: &End<C::Outcome>, error: &sqlx::Error) -> bool {
         let ended = vec![self.instead(end, error)];
         let (finished, open) = self.leases(&ended);
@@ -174,7 +175,7 @@ impl<C: Consumer> Flush<C> {
         Ok(Wrote { alive, finished, counted })
     }
 
-    /// The leases of these ends: those that nothing else is open of, and the others.
+    /// The leases of these ends, in two parts: those with no other unwritten end, and the rest.
     fn leases(&self, ended: &[Arc<Ended<C::Outcome>>]) -> (Vec<Uuid>, Vec<Uuid>) {
         let counts = counts(ended.iter().map(|end| end.claim.lease));
         let open = self.open.lock();
@@ -182,7 +183,7 @@ impl<C: Consumer> Flush<C> {
         counts.keys().partition(|lease| open.get(lease).is_none_or(|left| *left <= counts[lease]))
     }
 
-    /// These ends are dealt with: tells who waits.
+    /// Records that these ends are dealt with, and tells those who wait for them.
     pub(super) async fn done(&self, ends: Vec<End<C::Outcome>>, wrote: Wrote) {
         let Wrote { alive, finished, mut counted } = wrote;
         let count = ends.len();
@@ -204,17 +205,17 @@ impl<C: Consumer> Flush<C> {
         for end in ends {
             let key = end.key();
             if let Some(reply) = end.reply {
-                // Who asked may have gone.
+                // The caller may have gone away.
                 _ = reply.send(counted.remove(&key));
             }
         }
-        // Mostly there is none. One that cannot be ended now goes with the next ends.
+        // There is rarely one. A lease that cannot be deleted now is deleted with the next ends.
         if !self.over.lock().is_empty()
             && let Err(error) = self.transact(Vec::new(), HashSet::new(), Written::No, Limit::Short).await
         {
             tracing::warn!(%error, "cannot end a lease whose items have ended; trying again");
         }
-        self.pending.fetch_sub(count, Ordering::AcqRel);
+        self.unwritten.written(count);
     }
 }
 
@@ -227,7 +228,7 @@ struct Done {
     lost: usize,
 }
 
-/// Ends a transaction without committing it; with what went wrong before, if anything did.
+/// Rolls a transaction back; returns the earlier error, if there was one.
 struct Rehearsed(Option<sqlx::Error>);
 
 impl From<sqlx::Error> for Rehearsed {
@@ -236,7 +237,7 @@ impl From<sqlx::Error> for Rehearsed {
     }
 }
 
-/// Writes ends whose leases are there. Those in `finished` are ended, the others locked.
+/// Writes the ends whose leases still exist. The leases in `finished` are deleted, the others locked.
 async fn settle<C: Consumer>(
     consumer: &C,
     tx: &mut PgConnection,
@@ -253,8 +254,8 @@ async fn settle<C: Consumer>(
     let alive: HashSet<Uuid> = alive.into_iter().collect();
     let is_alive = |end: &&Ended<C::Outcome>| alive.contains(&end.claim.lease);
     let all = || ended.iter().map(Arc::as_ref);
-    // An attempt that ends without an outcome was stopped since its item is gone. Where the item is there all the
-    // same, it was lost, and goes back.
+    // An attempt without an outcome was stopped because its item was deleted. If the item still exists, the attempt was
+    // lost, and the item goes back.
     let stopped: Vec<Claim> =
         all().filter(is_alive).filter(|end| end.outcome.is_none()).map(|end| end.claim.clone()).collect();
     let back = if stopped.is_empty() { Vec::new() } else { consumer.lost(&mut *tx, stopped).await? };
@@ -271,7 +272,7 @@ async fn settle<C: Consumer>(
         let lost = all().filter(|end| !is_alive(end)).count();
         return Ok(Done { alive, counted: HashSet::new(), settled, lost });
     }
-    // What took effect under a lease that was there counts. Of the rest the rows tell, where anybody wants to know.
+    // What took effect under an existing lease counts. For the rest, the rows are asked if anybody waits for the answer.
     let is_whole = settled.written == ours.len();
     let mut counted: HashSet<Key> =
         if is_whole { ours.iter().map(|end| key(end)).collect() } else { HashSet::new() };

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Gives back every item of the worker's leases that has not ended, one lease in a transaction; gives how many.
+/// Gives back every item of the worker's leases that has not ended, one lease in a transaction; returns how many.
 ///
 /// As in a reclaim the lease is locked first, and what has ended is looked for after that. It covers what runs and
 /// cannot be stopped, what is not even loaded, and claims whose answers were lost.

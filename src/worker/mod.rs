@@ -21,6 +21,7 @@
 //! | `settle.rs` | takes ends in, and writes them in batches |
 //! | `batch.rs` | where a batch ends: items, bytes, time |
 //! | `flush.rs` | the fenced transaction in which many ends are written |
+//! | `unwritten.rs` | counts the ends that wait in memory, and rings when they get fewer |
 //! | `aside.rs` | finds the end that the database does not take, while the others go on |
 //! | `look.rs` | looks at the database, and passes on what it sees to the following |
 //! | `promote.rs` | moves items whose time has come to where they are claimed |
@@ -32,6 +33,7 @@
 //! | `tenure.rs` | says right before each start whether what was claimed is still ours |
 //! | `remote/` | claims for remote workers: one look for all who wait for a lane |
 //! | `wake.rs`, `abroad.rs` | tell the loops that there is work, here and in other processes |
+//! | `listen.rs` | hears what other processes tell |
 //! | `delay.rs` | how long until the next attempt |
 //! | `retention/` | weekly partitions: made ahead, dropped when their time is over |
 //! | `engine.rs` | puts the loops together, starts and stops them |
@@ -57,6 +59,7 @@ mod give_back;
 mod later;
 mod learn;
 mod lease;
+mod listen;
 mod look;
 mod marks;
 mod promote;
@@ -64,6 +67,7 @@ mod reclaim;
 mod settle;
 mod share;
 mod tenure;
+mod unwritten;
 mod wake;
 
 pub use desk::panic_message;

@@ -1,45 +1,45 @@
 //! Writes the ends of attempts: many in one transaction, fenced by their leases.
 //!
-//! A group commit without a timer: while one transaction is under way the next ends queue up, and go
-//! together when it is done. A single end waits for nobody. A batch ends at so many ends and so many bytes; one that
-//! the database does not take in time is put aside, where it keeps the others waiting no longer.
+//! A group commit without a timer: while one transaction is under way the next ends queue up, and are written
+//! together once it is done. A single end waits for no other. A batch is bounded by count and by bytes; one that the
+//! database does not take in time is moved aside (`aside.rs`), where it no longer delays the others.
 
 use super::batch::Size;
 use super::flush::{End, Flush, Key, Limit, Open, Trouble, Written};
+use super::unwritten::Unwritten;
 use super::wake::Wake;
 use super::{Claim, Consumer, Ended, aside};
 use parking_lot::Mutex;
 use sqlx::postgres::PgPool;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-/// The most ends in one transaction, ...
+/// The most ends in one transaction.
 const BATCH: usize = 1000;
-/// ... and the most bytes.
+/// The most bytes in one transaction, about.
 const BYTES: usize = 8 << 20;
 
-/// Where the ends of one consumer's attempts go.
+/// Takes the ends of one consumer's attempts.
 #[derive(Debug)]
 pub struct Settler<O> {
     ends: mpsc::UnboundedSender<End<O>>,
     open: Open,
-    pending: Arc<AtomicUsize>,
+    unwritten: Arc<Unwritten>,
     weigh: fn(&O) -> usize,
 }
 
 impl<O> Clone for Settler<O> {
     fn clone(&self) -> Self {
-        let (open, pending) = (Arc::clone(&self.open), Arc::clone(&self.pending));
-        Self { ends: self.ends.clone(), open, pending, weigh: self.weigh }
+        let (open, unwritten) = (Arc::clone(&self.open), Arc::clone(&self.unwritten));
+        Self { ends: self.ends.clone(), open, unwritten, weigh: self.weigh }
     }
 }
 
 impl<O: Send + Sync + 'static> Settler<O> {
-    /// A settler and the loops behind it, which end when the last clone is gone and all is written.
+    /// A settler and the loops behind it, which end when the last clone is dropped and every end is written.
     pub(super) fn new<C: Consumer<Outcome = O>>(
         consumer: Arc<C>,
         pool: PgPool,
@@ -47,15 +47,16 @@ impl<O: Send + Sync + 'static> Settler<O> {
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (ends, received) = mpsc::unbounded_channel();
         let (put_aside, kept_aside) = mpsc::unbounded_channel();
-        let (open, pending) = (Open::default(), Arc::new(AtomicUsize::new(0)));
-        let settler = Self { ends, open: Arc::clone(&open), pending: Arc::clone(&pending), weigh: C::weight };
-        let flush = Arc::new(Flush { consumer, pool, wake, open, pending, over: Mutex::default() });
+        let (open, unwritten) = (Open::default(), Arc::new(Unwritten::new(Arc::clone(&wake))));
+        let settler =
+            Self { ends, open: Arc::clone(&open), unwritten: Arc::clone(&unwritten), weigh: C::weight };
+        let flush = Arc::new(Flush { consumer, pool, wake, open, unwritten, over: Mutex::default() });
         let aside = aside::run(Arc::clone(&flush), kept_aside);
         let both = futures::future::join(run(flush, received, put_aside), aside);
         (settler, async move { _ = both.await })
     }
 
-    /// Notes how many items each lease holds, so that the last one's end can close it.
+    /// Notes how many items each lease holds, so that the lease can be deleted with the last of their ends.
     pub(super) fn open(&self, claims: &[Claim]) {
         let mut open = self.open.lock();
         for claim in claims {
@@ -63,18 +64,18 @@ impl<O: Send + Sync + 'static> Settler<O> {
         }
     }
 
-    /// Whether the lease was opened here and has items whose ends are not written.
+    /// Whether the lease was opened here and has items whose ends are not yet written.
     pub(super) fn knows(&self, lease: Uuid) -> bool {
         self.open.lock().contains_key(&lease)
     }
 
-    /// Writes an end, some time soon.
+    /// Queues an end to be written.
     pub(super) fn end(&self, ended: Ended<O>) {
         self.send(ended, None);
     }
 
-    /// Writes an end of a lease that holds one item, and says whether it counts: whether the database holds this
-    /// very end. Where it does not, the lease was over, the item gone, or the end such that it could not be stored.
+    /// Writes the end of a lease that holds one item; returns whether it counts, that is, whether this very end is
+    /// stored. If not, the lease was over, the item was deleted, or the end could not be stored.
     ///
     /// # Errors
     /// The server is stopping.
@@ -91,13 +92,13 @@ impl<O: Send + Sync + 'static> Settler<O> {
 
     /// How many ends are not written yet.
     pub(super) fn unwritten(&self) -> usize {
-        self.pending.load(Ordering::Acquire)
+        self.unwritten.count()
     }
 
     fn send(&self, ended: Ended<O>, reply: Option<oneshot::Sender<bool>>) {
         let weight = ended.outcome.as_ref().map_or(0, self.weigh);
-        self.pending.fetch_add(1, Ordering::AcqRel);
-        // Nobody receives only once the loop was dropped, at the end of the process: the lease is reclaimed.
+        self.unwritten.add();
+        // This fails only after the loop was dropped, when the process ends: then the lease is reclaimed.
         _ = self.ends.send(End { ended: Arc::new(ended), weight, reply });
     }
 }
@@ -107,7 +108,7 @@ impl<O: Send + Sync + 'static> Settler<O> {
 #[error("the server is stopping")]
 pub struct Stopping;
 
-/// Writes the ends that come, in batches, until nobody sends any.
+/// Writes ends in batches as they arrive, until all senders are gone.
 async fn run<C: Consumer>(
     flush: Arc<Flush<C>>,
     mut ends: mpsc::UnboundedReceiver<End<C::Outcome>>,
@@ -135,14 +136,14 @@ async fn run<C: Consumer>(
                 if trouble != Trouble::Refused {
                     size.failed();
                 }
-                // It is received for as long as this loop goes round.
+                // The receiver lives as long as this loop.
                 _ = aside.send(ends);
             }
         }
     }
 }
 
-/// Takes the next batch. A second end of the same item waits for the word on the first.
+/// Takes the next batch. A second end of the same item waits until the first is dealt with.
 fn batch<O>(waiting: &mut VecDeque<End<O>>, size: &Size) -> Vec<End<O>> {
     let (mut batch, mut bytes) = (Vec::with_capacity(waiting.len()), 0);
     let mut asked: HashSet<Key> = HashSet::new();
@@ -155,8 +156,8 @@ fn batch<O>(waiting: &mut VecDeque<End<O>>, size: &Size) -> Vec<End<O>> {
     batch
 }
 
-/// Writes a batch, however long the database is away: until it is written, or its leases are gone. Gives back one
-/// that the database does not take, or not in time.
+/// Writes a batch, however long the database is unreachable: until it is written or its leases are over. Returns the
+/// batch if the database does not take it, or not in time.
 async fn write<C: Consumer>(
     flush: &Flush<C>,
     ends: Vec<End<C::Outcome>>,

@@ -1,16 +1,16 @@
-//! How the room of one process is shared among lanes, whatever their definitions say.
+//! How the room of one process is shared among lanes, whatever concurrency their definitions ask for.
 //!
 //! ```text
-//!   room ─┬─ our own: all but an eighth ─────────────── a lane has at most 8 times what it leaves free of that
-//!         └─ what waits for strangers: all but a quarter
+//!   room ─┬─ lanes of our own: all but an eighth ──────── a lane has at most 8 times what it leaves free of that
+//!         └─ lanes that wait for foreign servers: all but a quarter
 //!                └─ each kind (endpoints, pollers, http handlers) has at most twice what it leaves free of that,
-//!                   four times as much with the first items of lanes
+//!                   four times as much including the first items of lanes
 //!                       └─ a lane has at most as much as it leaves free
 //! ```
 //!
-//! A lane that wants room alone gets most of it, and the more lanes there are, the less each gets. A sixteenth is only for
-//! the first items of lanes, the half of it only for those of our own: whoever has none gets one at once, and more as
-//! soon as the others have less. Nothing depends on a number of lanes or kinds that somebody would have to know.
+//! A lane that is alone gets most of the room; the more lanes there are, the less each gets. A sixteenth is reserved for
+//! the first items of lanes, and half of that for lanes of our own: a lane with nothing running gets a place at once, and
+//! more as soon as the others have fewer. No number of lanes or kinds has to be known in advance.
 
 use super::Lane;
 use super::desk::{Busy, Kind};
@@ -18,22 +18,22 @@ use std::collections::HashMap;
 
 /// The most items of one lane in one claim.
 const LANE_BATCH: usize = 500;
-/// What waits for strangers leaves this part of the room to what does not, ...
+/// Lanes that wait for foreign servers leave one part in this many to our own.
 const OF_OURS: usize = 4;
-/// ... which leaves this part to what does.
+/// Our own lanes leave one part in this many to those that wait for foreign servers.
 const OF_STRANGERS: usize = 8;
-/// This part of the room is for the first items of lanes.
+/// One part in this many is reserved for the first items of lanes.
 const NEWCOMERS: usize = 16;
-/// So many times what it leaves free may a lane of our own have.
+/// A lane of our own may have this many times what it leaves free.
 const OWN_LANE: usize = 8;
-/// So many times may a kind of what waits for strangers, ...
+/// A kind that waits for foreign servers may have this many times what it leaves free.
 const KIND: usize = 2;
-/// ... so many times with the first items of its lanes, ...
+/// The same, including the first items of its lanes.
 const FIRST: usize = 4;
-/// ... and so many times a lane of it.
+/// A lane of such a kind may have this many times what it leaves free.
 const LANE: usize = 1;
 
-/// The room of a process, as it is given out.
+/// The room of a process while a claim is being put together.
 #[derive(Debug)]
 pub(super) struct Share {
     capacity: usize,
@@ -48,12 +48,12 @@ impl Share {
         Self { capacity, kinds: busy.kinds.clone(), is_closed: false }
     }
 
-    /// Nothing more may be claimed now.
+    /// Allows no further claims.
     pub(super) fn close(&mut self) {
         self.is_closed = true;
     }
 
-    /// The most items that a lane of this kind, of which `busy` run, may have now.
+    /// The most items that a lane of this kind may have now, when `busy` of its items run already.
     pub(super) fn most(&self, lane: Lane, kind: Kind, busy: usize) -> usize {
         if self.is_closed {
             return busy;
@@ -77,23 +77,23 @@ impl Share {
         lane.concurrency.min(busy + more)
     }
 
-    /// How many more items such a lane may claim at once.
+    /// How many more items the lane may claim in one claim.
     pub(super) fn room(&self, lane: Lane, kind: Kind, busy: usize) -> usize {
         self.most(lane, kind, busy).saturating_sub(busy).min(LANE_BATCH)
     }
 
-    /// So many items of this kind take room.
+    /// Takes room for `count` more items of this kind.
     pub(super) fn take(&mut self, kind: Kind, count: usize) {
         *self.kinds.entry(kind).or_insert(0) += count;
     }
 
-    /// The room without the part that is for the others.
+    /// The room without the part that is left to the others.
     fn allowed(&self, part: usize) -> usize {
         self.capacity - self.capacity / part
     }
 }
 
-/// By how much what has `busy` may grow in `free`, and still have at most `times` what it leaves.
+/// How many more items something with `busy` of them may take from `free`, so that it has at most `times` what it leaves.
 fn grows_by(busy: usize, times: usize, free: usize) -> usize {
     (times * free).saturating_sub(busy) / (times + 1)
 }
@@ -116,8 +116,7 @@ mod tests {
             Self { share: Share::new(capacity, &Busy::default()), lanes: Vec::new() }
         }
 
-        /// Adds lanes with all they want, one claim after another in turn, until none gets more; returns what the last
-        /// of them has.
+        /// Adds lanes, each of which claims in turn until none gets any more; returns how much the last of them has.
         fn ask(&mut self, count: usize, concurrency: usize, kind: Kind) -> usize {
             let lane = Lane { id: 7, concurrency, yields: kind.is_some() };
             self.lanes.extend(std::iter::repeat_n((lane, kind, 0), count));

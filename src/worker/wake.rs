@@ -223,7 +223,7 @@ impl Wake {
         self.bell.notify_one();
     }
 
-    /// Room was made for one more item.
+    /// There may be room for more items: an attempt ended, or ends were written.
     pub(super) fn room(&self) {
         if self.starving.load(Ordering::Relaxed) {
             self.bell.notify_one();

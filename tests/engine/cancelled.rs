@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// Polls `work` this often at most, and then drops it; gives whether it came to its end.
+/// Polls `work` this often at most, and then drops it; returns whether it came to its end.
 async fn for_polls(polls: usize, work: impl Future) -> bool {
     let mut work = pin!(work);
     let mut left = polls;
@@ -68,7 +68,7 @@ async fn a_caller_that_goes_away_at_any_moment_harms_nobody_after_it() {
     witness.close().await;
 }
 
-/// Sends a request and hangs up after some time; gives the status if the answer came in time.
+/// Sends a request and hangs up after some time; returns the status if the answer came in time.
 async fn hang_up_after(address: &str, request: &str, patience: Duration) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -192,7 +192,7 @@ async fn act(db: &mut PgConnection, statement: &'static str) -> u64 {
     sqlx::raw_sql(statement).execute(db).await.unwrap().rows_affected()
 }
 
-/// Pushes an array of messages, which must all be accepted; gives their ids.
+/// Pushes an array of messages, which must all be accepted; returns their ids.
 async fn push_all(app: &TestApp, path: &str, messages: &[Value]) -> Vec<String> {
     let mut ids = Vec::new();
     for messages in messages.chunks(1000) {
@@ -204,7 +204,7 @@ async fn push_all(app: &TestApp, path: &str, messages: &[Value]) -> Vec<String> 
     ids
 }
 
-/// Waits until a message has ended, and gives it.
+/// Waits until a message has ended, and returns it.
 async fn ended(app: &TestApp, queue: &str, id: &str) -> Value {
     let mut message = Value::Null;
     eventually("the message ends", async || {

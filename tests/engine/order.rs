@@ -14,7 +14,7 @@ fn numbers(count: usize) -> Vec<Value> {
     (0..count).map(Value::from).collect()
 }
 
-/// Lets the backlog through one by one until `what` has begun; gives its place in the order.
+/// Lets the backlog through one by one until `what` has begun; returns its place in the order.
 async fn place_of(gate: &Gate, what: &Value) -> usize {
     for _ in 0..BACKLOG {
         let before = gate.begun().len();

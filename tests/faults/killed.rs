@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 
 const LEASE: (&str, &str) = ("POSTRIDER_LEASE", "2s");
 
-/// Puts a server under load until messages run that cannot end, and kills it; gives what was acknowledged.
+/// Puts a server under load until messages run that cannot end, and kills it; returns what was acknowledged.
 async fn killed_under_load(serve: Serve, endpoint: &Endpoint) -> Vec<String> {
     serve.define("q", &posts_to(&endpoint.url)).await;
     let load = Load::start(&serve.request(Method::POST, "/queues/q/messages"));

@@ -97,7 +97,7 @@ impl Load {
         self.inside.unavailable.load(Ordering::SeqCst)
     }
 
-    /// Ends the load; gives the acknowledged ids, and how long the slowest answer took.
+    /// Ends the load; returns the acknowledged ids, and how long the slowest answer took.
     async fn stop(self) -> (Vec<String>, Duration) {
         self.stop.cancel();
         self.clients.join_all().await;

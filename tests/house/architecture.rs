@@ -27,7 +27,7 @@ const ROOMS: &[&[&str]] = &[
     &["state"],
     &["definitions"],
     &["schedule", "lines"],
-    &["key", "listing", "purpose", "retry_after", "roles"],
+    &["key", "listing", "purpose", "roles"],
 ];
 
 /// Which part writes a table. Producers insert into `dispatch` and `scheduled` in the statement that stores
@@ -53,6 +53,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("registrations", "jobs"),
     ("envelopes", "jobs"),
     ("endpoints", "hub"),
+    ("service_circuits", "hub"),
     ("parameters", "hub"),
     ("mappings", "hub"),
     ("learned_parameters", "hub"),

@@ -3,6 +3,7 @@
 mod architecture;
 mod authorization;
 mod bounds;
+mod circles;
 mod configuration;
 mod migrations;
 mod parameters;

@@ -18,7 +18,10 @@ async fn a_check_says_whether_an_endpoint_can_be_reached() {
         json(app.post(&format!("{STORE}/endpoints/{name}/check"), &json!({})).await, 200).await
     };
     app.endpoint("here", &format!("{}/hub", endpoint.url), json!({ "token": "t-1" })).await;
-    assert_eq!(check("here").await, json!({ "reachable": true, "status": 404, "error": null }));
+    assert_eq!(
+        check("here").await,
+        json!({ "reachable": true, "status": 404, "cause": null, "error": null })
+    );
     let asked = endpoint.asked();
     assert_eq!((asked[0].path.as_str(), asked[0].header("x-hub-token")), ("/hub", Some("t-1")));
 
@@ -26,16 +29,19 @@ async fn a_check_says_whether_an_endpoint_can_be_reached() {
     let found = check("nobody").await;
     assert_eq!(
         found,
-        json!({ "reachable": false, "status": null, "error": "the server could not be reached" })
+        json!({
+            "reachable": false, "status": null, "cause": "refused",
+            "error": "refused: the server accepts no connection",
+        })
     );
     app.endpoint("slow", &endpoint.url, json!({ "timeout": "50ms" })).await;
     endpoint.follow(|_: &Asked| Reply::Hangs);
-    assert_eq!(check("slow").await["error"], "no answer in time");
+    assert_eq!(check("slow").await["error"], "timeout: no answer in time");
     // A name that leads into a private network: the address is looked at when it is dialled.
     let closed = TestApp::on(app.database.clone(), &[("POSTRIDER_ALLOW_NETWORKS", "")], |app| app).await;
     app.endpoint("local", "http://localhost:9", json!({})).await;
     let found = json(closed.post(&format!("{STORE}/endpoints/local/check"), &json!({})).await, 200).await;
-    assert_eq!(found["reachable"], false);
+    assert_eq!((&found["reachable"], &found["cause"]), (&json!(false), &json!("address_not_allowed")));
     assert!(found["error"].as_str().unwrap().contains("not public"), "{found}");
     closed.stop().await;
     refusal(app.post(&format!("{STORE}/endpoints/none/check"), &json!({})).await, 404).await;

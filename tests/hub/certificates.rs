@@ -38,10 +38,10 @@ async fn an_endpoint_whose_certificate_is_not_good_is_sent_nothing_and_tried_aga
     };
     let delivery = async |path: &str| send(Method::GET, path, &json!({})).await["deliveries"][0].take();
 
-    for (name, alert) in [
-        ("tls-self-signed", "UnknownCA"),
-        ("tls-expired", "CertificateExpired"),
-        ("tls-elsewhere", "BadCertificate"),
+    for (name, alert, cause) in [
+        ("tls-self-signed", "UnknownCA", "tls_unknown_ca"),
+        ("tls-expired", "CertificateExpired", "tls_expired"),
+        ("tls-elsewhere", "BadCertificate", "tls_name"),
     ] {
         let tls = Tls::before(&endpoint.url, name).await;
         let path = tell(name, &tls.url).await;
@@ -51,11 +51,16 @@ async fn an_endpoint_whose_certificate_is_not_good_is_sent_nothing_and_tried_aga
             tried["attempts"].as_i64().unwrap() >= 3
         })
         .await;
-        assert_eq!(tried["last_error"], "the server could not be reached", "{name}");
+        let error = tried["last_error"].as_str().unwrap();
+        assert!(error.starts_with(&format!("{cause}: ")), "{name}: {error}");
         let attempts = format!("/deliveries/{}/attempts", tried["id"].as_str().unwrap());
         for attempt in send(Method::GET, &attempts, &json!({})).await.as_array().unwrap() {
             assert_eq!((&attempt["verdict"], &attempt["body"]), (&json!("failed"), &json!(null)), "{name}");
+            assert_eq!(attempt["cause"], cause, "{name}");
         }
+        let log = serve.log();
+        let wanted = ["WARN", "store", "s1", "endpoint", name, "delivery", "attempt", cause];
+        assert!(log.iter().any(|line| wanted.iter().all(|word| line.contains(word))), "{name}: {log:#?}");
         let refusals = tls.refusals();
         assert!(
             refusals.len() >= 3 && refusals.iter().all(|said| said.contains(alert)),

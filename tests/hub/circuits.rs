@@ -20,7 +20,7 @@ async fn a_circuit_that_opens_is_no_change_of_a_definition() {
     app.tell("order:new", json!({})).await;
     eventually("it opens", async || {
         let endpoints: Value = app.get(&format!("{STORE}/endpoints")).await.json().await.unwrap();
-        endpoints[0]["open_until"].is_string()
+        endpoints[0]["services"][0]["open_until"].is_string()
     })
     .await;
     assert_eq!(ask::<i64>(&mut db, "SELECT revision FROM catalog").await, before);

@@ -61,11 +61,12 @@ async fn every_attempt_carries_the_same_id_and_the_same_bytes() {
     let expected = format!(
         r#"{{"message":"order:new","message_id":"{id}","store_id":"s1","payload":{{"order":{{"total": 1.0, "name":"\u00e9"}},"x":[ ],"parameters":[{{"name":"api_key","value":"1234567890"}}]}}}}"#
     );
+    let delivery = message["deliveries"][0]["id"].as_str().unwrap();
     for request in &asked {
         assert_eq!(request.body, expected);
         assert_eq!(request.path, "/take");
         for (name, value) in
-            [("webhook-id", id.as_str()), ("x-hub-store", "s1"), ("content-type", "application/json")]
+            [("webhook-id", delivery), ("x-hub-store", "s1"), ("content-type", "application/json")]
         {
             assert_eq!(request.header(name), Some(value), "{name}");
         }
@@ -95,7 +96,8 @@ async fn a_request_bears_the_token_and_a_signature_of_each_secret() {
     app.endpoint("warehouse", &format!("{}/v1/?key=1", endpoint.url), members).await;
     app.mapping("ship", "warehouse", &["order:new"], json!({})).await;
     let id = app.tell("order:new", json!({})).await;
-    app.delivered(&id, "COMPLETE").await;
+    let message = app.delivered(&id, "COMPLETE").await;
+    let delivery = message["deliveries"][0]["id"].as_str().unwrap();
     let asked = endpoint.asked();
     assert_eq!(asked[0].path, "/v1/take?key=1");
     let header = |name: &str| asked[0].header(name).unwrap();
@@ -106,7 +108,7 @@ async fn a_request_bears_the_token_and_a_signature_of_each_secret() {
     for (signature, secret) in signatures.iter().zip(secrets) {
         let key = STANDARD.decode(secret.trim_start_matches("whsec_")).unwrap();
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &key);
-        let signed = format!("{id}.{}.{}", header("webhook-timestamp"), asked[0].body);
+        let signed = format!("{delivery}.{}.{}", header("webhook-timestamp"), asked[0].body);
         let signature = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
         aws_lc_rs::hmac::verify(&key, signed.as_bytes(), &signature).unwrap();
     }

@@ -4,10 +4,10 @@ use super::stage::{STORE, eager};
 use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::scripted::{Asked, Reply, Scripted};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Does `reply` to the first request and acknowledges the second; gives what the first attempt came to.
+/// Does `reply` to the first request and acknowledges the second; returns what the first attempt came to.
 async fn tried_again(app: &TestApp, name: &str, reply: Reply, timeout: &str) -> String {
     let endpoint = Scripted::start(move |asked: &Asked| match asked.before {
         0 => reply.clone(),
@@ -24,7 +24,9 @@ async fn tried_again(app: &TestApp, name: &str, reply: Reply, timeout: &str) -> 
     assert!(kept <= 4 << 10, "{name}: {kept}");
     // Only the connection that was answered may be kept for the next request.
     eventually("the other connection is gone", async || endpoint.open() <= 1).await;
-    attempts[0]["error"].as_str().unwrap().to_owned()
+    let error = attempts[0]["error"].as_str().unwrap();
+    assert_eq!(error.split(':').next(), attempts[0]["cause"].as_str(), "{name}");
+    error.to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,21 +35,19 @@ async fn whatever_an_endpoint_does_to_us_it_is_bounded_and_asked_again() {
     let metadata = vec![("Location", "http://169.254.169.254/latest/meta-data/".to_owned())];
     let says = |body: String| Reply::Says(200, Vec::new(), body);
     let gzip = Reply::Says(200, vec![("Content-Encoding", "gzip".to_owned())], "\u{1f}x".repeat(100));
-    for (name, reply, timeout, words) in [
-        ("endless", Reply::Endless, "60s", "larger than"),
-        ("promises", Reply::Promises(10 << 30), "60s", "larger than"),
-        ("drips", Reply::Drips, "300ms", "no answer in time"),
-        ("hangs", Reply::Hangs, "300ms", "no answer in time"),
-        ("resets", Reply::Resets, "60s", "could not be reached"),
-        ("redirects", Reply::Says(302, metadata, String::new()), "60s", "302"),
-        ("packs", gzip, "60s", "JSON"),
-        ("nests", says("[".repeat(1 << 20)), "60s", "nests"),
-        ("members", says(format!("{{{}\"a\":1}}", "\"a\":1,".repeat(100_000))), "60s", "message_id"),
-        ("binary", says("\0\u{1}\u{fffd}".to_owned()), "60s", "JSON"),
-        ("escapes", says(format!("[\"{}\"]", "\\u0000%41&amp;+".repeat(60_000))), "60s", "message_id"),
+    for (name, reply, timeout, cause) in [
+        ("drips", Reply::Drips, "300ms", "timeout"),
+        ("hangs", Reply::Hangs, "300ms", "timeout"),
+        ("resets", Reply::Resets, "60s", "reset"),
+        ("redirects", Reply::Says(302, metadata, String::new()), "60s", "redirect"),
+        ("packs", gzip, "60s", "encoded"),
+        ("nests", says("[".repeat(1 << 20)), "60s", "not_json"),
+        ("members", says(format!("{{{}\"a\":1}}", "\"a\":1,".repeat(100_000))), "60s", "no_message_id"),
+        ("binary", says("\0\u{1}\u{fffd}".to_owned()), "60s", "not_json"),
+        ("escapes", says(format!("[\"{}\"]", "\\u0000%41&amp;+".repeat(60_000))), "60s", "no_message_id"),
     ] {
         let error = tried_again(&app, name, reply, timeout).await;
-        assert!(error.contains(words), "{name}: {error}");
+        assert!(error.starts_with(&format!("{cause}: ")), "{name}: {error}");
     }
     app.stop().await;
 }
@@ -58,7 +58,10 @@ async fn an_endpoint_nobody_answers_at_and_one_without_tls_are_asked_again_and_a
     let app = TestApp::start().await;
     let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let no_tls = endpoint.url.replace("http:", "https:");
-    for (name, url) in [("nobody", format!("http://{unused}")), ("plain", no_tls)] {
+    for (name, url, error) in [
+        ("nobody", format!("http://{unused}"), "refused: the server accepts no connection"),
+        ("plain", no_tls, "reset: the connection ended before an answer came"),
+    ] {
         app.endpoint(name, &url, json!({})).await;
         app.mapping(name, name, &[&format!("to:{name}")], json!({})).await;
         let id = app.tell(&format!("to:{name}"), json!({})).await;
@@ -67,7 +70,7 @@ async fn an_endpoint_nobody_answers_at_and_one_without_tls_are_asked_again_and_a
         })
         .await;
         let delivery = &app.told(&id).await["deliveries"][0];
-        assert_eq!(delivery["last_error"], "the server could not be reached");
+        assert_eq!(delivery["last_error"], error);
         app.delete(&format!("{STORE}/mappings/{name}")).await;
     }
     assert!(endpoint.asked().is_empty());
@@ -124,4 +127,67 @@ async fn endpoints_that_hang_hold_up_nobody_else() {
     // Eight at a time of each are in the air, and none has had time to end.
     assert_eq!(dead.asked().len(), 40);
     app.server.stop_within(Duration::from_millis(100)).await;
+}
+
+/// Has a mapping of its own answered with `reply`, always; returns how its delivery stands, once it was asked twice or
+/// is parked.
+async fn answered(
+    app: &TestApp,
+    name: &str,
+    reply: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+) -> Value {
+    let endpoint = Scripted::start(reply).await;
+    app.endpoint(name, &endpoint.url, json!({})).await;
+    app.mapping(name, name, &[&format!("much:{name}")], json!({})).await;
+    let id = app.tell(&format!("much:{name}"), json!({})).await;
+    let mut delivery = Value::Null;
+    eventually("it has ended, or is tried again", async || {
+        delivery = app.told(&id).await["deliveries"][0].clone();
+        delivery["attempts"].as_i64().unwrap() > 1
+            || delivery["status"] == "ERROR"
+            || delivery["status"] == "COMPLETE"
+    })
+    .await;
+    delivery["children"] = app.told(&id).await["children"].clone();
+    delivery
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_brings_too_much_parks_its_delivery_at_once() {
+    let app = TestApp::start().await;
+    let bring = |count: usize| {
+        move |asked: &Asked| {
+            asked.acknowledge(json!({ "messages": vec![json!({ "message": "part:new" }); count] }))
+        }
+    };
+    for (name, count) in [("some", 101), ("most", 1000)] {
+        let delivery = answered(&app, name, bring(count)).await;
+        assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("COMPLETE"), &json!(1)), "{name}");
+        assert_eq!(delivery["children"].as_array().unwrap().len(), count);
+    }
+    let parked = |delivery: &Value, words: &str| {
+        assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("ERROR"), &json!(1)), "{delivery}");
+        assert!(delivery["last_error"].as_str().unwrap().contains(words), "{delivery}");
+        assert_eq!(delivery["children"], json!([]));
+    };
+    parked(&answered(&app, "many", bring(1001)).await, "1001 messages: more than 1000");
+    let notices = |asked: &Asked| {
+        let notice = json!({ "level": "info", "subject": "a" });
+        asked.acknowledge(
+            json!({ "messages": [{ "message": "part:new" }], "notifications": vec![notice; 1000] }),
+        )
+    };
+    parked(&answered(&app, "notices", notices).await, "1001 messages");
+    let parameters = |asked: &Asked| {
+        let named: Vec<Value> = (0..1001).map(|n| json!({ "name": format!("p{n}"), "value": n })).collect();
+        asked.acknowledge(json!({ "parameters": named }))
+    };
+    parked(&answered(&app, "parameters", parameters).await, "1001 parameters");
+    parked(&answered(&app, "endless", |_| Reply::Endless).await, "larger than");
+    parked(&answered(&app, "promises", |_| Reply::Promises(10 << 30)).await, "larger than");
+    // Who refuses it at such length has not done its work.
+    let refuses = |_: &Asked| Reply::Says(503, Vec::new(), "x".repeat((1 << 20) + 1));
+    let delivery = answered(&app, "refuses", refuses).await;
+    assert_eq!(delivery["status"], "PENDING", "{delivery}");
+    app.stop().await;
 }

@@ -61,7 +61,7 @@ async fn what_is_no_message_is_refused_and_stores_nothing() {
     for body in ["", "{", r#"{"message":"order:new","payload":{"a":"\u00"}}"#] {
         refusal(push_text(&app, body, None).await, 400).await;
     }
-    for store in ["hub", "system", "queue", "-a", "a%20b", "a%00", "%C3%A4", &"s".repeat(101)] {
+    for store in ["hub", "system", "queue", "job", "-a", "a%20b", "a%00", "%C3%A4", &"s".repeat(101)] {
         let path = format!("/stores/{store}/messages");
         let problem = refusal(app.post(&path, &json!({ "message": "order:new" })).await, 422).await;
         assert_eq!(violations(&problem), [("/store", "pattern")], "{store}");

@@ -19,6 +19,9 @@ async fn metrics_tell_what_a_store_cannot_deliver() {
         has(&told, "postrider_deliveries_parked{store=\"s1\"} 1")
     })
     .await;
+    let attempts = "postrider_delivery_attempts_total{";
+    let counted = told.lines().find(|line| line.starts_with(attempts) && line.contains("endpoint=\"away\""));
+    assert!(counted.is_some_and(|line| line.contains("cause=\"refused\"")), "{told}");
     assert!(has(&told, "postrider_open_circuits{store=\"s1\"} 1"), "{told}");
     assert!(has(&told, "postrider_deliveries_oldest_ready_seconds{store=\"s1\"} 0"), "{told}");
     // The circuit is open: what comes now waits.

@@ -1,6 +1,7 @@
 //! The hub over HTTP, one file a capability.
 
 mod again;
+mod archived;
 mod catalogue;
 mod certificates;
 mod circuits;
@@ -25,6 +26,7 @@ mod roles;
 mod routing;
 mod schedules;
 mod secrets;
+mod services;
 mod settled;
 mod signatures;
 mod sql;

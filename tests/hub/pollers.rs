@@ -136,7 +136,7 @@ async fn a_failed_run_is_tried_again_until_it_is_not_and_tells_nothing_twice() {
     let mut first_page = 10;
     for (reply, error) in [
         (Reply::status(503), "orders: the storefront answered 503"),
-        (Reply::Resets, "orders: the server could not be reached"),
+        (Reply::Resets, "orders: reset: the connection ended before an answer came"),
         (
             Reply::Says(200, Vec::new(), "<html>s3cr3t".to_owned()),
             "orders: the answer is no JSON object or list",
@@ -145,7 +145,10 @@ async fn a_failed_run_is_tried_again_until_it_is_not_and_tells_nothing_twice() {
             Reply::Says(200, Vec::new(), r#"{"count":0}"#.to_owned()),
             "orders: the answer has no list named orders",
         ),
-        (Reply::Promises(2 << 20), "orders: the answer is larger than 1048576 bytes"),
+        (
+            Reply::Promises(2 << 20),
+            "orders: body_too_large: the answer (200 OK) is larger than 1048576 bytes",
+        ),
     ] {
         shop.fails(2, reply);
         let before = listed(&app).await["failures"].as_i64().unwrap();

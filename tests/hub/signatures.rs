@@ -3,8 +3,10 @@
 use super::stage::STORE;
 use crate::support::answer::json;
 use crate::support::app::TestApp;
-use crate::support::scripted::{Asked, Scripted};
+use crate::support::eventually;
+use crate::support::scripted::{Asked, Reply, Scripted};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write as _, stderr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -79,4 +81,36 @@ async fn the_official_libraries_verify_a_request_with_either_secret_of_a_rotatio
         let refusal = |verdict: &String| verdict == "refused: No matching signature found";
         assert!(verdicts[2..].iter().all(refusal), "{script}: {verdicts:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_mappings_to_one_receiver_carry_two_ids() {
+    let endpoint = Scripted::start(|asked: &Asked| match asked.before {
+        0..2 => Reply::status(503),
+        _ => asked.acknowledge(json!({})),
+    })
+    .await;
+    let app = TestApp::start().await;
+    app.endpoint("warehouse", &endpoint.url, json!({ "signing_secrets": [OLD] })).await;
+    for name in ["bill", "ship"] {
+        app.mapping(name, "warehouse", &["order:new"], json!({})).await;
+    }
+    let id = app.tell("order:new", json!({})).await;
+    let mut message = Value::Null;
+    eventually("both are delivered", async || {
+        message = app.told(&id).await;
+        message["deliveries"].as_array().unwrap().iter().all(|delivery| delivery["status"] == "COMPLETE")
+    })
+    .await;
+    let deliveries: BTreeSet<&str> = message["deliveries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|delivery| delivery["id"].as_str().unwrap())
+        .collect();
+    let asked = endpoint.asked();
+    let carried: BTreeSet<&str> = asked.iter().map(|asked| asked.header("webhook-id").unwrap()).collect();
+    assert_eq!((carried, deliveries.len()), (deliveries, 2));
+    assert!(asked.len() == 4 && asked.iter().all(|asked| asked.id() == id), "{}", asked.len());
+    app.stop().await;
 }

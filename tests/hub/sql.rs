@@ -14,7 +14,7 @@ async fn session(app: &TestApp) -> PgConnection {
     PgConnection::connect_with(&options).await.unwrap()
 }
 
-/// Calls `postrider.publish` with these arguments; gives the id.
+/// Calls `postrider.publish` with these arguments; returns the id.
 async fn publish(db: &mut PgConnection, arguments: &str) -> sqlx::Result<String> {
     let call = format!("SELECT postrider.publish({arguments})::text");
     sqlx::query_scalar(AssertSqlSafe(call)).fetch_one(db).await

@@ -41,7 +41,7 @@ impl TestApp {
         assert!(status.is_success(), "{status}: {}", answer.text().await.unwrap());
     }
 
-    /// Pushes a message into the store; gives its id.
+    /// Pushes a message into the store; returns its id.
     pub(crate) async fn tell(&self, message: &str, payload: Value) -> String {
         let body = json!({ "message": message, "payload": payload });
         let stored = json(self.post(&format!("{STORE}/messages"), &body).await, 201).await;
@@ -53,7 +53,7 @@ impl TestApp {
         json(self.get(&format!("{STORE}/messages/{id}")).await, 200).await
     }
 
-    /// Waits until the first delivery of a message has this status; gives the message.
+    /// Waits until the first delivery of a message has this status; returns the message.
     pub(crate) async fn delivered(&self, id: &str, status: &str) -> Value {
         let mut message = Value::Null;
         eventually(&format!("the delivery is {status}"), async || {

@@ -1,4 +1,4 @@
-//! A storefront of the test: it has one collection, and gives it page by page.
+//! A storefront of the test: it has one collection, and returns it page by page.
 
 use crate::support::scripted::{Asked, Reply, Scripted};
 use parking_lot::Mutex;
@@ -35,7 +35,7 @@ impl Storefront {
         &self.server.url
     }
 
-    /// Makes or changes an order; gives it.
+    /// Makes or changes an order; returns it.
     pub(super) fn order(&self, number: &str, state: &str, total: &str) -> Value {
         let mut inside = self.inside.lock();
         let (hour, minute) = (inside.minute / 60, inside.minute % 60);

@@ -23,7 +23,7 @@ where
     sqlx::query_scalar(AssertSqlSafe(question)).fetch_one(db).await.unwrap()
 }
 
-/// Makes the week that begins on this Monday of the past, with a message in it; gives that.
+/// Makes the week that begins on this Monday of the past, with a message in it; returns that.
 async fn past_week(app: &TestApp, monday: &str, state: &str) -> Uuid {
     let mut db = app.connect().await;
     make_week(&mut db, "hub", monday).await;

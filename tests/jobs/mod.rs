@@ -1,6 +1,7 @@
 //! Job channels: a job is created, followed, worked on, asks and is answered, ends.
 
 mod access;
+mod browsers;
 mod channels;
 mod conversation;
 mod ends;
@@ -8,8 +9,11 @@ mod field;
 mod held;
 mod idempotency;
 mod json_text;
+mod large;
 mod metrics;
+mod sealed;
 mod secrets;
+mod streams;
 mod time;
 mod workers;
 

@@ -61,6 +61,7 @@ async fn a_log_that_tells_everything_tells_no_secret() {
 
     // Keys as they are shown: the right ones, another's, a stream, in a query by mistake.
     let broadcasts = format!("{}/broadcasts", channel(id));
+    let mut in_addresses: Vec<String> = Vec::new();
     for key in &keys {
         let poll = |path: &str| {
             traced(serve.request(Method::GET, path)).header("cardsavr-messaging-access-key", key)
@@ -72,6 +73,22 @@ async fn a_log_that_tells_everything_tells_no_secret() {
         assert_eq!(elsewhere.status(), 401);
         let misplaced = serve.request(Method::GET, &format!("{broadcasts}?access_key={key}"));
         assert_eq!(misplaced.send().await.unwrap().status(), 400);
+        // As an event source sends them: rightly, to another's job, with what nobody knows.
+        let encoded: String = url::form_urlencoded::byte_serialize(key.as_bytes()).collect();
+        let elsewhere = format!("{}/broadcasts/stream", channel(id + 1));
+        let streams = format!("{broadcasts}/stream");
+        for (path, more, status) in [
+            (&streams, "&after=0", 200),
+            (&elsewhere, "", 401),
+            (&streams, "&nonsense=1", 400),
+            (&streams, "&after=x", 400),
+        ] {
+            let stream = serve.request(Method::GET, &format!("{path}?access_key={encoded}{more}"));
+            let stream = stream.header("referer", format!("{}{path}?access_key={encoded}", serve.url));
+            assert_eq!(traced(stream).send().await.unwrap().status(), status, "{path}{more}");
+            let encoded = encoded.trim_end_matches("%3D").to_owned();
+            in_addresses.push(encoded);
+        }
     }
     let token = serve.request(Method::GET, "/").build().unwrap().headers()["authorization"].clone();
     let signature = token.to_str().unwrap().rsplit('.').next().unwrap().to_owned();
@@ -86,6 +103,7 @@ async fn a_log_that_tells_everything_tells_no_secret() {
     }
     let mut secrets: Vec<&str> = vec![USERNAME, PASSWORD, CODE, &signature];
     secrets.extend(keys.iter().map(|key| key.trim_end_matches('=')));
+    secrets.extend(in_addresses.iter().map(String::as_str));
     for secret in secrets {
         let told: Vec<&String> = log.iter().filter(|line| line.contains(secret)).collect();
         assert!(told.is_empty(), "{secret}: {told:#?}");

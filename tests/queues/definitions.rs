@@ -108,9 +108,22 @@ async fn a_name_that_would_be_a_trap_is_refused() {
         json(app.put(&format!("/queues/{good}"), &json!({})).await, 201).await;
         json(app.put(&format!("/queues/{good}"), &json!({ "name": good })).await, 200).await;
     }
-    for bad in
-        ["system", "queue", "-a", "_a", ".a", "a%20b", "a%2Fb", "a%00", "%C3%A4", "a:b", &"q".repeat(101)]
-    {
+    for bad in [
+        "system",
+        "queue",
+        "hub",
+        "job",
+        "s1_hub",
+        "-a",
+        "_a",
+        ".a",
+        "a%20b",
+        "a%2Fb",
+        "a%00",
+        "%C3%A4",
+        "a:b",
+        &"q".repeat(101),
+    ] {
         refusal(app.put(&format!("/queues/{bad}"), &json!({})).await, 422).await;
         refusal(app.get(&format!("/queues/{bad}")).await, 404).await;
         refusal(app.post(&format!("/queues/{bad}/messages"), &json!(1)).await, 404).await;

@@ -34,14 +34,14 @@ async fn claimed(app: &TestApp, queue: &str, count: usize) -> Vec<Value> {
     claimed
 }
 
-/// Says how a claimed message ended; gives the status of the answer.
+/// Says how a claimed message ended; returns the status of the answer.
 async fn say(app: &TestApp, queue: &str, claimed: &Value, what: &str, mut body: Value) -> u16 {
     body["lease"] = claimed["lease"].clone();
     let path = format!("/queues/{queue}/messages/{}/{what}", claimed["id"].as_str().unwrap());
     app.post(&path, &body).await.status().as_u16()
 }
 
-/// Completes messages, each with its own id, at one time; gives the statuses of the answers.
+/// Completes messages, each with its own id, at one time; returns the statuses of the answers.
 async fn complete_all(app: &TestApp, queue: &str, claimed: &[Value]) -> Vec<u16> {
     let said = claimed.iter().map(|each| say(app, queue, each, "complete", json!({ "result": each["id"] })));
     join_all(said).await

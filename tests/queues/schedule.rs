@@ -33,7 +33,7 @@ async fn start() -> (TestApp, Seen) {
 /// Headers of a push.
 type Headers = &'static [(&'static str, &'static str)];
 
-/// Pushes with a query and headers; gives the id.
+/// Pushes with a query and headers; returns the id.
 async fn push(app: &TestApp, query: &str, headers: &[(&str, &str)], message: &Value) -> String {
     let mut request = app.request(Method::POST, &format!("/queues/q/messages{query}")).json(message);
     for (name, value) in headers {

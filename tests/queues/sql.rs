@@ -14,7 +14,7 @@ async fn session(app: &TestApp) -> PgConnection {
     PgConnection::connect_with(&options).await.unwrap()
 }
 
-/// Calls `postrider.enqueue` with these arguments; gives the id.
+/// Calls `postrider.enqueue` with these arguments; returns the id.
 async fn enqueue(db: &mut PgConnection, arguments: &str) -> sqlx::Result<String> {
     let call = format!("SELECT postrider.enqueue({arguments})::text");
     sqlx::query_scalar(AssertSqlSafe(call)).fetch_one(db).await

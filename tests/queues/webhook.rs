@@ -47,7 +47,7 @@ impl Script {
         (StatusCode::from_u16(status).unwrap(), headers, body)
     }
 
-    /// Serves it as long as the set lives; gives the port.
+    /// Serves it as long as the set lives; returns the port.
     async fn serve(&self) -> (JoinSet<()>, u16) {
         let script = self.clone();
         let router = axum::Router::new().fallback(move |headers, body| script.clone().answer(headers, body));
@@ -219,10 +219,13 @@ async fn a_server_that_does_not_answer_is_asked_again() {
     app.define("silent", silent).await;
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     app.define("nobody", definition(unused)).await;
-    for (queue, words) in [("silent", "no answer in time"), ("nobody", "the server could not be reached")] {
+    for (queue, cause, words) in [
+        ("silent", "timeout", "timeout: no answer in time"),
+        ("nobody", "refused", "refused: the server accepts no connection"),
+    ] {
         let id = app.push(queue, &json!(1)).await;
         let message = app.ended(queue, &id).await;
-        assert_eq!(message["error"], json!({ "name": "RequestFailed", "message": words }));
+        assert_eq!(message["error"], json!({ "name": "RequestFailed", "message": words, "cause": cause }));
         assert_eq!(app.whole_message(queue, &id).await["attempts"], 3);
     }
     assert_eq!(script.asked().len(), 3);

@@ -139,7 +139,7 @@ impl TestApp {
         self.define(name, json!({ "handler": { "kind": "javascript", "source": source } })).await;
     }
 
-    /// Pushes a message, which must be accepted; gives its id.
+    /// Pushes a message, which must be accepted; returns its id.
     pub(crate) async fn push(&self, queue: &str, message: &Value) -> String {
         let response = self.post(&format!("/queues/{queue}/messages"), message).await;
         let status = response.status();
@@ -193,13 +193,13 @@ impl TestApp {
         PgConnection::connect_with(&options).await.unwrap()
     }
 
-    /// Lets time pass, as the database sees it: every moment that is stored moves back.
+    /// Lets time pass, as the database sees it: every moment that is stored moves back, except the heartbeats of
+    /// processes, since those that live go on renewing them.
     pub(crate) async fn elapse(&self, time: Duration) {
         let seconds = time.as_secs_f64();
         let mut db = self.connect().await;
         for (table, column) in [
             ("scheduled", "run_at"),
-            ("workers", "heartbeat"),
             ("leases", "expires_at"),
             ("leases", "deadline"),
             ("duties", "until"),

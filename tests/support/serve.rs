@@ -123,7 +123,7 @@ impl Serve {
         assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
     }
 
-    /// Pushes a message, which must be accepted; gives its id.
+    /// Pushes a message, which must be accepted; returns its id.
     pub(crate) async fn push(&self, queue: &str, message: &Value) -> String {
         let path = format!("/queues/{queue}/messages");
         let answer = self.request(Method::POST, &path).json(message).send().await.unwrap();
@@ -137,7 +137,7 @@ impl Serve {
         self.request(Method::GET, &path).send().await.unwrap().json().await.unwrap()
     }
 
-    /// Waits until a message is COMPLETE, and gives its admin view.
+    /// Waits until a message is COMPLETE, and returns its admin view.
     pub(crate) async fn complete(&self, queue: &str, id: &str) -> Value {
         let mut message = Value::Null;
         eventually("the message is complete", async || {

@@ -64,7 +64,7 @@ fn sent_at(data: &[u8]) -> anyhow::Result<u64> {
     message["message"]["at"].as_u64().context("a message that nobody sent")
 }
 
-/// Ends the streams; gives how long messages took from their sender to who listens.
+/// Ends the streams; returns how long messages took from their sender to who listens.
 pub(super) async fn finish(mut streams: Streams, start: Instant, window: Window) -> anyhow::Result<Times> {
     tokio::time::sleep(LATE).await;
     streams.stop.cancel();

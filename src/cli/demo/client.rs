@@ -80,7 +80,7 @@ impl Client {
         println!("\n{}\n{text}", self.paint("1", title));
     }
 
-    /// Sends a request, prints it and the answer, and gives the answer; its status must be `expected`.
+    /// Sends a request, prints it and the answer, and returns the answer; its status must be `expected`.
     pub(super) async fn show(&self, expected: u16, ask: Ask<'_>) -> anyhow::Result<Value> {
         let line = ask.curl();
         println!("{}", self.paint("36", &line));
@@ -110,7 +110,7 @@ impl Client {
         self.wait_for(role, path, ended).await.map(drop)
     }
 
-    /// Reads `path` until what is there is as it should be, and gives that.
+    /// Reads `path` until what is there is as it should be, and returns that.
     pub(super) async fn wait_for(
         &self,
         role: &str,

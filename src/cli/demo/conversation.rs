@@ -34,7 +34,7 @@ async fn create(client: &Client) -> anyhow::Result<(i64, String)> {
     Ok((job["id"].as_i64().context("a job has a number")?, key.to_owned()))
 }
 
-/// A second subscriber follows by a stream, and a worker takes the job: gives the stream and the lease.
+/// A second subscriber follows by a stream, and a worker takes the job: returns the stream and the lease.
 async fn take(client: &Client, job: i64) -> anyhow::Result<(Stream, Value)> {
     client.say(
         "10. A second subscriber",

@@ -55,7 +55,7 @@ async fn push(client: &Client) -> anyhow::Result<String> {
     Ok(format!("{STORE}/messages/{id}"))
 }
 
-/// Waits for the delivery and shows what came of it; gives the path of the message that its answer brought.
+/// Waits for the delivery and shows what came of it; returns the path of the message that its answer brought.
 async fn answered(client: &Client, order: &str) -> anyhow::Result<String> {
     let message = client.wait_for(ADMIN, order, is_delivered).await?;
     client.say("16. Three attempts", "Each is kept, with its time and what the endpoint answered.");

@@ -115,7 +115,7 @@ async fn remote(client: &Client) -> anyhow::Result<()> {
     client.show(409, Ask::post("resize_worker", &complete, late)).await.map(drop)
 }
 
-/// Pushes to myQueue; gives the path of the message.
+/// Pushes to myQueue; returns the path of the message.
 async fn pushed(client: &Client, path: &str, message: Value) -> anyhow::Result<String> {
     let answer = client.show(201, Ask::post("one", path, message)).await?;
     Ok(format!("{MESSAGES}/{}", answer["id"].as_str().context("a message has an id")?))

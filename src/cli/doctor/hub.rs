@@ -1,6 +1,6 @@
 //! The hub: what it cannot deliver, and what waits although it need not.
 
-use super::{Finding, fail, ok, warn};
+use super::finding::{Finding, fail, ok, warn};
 use sqlx::postgres::PgPool;
 
 /// Parked deliveries are counted up to here: more of them need nothing else.
@@ -18,10 +18,19 @@ async fn endpoints(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
         r#"
         SELECT
             count(*) AS "all!",
-            coalesce(
-                string_agg(stores.name || '/' || e.name, ', ' ORDER BY stores.name, e.name)
-                    FILTER (WHERE e.open_until IS NOT NULL),
-                ''
+            (
+                SELECT coalesce(string_agg(name, ', ' ORDER BY name), '')
+                FROM (
+                    SELECT stores.name || '/' || o.name AS name
+                    FROM endpoints AS o
+                    JOIN stores ON stores.id = o.store_id
+                    WHERE o.open_until IS NOT NULL
+                    UNION ALL
+                    SELECT stores.name || '/' || o.name || '/' || c.service
+                    FROM service_circuits AS c
+                    JOIN endpoints AS o ON o.id = c.endpoint_id
+                    JOIN stores ON stores.id = o.store_id
+                ) AS open
             ) AS "open!",
             coalesce(
                 string_agg(stores.name || '/' || e.name, ', ' ORDER BY stores.name, e.name)

@@ -1,6 +1,6 @@
 //! The schema: whether it is of this program's version, and whether its partitions are in place.
 
-use super::{Finding, fail, ok, warn};
+use super::finding::{Finding, fail, ok, warn};
 use crate::db::migrate::MIGRATIONS;
 use sqlx::postgres::PgPool;
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! The PostgreSQL server: its version, what it promises about durability, what holds it up.
 
-use super::{Finding, fail, ok, warn};
+use super::finding::{Finding, fail, ok, warn};
 use sqlx::postgres::PgPool;
 use std::time::SystemTime;
 

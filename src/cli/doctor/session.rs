@@ -1,6 +1,6 @@
 //! What stands between us and the server: a pooler may share sessions, and drop what our connections start with.
 
-use super::{Finding, fail, ok, warn};
+use super::finding::{Finding, fail, ok, warn};
 use crate::db::{Database, session};
 use sqlx::postgres::PgPool;
 

@@ -1,6 +1,6 @@
 //! Settings that the program accepts one by one, and that do not work together.
 
-use super::{Finding, fail, ok, warn};
+use super::finding::{Finding, fail, ok, warn};
 use crate::auth::Verifier;
 use crate::cli::database::development_secret;
 use crate::config::Config;

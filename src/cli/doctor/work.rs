@@ -1,6 +1,6 @@
 //! The work: whether anybody does it, and what waits although it need not.
 
-use super::{Finding, fail, ok, warn};
+use super::finding::{Finding, fail, ok, warn};
 use sqlx::postgres::PgPool;
 
 pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {

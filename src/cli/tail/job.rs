@@ -26,14 +26,15 @@ pub(super) async fn follow(pool: &PgPool, job: i64, lines: u32, retention: Durat
         };
         // More may have been said between the two looks: it is read already.
         let newest = found.last().map_or(newest, |last| last.seq.max(from));
-        for message in read_on(job, from, newest, &found, true) {
+        let nothing = found.is_empty();
+        for message in read_on(job, from, newest, found, true) {
             writeln!(std::io::stdout(), "{}", printable(&serde_json::to_string(&message)?))?;
         }
         after = Some(newest);
-        if finished && found.len() < usize::try_from(BATCH)? {
+        if finished && nothing {
             return Ok(());
         }
-        if found.is_empty() {
+        if nothing {
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -44,7 +45,10 @@ pub(super) async fn follow(pool: &PgPool, job: i64, lines: u32, retention: Durat
 fn printable(json: &str) -> String {
     let mut line = String::with_capacity(json.len());
     for c in json.chars() {
-        if c.is_control() {
+        if matches!(c, '\n' | '\r' | '\t') {
+            // In JSON these are white space between tokens.
+            line.push(' ');
+        } else if c.is_control() {
             line.extend(format!("\\u{:04x}", u32::from(c)).chars());
         } else {
             line.push(c);

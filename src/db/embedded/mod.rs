@@ -18,10 +18,10 @@ mod user;
 mod wire;
 
 pub use guard::{GuardArgs, run_guard};
+pub use process::Stop;
 
 use anyhow::{Context, bail};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -57,15 +57,6 @@ impl Options {
     pub fn new(data_dir: impl Into<PathBuf>, guard: impl Into<PathBuf>) -> Self {
         Self { data_dir: data_dir.into(), guard: guard.into(), ephemeral: false, settings: Vec::new() }
     }
-}
-
-/// How a server is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Stop {
-    /// In order: transactions are rolled back, everything is written, the next start has nothing to replay.
-    Fast,
-    /// As in a crash: the next start replays the log.
-    Immediate,
 }
 
 /// A running private server. Dropped, it stops; [`Server::shutdown`] also waits until it has.

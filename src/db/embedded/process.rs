@@ -1,7 +1,7 @@
 //! Which processes of PostgreSQL work in a cluster, and how they are made to end.
 
-use super::Stop;
 use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
@@ -18,6 +18,15 @@ pub(super) const POLL: Duration = Duration::from_millis(10);
 
 /// The name of the file by which PostgreSQL locks its socket, next to it.
 const SOCKET_LOCK: &str = ".s.PGSQL.5432.lock";
+
+/// How a server is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stop {
+    /// In order: transactions are rolled back, everything is written, the next start has nothing to replay.
+    Fast,
+    /// As in a crash: the next start replays the log.
+    Immediate,
+}
 
 /// What a running postmaster writes into `postmaster.pid`, line by line (see `miscadmin.h`).
 pub(super) struct PidFile {

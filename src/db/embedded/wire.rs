@@ -1,6 +1,6 @@
 //! What a process and the guard of its server say to each other: one JSON document a line, over a pipe.
 
-use super::Stop;
+use super::process::Stop;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

@@ -5,7 +5,6 @@
 //! is counted of the rest is counted as `other`; gauges do not add up, and are left out. So who records by such a name asks for the series anew for each batch of events:
 //! one that is held on to records into nothing once it is over.
 
-use super::SECONDS;
 use metrics::{
     Counter, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Label, Metadata, Recorder, SharedString,
     Unit,
@@ -15,6 +14,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+/// Upper bounds of the histograms.
+pub(super) const SECONDS: [f64; 17] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 /// The labels that are names of definitions.
 const NAMES: [&str; 3] = ["queue", "store", "endpoint"];

@@ -1,7 +1,6 @@
 //! The text format of Prometheus, version 0.0.4.
 
-use super::SECONDS;
-use super::registry::{Buckets, Labels, Registry, Series, Value};
+use super::registry::{Buckets, Labels, Registry, SECONDS, Series, Value};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
 

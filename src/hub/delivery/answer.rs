@@ -12,7 +12,7 @@
 use super::linked::named;
 use super::log_entry::{Level, Note};
 use crate::http::json_text::{depth, is, members, to_string};
-use crate::hub::key::is_key;
+use crate::hub::key::{is_key, is_reserved};
 use serde_json::value::RawValue;
 use std::time::Duration;
 use uuid::Uuid;
@@ -97,6 +97,11 @@ impl Answer {
         self.ids.iter().any(|said| Uuid::parse_str(said.trim()).is_ok_and(|said| said == id))
     }
 
+    /// Whether it names any message, ours or another.
+    pub fn names_a_message(&self) -> bool {
+        !self.ids.is_empty()
+    }
+
     /// Reads the members of the one object, or of one element of the array.
     fn element(&mut self, members: &[(&RawValue, &RawValue)]) {
         let member = |name: &str| find(members, name);
@@ -134,6 +139,8 @@ impl Answer {
         let payload = payload.filter(|payload| payload.get() != "null").map_or_else(empty, ToOwned::to_owned);
         let parked = if !is_key(key) {
             Some("the key is not a message key such as order:new".to_owned())
+        } else if is_reserved(key) {
+            Some("keys that begin with hub: are the hub's own".to_owned())
         } else if members(&payload).is_none() {
             Some("the payload is not an object".to_owned())
         } else {
@@ -148,13 +155,17 @@ impl Answer {
 impl Child {
     /// What it says to people, if it is a notification.
     pub fn note(&self) -> Option<Note> {
-        let level = Level::read(self.key.strip_prefix("notification:")?)?;
+        let level = Level::of(self.key.strip_prefix("notification:")?)?;
         let members = members(&self.payload).unwrap_or_default();
         let member = |name: &str| find(&members, name).and_then(words);
+        // What has no subject and no description says it in a word of its own.
+        let mut said = ["summary", "result"].into_iter().filter_map(member);
+        let subject = member("subject").or_else(|| said.next()).unwrap_or_else(|| self.key.clone());
+        let description = member("description").or_else(|| said.next()).unwrap_or_default();
         Some(Note {
             level,
-            subject: member("subject").unwrap_or_else(|| self.key.clone()),
-            description: member("description").unwrap_or_default(),
+            subject,
+            description,
             reference: (member("reference_type"), member("reference_id")),
         })
     }
@@ -163,8 +174,9 @@ impl Child {
 /// An element of `notifications` as the message that it is too.
 fn notice(notification: &RawValue) -> Option<Child> {
     let members = members(notification)?;
-    let level = find(&members, "level").and_then(string).unwrap_or_default();
-    let level = Level::read(&level).unwrap_or(Level::Info);
+    let level = find(&members, "level").and_then(words).filter(|word| !word.trim().is_empty());
+    // A word that nobody knows is worth a look.
+    let level = level.map_or(Level::Info, |word| Level::of(&word).unwrap_or(Level::Warn));
     let mut payload = String::from("{");
     for (key, value) in members.iter().filter(|(key, _)| !is(key, "level")) {
         let comma = if payload.len() > 1 { "," } else { "" };

@@ -137,13 +137,51 @@ fn notifications_are_messages_too() {
 }
 
 #[test]
-fn only_the_three_notifications_are_for_the_log() {
+fn only_notifications_of_a_known_level_are_for_the_log() {
     let answer = read(
-        r#"{"message_id":ID,"messages":[{"message":"notification:warn"},{"message":"notification:other"},{"message":"a:b"}]}"#,
+        r#"{"message_id":ID,"messages":[{"message":"notification:warn"},{"message":"notification:critical"},{"message":"notification:other"},{"message":"a:b"}]}"#,
     );
-    let notes: Vec<_> = answer.children.iter().filter_map(Child::note).collect();
-    assert_eq!(notes.len(), 1);
-    assert_eq!((notes[0].level, notes[0].subject.as_str()), (Level::Warn, "notification:warn"));
+    let notes = answer.children.iter().filter_map(Child::note).map(|note| (note.level, note.subject));
+    let expected = [(Level::Warn, "notification:warn"), (Level::Error, "notification:critical")];
+    assert_eq!(notes.collect::<Vec<_>>(), expected.map(|(level, subject)| (level, subject.to_owned())));
+}
+
+#[test]
+fn a_level_is_the_nearest_of_the_three_and_an_unknown_one_is_a_warning() {
+    for (level, key) in [
+        (r#""critical""#, "notification:error"),
+        (r#""FATAL""#, "notification:error"),
+        (r#""Warning""#, "notification:warn"),
+        (r#""severity 1""#, "notification:warn"),
+        ("7", "notification:warn"),
+        (r#""notice""#, "notification:info"),
+        (r#""""#, "notification:info"),
+        ("null", "notification:info"),
+    ] {
+        let answer = read(&format!(r#"{{"message_id":ID,"notifications":[{{"level":{level}}}]}}"#));
+        assert_eq!(answer.notifications[0].key, key, "{level}");
+    }
+}
+
+#[test]
+fn a_notification_keeps_its_words_whatever_they_are_called() {
+    for (members, subject, description) in [
+        (r#""summary":"s""#, "s", ""),
+        (r#""result":"r""#, "r", ""),
+        (r#""result":"r","summary":"s""#, "s", "r"),
+        (r#""subject":"t","result":{"code":7}"#, "t", r#"{"code":7}"#),
+        (r#""subject":"t","description":"d","summary":"s""#, "t", "d"),
+    ] {
+        let answer = read(&format!(r#"{{"message_id":ID,"notifications":[{{{members}}}]}}"#));
+        let note = answer.notifications[0].note().unwrap();
+        assert_eq!((note.subject.as_str(), note.description.as_str()), (subject, description), "{members}");
+    }
+}
+
+#[test]
+fn nobody_but_the_hub_makes_its_messages() {
+    let answer = read(r#"{"message_id":ID,"message":"hub:delivery_parked","payload":{}}"#);
+    assert_eq!(answer.children[0].parked.as_deref(), Some("keys that begin with hub: are the hub's own"));
 }
 
 #[test]

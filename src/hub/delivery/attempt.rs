@@ -1,15 +1,16 @@
 //! One attempt at a delivery: the service request goes out, its answer becomes a verdict, secrets are blotted out.
 
 use super::answer::{Answer, Child};
-use super::circuit::Circuits;
+use super::circuit::Sign;
+use super::circuits::Circuits;
 use super::linked::Parameter;
 use super::outcome::{Attempted, Outcome};
 use super::redact::Redactor;
 use super::request::{self, Message};
 use super::store::deliveries::{self, Delivery};
-use super::verdict::{Asked, Verdict, decide};
+use super::verdict::{Asked, Failed, Verdict, decide};
 use crate::db::Ids;
-use crate::http::outbound::{Answer as Reply, Failure, Outbound, Request};
+use crate::http::outbound::{Answer as Reply, Cause, Failure, Outbound, Request};
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::Mapping;
 use crate::hub::key::Pattern;
@@ -28,6 +29,8 @@ const MAX_ANSWER: usize = 1 << 20;
 const KEPT: usize = 4 << 10;
 /// How much of what is said to people is looked at; less is kept.
 const SAID: usize = 40 << 10;
+/// How much is kept of why it failed: where an endpoint points to may be long.
+const WHY: usize = 1 << 10;
 /// A larger answer is read where it keeps nothing else waiting: a hostile one costs a second.
 const LARGE: usize = 64 << 10;
 
@@ -108,7 +111,7 @@ impl Attempt {
             Message { id: self.delivery.message_id, key: &self.message.key, payload: &self.message.payload };
         let body = request::body(message, &self.endpoint.store, parameters);
         let now = self.means.ids.now().unwrap_or_default().timestamp();
-        let headers = request::headers(&self.endpoint, self.delivery.message_id, now, &body)?;
+        let headers = request::headers(&self.endpoint, self.delivery.id, now, &body)?;
         Ok((url, headers, body))
     }
 
@@ -133,26 +136,48 @@ impl Attempt {
             }
             Verdict::Deferred { notes, .. } => hide_in_notes(notes, &redactor),
             Verdict::Failed(failed) => {
-                failed.error = redactor.text(&failed.error).into_owned();
+                failed.error = redactor.beginning(failed.error.as_bytes(), WHY);
                 hide_in_notes(&mut failed.notes, &redactor);
             }
         }
-        let (failed, gone) = match &verdict {
-            Verdict::Failed(failed) => (true, failed.gone),
-            _ => (false, false),
+        let (sign, gone) = match &verdict {
+            // One that took it is not to be spared for what it answered.
+            Verdict::Failed(failed) if !failed.is_final => (Sign::of(failed.cause), failed.gone),
+            _ => (Sign::Well, false),
         };
-        let change = self.means.circuits.record(&self.endpoint, failed, gone, now);
+        if let Verdict::Failed(failed) = &verdict {
+            self.warn(failed);
+        }
+        let status = match reply {
+            Ok(reply) => Some(reply.status.as_u16()),
+            Err(failure) => failure.status.map(|status| status.as_u16()),
+        };
+        let service = &self.mapping.definition.service;
+        let change = self.means.circuits.record(&self.endpoint, service, sign, gone, now);
         Attempted {
             verdict,
             delivery: Some(self.delivery),
             mapping: Some(self.mapping),
             fanout: self.fanout,
-            status: reply.as_ref().ok().map(|reply| reply.status.as_u16()),
+            status,
             took,
             body: reply.as_ref().ok().map(|reply| redactor.beginning(&reply.body, KEPT)),
             hop: self.message.hop,
             change,
         }
+    }
+
+    /// Says in the log that it failed, with nothing that is to be hidden.
+    fn warn(&self, failed: &Failed) {
+        tracing::warn!(
+            store = self.endpoint.store,
+            endpoint = self.endpoint.name,
+            delivery = %self.delivery.id,
+            attempt = self.delivery.attempts.saturating_add(1),
+            cause = failed.cause.map_or("other", Cause::word),
+            error = failed.error,
+            "an attempt at a delivery failed"
+        );
     }
 
     /// What must not be kept of a reply: what was sent along, what signs, and what it brings to be sent from now on.

@@ -1,4 +1,5 @@
-//! The circuit breaker of an endpoint: closed, open for a while, half-open for one delivery at a time.
+//! A circuit breaker, of an endpoint or of one of its services: closed, open for a while, half-open for one delivery at
+//! a time.
 //!
 //! ```text
 //!            n failures in a row              the cooldown is over
@@ -7,15 +8,14 @@
 //!     │                              └───────────────────────────────────┼───────┘
 //!     └──────────────────────────────────────────────────────────────────┘ a success
 //! ```
-//! Each process counts by itself. What opens or closes is written with the end of the attempt that did it, and
-//! other processes adopt it when they next claim a delivery of the endpoint. It is no change of a definition.
+//! Whose circuit a failure counts for, its cause says: that of the endpoint where no conversation came about, else that
+//! of the service, so that one which answers 500 does not hold up its neighbours.
 
-use crate::hub::definitions::endpoint::{Breaker, Endpoint};
+use crate::http::outbound::Cause;
+use crate::hub::definitions::endpoint::Breaker;
 use chrono::{DateTime, TimeDelta, Utc};
-use parking_lot::Mutex;
-use std::collections::HashMap;
 
-/// The circuit of one endpoint. It is half-open once `open_until` lies in the past.
+/// A circuit. It is half-open once `open_until` lies in the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Circuit {
     /// Failed attempts since the last that was not.
@@ -50,6 +50,11 @@ impl Circuit {
         };
         Self { failures, open_until }
     }
+
+    /// Whether nothing is to be sent yet.
+    pub fn is_open(self, breaker: Breaker, now: DateTime<Utc>) -> bool {
+        self.open_until.is_some_and(|until| is_open(until, breaker, now))
+    }
 }
 
 /// Whether a circuit that was opened until then is still open. One that is to be open for longer than a cooldown was
@@ -63,80 +68,38 @@ fn later(now: DateTime<Utc>, breaker: Breaker) -> DateTime<Utc> {
     now.checked_add_signed(cooldown).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-/// A circuit as it is written in the row of its endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Written {
-    /// The circuit.
-    pub circuit: Circuit,
-    /// Whether the endpoint has answered 410 Gone, and nothing since.
-    pub is_gone: bool,
-    /// How often any of it has changed: what is written later has a larger number.
-    pub changes: i64,
+/// What an attempt says of the service that was asked, and of its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// The service did its work.
+    Well,
+    /// It answered badly, or not in time: the endpoint is there, and nothing is said of its other services.
+    Refused,
+    /// No conversation with the endpoint came about, whichever service was meant.
+    Unreachable,
 }
 
-impl Written {
-    fn of(endpoint: &Endpoint) -> Self {
-        let Endpoint { failures, open_until, is_gone, circuit, .. } = *endpoint;
-        Self { circuit: Circuit { failures, open_until }, is_gone, changes: circuit }
-    }
-}
-
-/// What an attempt changed in the endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Change {
-    /// Its circuit, when it opened or closed.
-    pub circuit: Option<Circuit>,
-    /// Whether it is gone for good, when that is news.
-    pub gone: Option<bool>,
-}
-
-/// The circuits of all endpoints, as this process knows them.
-#[derive(Debug, Default)]
-pub struct Circuits(Mutex<HashMap<i32, Written>>);
-
-impl Circuits {
-    /// The circuit of an endpoint.
-    pub fn of(&self, endpoint: &Endpoint) -> Circuit {
-        adopted(&mut self.0.lock(), endpoint.id, Written::of(endpoint)).circuit
-    }
-
-    /// How often the circuits of these endpoints had changed in all, when what is known of them was written.
-    pub fn changes<'a>(&self, endpoints: impl Iterator<Item = &'a Endpoint>) -> i64 {
-        let mut circuits = self.0.lock();
-        endpoints.map(|endpoint| adopted(&mut circuits, endpoint.id, Written::of(endpoint)).changes).sum()
-    }
-
-    /// Learns what is written of an endpoint's circuit.
-    pub fn adopt(&self, id: i32, written: Written) {
-        adopted(&mut self.0.lock(), id, written);
-    }
-
-    /// Counts an attempt; returns what is to be written: its circuit if it opened or closed, and whether the endpoint is
-    /// gone if something else is written.
-    pub fn record(&self, endpoint: &Endpoint, failed: bool, gone: bool, now: DateTime<Utc>) -> Change {
-        let mut circuits = self.0.lock();
-        let known = adopted(&mut circuits, endpoint.id, Written::of(endpoint));
-        let before = known.circuit;
-        known.circuit = before.after(failed, endpoint.definition.breaker, now);
-        Change {
-            circuit: (known.circuit.open_until != before.open_until).then_some(known.circuit),
-            gone: (gone || !failed).then_some(gone).filter(|gone| *gone != known.is_gone),
+impl Sign {
+    /// What a failure says that had this cause.
+    pub fn of(cause: Option<Cause>) -> Self {
+        match cause {
+            Some(
+                Cause::Dns
+                | Cause::Refused
+                | Cause::ConnectTimeout
+                | Cause::Reset
+                | Cause::TlsUnknownCa
+                | Cause::TlsName
+                | Cause::TlsExpired
+                | Cause::TlsClientCertificate
+                | Cause::TlsVersion
+                | Cause::NotHttp
+                | Cause::Http2Only
+                | Cause::AddressNotAllowed,
+            ) => Self::Unreachable,
+            _ => Self::Refused,
         }
     }
-
-    /// Forgets the endpoints that `keep` does not know.
-    pub fn retain(&self, keep: impl Fn(i32) -> bool) {
-        self.0.lock().retain(|id, _| keep(*id));
-    }
-}
-
-/// What is known of an endpoint's circuit, or what is written where that is newer.
-fn adopted(circuits: &mut HashMap<i32, Written>, id: i32, written: Written) -> &mut Written {
-    let known = circuits.entry(id).or_insert(written);
-    if known.changes < written.changes {
-        *known = written;
-    }
-    known
 }
 
 #[cfg(test)]
@@ -176,63 +139,6 @@ mod tests {
         assert_eq!(circuit.room(8, BREAKER, at(0)), Some(1));
         assert_eq!(circuit.after(true, BREAKER, at(0)).open_until, Some(at(30)));
         assert_eq!(Circuit { open_until: Some(at(31)), ..circuit }.room(8, BREAKER, at(0)), None);
-    }
-
-    fn endpoint(circuit: i64, failures: u32, open_until: Option<DateTime<Utc>>) -> Endpoint {
-        Endpoint {
-            id: 7,
-            store_id: 1,
-            store: "s".to_owned(),
-            name: "e".to_owned(),
-            definition: crate::hub::definitions::endpoint::Definition {
-                url: "https://e.example".parse().unwrap(),
-                concurrency: 8,
-                rate: None,
-                timeout: Duration::from_mins(3),
-                breaker: BREAKER,
-                enabled: true,
-            },
-            token: None,
-            signing_secrets: Vec::new(),
-            version: 1,
-            failures,
-            open_until,
-            is_gone: false,
-            circuit,
-        }
-    }
-
-    #[test]
-    fn only_what_opens_or_closes_it_is_told() {
-        let (circuits, endpoint) = (Circuits::default(), endpoint(1, 1, None));
-        let record = |failed, now| circuits.record(&endpoint, failed, false, now).circuit;
-        assert_eq!(record(true, at(0)), None);
-        assert_eq!(record(true, at(0)).unwrap().open_until, Some(at(30)));
-        assert_eq!(record(true, at(1)), None);
-        assert_eq!(record(false, at(31)), Some(Circuit::default()));
-        assert_eq!(record(false, at(32)), None);
-    }
-
-    #[test]
-    fn that_it_is_gone_is_told_until_that_is_written_and_so_is_that_it_is_back() {
-        let (circuits, endpoint) = (Circuits::default(), endpoint(1, 0, None));
-        let record = |failed, gone| circuits.record(&endpoint, failed, gone, at(0)).gone;
-        assert_eq!((record(true, false), record(false, false)), (None, None));
-        assert_eq!((record(true, true), record(true, true)), (Some(true), Some(true)));
-        circuits.adopt(endpoint.id, Written { is_gone: true, changes: 2, ..Written::default() });
-        assert_eq!((record(true, true), record(false, false)), (None, Some(false)));
-        assert_eq!(circuits.changes([&endpoint].into_iter()), 2);
-    }
-
-    #[test]
-    fn a_newer_row_is_adopted_and_an_older_one_is_not() {
-        let circuits = Circuits::default();
-        assert_eq!(circuits.of(&endpoint(2, 0, None)), Circuit::default());
-        let opened = endpoint(3, 3, Some(at(30)));
-        assert_eq!(circuits.of(&opened).open_until, Some(at(30)));
-        assert_eq!(circuits.of(&endpoint(2, 0, None)).open_until, Some(at(30)));
-        assert_eq!(circuits.record(&opened, false, false, at(31)).circuit, Some(Circuit::default()));
-        assert_eq!(circuits.of(&opened), Circuit::default());
     }
 
     proptest! {

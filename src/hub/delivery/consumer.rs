@@ -1,7 +1,7 @@
 //! Deliveries as the engine sees them: the lanes of endpoints, and what makes a claimed delivery ready to run.
 
 use super::attempt::{Attempt, Means};
-use super::circuit::Circuits;
+use super::circuits::Circuits;
 use super::linked::Parameter;
 use super::outcome::{Attempted, Outcome};
 use super::rate::HORIZON;
@@ -34,16 +34,16 @@ pub struct Deliveries {
     pub(super) sealer: Option<Arc<Sealer>>,
     /// The backoff of mappings that name none.
     pub(super) retry: Retry,
-    means: Arc<Means>,
+    pub(super) means: Arc<Means>,
     /// Until when the rate limits of endpoints have no slots to give.
     spent: Mutex<HashMap<i32, Instant>>,
 }
 
 /// A delivery that may be sent now.
-struct Ready {
-    claim: Claim,
-    endpoint: Arc<Endpoint>,
-    mapping: Arc<Mapping>,
+pub(super) struct Ready {
+    pub(super) claim: Claim,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) mapping: Arc<Mapping>,
     loaded: Loaded,
     message: deliveries::Message,
 }
@@ -61,7 +61,7 @@ impl Deliveries {
         Self { db, catalog, sealer, retry, means: Arc::new(means), spent: Mutex::default() }
     }
 
-    fn now(&self) -> DateTime<Utc> {
+    pub(super) fn now(&self) -> DateTime<Utc> {
         self.db.ids.now().unwrap_or_default()
     }
 
@@ -89,6 +89,11 @@ impl Deliveries {
         if self.means.circuits.changes(known.iter().map(AsRef::as_ref)) == changes {
             return Ok(());
         }
+        self.adopt(lanes).await
+    }
+
+    /// Learns what is written of the circuits of these lanes.
+    pub(super) async fn adopt(&self, lanes: &[i32]) -> sqlx::Result<()> {
         for (id, written) in bounded(circuits::written(&self.db.worker, lanes)).await? {
             self.means.circuits.adopt(id, written);
         }
@@ -266,6 +271,10 @@ impl Consumer for Deliveries {
                     runs.push(Run { claim, attempt: Box::pin(std::future::ready(outcome)) });
                 }
             }
+        }
+        let (ready, waiting) = self.admit(ready).await?;
+        for (claim, outcome) in waiting {
+            runs.push(Run { claim, attempt: Box::pin(std::future::ready(outcome)) });
         }
         let parameters = self.parameters(&ready).await?;
         let slots = self.slots(&ready).await?;

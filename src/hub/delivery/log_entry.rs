@@ -21,12 +21,15 @@ pub enum Level {
 }
 
 impl Level {
-    /// The level of this name.
-    pub fn read(name: &str) -> Option<Self> {
-        match name {
-            "info" => Some(Self::Info),
+    /// The level that is nearest to this word of severity, in whatever letters. A number is none: 3 is an error to one
+    /// and a trace to another.
+    pub fn of(word: &str) -> Option<Self> {
+        match word.trim().to_ascii_lowercase().as_str() {
+            "emergency" | "emerg" | "panic" | "alert" | "fatal" | "critical" | "crit" | "severe"
+            | "error" | "err" | "failure" | "failed" | "fail" | "danger" => Some(Self::Error),
             "warn" | "warning" => Some(Self::Warn),
-            "error" => Some(Self::Error),
+            "info" | "information" | "informational" | "notice" | "success" | "ok" | "debug" | "trace"
+            | "verbose" => Some(Self::Info),
             _ => None,
         }
     }
@@ -116,6 +119,20 @@ mod tests {
         assert_eq!(digest(b"d", "a", "b"), digest(b"d", "a", "b"));
         let others = [digest(b"e", "a", "b"), digest(b"d", "ab", ""), digest(b"d", "", "ab")];
         assert!(others.iter().all(|other| *other != digest(b"d", "a", "b")));
+    }
+
+    #[test]
+    fn a_word_of_severity_is_the_nearest_level() {
+        for (words, level) in [
+            (&["critical", "CRIT", "Fatal", "emergency", "error", "err", " alert "][..], Some(Level::Error)),
+            (&["warn", "Warning"], Some(Level::Warn)),
+            (&["info", "INFO", "notice", "success", "debug"], Some(Level::Info)),
+            (&["whatever", "7", ""], None),
+        ] {
+            for word in words {
+                assert_eq!(Level::of(word), level, "{word}");
+            }
+        }
     }
 
     #[test]

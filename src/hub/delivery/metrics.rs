@@ -6,14 +6,15 @@ use crate::db::Database;
 use crate::http::metrics::{forget, install};
 use crate::hub::definitions::endpoint::Endpoint;
 use metrics::{
-    Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    Histogram, Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-/// Attempts whose end this process wrote, by `store`, `endpoint` and `verdict`: delivered, failed, deferred or lost.
+/// Attempts whose end this process wrote, by `store`, `endpoint` and `verdict` (delivered, failed, deferred, returned or
+/// lost), and those that failed by `cause` too, where it was the endpoint's doing.
 const ATTEMPTS: &str = "postrider_delivery_attempts_total";
 /// From the request to the end of the answer, in seconds, by `store` and `endpoint`.
 const DURATION: &str = "postrider_delivery_duration_seconds";
@@ -25,7 +26,7 @@ const PENDING: &str = "postrider_deliveries_pending";
 const PARKED: &str = "postrider_deliveries_parked";
 /// The age of the oldest delivery that may be claimed now, in seconds, by `store`.
 const OLDEST: &str = "postrider_deliveries_oldest_ready_seconds";
-/// Endpoints that are left alone since they fail, by `store`.
+/// Endpoints, and services of others, that are left alone since they fail, by `store`.
 const OPEN: &str = "postrider_open_circuits";
 
 /// A measurement holds at least this long, and so long that at most a twentieth of one connection's time goes into it.
@@ -38,11 +39,17 @@ pub(super) struct Tally(HashMap<i32, Counted>);
 struct Counted {
     endpoint: Arc<Endpoint>,
     duration: Histogram,
-    verdicts: BTreeMap<&'static str, u64>,
+    verdicts: BTreeMap<(&'static str, Option<&'static str>), u64>,
 }
 
 impl Tally {
-    pub(super) fn attempt(&mut self, endpoint: &Arc<Endpoint>, verdict: Verdict, took: Duration) {
+    pub(super) fn attempt(
+        &mut self,
+        endpoint: &Arc<Endpoint>,
+        verdict: Verdict,
+        cause: Option<&'static str>,
+        took: Duration,
+    ) {
         let counted = self.0.entry(endpoint.id).or_insert_with(|| Counted::of(endpoint));
         counted.duration.record(took);
         let verdict = match verdict {
@@ -52,16 +59,21 @@ impl Tally {
             Verdict::Returned => "returned",
             Verdict::Lost => "lost",
         };
-        *counted.verdicts.entry(verdict).or_default() += 1;
+        *counted.verdicts.entry((verdict, cause)).or_default() += 1;
     }
 
     /// Counts it. It is counted before the commit, so once more in the rare case that that is repeated.
     pub(super) fn count(self) {
         for Counted { endpoint, verdicts, .. } in self.0.into_values() {
-            for (verdict, attempts) in verdicts {
+            for ((verdict, cause), attempts) in verdicts {
                 let (store, name) = (endpoint.store.clone(), endpoint.name.clone());
-                counter!(ATTEMPTS, "store" => store, "endpoint" => name, "verdict" => verdict)
-                    .increment(attempts);
+                let mut labels = vec![
+                    Label::new("store", store),
+                    Label::new("endpoint", name),
+                    Label::new("verdict", verdict),
+                ];
+                labels.extend(cause.map(|cause| Label::new("cause", cause)));
+                counter!(ATTEMPTS, labels).increment(attempts);
             }
         }
     }
@@ -110,7 +122,7 @@ impl Depths {
         );
         describe_gauge!(PARKED, Unit::Count, "Deliveries that are parked; 10,000 stand for more");
         describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest delivery that may be claimed now");
-        describe_gauge!(OPEN, Unit::Count, "Endpoints that are left alone since they fail");
+        describe_gauge!(OPEN, Unit::Count, "Endpoints and services that are left alone since they fail");
         Self { db, last: Mutex::default() }
     }
 

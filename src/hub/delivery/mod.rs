@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod circuit;
+pub mod circuits;
 pub mod consumer;
 pub mod linked;
 pub mod log_entry;
@@ -15,4 +16,7 @@ pub mod store;
 pub mod verdict;
 
 mod attempt;
+mod changes;
+mod probing;
+mod refusal;
 mod settlement;

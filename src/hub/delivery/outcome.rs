@@ -1,11 +1,12 @@
 //! How an attempt at a delivery ends, and what follows from it.
 
-use super::circuit::Change;
+use super::circuits::Change;
 use super::store::deliveries::Delivery;
 use super::store::ends;
 use super::verdict::{Failed, Verdict};
 use crate::hub::definitions::mapping::{Mapping, Options, Retry};
 use crate::worker::delay::delay_after;
+use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,13 @@ pub enum Outcome {
         lane: i32,
         /// How long it waits.
         after: Duration,
+    },
+    /// Its service is failing and left alone: no attempt.
+    Waits {
+        /// The service.
+        service: String,
+        /// Until when it waits, unless the circuit was closed meanwhile.
+        until: DateTime<Utc>,
     },
     /// Its mapping is switched off: no attempt.
     Held,
@@ -84,7 +92,7 @@ impl Outcome {
             Self::Attempted(attempted) => Some(attempted.verdict.word()),
             Self::Lost => Some(ends::Verdict::Lost),
             Self::GivenBack => Some(ends::Verdict::Returned),
-            Self::NotStarted { .. } | Self::Held | Self::Parked(_) => None,
+            Self::NotStarted { .. } | Self::Waits { .. } | Self::Held | Self::Parked(_) => None,
         }
     }
 
@@ -138,6 +146,7 @@ pub fn next(verdict: &Verdict, attempt: i16, age: Duration, options: Option<&Opt
     };
     let parked = |why: &str| Next::Parked(format!("{} ({why})", failed.error));
     match options {
+        _ if failed.is_final => return Next::Parked(failed.error.clone()),
         Some(options) if !options.retries_allowed => return parked("retries are not allowed"),
         Some(Options { max_attempts: Some(most), .. }) if attempt >= (*most).min(COUNTED) => {
             return parked(&format!("after {attempt} attempt{}", if attempt == 1 { "" } else { "s" }));
@@ -215,6 +224,13 @@ mod tests {
         assert_eq!(parked(&old, 1), Some("no (older than max_age)".to_owned()));
         let once = Options { retries_allowed: false, ..options() };
         assert_eq!(parked(&once, 1), Some("no (retries are not allowed)".to_owned()));
+    }
+
+    #[test]
+    fn what_would_only_be_answered_the_same_again_is_parked_at_once() {
+        let verdict = Verdict::Failed(Failed { is_final: true, ..Failed::new("too many") });
+        assert_eq!(next(&verdict, 1, MINUTE, Some(&options()), RETRY), Next::Parked("too many".to_owned()));
+        assert_eq!(next(&verdict, 1, MINUTE, None, RETRY), Next::Parked("too many".to_owned()));
     }
 
     #[test]

@@ -76,7 +76,8 @@ pub fn body(message: Message<'_>, store: &str, parameters: &[Parameter]) -> Byte
     Bytes::from(text)
 }
 
-/// The headers of a service request, signed when the endpoint has secrets. `now` is in Unix seconds.
+/// The headers of a service request, signed when the endpoint has secrets. `id` is the delivery's: two mappings that
+/// send one message to one receiver are two, and it drops neither as a repetition. `now` is in Unix seconds.
 ///
 /// # Errors
 /// A token that no header can hold, or a secret that is none: said without showing it.

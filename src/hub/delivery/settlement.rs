@@ -7,7 +7,7 @@
 //! the claim that ended is there.
 
 use super::answer::Child;
-use super::circuit::Change;
+use super::changes::Changes;
 use super::consumer::Deliveries;
 use super::log_entry::{Entry, Level, Note};
 use super::metrics::Tally;
@@ -15,14 +15,16 @@ use super::outcome::{Attempted, Next, Outcome, next};
 use super::store::deliveries::Delivery;
 use super::store::ends::{self, End, Locked, Standing};
 use super::store::parameters::{self, Learned};
-use super::store::{circuits, log_entries, returned};
+use super::store::{log_entries, returned, service_circuits};
 use super::verdict::{Delivered, Verdict};
+use crate::http::outbound::Cause;
 use crate::hub::lines::{self, Place};
 use crate::hub::routing::decide;
 use crate::hub::routing::message::{Draft, MAX_HOPS, Parent};
 use crate::worker::{Again, Claim, Ended, Settled};
+use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -32,12 +34,13 @@ struct Effects<'a> {
     ends: Vec<End<'a>>,
     parked: Vec<(Uuid, &'static str)>,
     held: Vec<(&'a Claim, Delivery)>,
+    waits: Vec<(&'a Claim, String, DateTime<Utc>)>,
     returned: Vec<(Uuid, Uuid, Duration)>,
     drafts: Vec<Draft>,
     learned: Vec<Learned<'a>>,
     entries: Vec<Entry>,
     left: Vec<Place>,
-    changes: BTreeMap<i32, Change>,
+    changes: Changes,
     tally: Tally,
     settled: Settled,
 }
@@ -107,6 +110,7 @@ impl Deliveries {
                 }
                 Outcome::GivenBack => effects.return_attempt(claim, &delivery, standing),
                 Outcome::NotStarted { lane, after } => effects.give_back(claim, *lane, *after),
+                Outcome::Waits { service, until } => effects.waits.push((claim, service.clone(), *until)),
                 Outcome::Held => effects.held.push((claim, delivery)),
                 Outcome::Parked(reason) => effects.park(&delivery, reason),
             }
@@ -130,7 +134,8 @@ impl Deliveries {
         let next = next(&attempted.verdict, claim.attempt, standing.age, options, self.retry);
         let endpoint = self.catalog.endpoint(claim.lane);
         if let Some(endpoint) = &endpoint {
-            effects.tally.attempt(endpoint, word, attempted.took);
+            let cause = attempted.verdict.cause().map(Cause::word);
+            effects.tally.attempt(endpoint, word, cause, attempted.took);
         }
         let (notes, error) = match &attempted.verdict {
             Verdict::Delivered(delivered) => {
@@ -152,13 +157,14 @@ impl Deliveries {
             note.reference = (Some("endpoint".to_owned()), Some(endpoint.name.clone()));
             effects.entries.push(Entry::new(endpoint.store_id, None, &endpoint.id.to_be_bytes(), note));
         }
-        effects.change(claim.lane, attempted.change);
+        effects.changes.note(claim.lane, &attempted.change);
         let mut end = End {
             claim,
             number: delivery.attempts.saturating_add(1),
             verdict: word,
             status: attempted.status.and_then(|status| i16::try_from(status).ok()),
             took: attempted.took,
+            cause: attempted.verdict.cause().map(Cause::word),
             error,
             body: attempted.body.as_deref(),
             business_error: matches!(&attempted.verdict, Verdict::Delivered(delivered) if delivered.business_error),
@@ -233,12 +239,9 @@ impl Deliveries {
         mappings: &[returned::Mapping],
     ) -> sqlx::Result<Settled> {
         effects.decide_held(&mut *tx, mappings).await?;
-        let Effects {
-            ends, parked, returned, drafts, learned, mut entries, left, changes, mut settled, ..
-        } = effects;
-        if !changes.is_empty() {
-            circuits::change(&mut *tx, &changes.into_iter().collect::<Vec<_>>()).await?;
-        }
+        effects.settled.soonest = std::mem::take(&mut effects.changes).write(&mut *tx).await?;
+        effects.decide_waiting(&mut *tx, self.now()).await?;
+        let Effects { ends, parked, returned, drafts, learned, mut entries, left, mut settled, .. } = effects;
         if !ends.is_empty() {
             ends::write(&mut *tx, &ends).await?;
         }
@@ -251,7 +254,7 @@ impl Deliveries {
         if !drafts.is_empty() {
             let accepted = decide::accept(&mut *tx, &self.catalog, &self.db.ids, drafts).await?;
             settled.woken.extend(accepted.ready);
-            settled.soonest = accepted.soonest;
+            settled.soonest = settled.soonest.into_iter().chain(accepted.soonest).min();
         }
         if !learned.is_empty() {
             parameters::learn(&mut *tx, self.sealer.as_deref(), &learned).await?;
@@ -314,6 +317,7 @@ impl<'a> Effects<'a> {
             verdict: ends::Verdict::Returned,
             status: None,
             took: Duration::ZERO,
+            cause: None,
             error: Some("given back: the worker was told to stop"),
             body: None,
             business_error: false,
@@ -339,12 +343,20 @@ impl<'a> Effects<'a> {
         }
     }
 
-    fn change(&mut self, endpoint: i32, change: Change) {
-        if change != Change::default() {
-            let all = self.changes.entry(endpoint).or_default();
-            // The last one that happened counts.
-            all.circuit = change.circuit.or(all.circuit);
-            all.gone = change.gone.or(all.gone);
+    /// Whoever found a service left alone waits, unless that is over by now.
+    async fn decide_waiting(&mut self, tx: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<()> {
+        if self.waits.is_empty() {
+            return Ok(());
         }
+        let waits = std::mem::take(&mut self.waits);
+        let services: Vec<(i32, String)> =
+            waits.iter().map(|(claim, service, _)| (claim.lane, service.clone())).collect();
+        let shut = service_circuits::locked(tx, &services).await?;
+        for ((claim, _, until), service) in waits.into_iter().zip(services) {
+            let after = (until - now).to_std().ok().filter(|_| shut.contains(&service));
+            let after = after.unwrap_or_default();
+            self.give_back(claim, claim.lane, after);
+        }
+        Ok(())
     }
 }

@@ -2,11 +2,12 @@
 
 use super::answer::{Answer, Child, Unreadable};
 use super::log_entry::{Level, Note};
+use super::refusal::refusal;
 use super::store::ends;
-use crate::http::outbound::{Answer as Reply, Failure};
+use crate::http::outbound::{Answer as Reply, Cause, Failure};
+use crate::http::retry_after::retry_after;
 use crate::hub::definitions::mapping::Ack;
 use crate::hub::key::Pattern;
-use crate::hub::retry_after::retry_after;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
@@ -15,7 +16,9 @@ use url::Url;
 use uuid::Uuid;
 
 /// The most messages that one answer may bring, and the most parameters.
-const MOST: usize = 100;
+const MOST: usize = 1000;
+/// The most notifications of an answer that changes nothing that are kept.
+const MOST_COMPLAINTS: usize = 100;
 /// An endpoint puts a request off for at least and at most this long.
 const DEFERRAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
 
@@ -53,6 +56,14 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// What made it fail, in one word.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Failed(failed) => failed.cause,
+            Self::Delivered(_) | Self::Deferred { .. } => None,
+        }
+    }
+
     /// Its word in the table.
     pub fn word(&self) -> ends::Verdict {
         match self {
@@ -79,7 +90,9 @@ pub struct Delivered {
 /// Why an attempt failed.
 #[derive(Debug, Default)]
 pub struct Failed {
-    /// In coarse words.
+    /// In one word, where it was the endpoint's doing.
+    pub cause: Option<Cause>,
+    /// In coarse words, after the one.
     pub error: String,
     /// What the endpoint wants the delay raised to.
     pub retry_after: Option<Duration>,
@@ -87,6 +100,8 @@ pub struct Failed {
     pub notes: Vec<Note>,
     /// Whether it says that it is gone for good.
     pub gone: bool,
+    /// Whether the endpoint did its work, and the same request would only be answered the same again.
+    pub is_final: bool,
 }
 
 impl Failed {
@@ -100,7 +115,11 @@ impl Failed {
 pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable>), &Failure>) -> Verdict {
     let (reply, answer) = match reply {
         Ok(read) => read,
-        Err(failure) => return Verdict::Failed(Failed::new(failure.to_string())),
+        Err(failure) => {
+            let is_final = is_answer_too_large(asked.ack, failure);
+            let cause = Some(failure.cause);
+            return Verdict::Failed(Failed { cause, is_final, ..Failed::new(failure.to_string()) });
+        }
     };
     let known = answer.as_ref().is_ok_and(|answer| answer.acknowledges(asked.id));
     let taken = match asked.ack {
@@ -108,14 +127,11 @@ pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable
         Ack::Lenient => reply.status.is_success(),
     };
     if !taken {
-        let error = match answer.as_ref() {
-            _ if reply.status != StatusCode::OK => format!("the endpoint answered {}", reply.status),
-            Err(error) => error.to_string(),
-            Ok(_) => "the answer does not name our message_id".to_owned(),
-        };
+        let (cause, why) = refusal(asked.id, reply, answer.as_ref());
         let retry_after = retry_after(&reply.headers, asked.now);
         let (gone, notes) = (reply.status == StatusCode::GONE, answer.map(complaints).unwrap_or_default());
-        return Verdict::Failed(Failed { error, retry_after, notes, gone });
+        let (error, cause) = (format!("{cause}: {why}"), Some(cause));
+        return Verdict::Failed(Failed { cause, error, retry_after, notes, gone, is_final: false });
     }
     match answer {
         Ok(answer) if known => acknowledged(asked, answer),
@@ -124,15 +140,23 @@ pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable
     }
 }
 
+/// Whether the endpoint took the request and answered with more than is read of an answer.
+fn is_answer_too_large(ack: Ack, failure: &Failure) -> bool {
+    failure.cause == Cause::BodyTooLarge
+        && failure.status.is_some_and(|status| match ack {
+            Ack::Strict => status == StatusCode::OK,
+            Ack::Lenient => status.is_success(),
+        })
+}
+
 fn acknowledged(asked: Asked<'_>, mut answer: Answer) -> Verdict {
     for (what, count) in [
         ("messages", answer.children.len() + answer.notifications.len()),
         ("parameters", answer.parameters.len()),
     ] {
         if count > MOST {
-            return Verdict::Failed(Failed::new(format!(
-                "the answer brings {count} {what}: more than {MOST}"
-            )));
+            let error = format!("the answer brings {count} {what}: more than {MOST}");
+            return Verdict::Failed(Failed { is_final: true, ..Failed::new(error) });
         }
     }
     if answer.children.is_empty() && (answer.delay.is_some() || answer.update_url.is_some()) {
@@ -169,7 +193,8 @@ fn deferred(asked: Asked<'_>, answer: Answer) -> Verdict {
 
 /// What an answer that changes nothing has to say to people.
 fn complaints(answer: Answer) -> Vec<Note> {
-    let mut notes: Vec<Note> = answer.notifications.iter().filter_map(Child::note).take(MOST).collect();
+    let mut notes: Vec<Note> =
+        answer.notifications.iter().filter_map(Child::note).take(MOST_COMPLAINTS).collect();
     notes.extend(answer.error.map(|error| Note::new(Level::Error, "The endpoint reports an error", error)));
     notes
 }

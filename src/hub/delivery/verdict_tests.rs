@@ -53,7 +53,7 @@ fn only_200_with_our_id_is_delivered() {
         assert_eq!(failed.gone, status == 410);
     }
     for (body, words) in [
-        ("", "JSON"),
+        ("", "message_id"),
         ("<html>", "JSON"),
         ("{}", "message_id"),
         (r#"{"message_id":"0198c0de-0000-7000-8000-000000000002"}"#, "message_id"),
@@ -63,16 +63,68 @@ fn only_200_with_our_id_is_delivered() {
     assert!(failed(strict(200, &"[".repeat(1000))).error.contains("deep"));
 }
 
+/// What failed under `strict`, by its cause and its words.
+fn refused(status: u16, headers: &[(header::HeaderName, &'static str)], body: &str) -> (Cause, String) {
+    let url: Url = "https://e.example/".parse().unwrap();
+    let asked = Asked {
+        id: ID.parse().unwrap(),
+        ack: Ack::Strict,
+        allowed: None,
+        url: &url,
+        now: NOW.parse().unwrap(),
+    };
+    let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+    let body = body.replace("ID", &format!("\"{ID}\"")).into_bytes().into();
+    let reply = Reply { status: StatusCode::from_u16(status).unwrap(), headers: headers.collect(), body };
+    let failed = failed(decide(asked, Ok((&reply, Answer::read(&reply.body)))));
+    (failed.cause.unwrap(), failed.error)
+}
+
+#[test]
+fn what_ordinary_handlers_answer_is_told_what_counts_and_what_would_let_it_count() {
+    const HTML: &[(header::HeaderName, &str)] = &[(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+    for (status, headers, body, cause) in [
+        // Flask, Express, Sinatra, PHP and Go, as their handlers answer who says nothing more.
+        (200, HTML, "ok", Cause::NotJson),
+        (200, &[(header::CONTENT_TYPE, "application/json")], r#"{"ok":true}"#, Cause::NoMessageId),
+        (200, HTML, "", Cause::NoMessageId),
+        (200, HTML, "<html><body>ok</body></html>", Cause::NotJson),
+        (204, &[], "", Cause::NoMessageId),
+        (201, &[], r#"{"id":7}"#, Cause::NoMessageId),
+        (202, &[], r#"{"message_id":ID}"#, Cause::Status),
+        (200, &[], r#"{"message_id":"0198c0de-0000-7000-8000-000000000002"}"#, Cause::OtherMessageId),
+        (200, &[(header::CONTENT_ENCODING, "gzip")], "\u{1f}x", Cause::Encoded),
+    ] {
+        let (found, words) = refused(status, headers, body);
+        assert_eq!(found, cause, "{status} {body}: {words}");
+        assert!(words.starts_with(&format!("{cause}: ")) && words.contains(&status.to_string()), "{words}");
+        assert!(words.contains("200 and a JSON body with our message_id"), "{words}");
+        assert!(words.contains(r#""ack": "lenient""#), "{words}");
+    }
+}
+
+#[test]
+fn what_is_no_success_in_any_mapping_is_not_told_to_be_lenient() {
+    let (cause, words) = refused(307, &[(header::LOCATION, "https://elsewhere.example/hook")], "");
+    assert_eq!(
+        (cause, words.contains("to https://elsewhere.example/hook")),
+        (Cause::Redirect, true),
+        "{words}"
+    );
+    for status in [304, 400, 404, 410, 500] {
+        let (cause, words) = refused(status, &[], r#"{"message_id":ID}"#);
+        assert_eq!((cause, words.contains("lenient")), (Cause::Status, false), "{words}");
+    }
+}
+
 #[test]
 fn without_a_reply_it_has_failed_in_coarse_words() {
     let url = "https://e.example".parse().unwrap();
     let asked =
         Asked { id: Uuid::nil(), ack: Ack::Lenient, allowed: None, url: &url, now: NOW.parse().unwrap() };
-    for failure in
-        [Failure::Timeout, Failure::Unreachable, Failure::TooLarge(7), Failure::Refused("no".to_owned())]
-    {
-        let failed = failed(decide(asked, Err(&failure)));
-        assert_eq!((failed.error, failed.gone), (failure.to_string(), false));
+    for cause in [Cause::Timeout, Cause::Dns, Cause::BodyTooLarge, Cause::AddressNotAllowed] {
+        let failed = failed(decide(asked, Err(&Failure::new(cause, "no"))));
+        assert_eq!((failed.cause, failed.error, failed.gone), (Some(cause), format!("{cause}: no"), false));
     }
 }
 
@@ -150,12 +202,13 @@ fn an_update_url_leads_to_the_same_host_or_nowhere() {
 }
 
 #[test]
-fn an_answer_may_bring_a_hundred_messages() {
+fn an_answer_may_bring_a_thousand_messages_and_asking_again_for_more_helps_nobody() {
     let body = |count: usize| {
         format!(r#"{{"message_id":ID,"messages":[{}]}}"#, vec![r#"{"message":"a:b"}"#; count].join(","))
     };
-    assert_eq!(delivered(strict(200, &body(100))).children.len(), 100);
-    assert!(failed(strict(200, &body(101))).error.contains("101"));
+    assert_eq!(delivered(strict(200, &body(1000))).children.len(), 1000);
+    let too_many = failed(strict(200, &body(1001)));
+    assert!(too_many.is_final && too_many.error.contains("1001"), "{too_many:?}");
 }
 
 #[test]

@@ -32,7 +32,7 @@ impl<C: FromStr> Page<C> {
         Ok(Self { after, fetch: limit + 1, limit: usize::try_from(limit).unwrap_or(usize::MAX) })
     }
 
-    /// Cuts what was fetched to the page, and gives the cursor of the next one.
+    /// Cuts what was fetched to the page, and returns the cursor of the next one.
     pub(in crate::hub) fn cut<T>(&self, rows: &mut Vec<T>, id: impl Fn(&T) -> C) -> Option<C> {
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);

@@ -163,7 +163,7 @@ impl Consumer for Runs {
 }
 
 impl Runs {
-    /// Writes how a run ended; gives how long until the next attempt, if there is to be one.
+    /// Writes how a run ended; returns how long until the next attempt, if there is to be one.
     async fn write(
         tx: &mut PgConnection,
         id: i32,

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::http::reader::Reader;
 use crate::hub::definitions::documents::endpoint::{PutSecret, take_token, take_url};
 use crate::hub::definitions::documents::read;
-use crate::hub::key::is_key;
+use crate::hub::key::{is_key, is_reserved};
 use crate::hub::schedule::Timing;
 use axum::http::{HeaderName, header};
 use serde_json::Value;
@@ -129,6 +129,9 @@ fn collection(reader: &mut Reader<'_>) -> Option<Collection> {
     if key.as_ref().is_some_and(|key| !is_key(&format!("{key}:update"))) {
         reader.note("/key", "pattern", "must be the beginning of a message key, such as order");
     }
+    if key.as_ref().is_some_and(|key| is_reserved(&format!("{key}:"))) {
+        reader.note("/key", "reserved", "keys that begin with hub: are the hub's own");
+    }
     let payload = reader.word("payload").or_else(|| key.clone());
     if payload.as_ref().is_some_and(|name| ["previous", "diff", "parameters"].contains(&name.as_str())) {
         reader.note("/payload", "pattern", "must not be previous, diff or parameters");
@@ -144,6 +147,9 @@ fn rule(reader: &mut Reader<'_>) -> Option<Rule> {
     let message = reader.required("message", Reader::word);
     if message.as_ref().is_some_and(|text| !is_key(text)) {
         reader.note("/message", "pattern", "must be a message key such as order:cancel");
+    }
+    if message.as_deref().is_some_and(is_reserved) {
+        reader.note("/message", "reserved", "keys that begin with hub: are the hub's own");
     }
     Some(Rule { from, to: to?, message: message? })
 }

@@ -5,7 +5,7 @@ use super::page::{self, Page};
 use super::pollers::Poller;
 use crate::db::Ids;
 use crate::http::outbound::{Outbound, Request};
-use crate::hub::retry_after::retry_after;
+use crate::http::retry_after::retry_after;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;

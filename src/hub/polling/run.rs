@@ -106,7 +106,7 @@ impl Run {
         outcome
     }
 
-    /// Reads a collection from its bookmark on; gives what is to be said of it, and how many records the database
+    /// Reads a collection from its bookmark on; returns what is to be said of it, and how many records the database
     /// refused.
     async fn collection(&self, place: usize, collection: &Collection) -> Result<(Read, usize), Stop> {
         let definition = &self.poller.definition;

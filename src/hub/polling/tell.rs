@@ -62,7 +62,7 @@ impl Teller {
         Self { db, catalog, wake, writers: Semaphore::new(WRITERS) }
     }
 
-    /// Tells what changed among these records, and then notes the bookmark; gives how many records the database
+    /// Tells what changed among these records, and then notes the bookmark; returns how many records the database
     /// refused.
     pub(super) async fn tell(
         &self,

@@ -70,7 +70,7 @@ impl Ticker {
         }
     }
 
-    /// Fires all that is due; gives how long there is nothing to do, `None` without an end.
+    /// Fires all that is due; returns how long there is nothing to do, `None` without an end.
     async fn round(&self) -> sqlx::Result<Option<Duration>> {
         loop {
             let Some(seconds) = bounded(ticks::next(&self.db.worker)).await? else { return Ok(None) };

@@ -258,7 +258,7 @@ fn wanted(draft: &Draft, mappings: &[Arc<Mapping>], ids: &Ids) -> Result<Vec<Del
     Ok(deliveries)
 }
 
-/// Finds each delivery its place and writes it; gives the lanes in which something became ready.
+/// Finds each delivery its place and writes it; returns the lanes in which something became ready.
 async fn place(tx: &mut PgConnection, deliveries: Vec<Delivery>) -> sqlx::Result<Vec<i32>> {
     if deliveries.is_empty() {
         return Ok(Vec::new());

@@ -11,7 +11,7 @@ use crate::http::extract::{Path, Query};
 use crate::http::idempotency::Key;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::hub::definitions::documents::check_store;
-use crate::hub::key::{Pattern, is_key};
+use crate::hub::key::{Pattern, is_key, is_reserved};
 use crate::hub::listing::page::one_moment;
 use crate::hub::listing::query::{Page, word};
 use crate::hub::roles::{self, Right};
@@ -101,6 +101,13 @@ fn check(message: &str, payload: &RawValue) -> Result<()> {
     let mut violations = Vec::new();
     if !is_key(message) {
         violations.push(Violation::new("/message", "pattern", "must be a message key such as order:new"));
+    }
+    if is_reserved(message) {
+        violations.push(Violation::new(
+            "/message",
+            "reserved",
+            "keys that begin with hub: are the hub's own",
+        ));
     }
     if !payload.get().starts_with('{') {
         violations.push(Violation::new("/payload", "type", "must be an object"));

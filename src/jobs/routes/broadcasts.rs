@@ -1,20 +1,20 @@
-//! A job's log: polled, waited for, read again, streamed; and written by workers.
+//! A job's log: polled, waited for, read again; and written by workers.
 
-use super::Jobs;
 use super::edge::member;
 use super::entry::{self, lease};
 use super::once::{self, Once};
+use super::state::Jobs;
 use super::status::Change;
-use crate::auth::Authenticated;
+use super::stream;
+use crate::auth::{Authenticated, AuthenticatedUntil};
 use crate::error::{Error, Problem, Result};
 use crate::http::body;
 use crate::http::extract::{Path, Query};
 use crate::http::json_text::raw;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::jobs::follow::{BATCH, Tail};
-use crate::jobs::job_type::JobType;
 use crate::jobs::message::{Message, read_on};
-use crate::jobs::metrics::Open;
+use crate::jobs::room::{Held, hold};
 use crate::jobs::store::broadcasts;
 use crate::jobs::store::registrations::{self, Registration};
 use crate::jobs::{access_key, roles};
@@ -22,23 +22,19 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures::stream::{self, Stream};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;
-use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// The longest wait: clients in the field give up after ten seconds.
 const LONGEST_WAIT: u64 = 9;
-/// How often a stream that has nothing to say shows that it lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a read waits for memory.
+pub(super) const ROOM: Duration = Duration::from_secs(5);
 
 /// How to read.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -51,11 +47,15 @@ pub(super) struct Reading {
 }
 
 /// Reads what was said about a job since the last poll with this key; with `after`, since that message; with
-/// `Accept: text/event-stream`, as a stream that goes on after `Last-Event-ID`.
+/// `Accept: text/event-stream`, as a stream that goes on after `Last-Event-ID`. A read ends at 1,000 messages or 1 MiB,
+/// whichever is first; the next goes on there.
 #[utoipa::path(
     get, path = "/messages/{job_type}/{job_id}/broadcasts", tag = "job channels", operation_id = "read_broadcasts",
     params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
-        ("cardsavr-messaging-access-key" = String, Header, description = "The access key"), Reading),
+        ("cardsavr-messaging-access-key" = String, Header, description = "The access key; also as `x-cardsavr-messaging-access-key`"),
+        ("x-cardsavr-messaging-access-key" = Option<String>, Header, description = "As `cardsavr-messaging-access-key`"),
+        ("x-cardsavr-cardsavr-messaging-access-key" = Option<String>, Header, description = "As `cardsavr-messaging-access-key`; clients in the field send this"),
+        ("last-event-id" = Option<i64>, Header, description = "For a stream: the `seq` of the last event that was read"), Reading),
     responses(
         (status = 200, description = "The messages, oldest first, possibly none", body = Vec<Message>),
         (status = 204, description = "For a stream: the final message was read, nothing follows"),
@@ -63,7 +63,7 @@ pub(super) struct Reading {
     ),
 )]
 pub(super) async fn read(
-    Authenticated(caller): Authenticated,
+    AuthenticatedUntil { caller, until }: AuthenticatedUntil,
     State(jobs): State<Jobs>,
     Path((name, id)): Path<(String, i64)>,
     Query(Reading { after, wait }): Query<Reading>,
@@ -79,6 +79,7 @@ pub(super) async fn read(
     }
     let deadline = Instant::now() + Duration::from_secs(wait.unwrap_or(0).min(LONGEST_WAIT));
     let mut followed: Option<(Arc<Tail>, watch::Receiver<i64>)> = None;
+    let mut place: Option<Held> = None;
     loop {
         // One connection for both statements of a poll; a poll that finds nothing is the first alone.
         let mut db = jobs.db.api.acquire().await?;
@@ -86,18 +87,39 @@ pub(super) async fn read(
         let registration = registration.filter(|found| roles::owns(&caller, &found.subject));
         let registration = registration.ok_or_else(access_key::refused)?;
         if streams {
-            return Ok(stream_from(&jobs, &job_type, id, place(&headers, after)?, &registration));
+            let from = stream::place(&headers, after)?;
+            return Ok(stream::from(&jobs, &job_type, id, from, &registration, until));
         }
-        let messages = match after {
-            Some(after) => from(&mut db, &jobs, id, after, &registration).await?,
-            None => next(&mut db, &jobs, id, &registration).await?,
-        };
-        drop(db);
-        // Another poll with this key has read what there was: look again for what came since.
-        let Some(messages) = messages else { continue };
-        let over = registration.finished || jobs.stopping.is_cancelled() || Instant::now() >= deadline;
-        if !messages.is_empty() || over {
-            return Ok(Json(messages).into_response());
+        let Registration { newest, cursor, finished, .. } = registration;
+        if after.unwrap_or(cursor).max(0) == newest {
+            drop(db);
+        } else {
+            if place.is_none() {
+                place = jobs.tails.room.try_enter();
+            }
+            let Some(held) = place.take() else {
+                // Nobody waits there with a connection.
+                drop(db);
+                place = timeout(ROOM, jobs.tails.room.enter()).await.map_err(|_| full())?;
+                continue;
+            };
+            let found = match after {
+                Some(after) => Some(from(&mut db, &jobs, id, after, &registration).await?),
+                None => next(&mut db, &jobs, id, &registration).await?,
+            };
+            drop(db);
+            match found {
+                // Another poll with this key has read what there was: look again for what came since.
+                None => {
+                    place = Some(held);
+                    continue;
+                }
+                Some(messages) if !messages.is_empty() => return Ok(sent(messages, held)),
+                Some(_) => {}
+            }
+        }
+        if finished || jobs.stopping.is_cancelled() || Instant::now() >= deadline {
+            return Ok(Json(Vec::<Message>::new()).into_response());
         }
         // Listening begins before looking, so that nothing slips in between: the first time round, look again.
         let Some((_, news)) = &mut followed else {
@@ -121,15 +143,12 @@ async fn from(
     id: i64,
     after: i64,
     registration: &Registration,
-) -> Result<Option<Vec<Message>>> {
-    if after >= registration.newest {
-        return Ok(Some(Vec::new()));
-    }
+) -> Result<Vec<Message>> {
     let after = after.max(0);
     #[cfg(feature = "planted-bugs")]
     crate::planted::move_cursor(&mut *db, registration.id, registration.newest).await?;
     let found = broadcasts::after(db, id, after, jobs.retention, BATCH).await?;
-    Ok(Some(read_on(id, after, registration.newest, &found, true)))
+    Ok(read_on(id, after, registration.newest, found, true))
 }
 
 /// What comes after the registration's cursor, which moves; none when another poll moved it meanwhile.
@@ -140,91 +159,42 @@ async fn next(
     registration: &Registration,
 ) -> Result<Option<Vec<Message>>> {
     let Registration { cursor, newest, .. } = *registration;
-    if cursor >= newest {
-        return Ok(Some(Vec::new()));
-    }
     let found = registrations::take_unread(db, id, registration, jobs.retention, BATCH).await?;
-    Ok(found.map(|found| read_on(id, cursor, newest, &found, false)))
+    Ok(found.map(|found| read_on(id, cursor, newest, found, false)))
 }
 
-/// Where a stream goes on: after `Last-Event-ID`, or `after`, or else the registration's cursor.
-fn place(headers: &HeaderMap, after: Option<i64>) -> Result<Option<i64>> {
-    let Some(last) = headers.get("last-event-id") else { return Ok(after) };
-    let last = last.to_str().ok().and_then(|text| text.trim().parse().ok());
-    last.map(Some).ok_or_else(|| Error::BadRequest("`Last-Event-ID` is not one of ours".to_owned()))
-}
-
-fn stream_from(
-    jobs: &Jobs,
-    job_type: &JobType,
-    id: i64,
-    place: Option<i64>,
-    registration: &Registration,
-) -> Response {
-    let after = place.unwrap_or(registration.cursor).max(0);
-    if registration.finished && after >= registration.newest {
-        // What an event source takes for: do not come back.
-        return StatusCode::NO_CONTENT.into_response();
+/// Messages as an array, for which memory is held until they are sent.
+pub(super) fn sent<T: Serialize + Lengthy>(messages: Vec<T>, held: Held) -> Response {
+    let length: usize = messages.iter().map(Lengthy::length).sum();
+    let mut text = Vec::with_capacity(length + 2);
+    if let Err(error) = serde_json::to_writer(&mut text, &messages) {
+        return Error::internal(error).into_response();
     }
-    let tail = jobs.tails.follow(id);
-    let news = tail.news();
-    let (jobs, ready, open) = (jobs.clone(), VecDeque::new(), job_type.series.stream());
-    let follower = Follower { jobs, tail, news, after, ready, finished: false, _open: open };
-    Sse::new(follower.events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+    drop(messages);
+    let held = held.keep(text.len());
+    ([(header::CONTENT_TYPE, "application/json")], Body::from(hold(text, Some(held)))).into_response()
 }
 
-/// A stream on its way.
-struct Follower {
-    jobs: Jobs,
-    tail: Arc<Tail>,
-    news: watch::Receiver<i64>,
-    after: i64,
-    ready: VecDeque<Message>,
-    finished: bool,
-    _open: Open,
+/// What says about how long it is as JSON, in bytes.
+pub(super) trait Lengthy {
+    fn length(&self) -> usize;
 }
 
-impl Follower {
-    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
-        stream::unfold(self, |mut follower| async move {
-            let message = follower.next().await?;
-            let event = Event::default().event(message.kind).id(message.seq.unwrap_or_default().to_string());
-            let event = event.data(serde_json::to_string(&message).unwrap_or_default());
-            Some((Ok(event), follower))
-        })
+impl Lengthy for Message {
+    fn length(&self) -> usize {
+        Self::length(self)
     }
+}
 
-    /// The next message; none when the final one was sent, or the server stops: the client comes back.
-    async fn next(&mut self) -> Option<Message> {
-        loop {
-            if let Some(message) = self.ready.pop_front() {
-                return Some(message);
-            }
-            if self.finished || self.jobs.stopping.is_cancelled() {
-                return None;
-            }
-            let found = match self.jobs.tails.read(&self.tail, self.after).await {
-                Ok(found) => found,
-                Err(error) => {
-                    tracing::warn!(%error, "a stream ends: its log cannot be read now");
-                    return None;
-                }
-            };
-            if let Some(last) = found.last() {
-                self.finished = last.is_final;
-                let found: Vec<_> =
-                    found.iter().map(|broadcast| broadcasts::Broadcast::clone(broadcast)).collect();
-                let newest = found.last().map_or(self.after, |broadcast| broadcast.seq);
-                self.ready = read_on(self.tail.job_id(), self.after, newest, &found, true).into();
-                self.after = newest;
-                continue;
-            }
-            tokio::select! {
-                _ = self.news.changed() => {}
-                () = self.jobs.stopping.cancelled() => {}
-            }
-        }
+impl Lengthy for Box<RawValue> {
+    fn length(&self) -> usize {
+        self.get().len() + 1
     }
+}
+
+/// 503: others are being sent all that there may be in memory.
+pub(super) fn full() -> Error {
+    Error::Unavailable("too much is being read at a time".to_owned(), Duration::from_secs(1))
 }
 
 /// Says something about a job. With `termination_type` it ends.
@@ -265,13 +235,13 @@ pub(super) async fn say(
             Box::pin(async move {
                 let seq = entry::say(&mut *tx, &job, change).await?;
                 let said = broadcasts::after(tx, job.id, seq - 1, retention, 1).await?;
-                Ok((seq, raw(&said.first().map(|broadcast| Message::status(broadcast, true)))))
+                Ok((seq, raw(&said.into_iter().next().map(|broadcast| Message::status(broadcast, true)))))
             })
         })
         .await;
     if jobs.was_said(&said, &job_type, id, lease, digest).await? {
         let last = broadcasts::last(&jobs.db.api, id).await?;
-        let last = last.map(|broadcast| Message::status(&broadcast, true));
+        let last = last.map(|broadcast| Message::status(broadcast, true));
         return Ok((StatusCode::OK, Json(raw(&last))));
     }
     match said? {

@@ -1,34 +1,34 @@
 //! What is new of one job, or of all jobs of a cardholder, without keys: questions first, then statuses.
 
-use super::{Jobs, no_job, view};
+use super::broadcasts::{ROOM, full, sent};
+use super::state::{Jobs, no_job};
+use super::view;
 use crate::auth::{Authenticated, Caller};
 use crate::error::{Error, Result};
 use crate::http::extract::Path;
 use crate::http::openapi::Problems;
-use crate::jobs::message::Message;
+use crate::jobs::follow::BATCH;
+use crate::jobs::message::{Message, read_on};
 use crate::jobs::roles;
 use crate::jobs::store::broadcasts::{self, Broadcast};
 use crate::jobs::store::envelopes;
 use crate::jobs::store::registrations::{self, Place};
 use axum::Json;
 use axum::extract::State;
-use serde_json::value::RawValue;
-use std::collections::HashMap;
-
-/// The most messages of each job in one answer.
-const EACH: i64 = 200;
+use axum::response::{IntoResponse, Response};
+use tokio::time::timeout;
 
 /// Reads the pending question of a job, and what was said about it since the last such call.
 #[utoipa::path(
     get, path = "/messages/{job_type}/{job_id}", tag = "job channels", operation_id = "read_job_messages",
     params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number")),
-    responses((status = 200, description = "The question if there is one, then the unread statuses", body = Vec<Object>), Problems),
+    responses((status = 200, description = "The question if there is one, then the unread statuses; a `gap` where some are past retention", body = Vec<Object>), Problems),
 )]
 pub(super) async fn of_job(
     Authenticated(caller): Authenticated,
     State(jobs): State<Jobs>,
     Path((name, id)): Path<(String, i64)>,
-) -> Result<Json<Vec<Box<RawValue>>>> {
+) -> Result<Response> {
     let job_type = jobs.job_type(&name)?;
     roles::require_agent(&caller)?;
     jobs.own(&job_type, id, &caller).await?;
@@ -41,13 +41,13 @@ pub(super) async fn of_job(
 #[utoipa::path(
     get, path = "/messages/cardholders/{cardholder_id}", tag = "job channels", operation_id = "read_cardholder_messages",
     params(("cardholder_id" = i64, Path, description = "The cardholder")),
-    responses((status = 200, description = "Questions first, then the unread statuses", body = Vec<Object>), Problems),
+    responses((status = 200, description = "Questions first, then the unread statuses of each job; a `gap` where some are past retention", body = Vec<Object>), Problems),
 )]
 pub(super) async fn of_cardholder(
     Authenticated(caller): Authenticated,
     State(jobs): State<Jobs>,
     Path(cardholder): Path<i64>,
-) -> Result<Json<Vec<Box<RawValue>>>> {
+) -> Result<Response> {
     roles::require_agent(&caller)?;
     let any = roles::follows_any(&caller);
     if !any && !registrations::has_jobs_for(&jobs.db.api, cardholder, &caller.subject).await? {
@@ -62,30 +62,50 @@ pub(super) async fn of_cardholder(
 
 /// What these places have not read. Each moves once, whoever polls at the same time; when another poll was
 /// first, that one has the messages.
-async fn unread(
-    jobs: &Jobs,
-    caller: &Caller,
-    via: &str,
-    places: Vec<Place>,
-) -> Result<Json<Vec<Box<RawValue>>>> {
+async fn unread(jobs: &Jobs, caller: &Caller, via: &str, places: Vec<Place>) -> Result<Response> {
     let mine: Vec<i64> =
         places.iter().filter(|place| roles::owns(caller, &place.owner)).map(|place| place.job_id).collect();
     let pending = if mine.is_empty() { Vec::new() } else { envelopes::pending(&jobs.db.api, &mine).await? };
     let behind: Vec<(i64, i64)> = places
         .iter()
-        .filter(|place| place.cursor < place.newest)
+        .filter(|place| place.cursor != place.newest)
         .map(|place| (place.job_id, place.cursor))
         .collect();
-    let mut found: Vec<Broadcast> = Vec::new();
+    let mut held = None;
+    let mut found: Vec<(Place, Vec<Broadcast>)> = Vec::new();
     if !behind.is_empty() {
-        found = broadcasts::after_each(&jobs.db.api, &behind, jobs.retention, EACH).await?;
-        let last: HashMap<i64, i64> =
-            found.iter().map(|broadcast| (broadcast.job_id, broadcast.seq)).collect();
-        let moves: Vec<(i64, i64, i64)> =
-            behind.iter().filter_map(|(job, from)| Some((*job, *from, *last.get(job)?))).collect();
+        held = timeout(ROOM, jobs.tails.room.enter()).await.map_err(|_| full())?;
+        let next = broadcasts::after_each(&jobs.db.api, &behind, jobs.retention, BATCH).await?;
+        let mut next = next.into_iter().peekable();
+        for place in places {
+            let mut of_job = Vec::new();
+            let mut seen = false;
+            while let Some((_, broadcast)) = next.next_if(|(job, _)| *job == place.job_id) {
+                seen = true;
+                of_job.extend(broadcast);
+            }
+            if seen {
+                found.push((place, of_job));
+            }
+        }
+        let moves: Vec<(i64, i64, i64)> = found
+            .iter()
+            .map(|(place, of_job)| {
+                // Of one that has nothing more all was too old, up to its newest.
+                let to = of_job.last().map_or(place.newest, |last| last.seq);
+                (place.job_id, place.cursor, to)
+            })
+            .collect();
         let read = registrations::advance_places(&jobs.db.api, &caller.subject, via, &moves).await?;
-        found.retain(|broadcast| read.contains(&broadcast.job_id));
+        found.retain(|(place, _)| read.contains(&place.job_id));
     }
-    let messages: Vec<Message> = found.iter().map(|broadcast| Message::status(broadcast, false)).collect();
-    Ok(Json(view::together(&pending, &messages)))
+    let messages: Vec<Message> = found
+        .into_iter()
+        .flat_map(|(place, of_job)| read_on(place.job_id, place.cursor, place.newest, of_job, false))
+        .collect();
+    let all = view::together(&pending, messages);
+    Ok(match held {
+        Some(held) => sent(all, held),
+        None => Json(all).into_response(),
+    })
 }

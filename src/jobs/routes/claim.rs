@@ -1,12 +1,12 @@
 //! Workers take jobs.
 
-use super::{Jobs, no_type};
+use super::state::{Jobs, no_type};
 use crate::auth::Authenticated;
 use crate::error::{Error, Result};
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
+use crate::jobs::remote::Job;
 use crate::jobs::roles;
-use crate::jobs::store::work::Taken;
 use crate::worker::remote::Answer;
 use axum::Json;
 use axum::extract::State;
@@ -66,7 +66,7 @@ pub(super) async fn claim(
     match jobs.waiting.claim(job_type.id, &caller.subject, max, wait).await {
         Answer::Handed(handed) => {
             jobs.deadlines.notify_one();
-            Ok(Json(handed.keep().into_iter().map(|(_, taken)| Claimed::of(taken)).collect()))
+            Ok(Json(handed.keep().into_iter().map(|(_, job)| Claimed::of(job)).collect()))
         }
         Answer::Nothing => Ok(Json(Vec::new())),
         Answer::Closed => Err(no_type()),
@@ -75,8 +75,8 @@ pub(super) async fn claim(
 }
 
 impl Claimed {
-    fn of(taken: Taken) -> Self {
-        let Taken { id, cardholder_id, data, lease } = taken;
-        Self { id, cardholder_id, data: data.0, lease: lease.to_string() }
+    fn of(job: Job) -> Self {
+        let Job { id, cardholder_id, data, lease } = job;
+        Self { id, cardholder_id, data, lease: lease.to_string() }
     }
 }

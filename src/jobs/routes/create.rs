@@ -1,8 +1,8 @@
 //! Create jobs, and list them.
 
-use super::Jobs;
 use super::edge::member;
 use super::job::{hydrate, wants_requests};
+use super::state::{Jobs, no_key};
 use super::view::View;
 use crate::auth::Authenticated;
 use crate::db;
@@ -12,12 +12,13 @@ use crate::http::extract::{Path, Query};
 use crate::http::idempotency;
 use crate::http::json_text::{is, members, object, to_value};
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::jobs::access_key;
 use crate::jobs::job_type::JobType;
 use crate::jobs::roles;
 use crate::jobs::store::idempotency::{self as keys, Key, Known};
-use crate::jobs::store::jobs::{self, Filter, New};
+use crate::jobs::store::jobs::{self, Filter, Job, New};
 use crate::jobs::store::registrations;
+use crate::jobs::{access_key, data};
+use crate::seal::Sealed;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -27,6 +28,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// The most jobs in one request, and in one listing.
 const MOST: usize = 100;
@@ -37,7 +39,8 @@ const LONGEST: u64 = 30 * 86_400;
 #[utoipa::path(
     post, path = "/{job_type}", tag = "jobs", operation_id = "create_job",
     params(("job_type" = String, Path, description = "The kind of jobs"),
-        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same creator gives the first job again, with another access key that reads from the beginning")),
+        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same creator returns the first job again, with another access key that reads from the beginning"),
+        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator")),
     request_body(content = serde_json::Value, content_type = "application/json",
         description = "`cardholder_id`, and what the worker needs to know; `job_timeout` and `credential_timeout` in seconds. One object, or an array of 1 to 100"),
     responses(
@@ -67,7 +70,12 @@ pub(super) async fn create(
     let key = idempotency::Key::read(&headers, "create", &raw)?;
     let key = key.map(|key| Key { type_id: job_type.id, owner: caller.subject.clone(), key });
     let new = documents.into_iter().map(|one| read(one, &jobs, &job_type)).collect::<Result<Vec<New>>>()?;
-    let (status, views) = store(&jobs, job_type.id, caller.subject.clone(), new, key).await?;
+    let (status, made) = store(&jobs, job_type.id, caller.subject.clone(), new, key).await?;
+    let (found, keys): (Vec<Job>, Vec<String>) = made.into_iter().unzip();
+    let mut views = hydrate(&jobs, &caller, found, wants_requests(&headers)).await?;
+    for (view, key) in views.iter_mut().zip(keys) {
+        view.access_key = Some(key);
+    }
     if status == StatusCode::CREATED {
         job_type.series.created.increment(views.len() as u64);
         jobs.wake.ready(job_type.id, 0);
@@ -77,14 +85,14 @@ pub(super) async fn create(
     Ok((status, body).into_response())
 }
 
-/// Stores the jobs, unless the key says that they are there already.
+/// Stores the jobs, unless the key says that they are there already; returns them, each with an access key.
 async fn store(
     jobs: &Jobs,
     job_type: i32,
     owner: String,
     new: Vec<New>,
     key: Option<Key>,
-) -> Result<(StatusCode, Vec<View>)> {
+) -> Result<(StatusCode, Vec<(Job, String)>)> {
     db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
         Box::pin(async move {
             let known = match &key {
@@ -108,17 +116,15 @@ async fn store(
                 }
                 Known::Ending => return Err(idempotency::ending()),
             };
-            let mut views = Vec::with_capacity(ids.len());
+            let mut made = Vec::with_capacity(ids.len());
             for id in ids {
                 let job =
                     jobs::get(&mut *tx, job_type, id).await?.ok_or_else(|| idempotency::deleted("job"))?;
                 let (access_key, hash) = access_key::make()?;
                 registrations::register_creator(&mut *tx, id, &owner, &hash).await?;
-                let mut view = View::from(job);
-                view.access_key = Some(access_key);
-                views.push(view);
+                made.push((job, access_key));
             }
-            Ok((status, views))
+            Ok((status, made))
         })
     })
     .await
@@ -158,7 +164,15 @@ fn read(document: &RawValue, jobs: &Jobs, job_type: &JobType) -> Result<New> {
         }
         None => true,
     });
-    Ok(New { cardholder_id, data: object(sent.into_iter().chain(nested)), job_timeout, credential_timeout })
+    let item = jobs.db.ids.next();
+    let has_data = !(sent.is_empty() && nested.is_empty());
+    let data = has_data.then(|| sealed(jobs, item, &object(sent.into_iter().chain(nested)))).transpose()?;
+    Ok(New { item, cardholder_id, data, job_timeout, credential_timeout })
+}
+
+fn sealed(jobs: &Jobs, item: Uuid, data: &RawValue) -> Result<Sealed> {
+    let sealer = jobs.sealer.as_ref().ok_or_else(|| no_key("a job's data"))?;
+    data::seal(sealer, item, data).map_err(Error::internal)
 }
 
 fn seconds(name: &str, value: Option<Value>, default: Duration) -> Result<Duration> {
@@ -188,7 +202,8 @@ pub(super) struct Listing {
 /// Lists jobs, newest first, at most 100: a cardholder agent's own, or any.
 #[utoipa::path(
     get, path = "/{job_type}", tag = "jobs", operation_id = "list_jobs",
-    params(("job_type" = String, Path, description = "The kind of jobs"), Listing),
+    params(("job_type" = String, Path, description = "The kind of jobs"), Listing,
+        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator")),
     responses((status = 200, description = "The jobs", body = Vec<View>), Problems),
 )]
 pub(super) async fn list(
@@ -210,11 +225,8 @@ pub(super) async fn list(
         status,
     };
     let limit = i64::try_from(MOST).unwrap_or(i64::MAX);
-    let mut views = Vec::new();
-    for job in jobs::list(&jobs.db.api, job_type.id, &filter, limit).await? {
-        views.push(hydrate(&jobs, &caller, job, wants_requests(&headers)).await?);
-    }
-    Ok(Json(views))
+    let found = jobs::list(&jobs.db.api, job_type.id, &filter, limit).await?;
+    Ok(Json(hydrate(&jobs, &caller, found, wants_requests(&headers)).await?))
 }
 
 fn numbers(name: &str, text: Option<&str>) -> Result<Option<Vec<i64>>> {

@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tracing::Instrument as _;
 
-const SESSION: &str = "x-cardsavr-session-jwt";
-const TRACE: &str = "x-cardsavr-trace";
+/// The header that carries the token of clients in the field.
+pub(super) const SESSION: &str = "x-cardsavr-session-jwt";
+/// The header that names a request in the log.
+pub(super) const TRACE: &str = "x-cardsavr-trace";
 const X_ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-access-token");
 /// The longest trace in the log, in characters.
 const LONGEST_TRACE: usize = 100;

@@ -2,8 +2,8 @@
 //! if nobody had.
 
 use super::once::{Once, first_answer, keep};
+use super::state::{Jobs, finished, no_job};
 use super::status::Change;
-use super::{Jobs, finished, no_job};
 use crate::error::{Error, Result};
 use crate::jobs::job_type::JobType;
 use crate::jobs::store::idempotency::Key;
@@ -79,7 +79,7 @@ pub(super) async fn beat(
     Ok(job)
 }
 
-/// Says something about a job for its worker; gives the number in the job's log.
+/// Says something about a job for its worker; returns the number in the job's log.
 ///
 /// # Errors
 /// The database's.
@@ -111,7 +111,7 @@ impl Jobs {
         }
     }
 
-    /// Does what a worker's call asks for, once for its key: `work` gives what is to be known here, and the answer.
+    /// Does what a worker's call asks for, once for its key: `work` returns what is to be known here, and the answer.
     pub(super) async fn as_worker<T, F>(
         &self,
         job_type: &Arc<JobType>,

@@ -3,15 +3,15 @@
 use super::edge::member;
 use super::entry::{beat, lease, say};
 use super::once::{self, Once, first_answer, keep};
+use super::state::{Jobs, finished, no_job};
 use super::status::Change;
 use super::view::{self, View};
-use super::{Jobs, finished, no_job};
 use crate::auth::{Authenticated, Caller};
 use crate::db;
 use crate::error::{Error, Problem, Result};
 use crate::http::body;
 use crate::http::extract::Path;
-use crate::http::json_text::raw;
+use crate::http::json_text::{members, object, raw};
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::jobs::job_type::JobType;
 use crate::jobs::roles;
@@ -25,6 +25,7 @@ use axum::http::HeaderMap;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
+use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -32,6 +33,7 @@ use uuid::Uuid;
 #[utoipa::path(
     get, path = "/{job_type}/{job_id}", tag = "jobs", operation_id = "get_job",
     params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
+        ("x-postrider-lease" = Option<String>, Header, description = "A worker's lease"),
         ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator")),
     responses((status = 200, description = "The job", body = View), Problems),
 )]
@@ -51,7 +53,8 @@ pub(super) async fn get(
         })
         .await?;
     }
-    Ok(Json(hydrate(&jobs, &caller, job, wants_requests(&headers)).await?))
+    let view = hydrate(&jobs, &caller, vec![job], wants_requests(&headers)).await?;
+    view.into_iter().next().map(Json).ok_or_else(no_job)
 }
 
 /// Whether the request asks for jobs with their questions.
@@ -60,19 +63,34 @@ pub(super) fn wants_requests(headers: &HeaderMap) -> bool {
     matches!(wanted, Some(Ok(Value::Array(members))) if members.contains(&json!("credential_requests")))
 }
 
-/// A job as a caller sees it: what it asks, its creator alone.
-pub(super) async fn hydrate(jobs: &Jobs, caller: &Caller, job: Job, requests: bool) -> Result<View> {
-    let credential_requests = if !requests {
-        None
-    } else if job.asks && roles::owns(caller, &job.owner) {
-        let pending = envelopes::pending(&jobs.db.api, &[job.id]).await?;
-        Some(pending.iter().map(view::request).collect())
-    } else {
-        Some(Vec::new())
-    };
-    let mut view = View::from(job);
-    view.credential_requests = credential_requests;
-    Ok(view)
+/// Jobs as a caller sees them: what they ask, their creator alone.
+pub(super) async fn hydrate(
+    jobs: &Jobs,
+    caller: &Caller,
+    found: Vec<Job>,
+    requests: bool,
+) -> Result<Vec<View>> {
+    if !requests {
+        return Ok(found.into_iter().map(View::from).collect());
+    }
+    let asking = found.iter().filter(|job| job.asks && roles::owns(caller, &job.owner));
+    let mut pending = asked(jobs, asking.map(|job| job.id).collect()).await?;
+    let views = found.into_iter().map(|job| {
+        let asked = pending.remove(&job.id);
+        let mut view = View::from(job);
+        view.credential_requests = Some(asked.into_iter().collect());
+        view
+    });
+    Ok(views.collect())
+}
+
+/// What these jobs ask, each one thing.
+pub(super) async fn asked(jobs: &Jobs, ids: Vec<i64>) -> Result<HashMap<i64, Box<RawValue>>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let pending = envelopes::pending(&jobs.db.api, &ids).await?;
+    Ok(pending.iter().map(|pending| (pending.job_id, view::request(pending))).collect())
 }
 
 /// Has a job cancelled (`status`: `CANCEL_REQUESTED`), takes that back (`REQUESTED`), or, for a worker, says
@@ -81,7 +99,8 @@ pub(super) async fn hydrate(jobs: &Jobs, caller: &Caller, job: Job, requests: bo
     put, path = "/{job_type}/{job_id}", tag = "jobs", operation_id = "update_job",
     params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
         ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
-        ("x-postrider-lease" = Option<String>, Header, description = "A worker's lease; it may be the body's `lease` too")),
+        ("x-postrider-lease" = Option<String>, Header, description = "A worker's lease; it may be the body's `lease` too"),
+        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator")),
     request_body(content = serde_json::Value, content_type = "application/json",
         description = "`status`, `percent_complete`, `status_message`, `termination_type`; further members are passed on"),
     responses(
@@ -99,7 +118,7 @@ pub(super) async fn put(
 ) -> Result<Json<Box<RawValue>>> {
     let job_type = jobs.job_type(&name)?;
     roles::require_any(&caller)?;
-    jobs.visible(&job_type, id, &caller).await?;
+    let owner = jobs.visible(&job_type, id, &caller).await?.owner;
     let document = body::read_json(&headers, body, &jobs.limits).await?;
     let lease = lease(&headers, Some(&document.value()))?;
     let key = once::key(&headers, &caller, &job_type, ("update", id), &document.raw)?;
@@ -110,7 +129,7 @@ pub(super) async fn put(
         Some("REQUESTED") if change.is_a_status() => take_back(&jobs, &job_type, id, key).await?,
         _ => return Err(Error::Forbidden("an agent may only put CANCEL_REQUESTED or REQUESTED".to_owned())),
     };
-    match done {
+    let answer = match done {
         Once::Now((job, seq), answer) => {
             if let Some(seq) = seq {
                 jobs.said(&job_type, id, seq, job.termination_type.as_deref());
@@ -118,10 +137,19 @@ pub(super) async fn put(
             if job.cancelled {
                 jobs.deadlines.notify_one();
             }
-            Ok(Json(answer))
+            answer
         }
-        Once::Before(answer) => Ok(Json(answer)),
+        Once::Before(answer) => answer,
+    };
+    if !wants_requests(&headers) {
+        return Ok(Json(answer));
     }
+    // What it asks is no part of the answer that is kept for its idempotency key: it is as it is now.
+    let mine = if roles::owns(&caller, &owner) { vec![id] } else { Vec::new() };
+    let asked: Vec<Box<RawValue>> = asked(&jobs, mine).await?.into_values().collect();
+    let (name, asked) = (raw("credential_requests"), raw(&asked));
+    let members = members(&answer).unwrap_or_default().into_iter().chain([(&*name, &*asked)]);
+    Ok(Json(object(members)))
 }
 
 /// What a change leaves: the job, and the number of its broadcast if there was one.

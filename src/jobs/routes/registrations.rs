@@ -1,6 +1,6 @@
 //! Register to follow a job. The guide asks for it with GET, its clients with POST.
 
-use super::Jobs;
+use super::state::Jobs;
 use crate::auth::{Authenticated, Caller};
 use crate::error::Result;
 use crate::http::extract::Path;
@@ -18,7 +18,7 @@ pub(super) struct Registered {
     access_key: String,
 }
 
-/// Registers to follow a job. Every call gives another key, which reads what is said from now on; of a
+/// Registers to follow a job. Every call returns another key, which reads what is said from now on; of a
 /// finished job, its final message.
 #[utoipa::path(
     post, path = "/messages/{job_type}/{job_id}/broadcasts/registrations", tag = "job channels",

@@ -1,9 +1,9 @@
 //! What a job asks: its worker asks, the client that created the job reads it.
 
-use super::Jobs;
 use super::edge::member;
 use super::entry::lease;
 use super::once::{self, Once};
+use super::state::{Jobs, sealer};
 use super::view;
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result, is_constraint};
@@ -20,7 +20,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use serde_json::value::RawValue;
-use std::time::Duration;
 
 /// The statement that refuses a second question holds this name.
 const ONE_PENDING: &str = "envelopes_one_pending_a_job_idx";
@@ -54,10 +53,8 @@ pub(super) async fn ask(
     let value = to_value(document.get()).unwrap_or_default();
     let lease = lease(&headers, Some(&value))?;
     let key = once::key(&headers, &caller, &job_type, ("ask", id), &document)?;
-    if jobs.sealer.is_none() {
-        let words = "this server cannot keep an answer: set POSTRIDER_SECRET_KEY";
-        return Err(Error::Unavailable(words.to_owned(), Duration::from_mins(1)));
-    }
+    // Nothing is asked whose answer could not be kept.
+    sealer(&jobs)?;
     let sent = members(&document).ok_or_else(|| Error::invalid("", "type", "must be an object"))?;
     let kind = match value["type"].as_str() {
         Some(kind) if (1..=100).contains(&kind.chars().count()) && !kind.contains('\0') => kind.to_owned(),

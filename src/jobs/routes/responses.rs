@@ -2,7 +2,7 @@
 
 use super::edge::member;
 use super::entry::{enter, lease};
-use super::{Jobs, finished, no_job};
+use super::state::{Jobs, finished, no_job, sealer};
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};
@@ -20,8 +20,6 @@ use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::sync::Arc;
-use std::time::Duration;
 use uuid::Uuid;
 
 /// The longest answer, in characters.
@@ -130,7 +128,8 @@ pub(super) struct PickedUp {
     params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
         ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease")),
     responses(
-        (status = 200, description = "The answer; or an empty body", body = PickedUp),
+        (status = 200, description = "The answer; or an empty body", body = PickedUp,
+            headers(("x-postrider-cancel" = String, description = "`requested`: the job is to be ended"))),
         (status = 409, description = "The job is finished, or the lease is over", body = Problem, content_type = "application/problem+json"),
         Problems,
     ),
@@ -169,13 +168,6 @@ pub(super) async fn pick_up(
         response.headers_mut().insert("x-postrider-cancel", HeaderValue::from_static("requested"));
     }
     Ok(response)
-}
-
-fn sealer(jobs: &Jobs) -> Result<Arc<crate::seal::Sealer>> {
-    jobs.sealer.clone().ok_or_else(|| {
-        let words = "this server cannot keep an answer: set POSTRIDER_SECRET_KEY";
-        Error::Unavailable(words.to_owned(), Duration::from_mins(1))
-    })
 }
 
 fn no_envelope() -> Error {

@@ -76,8 +76,8 @@ pub(super) fn request(pending: &Pending) -> Box<RawValue> {
 }
 
 /// Questions first, then statuses, as one array.
-pub(super) fn together(requests: &[Pending], messages: &[Message]) -> Vec<Box<RawValue>> {
+pub(super) fn together(requests: &[Pending], messages: Vec<Message>) -> Vec<Box<RawValue>> {
     let requests = requests.iter().map(request);
-    let statuses = messages.iter().filter_map(|message| serde_json::value::to_raw_value(message).ok());
+    let statuses = messages.into_iter().filter_map(|message| serde_json::value::to_raw_value(&message).ok());
     requests.chain(statuses).collect()
 }

@@ -1,5 +1,6 @@
 //! The SQL of the logs: read on from a place, see how far each log is, forget what is old.
 
+use crate::jobs::room::READ;
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::types::Json;
@@ -18,7 +19,8 @@ pub struct Broadcast {
     pub is_final: bool,
 }
 
-/// What comes after `after` in a job's log and is not older than `retention`, oldest first, at most `limit`.
+/// What comes after `after` in a job's log and is not older than `retention`, oldest first, at most `limit`
+/// messages, and at most [`READ`] bytes of them unless the first alone is larger.
 pub async fn after(
     db: impl PgExecutor<'_>,
     job_id: i64,
@@ -35,18 +37,29 @@ pub async fn after(
         r#"
         SELECT
             job_id, seq, message AS "message: Json<Box<RawValue>>", is_final
-        FROM broadcasts
-        WHERE job_id = $1 AND seq > $2 AND created_at > now() - make_interval(secs => $3)
+        FROM (
+            SELECT job_id, seq, message, is_final, size, sum(size) OVER (ORDER BY seq) AS together
+            FROM broadcasts
+            WHERE job_id = $1 AND seq > $2 AND created_at > now() - make_interval(secs => $3)
+            ORDER BY seq
+            LIMIT $4
+        ) AS next
+        WHERE together <= $5 OR together = size
         ORDER BY seq
-        LIMIT $4
         "#,
         job_id,
         after,
         retention.as_secs_f64(),
         limit,
+        i64::from(READ),
     )
     .fetch_all(db)
     .await
+}
+
+/// How many bytes these messages have.
+pub fn size<'a>(found: impl IntoIterator<Item = &'a Broadcast>) -> usize {
+    found.into_iter().map(|broadcast| broadcast.message.0.get().len()).sum()
 }
 
 /// The newest message of a job's log, however old it is, unless it is gone.
@@ -68,36 +81,55 @@ pub async fn last(db: impl PgExecutor<'_>, job_id: i64) -> sqlx::Result<Option<B
     .await
 }
 
-/// As [`after`], for many jobs, each from its own place; at most `limit` of each.
+/// The next message of a job after a place; none where nothing is left of what came after it.
+pub type Next = (i64, Option<Broadcast>);
+
+/// As [`after`], for many jobs, each from its own place; at most `limit` messages, and bytes, of all together. Of jobs
+/// of which there is no room for anything there is nothing.
 pub async fn after_each(
     db: impl PgExecutor<'_>,
     places: &[(i64, i64)],
     retention: Duration,
     limit: i64,
-) -> sqlx::Result<Vec<Broadcast>> {
+) -> sqlx::Result<Vec<Next>> {
     let (jobs, cursors): (Vec<i64>, Vec<i64>) = places.iter().copied().unzip();
-    sqlx::query_as!(
-        Broadcast,
+    let rows = sqlx::query!(
         r#"
+        WITH next AS (
+            SELECT
+                p.job_id, b.seq, b.message, b.is_final, coalesce(b.size, 0) AS size,
+                sum(b.size) OVER (ORDER BY p.job_id, b.seq) AS together,
+                row_number() OVER (ORDER BY p.job_id, b.seq) AS number
+            FROM unnest($1::bigint[], $2::bigint[]) AS p (job_id, cursor)
+            LEFT JOIN LATERAL (
+                SELECT seq, message, is_final, size
+                FROM broadcasts
+                WHERE job_id = p.job_id AND seq > p.cursor AND created_at > now() - make_interval(secs => $3)
+                ORDER BY seq
+                LIMIT $4
+            ) AS b ON true
+        )
         SELECT
-            b.job_id, b.seq, b.message AS "message: Json<Box<RawValue>>", b.is_final
-        FROM unnest($1::bigint[], $2::bigint[]) AS p (job_id, cursor)
-        CROSS JOIN LATERAL (
-            SELECT job_id, seq, message, is_final
-            FROM broadcasts
-            WHERE job_id = p.job_id AND seq > p.cursor AND created_at > now() - make_interval(secs => $3)
-            ORDER BY seq
-            LIMIT $4
-        ) AS b
-        ORDER BY b.job_id, b.seq
+            job_id AS "job_id!", seq AS "seq?", message AS "message?: Json<Box<RawValue>>",
+            coalesce(is_final, false) AS "is_final!"
+        FROM next
+        WHERE number <= $4 AND (coalesce(together, 0) <= $5 OR together = size)
+        ORDER BY number
         "#,
         &jobs,
         &cursors,
         retention.as_secs_f64(),
         limit,
+        i64::from(READ),
     )
     .fetch_all(db)
-    .await
+    .await?;
+    let next = rows.into_iter().map(|row| {
+        let (job_id, is_final) = (row.job_id, row.is_final);
+        let found = row.seq.zip(row.message);
+        (job_id, found.map(|(seq, message)| Broadcast { job_id, seq, message, is_final }))
+    });
+    Ok(next.collect())
 }
 
 /// How far a job's log is.
@@ -126,7 +158,7 @@ pub async fn heads(db: impl PgExecutor<'_>, jobs: &[i64]) -> sqlx::Result<Vec<(i
     Ok(rows.into_iter().map(|row| (row.id, row.seq)).collect())
 }
 
-/// Deletes a bounded number of messages older than `retention`; gives how many.
+/// Deletes a bounded number of messages older than `retention`; returns how many.
 pub async fn forget(db: impl PgExecutor<'_>, retention: Duration, limit: i64) -> sqlx::Result<u64> {
     let gone = sqlx::query!(
         r#"

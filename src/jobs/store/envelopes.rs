@@ -109,7 +109,7 @@ pub async fn standing(
     }))
 }
 
-/// Keeps the answer to an open question; gives how long the question waited, none if it is not open any more.
+/// Keeps the answer to an open question; returns how long the question waited, none if it is not open any more.
 pub async fn answer(tx: &mut PgConnection, id: Uuid, sealed: &Sealed) -> sqlx::Result<Option<Duration>> {
     let waited = sqlx::query_scalar!(
         r#"

@@ -102,7 +102,7 @@ pub async fn keep_answer(tx: &mut PgConnection, key: &Key, answer: &RawValue) ->
     Ok(())
 }
 
-/// Deletes a bounded number of keys older than `retention`; gives how many.
+/// Deletes a bounded number of keys older than `retention`; returns how many.
 pub async fn forget(db: impl PgExecutor<'_>, retention: Duration, limit: i64) -> sqlx::Result<u64> {
     let gone = sqlx::query!(
         r#"

@@ -1,7 +1,7 @@
 //! The SQL of jobs: create, read, say something about one, have one cancelled.
 
+use crate::seal::Sealed;
 use chrono::{DateTime, Utc};
-use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use std::time::Duration;
@@ -47,23 +47,25 @@ pub struct Job {
 /// A job to be created.
 #[derive(Debug)]
 pub struct New {
+    /// Its name in the engine.
+    pub item: Uuid,
     /// The person it is for.
     pub cardholder_id: i64,
-    /// What the worker needs to know.
-    pub data: Box<RawValue>,
+    /// What the worker needs to know, if there is anything.
+    pub data: Option<Sealed>,
     /// How long it may take.
     pub job_timeout: Duration,
     /// How long a question waits.
     pub credential_timeout: Duration,
 }
 
-/// Creates a job, ready to be claimed; gives its number.
+/// Creates a job, ready to be claimed; returns its number.
 pub async fn create(tx: &mut PgConnection, type_id: i32, owner: &str, new: &New) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"
         WITH made AS (
-            INSERT INTO jobs (type_id, owner, cardholder_id, data, job_timeout, credential_timeout)
-            VALUES ($1, $2, $3, $4::text::json, make_interval(secs => $5), make_interval(secs => $6))
+            INSERT INTO jobs (type_id, owner, cardholder_id, data, key_id, job_timeout, credential_timeout, item)
+            VALUES ($1, $2, $3, $4, $5, make_interval(secs => $6), make_interval(secs => $7), $8)
             RETURNING id, type_id, item
         ),
         ready AS (
@@ -74,9 +76,11 @@ pub async fn create(tx: &mut PgConnection, type_id: i32, owner: &str, new: &New)
         type_id,
         owner,
         new.cardholder_id,
-        new.data.get(),
+        new.data.as_ref().map(|data| data.bytes.as_slice()),
+        new.data.as_ref().map(|data| data.key_id.as_str()),
         new.job_timeout.as_secs_f64(),
         new.credential_timeout.as_secs_f64(),
+        new.item,
     )
     .fetch_one(tx)
     .await
@@ -172,7 +176,7 @@ pub async fn list(
     .await
 }
 
-/// Says something about a job that is locked and not finished; gives its number in the job's log. With
+/// Says something about a job that is locked and not finished; returns its number in the job's log. With
 /// `termination_type` it ends the job.
 pub async fn broadcast(tx: &mut PgConnection, id: i64, status: &serde_json::Value) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"SELECT broadcast($1, $2) AS "seq!""#, id, status).fetch_one(tx).await
@@ -189,7 +193,7 @@ pub async fn broadcast_with(
 }
 
 /// Deletes a bounded number of jobs that ended more than `retention` ago, with their logs, registrations and
-/// questions; gives how many.
+/// questions; returns how many.
 pub async fn forget(db: impl PgExecutor<'_>, retention: Duration, limit: i64) -> sqlx::Result<u64> {
     let gone = sqlx::query!(
         r#"

@@ -1,6 +1,7 @@
 //! The SQL of registrations: who follows a job, and up to where each has read.
 
 use super::broadcasts::Broadcast;
+use crate::jobs::room::READ;
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::types::Json;
@@ -93,8 +94,8 @@ pub async fn by_key(
     .await
 }
 
-/// Reads what comes after the cursor of a registration that is behind, at most `limit`, and moves the cursor, in
-/// one statement; none when the cursor is not there any more. Of several who read with one key, one has each
+/// Reads what comes after the cursor of a registration, at most `limit` messages and [`READ`] bytes, and moves the
+/// cursor, in one statement; where there is nothing, to the newest; none when the cursor is not there any more. Of several who read with one key, one has each
 /// message.
 ///
 /// The commit does not wait for the disk: a server that crashes just then hands the messages out again.
@@ -109,10 +110,14 @@ pub async fn take_unread(
         r#"
         WITH unread AS MATERIALIZED (
             SELECT seq, message, is_final
-            FROM broadcasts
-            WHERE job_id = $1 AND seq > $3 AND created_at > now() - make_interval(secs => $5)
-            ORDER BY seq
-            LIMIT $6
+            FROM (
+                SELECT seq, message, is_final, size, sum(size) OVER (ORDER BY seq) AS together
+                FROM broadcasts
+                WHERE job_id = $1 AND seq > $3 AND created_at > now() - make_interval(secs => $5)
+                ORDER BY seq
+                LIMIT $6
+            ) AS next
+            WHERE together <= $7 OR together = size
         ),
         moved AS (
             UPDATE registrations
@@ -133,6 +138,7 @@ pub async fn take_unread(
         registration.newest,
         retention.as_secs_f64(),
         limit,
+        i64::from(READ),
     )
     .fetch_all(db)
     .await?;
@@ -216,7 +222,7 @@ pub async fn has_jobs_for(db: impl PgExecutor<'_>, cardholder_id: i64, owner: &s
     .await
 }
 
-/// Moves a subject's places, each (job, from, to); gives the jobs whose place was still where it was read.
+/// Moves a subject's places, each (job, from, to); returns the jobs whose place was still where it was read.
 pub async fn advance_places(
     db: impl PgExecutor<'_>,
     subject: &str,
@@ -261,7 +267,7 @@ pub async fn advance_places(
     Ok(read.into_iter().collect())
 }
 
-/// Deletes a bounded number of registrations of jobs that ended more than `retention` ago; gives how many.
+/// Deletes a bounded number of registrations of jobs that ended more than `retention` ago; returns how many.
 pub async fn forget(db: impl PgExecutor<'_>, retention: Duration, limit: i64) -> sqlx::Result<u64> {
     // From the registrations to their jobs: there are as many as are good for something, while finished jobs
     // are those of a month.

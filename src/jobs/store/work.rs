@@ -1,10 +1,9 @@
 //! The SQL of workers: take jobs, start one, give back what a lost worker held.
 
+use crate::seal::Sealed;
 use crate::worker::Claim;
-use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 /// A job that a worker has taken.
@@ -14,8 +13,10 @@ pub struct Taken {
     pub id: i64,
     /// The person it is for.
     pub cardholder_id: i64,
-    /// What the worker needs to know.
-    pub data: Json<Box<RawValue>>,
+    /// Its name in the engine.
+    pub item: Uuid,
+    /// What the worker needs to know, if there is anything.
+    pub data: Option<Sealed>,
     /// The claim.
     pub lease: Uuid,
 }
@@ -25,8 +26,7 @@ pub struct Taken {
 pub async fn take(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<Taken>> {
     let items: Vec<Uuid> = claims.iter().map(|claim| claim.item).collect();
     let leases: Vec<Uuid> = claims.iter().map(|claim| claim.lease).collect();
-    sqlx::query_as!(
-        Taken,
+    let rows = sqlx::query!(
         r#"
         WITH free AS MATERIALIZED (
             SELECT j.id, c.lease
@@ -39,13 +39,21 @@ pub async fn take(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<T
         SET started_at = now(), deadline = now() + j.job_timeout, lease = free.lease
         FROM free
         WHERE j.id = free.id
-        RETURNING j.id, j.cardholder_id, j.data AS "data: Json<Box<RawValue>>", free.lease AS "lease!"
+        RETURNING j.id, j.item, j.cardholder_id, j.data, j.key_id, free.lease AS "lease!"
         "#,
         &items,
         &leases,
     )
     .fetch_all(tx)
-    .await
+    .await?;
+    let taken = rows.into_iter().map(|row| Taken {
+        id: row.id,
+        item: row.item,
+        cardholder_id: row.cardholder_id,
+        data: row.data.zip(row.key_id).map(|(bytes, key_id)| Sealed { key_id, bytes }),
+        lease: row.lease,
+    });
+    Ok(taken.collect())
 }
 
 /// Of these claims, those whose jobs wait to be taken: after [`take`], their rows are somebody else's at this moment.

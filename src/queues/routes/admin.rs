@@ -1,7 +1,7 @@
 //! What administrators do with a queue's messages: list, pause, resume, run again.
 
+use super::state::{Queues, message_id};
 use super::view::Message;
-use super::{Queues, message_id};
 use crate::auth::Authenticated;
 use crate::db;
 use crate::db::ids::{floor, within_ids};

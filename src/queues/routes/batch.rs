@@ -1,6 +1,6 @@
 //! Push many messages in one request and one transaction.
 
-use super::Queues;
+use super::state::Queues;
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result, Violation};
 use crate::http::body;
@@ -44,8 +44,11 @@ pub(super) enum Pushed {
 #[utoipa::path(
     post, path = "/queues/{queue}/messages:batch", tag = "queue messages", operation_id = "push_messages",
     params(("queue" = String, Path, description = "The queue's name"), WhenQuery,
+        ("postrider-delay" = Option<String>, Header, description = "As `delay`"),
+        ("postrider-run-at" = Option<String>, Header, description = "As `run_at`"),
+        ("postrider-priority" = Option<i16>, Header, description = "As `priority`"),
         ("atomic" = Option<bool>, Query, description = "Store all or none"),
-        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per queue, for the whole batch: the same key with the same batch gives the first answer again. A batch of which nothing is stored does not use its key up")),
+        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per queue, for the whole batch: the same key with the same batch returns the first answer again. A batch of which nothing is stored does not use its key up")),
     request_body(content = Vec<serde_json::Value>, content_type = "application/json", description = "1 to 1,000 messages"),
     responses(
         (status = 201, description = "In the order sent: the id of each message stored, the violations of each refused", body = Vec<Pushed>),

@@ -1,7 +1,7 @@
 //! Remote workers: any program, in any language, that claims messages over HTTP.
 
-use super::Queues;
 use super::remote::stopping;
+use super::state::Queues;
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result};
 use crate::http::extract::{Path, Query};

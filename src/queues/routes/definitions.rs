@@ -1,6 +1,6 @@
 //! Definitions and handlers over HTTP. They are code: for administrators only.
 
-use super::Queues;
+use super::state::Queues;
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Result};

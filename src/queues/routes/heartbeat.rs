@@ -1,7 +1,7 @@
 //! Remote workers say that they live.
 
-use super::Queues;
 use super::remote::{existing, stale};
+use super::state::Queues;
 use crate::auth::Authenticated;
 use crate::error::{Problem, Result};
 use crate::http::body;

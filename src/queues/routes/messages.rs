@@ -1,7 +1,7 @@
 //! Push a message, read it, delete it.
 
+use super::state::{Queues, message_id};
 use super::view::{FullMessage, Message};
-use super::{Queues, message_id};
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};
@@ -28,6 +28,9 @@ use uuid::Uuid;
 #[utoipa::path(
     post, path = "/queues/{queue}/messages", tag = "queue messages", operation_id = "push_message",
     params(("queue" = String, Path, description = "The queue's name"), WhenQuery,
+        ("postrider-delay" = Option<String>, Header, description = "As `delay`"),
+        ("postrider-run-at" = Option<String>, Header, description = "As `run_at`"),
+        ("postrider-priority" = Option<i16>, Header, description = "As `priority`"),
         ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per queue: the same key with the same body, however its JSON is spelt, makes no second message")),
     request_body(content = serde_json::Value, content_type = "application/json", description = "Any JSON value that the queue's schema allows"),
     responses(

@@ -1,6 +1,6 @@
 //! Remote workers say how what they claimed has ended.
 
-use super::{Queues, message_id};
+use super::state::{Queues, message_id};
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result};
 use crate::http::body;

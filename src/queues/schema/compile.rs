@@ -1,11 +1,11 @@
-//! From a schema, as it was put, to one that can be held against messages; or to the reasons why not.
+//! From a schema, as it was put, to one that can validate messages; or to the reasons why not.
 
 use super::expansion::{self, Checks};
 use super::graph::Offline;
 use super::meter::{Metered, Price};
-use super::{CompiledSchema, wording};
+use super::wording;
 use crate::error::Violation;
-use jsonschema::{Draft, PatternOptions, meta::MetaValidator};
+use jsonschema::{Draft, PatternOptions, Validator, meta::MetaValidator};
 use serde_json::Value;
 
 /// Largest schema, in bytes of compact JSON.
@@ -19,6 +19,15 @@ const BACKTRACKS: usize = 4_000;
 const BACKTRACKING_TEXT: u64 = 1_000;
 /// Checks of one value that a schema with such patterns may ask for: its errors copy messages.
 const MAX_CHECKS_WITH_BACKTRACKING: u64 = 2_000;
+
+/// A schema, ready to validate messages.
+#[derive(Debug)]
+pub struct CompiledSchema {
+    pub(super) validator: Validator<Metered>,
+    pub(super) price: Price,
+    /// Whether a match may be given up, see `Meter::lending`.
+    pub(super) backtracks: bool,
+}
 
 /// Compiles `schema`. Takes some frames of stack for each level of nesting, and up to some seconds.
 pub(super) fn compile(schema: &Value) -> Result<CompiledSchema, Vec<Violation>> {

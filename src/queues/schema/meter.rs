@@ -6,7 +6,7 @@
 //! node pretends to be `null` and every list to be at its end, the validator returns at once, and the caller
 //! asks [`Meter::is_spent`] before it believes the answer.
 //!
-//! Nodes do not lend their values to errors either ([`Node::to_value`] gives `null`): an error inside `anyOf`
+//! Nodes do not lend their values to errors either ([`Node::to_value`] returns `null`): an error inside `anyOf`
 //! keeps a copy. One exception, which the validator asks for: where a match was given up, it looks up its place
 //! in the whole message. So schemas with such patterns see that, and a copy's worth is counted each time.
 
@@ -278,7 +278,7 @@ impl<'a> Iterator for Counted<'a, serde_json::map::Iter<'a>> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (name, value) = self.inner.next()?;
-        // Patterns may be held against the name.
+        // Patterns may be matched with the name.
         let may_go_on = self.meter.is_none_or(|meter| meter.spend(1 + meter.price.text));
         may_go_on.then_some((name.as_str(), Look { value, meter: self.meter }))
     }

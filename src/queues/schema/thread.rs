@@ -15,7 +15,7 @@ static TURNS: LazyLock<Semaphore> =
 /// Runs `work` on a new thread with a large stack. It goes on to its end even if nobody waits for it any more.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if the system gives no thread, [`Error::Internal`] if `work` panicked.
+/// [`Error::Unavailable`] if the operating system has no thread to spare, [`Error::Internal`] if `work` panicked.
 pub(super) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let turn = TURNS.acquire().await.map_err(Error::internal)?;
     let (sender, receiver) = oneshot::channel();

@@ -40,7 +40,7 @@ pub struct Loaded {
     pub id: Uuid,
     /// Its body.
     pub request: Json<Box<RawValue>>,
-    /// Whether it was held against the schema when it was pushed.
+    /// Whether the schema validated it when it was pushed.
     pub validated: bool,
 }
 
@@ -86,7 +86,7 @@ pub struct Outcome<'a> {
     pub logs: Option<&'a RawValue>,
 }
 
-/// Writes ends, none of which is written yet; gives how many took effect. A message that was deleted has no end.
+/// Writes ends, none of which is written yet; returns how many took effect. A message that was deleted has no end.
 pub async fn end(tx: &mut PgConnection, outcomes: &[Outcome<'_>]) -> sqlx::Result<u64> {
     let queues: Vec<i32> = outcomes.iter().map(|o| o.claim.lane).collect();
     let attempts: Vec<i16> = outcomes.iter().map(|o| o.claim.attempt).collect();
@@ -145,8 +145,8 @@ pub struct Failure<'a> {
     pub logs: Option<&'a RawValue>,
 }
 
-/// Writes failed attempts; gives the messages for which that took effect. Written once however often sent:
-/// only what it gives goes back to be claimed.
+/// Writes failed attempts; returns the messages for which that took effect. Written once however often sent:
+/// only what it returns goes back to be claimed.
 pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Result<Vec<Uuid>> {
     let queues: Vec<i32> = failures.iter().map(|f| f.claim.lane).collect();
     let attempts: Vec<i16> = failures.iter().map(|f| f.claim.attempt).collect();

@@ -1,14 +1,25 @@
 //! What was handed out, until the answer that carries it is on its way.
 
 use super::Remote;
-use super::room::Inside;
 use crate::db;
 use crate::worker::store;
+use crate::worker::wake::Wake;
 use crate::worker::{Again, Claim};
+use sqlx::postgres::PgPool;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
+
+/// What claims for a waiting room are made with, and given back.
+pub(super) struct Means<R: Remote> {
+    pub(super) remote: Arc<R>,
+    pub(super) pool: PgPool,
+    pub(super) wake: Arc<Wake>,
+    /// Gives back what nobody received.
+    pub(super) tasks: TaskTracker,
+}
 
 /// Claimed items. Dropped before they are kept, they go back at once, as if they had not been claimed: who asked for
 /// them has hung up.
@@ -16,12 +27,12 @@ pub struct Handed<R: Remote> {
     items: Vec<(Claim, R::Item)>,
     /// Until when they are surely still claimed, by this process's own clock.
     until: Instant,
-    inside: Arc<Inside<R>>,
+    means: Arc<Means<R>>,
 }
 
 impl<R: Remote> Handed<R> {
-    pub(super) fn new(items: Vec<(Claim, R::Item)>, until: Instant, inside: Arc<Inside<R>>) -> Self {
-        Self { items, until, inside }
+    pub(super) fn new(items: Vec<(Claim, R::Item)>, until: Instant, means: Arc<Means<R>>) -> Self {
+        Self { items, until, means }
     }
 
     /// What is in it.
@@ -43,15 +54,15 @@ impl<R: Remote> Drop for Handed<R> {
     fn drop(&mut self) {
         if !self.items.is_empty() {
             let claims = self.items.drain(..).map(|(claim, _)| claim).collect();
-            self.inside.tasks.spawn(give_back(Arc::clone(&self.inside), claims));
+            self.means.tasks.spawn(give_back(Arc::clone(&self.means), claims));
         }
     }
 }
 
 /// Gives back what nobody received. What has ended meanwhile, or was taken back, stays as it is.
-async fn give_back<R: Remote>(inside: Arc<Inside<R>>, claims: Vec<Claim>) {
-    let remote = Arc::clone(&inside.remote);
-    let given_back = db::transaction::<_, sqlx::Error, _>(&inside.pool, move |tx| {
+async fn give_back<R: Remote>(means: Arc<Means<R>>, claims: Vec<Claim>) {
+    let remote = Arc::clone(&means.remote);
+    let given_back = db::transaction::<_, sqlx::Error, _>(&means.pool, move |tx| {
         Box::pin(async move {
             let leases: Vec<Uuid> = claims.iter().map(|claim| claim.lease).collect();
             let ours: HashSet<Uuid> = store::fence(&mut *tx, &leases, &[]).await?.into_iter().collect();
@@ -64,7 +75,7 @@ async fn give_back<R: Remote>(inside: Arc<Inside<R>>, claims: Vec<Claim>) {
         })
     });
     match given_back.await {
-        Ok(again) => again.iter().for_each(|again| inside.wake.ready(again.lane, again.rank)),
+        Ok(again) => again.iter().for_each(|again| means.wake.ready(again.lane, again.rank)),
         Err(error) => tracing::warn!(%error, "cannot give back what nobody received; its leases will end"),
     }
 }

@@ -1,7 +1,7 @@
 //! The loop of a waiting room: looks for all who wait, claims for all of them, hands out.
 
+use super::inside::{Answer, Inside, answer};
 use super::line::Wish;
-use super::room::{Answer, Inside, answer};
 use super::{Remote, Standing, Terms, Took};
 use crate::db::{self, bounded};
 use crate::error::is_transient;
@@ -112,14 +112,14 @@ impl<R: Remote> Looker<R> {
         self.pause = self.pause.mul_f64(1.5).min(LONGEST_LOOK);
         let (mut lanes, gone) = self.inside.watched(PATIENCE);
         lanes.retain(|lane| {
-            let is_closed = self.inside.remote.standing(*lane) == Standing::Closed;
+            let is_closed = self.inside.means.remote.standing(*lane) == Standing::Closed;
             if is_closed {
                 self.inside.dissolve(*lane, || Answer::Closed);
             }
             !is_closed
         });
         if gone {
-            self.marks.retain(|lane| self.inside.remote.standing(lane) != Standing::Closed);
+            self.marks.retain(|lane| self.inside.means.remote.standing(lane) != Standing::Closed);
         }
         if lanes.is_empty() {
             return Ok(());
@@ -127,7 +127,7 @@ impl<R: Remote> Looker<R> {
         let sweep = self.marks.sweep_is_due(now);
         let from: Vec<(i32, Place)> =
             lanes.iter().map(|lane| (*lane, if sweep { START } else { self.marks.of(*lane) })).collect();
-        let ready = bounded(store::ready(&self.inside.pool, &from)).await.map_err(|error| {
+        let ready = bounded(store::ready(&self.inside.means.pool, &from)).await.map_err(|error| {
             let error = Arc::new(error);
             for lane in &lanes {
                 self.inside.dissolve(*lane, || Answer::Failed(Arc::clone(&error)));
@@ -228,7 +228,7 @@ impl<R: Remote> Looker<R> {
 
     /// On which terms to claim from a lane; if it is not open, those who do not wait, or all, are told so.
     fn terms(&self, lane: i32, before: u64) -> Option<Terms> {
-        match self.inside.remote.standing(lane) {
+        match self.inside.means.remote.standing(lane) {
             Standing::Open(terms) => return Some(terms),
             Standing::Paused => {
                 let nothing = self.inside.lines.lock().refuse(lane, before);
@@ -257,8 +257,8 @@ impl<R: Remote> Looker<R> {
 
 /// One transaction for all lanes. Lanes with a limit are locked before their leases are counted.
 async fn claim<R: Remote>(inside: &Inside<R>, mut asked: Vec<Asked>) -> sqlx::Result<Claimed<R::Item>> {
-    let remote = Arc::clone(&inside.remote);
-    db::transaction(&inside.pool, move |tx| {
+    let remote = Arc::clone(&inside.means.remote);
+    db::transaction(&inside.means.pool, move |tx| {
         Box::pin(async move {
             let is_limited = |asked: &Asked| asked.terms.concurrency.is_some();
             let limited: Vec<(i32, Place)> = asked

@@ -14,12 +14,14 @@
 //! count, and the next in the line gets it.
 
 mod handed;
+mod inside;
 mod line;
 mod looker;
 mod room;
 
 pub use handed::Handed;
-pub use room::{Answer, WaitingRoom};
+pub use inside::Answer;
+pub use room::WaitingRoom;
 
 use super::Claim;
 use sqlx::postgres::PgConnection;

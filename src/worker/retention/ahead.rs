@@ -4,9 +4,9 @@
 //! when a clock jumped. They move into their week when that is made. Where more of them lie than may move at once,
 //! the week is cut into pieces.
 
+use super::feature::{Feature, names};
 use super::quiet::{self, Quiet};
 use super::span::{WEEK, gaps, monday};
-use super::{Feature, names};
 use crate::db;
 use crate::worker::store;
 use chrono::{DateTime, TimeDelta, Utc};

@@ -24,6 +24,7 @@
 //! | `envelopes` | their job: they go with it. |
 //! | `stores` | the names that whoever has a role for them used. |
 //! | `endpoints` | what is put; a row goes with its endpoint. |
+//! | `service_circuits` | the services of mappings that fail; a row goes when its circuit closes, with its endpoint, and when no mapping names its service any more. |
 //! | `parameters` | what is put, and the names that answers set. |
 //! | `mappings` | what is put; a deleted one is kept until the weeks of its deliveries are gone. |
 //! | `learned_parameters` | their mapping: they go when it is deleted, one row a name that its answers set. |
@@ -70,6 +71,10 @@ pub const BOUNDS: &[(&str, &str)] = &[
     ("envelopes", "their job: they go with it."),
     ("stores", "the names that whoever has a role for them used."),
     ("endpoints", "what is put; a row goes with its endpoint."),
+    (
+        "service_circuits",
+        "the services of mappings that fail; a row goes when its circuit closes, with its endpoint, and when no mapping names its service any more.",
+    ),
     ("parameters", "what is put, and the names that answers set."),
     ("mappings", "what is put; a deleted one is kept until the weeks of its deliveries are gone."),
     ("learned_parameters", "their mapping: they go when it is deleted, one row a name that its answers set."),

@@ -1,7 +1,7 @@
 //! How a week whose time is over goes: what must stay moves out of it, the rest is dropped.
 
+use super::feature::{Feature, names};
 use super::quiet::{self, Quiet};
-use super::{Feature, names};
 use crate::worker::store::{self, Week};
 use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;

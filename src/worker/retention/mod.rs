@@ -23,6 +23,7 @@
 //!
 //! | file | decision |
 //! | --- | --- |
+//! | `feature.rs` | what is to be known of a feature |
 //! | `ahead.rs` | which weeks are to be made |
 //! | `span.rs` | where weeks begin, and what of one is missing |
 //! | `leave.rs` | how a week whose time is over goes |
@@ -32,20 +33,21 @@
 
 mod ahead;
 pub mod bounds;
+mod feature;
 mod forget;
 mod leave;
 mod quiet;
 mod span;
 
 pub use ahead::make_ahead;
+pub use feature::{Feature, Swept};
 pub use forget::{Old, forget};
 pub use span::week_of;
 
-use super::store::{self, Week};
+use super::store;
 use crate::db;
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::postgres::{PgConnection, PgPool};
-use std::future::Future;
+use sqlx::postgres::PgPool;
 use std::marker::PhantomData;
 use uuid::Uuid;
 
@@ -55,52 +57,6 @@ const LATE: TimeDelta = TimeDelta::days(1);
 /// Rows in one statement of the sweep, and how many of those are made in one round.
 const WINDOW: i64 = 2000;
 const WINDOWS: usize = 50;
-
-/// What of the rows outside every week was looked at.
-#[derive(Debug, Clone, Copy)]
-pub struct Swept {
-    /// The last id.
-    pub last: Uuid,
-    /// How many rows were deleted.
-    pub deleted: u64,
-}
-
-/// A feature whose tables have weekly partitions.
-pub trait Feature: Send + Sync + 'static {
-    /// Its name in `weeks`.
-    const NAME: &'static str;
-    /// Its tables, in the order in which its transactions lock them, each with the column that leads its primary key
-    /// before the id (or nothing).
-    const TABLES: &'static [(&'static str, &'static str)];
-
-    /// The table without a write into whose week none of its rows can come to be wanted again, when that is written
-    /// to so rarely that it can be locked while they are asked for.
-    const REVIVES: Option<&'static str>;
-
-    /// The rows of a week (owner and id), at most `limit`, that must stay though its time is over: what is not
-    /// finished, or has been for less than `keep_after` says.
-    fn wanted(
-        db: &mut PgConnection,
-        week: &Week,
-        keep_after: DateTime<Utc>,
-        limit: i64,
-    ) -> impl Future<Output = sqlx::Result<Vec<(i32, Uuid)>>> + Send;
-
-    /// Deletes of the default partitions' next `limit` rows between two ids what need not stay; `None` when there are
-    /// none left to look at.
-    fn sweep(
-        tx: &mut PgConnection,
-        after: Uuid,
-        before: Uuid,
-        keep_after: DateTime<Utc>,
-        limit: i64,
-    ) -> impl Future<Output = sqlx::Result<Option<Swept>>> + Send;
-}
-
-/// The names of a feature's tables.
-fn names<F: Feature>() -> Vec<&'static str> {
-    F::TABLES.iter().map(|(table, _)| *table).collect()
-}
 
 /// The retention of one feature.
 #[derive(Debug)]

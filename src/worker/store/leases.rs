@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnection;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The fence. Ends the leases in `finished` and locks those in `open`; gives those that still existed.
+/// The fence. Ends the leases in `finished` and locks those in `open`; returns those that still existed.
 pub async fn fence(tx: &mut PgConnection, finished: &[Uuid], open: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
     #[cfg(feature = "planted-bugs")]
     if crate::planted::has(crate::planted::Bug::UnfencedEnd) {
@@ -148,7 +148,7 @@ pub async fn lock_dead(
         .collect())
 }
 
-/// Locks one lease of a worker, and gives its items; none when it holds no lease any more.
+/// Locks one lease of a worker, and returns its items; none when it holds no lease any more.
 pub async fn lock_of(tx: &mut PgConnection, worker: Uuid) -> sqlx::Result<Vec<Claim>> {
     let rows = sqlx::query!(
         r#"

@@ -18,6 +18,9 @@ pub use leases::{
     dead, expire, fence, fence_shortly, is_leased, leases_of, lock_dead, lock_item, lock_of, release_dead,
 };
 pub use remote::{Asked, Given, Outside, claim_remote, extend, lock_lanes, outside, ready};
-pub use waiting::{hurry, next_due, promote, put_back, redirect, sweep, unschedule, withdraw};
+pub use waiting::{
+    PutOff, Which, hasten, hurry, lanes_of, next_due, promote, put_back, put_off, redirect, sweep,
+    unschedule, withdraw,
+};
 pub use weeks::{Week, drop_week, lockers, make_week, note_week, weeks_after, weeks_before};
 pub use workers::{Pulse, bury, deregister, give_up, pulse, register, renew};

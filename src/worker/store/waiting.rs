@@ -1,6 +1,7 @@
 //! The SQL of items that wait: put back, promoted, taken out, swept.
 
 use crate::worker::Again;
+use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
@@ -40,7 +41,7 @@ pub async fn put_back(tx: &mut PgConnection, again: &[Again]) -> sqlx::Result<()
     Ok(())
 }
 
-/// Moves items whose time has come to `dispatch`, at most `limit`; gives the lane and rank of each.
+/// Moves items whose time has come to `dispatch`, at most `limit`; returns the lane and rank of each.
 pub async fn promote(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<(i32, i16)>> {
     let rows = sqlx::query!(
         r#"
@@ -76,6 +77,101 @@ pub async fn next_due(db: impl PgExecutor<'_>) -> sqlx::Result<Option<f64>> {
         .await
 }
 
+/// An item that is ready and is to wait.
+#[derive(Debug, Clone, Copy)]
+pub struct PutOff {
+    /// Its place in its lane: rank and seq.
+    pub place: (i16, i64),
+    /// Until when it waits.
+    pub until: DateTime<Utc>,
+}
+
+/// Puts items of a lane that are ready off for a while; their attempts stay counted as they are. What somebody else
+/// claims just now is left to them.
+pub async fn put_off(tx: &mut PgConnection, lane: i32, items: &[PutOff]) -> sqlx::Result<()> {
+    let (ranks, seqs): (Vec<i16>, Vec<i64>) = items.iter().map(|item| item.place).unzip();
+    let until: Vec<DateTime<Utc>> = items.iter().map(|item| item.until).collect();
+    sqlx::query!(
+        r#"
+        WITH ready AS MATERIALIZED (
+            SELECT d.ctid AS place, o.run_at
+            FROM unnest($2::smallint[], $3::bigint[], $4::timestamptz[]) AS o (rank, seq, run_at)
+            JOIN dispatch AS d ON d.lane = $1 AND d.rank = o.rank AND d.seq = o.seq
+            FOR UPDATE OF d SKIP LOCKED
+        ),
+        taken AS (
+            DELETE FROM dispatch AS d
+            USING ready
+            WHERE d.ctid = ready.place
+            RETURNING ready.run_at, d.lane, d.rank, d.item, d.attempt
+        )
+        INSERT INTO scheduled (run_at, lane, rank, item, attempt)
+        SELECT run_at, lane, rank, item, attempt FROM taken
+        "#,
+        lane,
+        &ranks,
+        &seqs,
+        &until,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The most items of all lanes among which [`hasten`] looks for those of one.
+const AMONG: i64 = 10_000;
+
+/// Which of the items that wait are made to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Those that were never tried: they do not wait by backoff.
+    Untried,
+    /// All.
+    All,
+}
+
+/// Makes items of a lane that wait until `from`, give or take a second, or longer, due at once, at most `limit`; returns
+/// how many. It looks at those that are due soonest after that moment, and at no more than [`AMONG`].
+pub async fn hasten(
+    db: impl PgExecutor<'_>,
+    lane: i32,
+    which: Which,
+    from: DateTime<Utc>,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        r#"
+        WITH soon AS MATERIALIZED (
+            SELECT run_at, item, lane
+            FROM scheduled
+            WHERE run_at > greatest($2::timestamptz - interval '1 second', now())
+            ORDER BY run_at
+            LIMIT $4
+        ),
+        waiting AS MATERIALIZED (
+            SELECT s.run_at, s.item
+            FROM soon
+            JOIN scheduled AS s ON s.run_at = soon.run_at AND s.item = soon.item
+            WHERE soon.lane = $1 AND (s.attempt = 0 OR $5)
+            LIMIT $3
+            FOR UPDATE OF s SKIP LOCKED
+        )
+        UPDATE scheduled AS s
+        SET run_at = now()
+        FROM waiting
+        WHERE s.run_at = waiting.run_at AND s.item = waiting.item
+        "#,
+        lane,
+        from,
+        limit,
+        AMONG,
+        which == Which::All,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// Takes an item out of `scheduled`, if it waits there.
 pub async fn unschedule(tx: &mut PgConnection, item: Uuid) -> sqlx::Result<()> {
     sqlx::query!("DELETE FROM scheduled WHERE item = $1", item).execute(tx).await?;
@@ -83,7 +179,7 @@ pub async fn unschedule(tx: &mut PgConnection, item: Uuid) -> sqlx::Result<()> {
 }
 
 /// Makes those of these items that wait in `scheduled` ready at once, with their attempts counted from the
-/// start; gives the lane of each.
+/// start; returns the lane of each.
 pub async fn hurry(tx: &mut PgConnection, items: &[Uuid]) -> sqlx::Result<Vec<(i32, Uuid)>> {
     let rows = sqlx::query!(
         r#"
@@ -102,7 +198,7 @@ pub async fn hurry(tx: &mut PgConnection, items: &[Uuid]) -> sqlx::Result<Vec<(i
 }
 
 /// Moves items that wait in the lane `from` each to a lane of its own, with their time or behind what is ready
-/// there; gives the lanes in which something is ready now.
+/// there; returns the lanes in which something is ready now.
 pub async fn redirect(tx: &mut PgConnection, from: i32, to: &[(Uuid, i32)]) -> sqlx::Result<Vec<i32>> {
     let (items, lanes): (Vec<Uuid>, Vec<i32>) = to.iter().copied().unzip();
     sqlx::query_scalar!(
@@ -134,7 +230,21 @@ pub async fn redirect(tx: &mut PgConnection, from: i32, to: &[(Uuid, i32)]) -> s
     .await
 }
 
-/// Takes items out of the lanes in which they wait; gives those that waited there still.
+/// The lanes in which an item waits.
+pub async fn lanes_of(db: impl PgExecutor<'_>, item: Uuid) -> sqlx::Result<Vec<i32>> {
+    sqlx::query_scalar!(
+        r#"
+        SELECT lane AS "lane!" FROM scheduled WHERE item = $1
+        UNION ALL
+        SELECT lane FROM dispatch WHERE item = $1
+        "#,
+        item,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Takes items out of the lanes in which they wait; returns those that waited there still.
 pub async fn withdraw(tx: &mut PgConnection, waiting: &[(i32, Uuid)]) -> sqlx::Result<Vec<Uuid>> {
     let (lanes, items): (Vec<i32>, Vec<Uuid>) = waiting.iter().copied().unzip();
     sqlx::query_scalar!(

@@ -75,7 +75,7 @@ pub async fn pulse(db: impl PgExecutor<'_>, from: &[(i32, (i16, i64))], sweep: b
     .await
 }
 
-/// Adds a worker; gives the database's time.
+/// Adds a worker; returns the database's time.
 ///
 /// `expected` is what the time ought to be by the process's own clock: where it is not, the database's clock was set.
 /// A process that has not heard of the time before has no such knowledge. While no other has seen the clock as it is,

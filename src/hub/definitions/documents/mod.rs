@@ -10,6 +10,7 @@ pub mod parameter;
 pub use endpoint::{PutEndpoint, PutSecret};
 pub use parameter::PutParameter;
 
+use crate::auth::role;
 use crate::error::{Error, MAX_VIOLATIONS, Result, Violation};
 use crate::http::reader::Reader;
 use serde_json::Value;
@@ -63,8 +64,8 @@ pub fn check_name(of: &str, name: &str) -> Result<()> {
 /// # Errors
 /// 422 at `/store`.
 pub fn check_store(name: &str) -> Result<()> {
-    if matches!(name, "system" | "queue" | "hub") {
-        return Err(Error::invalid("/store", "pattern", "this name is reserved"));
+    if let Err(why) = role::check_own(name) {
+        return Err(Error::invalid("/store", "pattern", format!("this name {why}")));
     }
     if is_name(name) {
         return Ok(());

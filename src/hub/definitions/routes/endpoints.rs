@@ -6,15 +6,15 @@ use crate::error::{Error, Problem, Result, is_constraint};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::http::outbound::{Failure, Request};
+use crate::http::outbound::Request;
 use crate::hub::definitions::documents::{PutEndpoint, check_name, check_store, endpoint, is_name};
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::secrets;
-use crate::hub::definitions::store::endpoints::{self, Deleted, Described};
+use crate::hub::definitions::store::endpoints::{self, Deleted, Described, Put, ServiceCircuit};
 use crate::hub::definitions::store::stores;
 use crate::hub::roles::{self, Right};
 use crate::hub::state::{Hub, no_endpoint};
-use crate::worker::store as engine;
+use crate::worker::store::{self as engine, Which};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -30,6 +30,9 @@ use url::Url;
 /// How long a check waits at most.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// So much of what waits for a service is made to go at once.
+const HASTENED: i64 = 1000;
+
 /// An endpoint, in a listing.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct ListedEndpoint {
@@ -41,10 +44,12 @@ pub(super) struct ListedEndpoint {
     /// What its `endpoint.json` said when it was imported.
     #[schema(value_type = Option<Object>)]
     catalogue: Option<Box<RawValue>>,
-    /// Failed attempts since the last that was not.
+    /// Attempts in a row that did not reach it, when its circuit last opened.
     failures: i32,
     /// Until when its circuit is open: nothing is sent to it.
     open_until: Option<DateTime<Utc>>,
+    /// Those of its services that answer badly, or not in time, and are left alone.
+    services: Vec<ServiceCircuit>,
     /// When it first answered 410.
     gone_at: Option<DateTime<Utc>>,
     /// When it was first put.
@@ -61,6 +66,7 @@ impl ListedEndpoint {
             catalogue: row.catalogue.map(|json| json.0),
             failures: row.failures,
             open_until: row.open_until,
+            services: row.services.0,
             gone_at: row.gone_at,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -86,7 +92,7 @@ pub(super) async fn list(
 
 /// Defines an endpoint, or redefines it.
 ///
-/// Its circuit is closed, and requests from now on go where it says. `[redacted]` in the place of a secret keeps
+/// Its circuit and those of its services are closed, and requests from now on go where it says. `[redacted]` in the place of a secret keeps
 /// the one that is there.
 #[utoipa::path(
     put, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "put_endpoint",
@@ -94,12 +100,13 @@ pub(super) async fn list(
     request_body(content = serde_json::Value, content_type = "application/json", description = "The definition. All but `url` may be absent.\n\n\
             * `url`: services are paths below it\n\
             * `token`: sent as `X-Hub-Token` and `X-Augury-Token`\n\
-            * `signing_secrets`: of Standard Webhooks, `whsec_` and base64; one signature each, at most 4\n\
+            * `signing_secrets`: of Standard Webhooks, `whsec_` and base64; one signature each, at most 4; the \
+            `webhook-id` that they sign is the delivery's id\n\
             * `concurrency`: requests at a time of one server (8)\n\
             * `rate`: `per_second` and `burst`, over all servers; absent, no limit\n\
             * `timeout`: of a request (180s)\n\
             * `breaker`: after so many `failures` in a row (5) it is left alone for the `cooldown` (30s), then tried \
-            one delivery at a time\n\
+            one delivery at a time: the endpoint where it could not be reached, else only the service that failed\n\
             * `enabled`: whether anything is sent to it (true)",
         example = json!({"url": "https://warehouse.example.com/hub", "token": "x123", "concurrency": 8, "rate": {"per_second": 10, "burst": 20}, "timeout": "180s", "breaker": {"failures": 5, "cooldown": "30s"}, "enabled": true})),
     responses(
@@ -126,7 +133,7 @@ pub(super) async fn put(
     let shown: Box<RawValue> =
         serde_json::value::to_raw_value(&endpoint::shown(document)).map_err(Error::internal)?;
     let definition = shown.clone();
-    let made = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+    let put = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {
             let version = engine::bump(&mut *tx).await?;
             let store = stores::ensure(&mut *tx, &store).await?;
@@ -137,7 +144,27 @@ pub(super) async fn put(
     })
     .await?;
     hub.changed().await?;
-    Ok((if made { StatusCode::CREATED } else { StatusCode::OK }, Json(shown)))
+    let status = match put {
+        Put::Made => StatusCode::CREATED,
+        Put::Redefined(waiting) => {
+            if let Some((lane, from)) = waiting {
+                hasten(&hub, lane, from).await?;
+            }
+            StatusCode::OK
+        }
+    };
+    Ok((status, Json(shown)))
+}
+
+/// Has what waits for services of an endpoint go at once. What is not reached comes by itself.
+async fn hasten(hub: &Hub, lane: i32, from: DateTime<Utc>) -> Result<()> {
+    loop {
+        let hastened = db::bounded(engine::hasten(&hub.db.api, lane, Which::All, from, HASTENED)).await?;
+        hub.wake.due_after(Duration::ZERO);
+        if hastened < HASTENED.unsigned_abs() {
+            return Ok(());
+        }
+    }
 }
 
 /// Reads the definition of an endpoint.
@@ -206,7 +233,10 @@ pub(super) struct Reached {
     reachable: bool,
     /// The HTTP status of its answer.
     status: Option<u16>,
-    /// Why there was no answer, in coarse words.
+    /// Why there was no whole answer, in one word: the words of an attempt.
+    #[schema(example = "tls_name")]
+    cause: Option<&'static str>,
+    /// Why there was no whole answer, in words that begin with the one.
     error: Option<String>,
 }
 
@@ -227,9 +257,15 @@ pub(super) async fn check(
     let endpoint = hub.endpoint(store, &name).await?;
     let request = ask(&endpoint, endpoint.definition.url.clone(), 64 << 10);
     Ok(Json(match hub.outbound.send(request).await {
-        Ok(answer) => Reached { reachable: true, status: Some(answer.status.as_u16()), error: None },
-        Err(Failure::TooLarge(_)) => Reached { reachable: true, status: None, error: None },
-        Err(failure) => Reached { reachable: false, status: None, error: Some(failure.to_string()) },
+        Ok(answer) => {
+            Reached { reachable: true, status: Some(answer.status.as_u16()), cause: None, error: None }
+        }
+        Err(failure) => Reached {
+            reachable: failure.status.is_some(),
+            status: failure.status.map(|status| status.as_u16()),
+            cause: Some(failure.cause.word()),
+            error: Some(failure.to_string()),
+        },
     }))
 }
 

@@ -59,7 +59,7 @@ pub(super) struct Missing {
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
     responses(
         (status = 200, description = "What was done", body = Imported),
-        (status = 409, description = "The endpoint gives no catalogue", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The endpoint serves no catalogue", body = Problem, content_type = "application/problem+json"),
         Problems,
     ),
 )]
@@ -118,7 +118,7 @@ async fn fetch(hub: &Hub, endpoint: &Endpoint) -> Result<body::Json> {
     let mut url = endpoint.definition.url.clone();
     url.set_path(&format!("{}/endpoint.json", url.path().trim_end_matches('/')));
     let none =
-        |why: String| Error::Conflict(format!("this endpoint gives no catalogue at endpoint.json: {why}"));
+        |why: String| Error::Conflict(format!("this endpoint serves no catalogue at endpoint.json: {why}"));
     let answer = hub.outbound.send(ask(endpoint, url, LARGEST)).await;
     let answer = answer.map_err(|failure| none(failure.to_string()))?;
     if !answer.status.is_success() {

@@ -5,7 +5,7 @@ use crate::worker;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-/// Moves what waits in a lane to where its mapping sends; gives the lanes in which something is ready now.
+/// Moves what waits in a lane to where its mapping sends; returns the lanes in which something is ready now.
 pub async fn redirect(tx: &mut PgConnection, lane: i32) -> sqlx::Result<Vec<i32>> {
     let mut ready = Vec::new();
     // What is promoted while this waits for it is seen by the next look.

@@ -4,6 +4,7 @@ use super::astray;
 use crate::worker;
 use crate::worker::store::Catalogued;
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
@@ -91,6 +92,18 @@ pub async fn ids(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<i32>> {
     sqlx::query_scalar!("SELECT id FROM endpoints").fetch_all(db).await
 }
 
+/// A service whose circuit is not closed.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ServiceCircuit {
+    /// The service, as mappings name it.
+    #[schema(example = "drop_ship")]
+    service: String,
+    /// Failed attempts in a row when the circuit last opened.
+    failures: i32,
+    /// Until when nothing is sent to it; afterwards one delivery at a time tries whether it is back.
+    open_until: DateTime<Utc>,
+}
+
 /// An endpoint as people see it.
 #[derive(Debug)]
 pub struct Described {
@@ -104,6 +117,8 @@ pub struct Described {
     pub failures: i32,
     /// Until when its circuit is open.
     pub open_until: Option<DateTime<Utc>>,
+    /// Those of its services whose circuits are not closed, by name.
+    pub services: Json<Vec<ServiceCircuit>>,
     /// When it first answered 410.
     pub gone_at: Option<DateTime<Utc>>,
     /// When it was first put.
@@ -123,8 +138,19 @@ pub async fn describe(
         r#"
         SELECT
             name, definition AS "definition: Json<Box<RawValue>>", catalogue AS "catalogue: Json<Box<RawValue>>",
-            failures, open_until, gone_at, created_at, updated_at
-        FROM endpoints
+            failures, open_until, gone_at, created_at, updated_at,
+            (
+                SELECT coalesce(
+                    json_agg(
+                        json_build_object('service', service, 'failures', c.failures, 'open_until', c.open_until)
+                        ORDER BY service
+                    ),
+                    '[]'
+                )
+                FROM service_circuits AS c
+                WHERE c.endpoint_id = e.id
+            ) AS "services!: Json<Vec<ServiceCircuit>>"
+        FROM endpoints AS e
         WHERE store_id = $1 AND ($2::text IS NULL OR name = $2)
         ORDER BY name
         "#,
@@ -165,8 +191,17 @@ pub async fn secrets(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::
     .await
 }
 
-/// Makes an endpoint or redefines it, under the new revision `version`; says whether it was made. One that is
-/// redefined starts afresh: its circuit is closed, and it is not gone.
+/// What became of an endpoint that was put.
+#[derive(Debug)]
+pub enum Put {
+    /// It was made.
+    Made,
+    /// It was redefined. Deliveries to services that failed wait in its lane, from this moment on if there are any.
+    Redefined(Option<(i32, DateTime<Utc>)>),
+}
+
+/// Makes an endpoint or redefines it, under the new revision `version`. One that is redefined starts afresh: its
+/// circuit and those of its services are closed, and it is not gone.
 pub async fn put(
     tx: &mut PgConnection,
     store_id: i32,
@@ -174,13 +209,14 @@ pub async fn put(
     definition: &RawValue,
     secrets: &Secrets,
     version: i64,
-) -> sqlx::Result<bool> {
-    let changed = sqlx::query!(
+) -> sqlx::Result<Put> {
+    let changed = sqlx::query_scalar!(
         r#"
         UPDATE endpoints
         SET definition = $3::text::json, token = $4, secrets = $5, key_id = $6, version = $7, failures = 0,
             open_until = NULL, gone_at = NULL, circuit = circuit + 1, updated_at = now()
         WHERE store_id = $1 AND name = $2
+        RETURNING id
         "#,
         store_id,
         name,
@@ -190,10 +226,15 @@ pub async fn put(
         secrets.key_id,
         version,
     )
-    .execute(&mut *tx)
+    .fetch_optional(&mut *tx)
     .await?;
-    if changed.rows_affected() > 0 {
-        return Ok(false);
+    if let Some(id) = changed {
+        let closed = sqlx::query_scalar!(
+            "DELETE FROM service_circuits WHERE endpoint_id = $1 RETURNING open_until",
+            id,
+        );
+        let soonest = closed.fetch_all(tx).await?.into_iter().min();
+        return Ok(Put::Redefined(soonest.map(|until| (id, until))));
     }
     sqlx::query!(
         r#"
@@ -213,7 +254,7 @@ pub async fn put(
     )
     .execute(tx)
     .await?;
-    Ok(true)
+    Ok(Put::Made)
 }
 
 /// Keeps what an endpoint said of its services.

@@ -160,7 +160,7 @@ pub struct Put<'a> {
     pub version: i64,
 }
 
-/// Makes a mapping or redefines it; gives it, and says whether it was made.
+/// Makes a mapping or redefines it; returns it, and says whether it was made.
 pub async fn put(tx: &mut PgConnection, store_id: i32, put: &Put<'_>) -> sqlx::Result<(i32, bool)> {
     let changed = sqlx::query_scalar!(
         r#"

@@ -180,7 +180,14 @@ pub(super) struct Attempt {
     duration_ms: f64,
     /// Who was asked; null once it was deleted.
     endpoint: Option<String>,
-    /// Why it failed.
+    /// Why it failed, in one word: `dns`, `refused`, `connect_timeout`, `reset`, `tls_unknown_ca`, `tls_name`, `tls_expired`,
+    /// `tls_client_certificate`, `tls_version`, `not_http`, `http2_only`, `truncated`, `headers_too_large`,
+    /// `body_too_large`, `timeout`, `address_not_allowed`, `redirect`, `status`, `not_json`, `encoded`, `no_message_id`,
+    /// `other_message_id`; null when it did not fail, or not by the endpoint's doing.
+    #[schema(example = "refused")]
+    cause: Option<String>,
+    /// Why it failed, in words that begin with the one.
+    #[schema(example = "refused: the server accepts no connection")]
     error: Option<String>,
     /// The beginning of the answer, with every secret blotted out.
     body: Option<String>,
@@ -209,6 +216,7 @@ pub(super) async fn attempts(
         finished_at: row.finished_at,
         duration_ms: row.duration_ms,
         endpoint: row.endpoint,
+        cause: row.cause,
         error: row.error,
         body: row.body,
     };

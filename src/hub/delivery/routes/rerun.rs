@@ -9,6 +9,7 @@ use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::hub::definitions::documents::is_name;
 use crate::hub::definitions::store::endpoints;
+use crate::hub::delivery::store::archive::{self, Archived};
 use crate::hub::delivery::store::listing;
 use crate::hub::delivery::store::rerun::{self, Which};
 use crate::hub::delivery::store::revive::{self, Retried};
@@ -70,15 +71,16 @@ pub(super) async fn retry(
     read(&hub, store, id).await
 }
 
-/// Notes that a parked delivery is not wanted any more.
+/// Notes that a delivery is not wanted any more.
 ///
-/// It stays to be read.
+/// One that is parked, or waits: for its next attempt, in a line, or for its mapping to be switched on. It stays to be
+/// read, and may run again later. In a line the next one goes.
 #[utoipa::path(
     post, path = "/stores/{store}/deliveries/{id}/archive", tag = "hub deliveries", operation_id = "archive_delivery",
     params(("store" = String, Path, description = "The store"), ("id" = String, Path, description = "The delivery's id")),
     responses(
         (status = 200, description = "It is archived", body = Delivery),
-        (status = 409, description = "It is not parked", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is under way, or has ended and is not parked", body = Problem, content_type = "application/problem+json"),
         Problems,
     ),
 )]
@@ -89,17 +91,20 @@ pub(super) async fn archive(
 ) -> Result<Json<Delivery>> {
     let store = hub.store(&store, &caller, Right::Admin).await?;
     let id = id_of(&id, no_delivery)?;
-    db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+    let ready = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {
             let standing = listing::lock(&mut *tx, store, id).await?.ok_or_else(no_delivery)?;
-            if standing.status != "ERROR" {
-                return Err(Error::Conflict("only a parked delivery can be archived".to_owned()));
+            match archive::archive(tx, id, &standing).await? {
+                Archived::Done(ready) => Ok(ready),
+                Archived::UnderWay => Err(Error::Conflict("this delivery is under way".to_owned())),
+                Archived::Ended => Err(Error::Conflict("this delivery has ended".to_owned())),
             }
-            revive::archive(tx, store, &[id]).await?;
-            Ok(())
         })
     })
     .await?;
+    for lane in ready {
+        hub.wake.ready(lane, 0);
+    }
     read(&hub, store, id).await
 }
 
@@ -252,7 +257,7 @@ enum Kind {
     Both,
 }
 
-/// Runs at most `limit` deliveries again; gives how many, and the last that was looked at.
+/// Runs at most `limit` deliveries again; returns how many, and the last that was looked at.
 async fn run(hub: &Hub, store: i32, kind: Kind, which: Which, limit: i64) -> Result<(usize, Option<Uuid>)> {
     let (retried, last) = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {

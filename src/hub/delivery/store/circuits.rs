@@ -1,22 +1,35 @@
 //! The SQL of what attempts change in endpoints: circuits, whether they are gone, the slots of their rate limits.
 
 use crate::hub::definitions::endpoint::Rate;
-use crate::hub::delivery::circuit::{Change, Circuit, Written};
+use crate::hub::delivery::circuit::Circuit;
+use crate::hub::delivery::circuits::{Service, Written};
 use crate::hub::delivery::rate::HORIZON;
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 
-/// Writes changes, in the order of the endpoints, so that two settlements wait for each other rather than both.
-pub async fn change(tx: &mut PgConnection, changes: &[(i32, Change)]) -> sqlx::Result<()> {
-    let ids: Vec<i32> = changes.iter().map(|(id, _)| *id).collect();
+/// What changed in an endpoint or in its services.
+#[derive(Debug, Clone, Copy)]
+pub struct Changed {
+    /// The endpoint.
+    pub id: i32,
+    /// Its own circuit, when it opened or closed.
+    pub circuit: Option<Circuit>,
+    /// Whether it is gone for good, when that is news.
+    pub gone: Option<bool>,
+}
+
+/// Writes changes, in the order of the endpoints, so that two settlements wait for each other rather than both. From
+/// here on nobody else changes circuits of their services.
+pub async fn change(tx: &mut PgConnection, changes: &[Changed]) -> sqlx::Result<()> {
+    let ids: Vec<i32> = changes.iter().map(|change| change.id).collect();
     let failures: Vec<Option<i32>> = changes
         .iter()
-        .map(|(_, change)| change.circuit.map(|circuit| i32::try_from(circuit.failures).unwrap_or(i32::MAX)))
+        .map(|change| change.circuit.map(|circuit| i32::try_from(circuit.failures).unwrap_or(i32::MAX)))
         .collect();
     let open: Vec<Option<DateTime<Utc>>> =
-        changes.iter().map(|(_, change)| change.circuit.and_then(|circuit| circuit.open_until)).collect();
-    let gone: Vec<Option<bool>> = changes.iter().map(|(_, change)| change.gone).collect();
+        changes.iter().map(|change| change.circuit.and_then(|circuit| circuit.open_until)).collect();
+    let gone: Vec<Option<bool>> = changes.iter().map(|change| change.gone).collect();
     sqlx::query!(
         r#"
         WITH locked AS MATERIALIZED (
@@ -44,20 +57,35 @@ pub async fn change(tx: &mut PgConnection, changes: &[(i32, Change)]) -> sqlx::R
     Ok(())
 }
 
-/// What is written of the circuits of these endpoints.
+/// What is written of the circuits of these endpoints and of their services.
 pub async fn written(db: impl PgExecutor<'_>, ids: &[i32]) -> sqlx::Result<Vec<(i32, Written)>> {
     let rows = sqlx::query!(
-        "SELECT id, failures, open_until, gone_at, circuit FROM endpoints WHERE id = ANY ($1)",
+        r#"
+        SELECT
+            e.id, e.failures, e.open_until, e.gone_at, e.circuit,
+            c.service AS "service?", c.failures AS "of_service?", c.open_until AS "service_until?", c.probed_at
+        FROM endpoints AS e
+        LEFT JOIN service_circuits AS c ON c.endpoint_id = e.id
+        WHERE e.id = ANY ($1)
+        ORDER BY e.id
+        "#,
         ids
     );
-    let written = |failures: i32, open_until, is_gone, changes| {
-        let circuit = Circuit { failures: failures.unsigned_abs(), open_until };
-        Written { circuit, is_gone, changes }
-    };
-    let rows = rows.fetch_all(db).await?.into_iter();
-    Ok(rows
-        .map(|row| (row.id, written(row.failures, row.open_until, row.gone_at.is_some(), row.circuit)))
-        .collect())
+    let circuit = |failures: i32, open_until| Circuit { failures: failures.unsigned_abs(), open_until };
+    let mut written: Vec<(i32, Written)> = Vec::new();
+    for row in rows.fetch_all(db).await? {
+        if written.last().is_none_or(|(id, _)| *id != row.id) {
+            let (circuit, is_gone) = (circuit(row.failures, row.open_until), row.gone_at.is_some());
+            written.push((row.id, Written { circuit, is_gone, changes: row.circuit, services: Vec::new() }));
+        }
+        if let (Some(service), Some(failures), Some((_, endpoint))) =
+            (row.service, row.of_service, written.last_mut())
+        {
+            let circuit = circuit(failures, row.service_until);
+            endpoint.services.push((service, Service { circuit, probed_at: row.probed_at }));
+        }
+    }
+    Ok(written)
 }
 
 /// What a rate limit grants.

@@ -115,6 +115,39 @@ pub async fn load(
     Ok((newest, loaded.collect()))
 }
 
+/// A delivery that is ready: its place in its lane, and how many attempts were made.
+pub type Due = ((i16, i64), i16);
+
+/// The first that are ready in a lane for these mappings, at most `limit`, those that were never tried first. It looks at
+/// no more than twice as many.
+pub async fn behind(
+    db: impl PgExecutor<'_>,
+    lane: i32,
+    mappings: &[i32],
+    limit: i64,
+) -> sqlx::Result<Vec<Due>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT w.rank, w.seq, w.attempt
+        FROM (
+            SELECT rank, seq, item, attempt FROM dispatch WHERE lane = $1 ORDER BY rank, seq LIMIT $3::bigint * 2
+        ) AS w
+        CROSS JOIN LATERAL (
+            SELECT mapping_id FROM deliveries WHERE id = w.item LIMIT 1
+        ) AS d
+        WHERE d.mapping_id = ANY ($2)
+        ORDER BY w.attempt > 0, w.rank, w.seq
+        LIMIT $3::bigint
+        "#,
+        lane,
+        mappings,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| ((row.rank, row.seq), row.attempt)).collect())
+}
+
 /// Those of these mappings that were not deleted.
 pub async fn living(db: impl PgExecutor<'_>, mappings: &[i32]) -> sqlx::Result<Vec<i32>> {
     sqlx::query_scalar!("SELECT id FROM mappings WHERE id = ANY ($1) AND deleted_at IS NULL", mappings)

@@ -12,7 +12,7 @@ pub struct Depth {
     pub pending: i64,
     /// Deliveries that are parked and not archived, counted up to 10,000.
     pub parked: i64,
-    /// Endpoints whose circuit is open.
+    /// Circuits that are open, of endpoints and of services.
     pub open: i64,
     /// The age of the oldest delivery that may be claimed now and is the next of its endpoint.
     pub oldest_seconds: f64,
@@ -37,7 +37,8 @@ pub async fn read(pool: &PgPool) -> sqlx::Result<Vec<Depth>> {
                 of_endpoint AS (
                     SELECT
                         e.store_id, ready.items + coalesce(later.items, 0) AS pending, head.made_at,
-                        e.open_until IS NOT NULL AS open
+                        (e.open_until IS NOT NULL)::integer
+                            + (SELECT count(*) FROM service_circuits AS c WHERE c.endpoint_id = e.id) AS open
                     FROM endpoints AS e
                     CROSS JOIN LATERAL (
                         SELECT count(*) AS items
@@ -55,7 +56,7 @@ pub async fn read(pool: &PgPool) -> sqlx::Result<Vec<Depth>> {
                 of_store AS (
                     SELECT
                         store_id, sum(pending)::bigint AS pending, min(made_at) AS made_at,
-                        count(*) FILTER (WHERE open) AS open
+                        sum(open)::bigint AS open
                     FROM of_endpoint
                     GROUP BY store_id
                 )

@@ -107,6 +107,8 @@ pub struct End<'a> {
     pub status: Option<i16>,
     /// From the request to the end of the answer.
     pub took: Duration,
+    /// Why it failed, in one word, where it was the endpoint's doing.
+    pub cause: Option<&'a str>,
     /// Why it failed.
     pub error: Option<&'a str>,
     /// The beginning of the answer.
@@ -135,6 +137,7 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
     let statuses: Vec<Option<i16>> = ends.iter().map(|e| e.status).collect();
     let took: Vec<f64> = ends.iter().map(|e| e.took.as_secs_f64()).collect();
     let errors: Vec<Option<&str>> = ends.iter().map(|e| e.error).collect();
+    let causes: Vec<Option<&str>> = ends.iter().map(|e| e.cause).collect();
     let bodies: Vec<Option<&str>> = ends.iter().map(|e| e.body).collect();
     let business: Vec<bool> = ends.iter().map(|e| e.business_error).collect();
     let parked: Vec<Option<&str>> = ends.iter().map(|e| e.parked.as_deref()).collect();
@@ -163,20 +166,22 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
             FROM unnest(
                 $1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[], $5::int[], $6::attempt_verdict[],
                 $7::smallint[], $8::float8[], $9::text[], $10::text[], $11::bool[], $12::text[], $13::float8[],
-                $14::text[]
+                $14::text[], $15::text[]
             ) AS e (
                 id, lease, lane, started_at, number, verdict,
                 status_code, took, error, body, business_error, parked, delay,
-                continue_url
+                continue_url, cause
             )
             WHERE d.id = e.id AND d.status = 'PENDING'
             RETURNING
-                e.number, e.status_code, e.verdict, e.id, e.lease, e.started_at, e.took, e.lane, e.error, e.body
+                e.number, e.status_code, e.verdict, e.id, e.lease, e.started_at, e.took, e.lane, e.cause, e.error,
+                e.body
         )
         INSERT INTO delivery_attempts (
-            number, status_code, verdict, id, lease, started_at, duration, endpoint_id, error, body
+            number, status_code, verdict, id, lease, started_at, duration, endpoint_id, cause, error, body
         )
-        SELECT number, status_code, verdict, id, lease, started_at, make_interval(secs => took), lane, error, body
+        SELECT
+            number, status_code, verdict, id, lease, started_at, make_interval(secs => took), lane, cause, error, body
         FROM done
         "#,
         &ids,
@@ -193,6 +198,7 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
         &parked as _,
         &delays as _,
         &continued as _,
+        &causes as _,
     )
     .execute(tx)
     .await?;

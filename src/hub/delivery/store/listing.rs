@@ -135,6 +135,8 @@ pub struct Attempt {
     pub duration_ms: f64,
     /// Who was asked; null once it was deleted.
     pub endpoint: Option<String>,
+    /// Why it failed, in one word.
+    pub cause: Option<String>,
     /// Why it failed.
     pub error: Option<String>,
     /// The beginning of the answer.
@@ -149,7 +151,7 @@ pub async fn attempts(db: impl PgExecutor<'_>, store_id: i32, id: Uuid) -> sqlx:
         SELECT
             a.number, a.verdict::text AS "verdict!", a.status_code, a.started_at, a.finished_at,
             (extract(epoch FROM a.duration) * 1000)::float8 AS "duration_ms!", e.name AS "endpoint?",
-            a.error, a.body
+            a.cause, a.error, a.body
         FROM delivery_attempts AS a
         LEFT JOIN endpoints AS e ON e.id = a.endpoint_id
         WHERE a.id = $2 AND EXISTS (SELECT FROM deliveries AS d WHERE d.id = $2 AND d.store_id = $1)
@@ -167,6 +169,10 @@ pub async fn attempts(db: impl PgExecutor<'_>, store_id: i32, id: Uuid) -> sqlx:
 pub struct Standing {
     /// PENDING, COMPLETE, ERROR or SKIPPED.
     pub status: String,
+    /// Its mapping.
+    pub mapping_id: i32,
+    /// The line it belongs to.
+    pub line: Option<Vec<u8>>,
     /// Whether its mapping was deleted.
     pub is_orphan: bool,
 }
@@ -178,7 +184,7 @@ pub async fn lock(tx: &mut PgConnection, store_id: i32, id: Uuid) -> sqlx::Resul
     sqlx::query_as!(
         Standing,
         r#"
-        SELECT d.status::text AS "status!", m.deleted_at IS NOT NULL AS "is_orphan!"
+        SELECT d.status::text AS "status!", d.mapping_id, d.line, m.deleted_at IS NOT NULL AS "is_orphan!"
         FROM deliveries AS d
         JOIN mappings AS m ON m.id = d.mapping_id
         WHERE d.id = $2 AND d.store_id = $1

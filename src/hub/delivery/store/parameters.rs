@@ -170,7 +170,7 @@ pub async fn learn(
     link(tx, learned).await
 }
 
-/// Locks the parameters that are there; gives those that are passwords.
+/// Locks the parameters that are there; returns those that are passwords.
 async fn lock_passwords(
     tx: &mut PgConnection,
     values: &BTreeMap<(i32, &str), &RawValue>,

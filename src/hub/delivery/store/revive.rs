@@ -1,4 +1,4 @@
-//! The SQL of what people decide about deliveries: run again, or not wanted any more.
+//! The SQL of deliveries that people run again.
 
 use super::returned;
 use crate::hub::lines;
@@ -99,20 +99,4 @@ async fn reopen(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     .execute(tx)
     .await?;
     Ok(())
-}
-
-/// Notes that parked deliveries of a store are not wanted any more; gives how many that was news for.
-pub async fn archive(tx: &mut PgConnection, store_id: i32, ids: &[Uuid]) -> sqlx::Result<u64> {
-    let archived = sqlx::query!(
-        r#"
-        UPDATE deliveries
-        SET archived_at = now()
-        WHERE store_id = $1 AND id = ANY ($2) AND parked AND archived_at IS NULL
-        "#,
-        store_id,
-        ids,
-    )
-    .execute(tx)
-    .await?;
-    Ok(archived.rows_affected())
 }

@@ -93,7 +93,7 @@ pub async fn insert_messages(tx: &mut PgConnection, drafts: &[(Draft, State)]) -
     Ok(())
 }
 
-/// Takes the identifiers of these deliveries for them, as far as nobody has them; gives who has the others.
+/// Takes the identifiers of these deliveries for them, as far as nobody has them; returns who has the others.
 pub async fn claim_identifiers(
     tx: &mut PgConnection,
     deliveries: &[Delivery],

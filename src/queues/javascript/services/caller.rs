@@ -1,42 +1,13 @@
 //! One HTTP call of a service: its address, the token, and what its answer means.
 
+use super::ServiceError;
+use super::answer::{not_configured, nothing, unknown};
 use super::directory::Directory;
-use super::{ServiceError, not_configured, nothing};
+use super::http::{HttpAnswer, HttpCall};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use futures::future::BoxFuture;
 use secrecy::ExposeSecret;
 use serde_json::value::RawValue;
-use std::sync::Arc;
 use url::Url;
-
-/// A request. Its `Authorization` is marked sensitive and does not show in `Debug`.
-#[derive(Debug)]
-pub struct HttpCall {
-    /// The method.
-    pub method: Method,
-    /// The address.
-    pub url: Url,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: Option<Vec<u8>>,
-}
-
-/// What came back.
-#[derive(Debug)]
-pub struct HttpAnswer {
-    /// The status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body, whole.
-    pub body: Vec<u8>,
-}
-
-/// Makes a call: the server's guarded client, with its limits on addresses, size and time. The error is for
-/// the handler's eyes.
-pub type Send =
-    Arc<dyn Fn(HttpCall) -> BoxFuture<'static, Result<HttpAnswer, String>> + std::marker::Send + Sync>;
 
 /// A service, as one queue's client calls it.
 pub(super) struct Caller<'a> {
@@ -65,7 +36,7 @@ impl<'a> Caller<'a> {
 
     /// The error of a call that makes no sense.
     pub(super) fn unknown(&self, method: &str) -> ServiceError {
-        super::unknown(self.service, method)
+        unknown(self.service, method)
     }
 
     /// Calls, and returns what a 2xx answers.

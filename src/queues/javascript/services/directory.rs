@@ -1,7 +1,7 @@
 //! Who is where, and with whose token one may go there.
 
 use super::ServiceError;
-use super::caller::{HttpAnswer, HttpCall, Send};
+use super::http::{HttpAnswer, HttpCall, Send};
 use super::settings::{Address, Settings};
 use super::tokens::Tokens;
 use secrecy::SecretString;

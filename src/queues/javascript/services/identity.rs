@@ -1,7 +1,8 @@
 //! `idmService`: the users of an identity manager.
 
+use super::Args;
+use super::answer::{Answer, nothing};
 use super::caller::{Caller, Request};
-use super::{Answer, Args, nothing};
 use axum::http::Method;
 
 /// `registerUser(user)`: `POST {base}/users`; `getUser(id)`: `GET {base}/users/{id}`;

@@ -1,7 +1,8 @@
 //! `integrationService`: other systems, behind one address.
 
+use super::answer::Answer;
 use super::caller::{Caller, Request};
-use super::{Answer, Args, ServiceError};
+use super::{Args, ServiceError};
 use crate::http::json_text::to_value;
 use axum::http::Method;
 use serde_json::Value;

@@ -1,6 +1,7 @@
 //! `messagingService`: the queues of this very server.
 
-use super::{Answer, Args, ServiceError, nothing, unknown, value};
+use super::answer::{Answer, nothing, unknown, value};
+use super::{Args, ServiceError};
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 

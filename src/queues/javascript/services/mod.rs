@@ -4,9 +4,11 @@
 //! `messagingService` is Postrider itself; the others are HTTP services at the addresses of `services.json`
 //! ([`Settings`]), called with a token of the queue's client ([`Directory`]).
 
+mod answer;
 mod args;
 mod caller;
 mod directory;
+mod http;
 mod identity;
 mod integration;
 mod messaging;
@@ -15,22 +17,21 @@ mod settings;
 mod storage;
 mod tokens;
 
-pub use caller::{HttpAnswer, HttpCall, Send};
+pub use answer::Answer;
 pub use directory::Directory;
+pub use http::{HttpAnswer, HttpCall, Send};
 pub use messaging::Messaging;
 pub use settings::{Address, Client, Settings};
 
 use super::protocol::ServiceError;
+use answer::{not_configured, unknown, value};
 use args::Args;
 use caller::Caller;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use secrecy::ExposeSecret;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use std::sync::Arc;
-
-/// The answer to a call.
-pub type Answer = Result<Box<RawValue>, ServiceError>;
 
 /// The services of one handler.
 pub trait Services: std::marker::Send + Sync {
@@ -78,20 +79,4 @@ impl Services for QueueServices {
     fn call<'a>(&'a self, service: &'a str, method: &'a str, args: Box<RawValue>) -> BoxFuture<'a, Answer> {
         async move { self.dispatch(service, method, &Args::parse(&args)?).await }.boxed()
     }
-}
-
-fn value(value: &impl serde::Serialize) -> Answer {
-    to_raw_value(value).map_err(|_| ServiceError::new("the answer cannot become JSON"))
-}
-
-fn nothing() -> Box<RawValue> {
-    RawValue::NULL.to_owned()
-}
-
-fn not_configured(service: &str) -> ServiceError {
-    ServiceError::new(format!("{service} is not configured"))
-}
-
-fn unknown(service: &str, method: &str) -> ServiceError {
-    ServiceError::new(format!("{service} has no method {method}"))
 }

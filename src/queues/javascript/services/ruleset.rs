@@ -1,7 +1,8 @@
 //! `rulesetService`: rules decided elsewhere.
 
+use super::Args;
+use super::answer::Answer;
 use super::caller::{Caller, Request};
-use super::{Answer, Args};
 use axum::http::Method;
 
 /// `callRuleset(name, facts)`: `POST {base}/{name}` with the facts; its JSON is the decision.

@@ -12,8 +12,9 @@
 //! | `deleteEntity(path, id)` | `DELETE {path}/{id}` | `null` |
 //! | `detailCollection(collection, idProperty, property, path)` | `GET {path}/{id}` for each id that an item has | the collection, with each item's entity put in |
 
+use super::answer::{Answer, nothing, value};
 use super::caller::{Caller, Request};
-use super::{Answer, Args, ServiceError, nothing, value};
+use super::{Args, ServiceError};
 use crate::http::json_text::to_value;
 use axum::http::{Method, header};
 use futures::{StreamExt, TryStreamExt, stream};

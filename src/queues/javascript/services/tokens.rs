@@ -1,7 +1,7 @@
 //! Access tokens by OAuth 2.0 `client_credentials` (RFC 6749, section 4.4), kept until shortly before they end.
 
 use super::ServiceError;
-use super::caller::{HttpCall, Send};
+use super::http::{HttpCall, Send};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
