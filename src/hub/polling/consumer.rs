@@ -177,8 +177,8 @@ impl Runs {
             let attempt = u32::try_from(failures).unwrap_or_default().saturating_add(1);
             return Ok(Some(delay_after(attempt, BASE, CAP).max(outcome.after)));
         }
-        pollers::end_run(tx, id, outcome.more, remark.as_deref()).await?;
-        Ok(outcome.more.then_some(Duration::ZERO))
+        pollers::end_run(tx, id, remark.as_deref()).await?;
+        Ok(None)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a poller is: which storefront it reads, when, and what it watches there.
 
+use super::mark::Overlap;
 use crate::hub::schedule::Timing;
 use axum::http::HeaderName;
 use std::time::Duration;
@@ -16,6 +17,10 @@ pub struct Definition {
     pub timing: Timing,
     /// `page_size`: sent as `per_page`.
     pub page_size: u16,
+    /// `paging`: whether a list comes in pages.
+    pub is_paged: bool,
+    /// `overlap`: how far before its bookmark a run begins.
+    pub overlap: Overlap,
     /// `since`: where the first run begins; absent: with everything there is.
     pub since: Option<String>,
     /// `collections`: what it reads, in this order.

@@ -3,6 +3,7 @@
 //! store.
 
 use super::definition::{self, Collection, Definition, Rule};
+use super::mark::Overlap;
 use crate::error::Result;
 use crate::http::reader::Reader;
 use crate::hub::definitions::documents::endpoint::{PutSecret, take_token, take_url};
@@ -19,6 +20,7 @@ const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-spree-token");
 const RESERVED: [HeaderName; 5] =
     [header::HOST, header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::ACCEPT];
 const PAGE_SIZE: u16 = 100;
+const OVERLAP: Overlap = Overlap::Time(Duration::from_mins(5));
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The most collections of a poller, and the most rules of one.
 const MANY: usize = 50;
@@ -55,6 +57,8 @@ fn take(reader: &mut Reader<'_>) -> Option<PutPoller> {
     let timing = Timing::read(reader);
     let page_size = reader.integer("page_size", 1..=1000).unwrap_or(PAGE_SIZE);
     let since = reader.text("since").map(str::to_owned);
+    let overlap = overlap(reader);
+    let is_paged = is_paged(reader);
     let timeout = reader.duration("timeout", Duration::from_secs(1)..=Duration::from_mins(10));
     let enabled = reader.boolean("enabled").unwrap_or(true);
     let collections = match reader.take("collections") {
@@ -64,9 +68,38 @@ fn take(reader: &mut Reader<'_>) -> Option<PutPoller> {
     let token_header = token_header.unwrap_or(Some(TOKEN_HEADER));
     let timeout = timeout.unwrap_or(TIMEOUT);
     let (api, token_header, timing) = (api?, token_header?, timing?);
-    let definition =
-        Definition { api, token_header, timing, page_size, since, collections, timeout, enabled };
+    let definition = Definition {
+        api,
+        token_header,
+        timing,
+        page_size,
+        is_paged,
+        overlap,
+        since,
+        collections,
+        timeout,
+        enabled,
+    };
     Some(PutPoller { definition, token })
+}
+
+/// A duration, or a whole number for storefronts whose times are numbers.
+fn overlap(reader: &mut Reader<'_>) -> Overlap {
+    if reader.take("overlap").is_some_and(Value::is_number) {
+        return reader.integer("overlap", 0..=u32::MAX).map_or(OVERLAP, Overlap::Number);
+    }
+    reader.duration("overlap", Duration::ZERO..=Duration::from_hours(30 * 24)).map_or(OVERLAP, Overlap::Time)
+}
+
+/// `{"kind": "page" | "none"}`.
+fn is_paged(reader: &mut Reader<'_>) -> bool {
+    let mut is_paged = true;
+    reader.object("paging", |reader| match reader.required("kind", Reader::take).map(Value::as_str) {
+        None | Some(Some("page")) => {}
+        Some(Some("none")) => is_paged = false,
+        Some(_) => reader.note("/kind", "enum", "must be page or none"),
+    });
+    is_paged
 }
 
 fn collections(reader: &mut Reader<'_>, given: &Value) -> Vec<Collection> {

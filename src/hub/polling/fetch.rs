@@ -37,7 +37,7 @@ pub(super) async fn page(
     poller: &Poller,
     collection: &Collection,
     since: Option<&str>,
-    number: u64,
+    number: Option<u64>,
 ) -> Result<Page, Failure> {
     let request = Request {
         method: Method::GET,
@@ -69,16 +69,16 @@ fn headers(poller: &Poller) -> HeaderMap {
 }
 
 /// `{api}/{path}?since=…&page=…&per_page=…`, whatever slashes and query the API's URL has.
-fn url(definition: &Definition, collection: &Collection, since: Option<&str>, page: u64) -> Url {
+fn url(definition: &Definition, collection: &Collection, since: Option<&str>, page: Option<u64>) -> Url {
     let mut url = definition.api.clone();
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty().extend(collection.path.trim_matches('/').split('/'));
     }
-    {
+    if let Some(since) = since {
+        url.query_pairs_mut().append_pair("since", since);
+    }
+    if let Some(page) = page {
         let mut query = url.query_pairs_mut();
-        if let Some(since) = since {
-            query.append_pair("since", since);
-        }
         query.append_pair("page", &page.to_string());
         query.append_pair("per_page", &definition.page_size.to_string());
     }
@@ -102,7 +102,8 @@ mod tests {
             let collections = json!([{ "name": "orders", "path": "/v1/orders", "key": "order" }]);
             let document = json!({ "api": api, "every": "5m", "page_size": 50, "collections": collections });
             let definition = PutPoller::read(&document).unwrap().definition;
-            let url = url(&definition, &definition.collections[0], Some("2026-07-01T12:00:00+02:00"), 2);
+            let url =
+                url(&definition, &definition.collections[0], Some("2026-07-01T12:00:00+02:00"), Some(2));
             let query = "since=2026-07-01T12%3A00%3A00%2B02%3A00&page=2&per_page=50";
             assert_eq!(url.as_str(), format!("{expected}{query}"));
         }

@@ -21,5 +21,7 @@ pub mod ticker;
 pub mod walk;
 
 mod fetch;
+mod mark;
+mod pass;
 mod run;
 mod tell;

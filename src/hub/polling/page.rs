@@ -28,6 +28,8 @@ pub struct Page {
     pub length: usize,
     /// How many pages there are, if the storefront says.
     pub pages: Option<u64>,
+    /// How many records all pages hold, if it says. A count of this page alone is none.
+    pub total: Option<u64>,
 }
 
 /// Reads `{"<collection>": […], "pages": n, …}` or a bare list.
@@ -36,9 +38,11 @@ pub struct Page {
 /// What is wrong with it, in words that do not repeat it.
 pub fn read(body: &[u8], collection: &Collection) -> Result<Page, String> {
     let text = std::str::from_utf8(body).map_err(|_| "the answer is not UTF-8")?;
+    // Real storefronts put a byte order mark in front.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     depth(text).map_err(|_| "the answer nests too deep")?;
     let list: Vec<&RawValue>;
-    let mut pages = None;
+    let (mut pages, mut count) = (None, None);
     if text.trim_ascii_start().starts_with('[') {
         list = serde_json::from_str(text).map_err(|_| "the answer is not JSON")?;
     } else {
@@ -50,10 +54,13 @@ pub fn read(body: &[u8], collection: &Collection) -> Result<Page, String> {
         let missing = || format!("the answer has no list named {}", collection.name);
         list = serde_json::from_str(member(&collection.name).ok_or_else(missing)?.get())
             .map_err(|_| missing())?;
-        pages = member("pages").and_then(|raw| serde_json::from_str(raw.get()).ok()).and_then(number);
+        let counted =
+            |name| member(name).and_then(|raw| serde_json::from_str(raw.get()).ok()).and_then(number);
+        (pages, count) = (counted("pages"), counted("total_count").or_else(|| counted("count")));
     }
     let records = list.iter().filter_map(|raw| record(raw, collection)).collect();
-    Ok(Page { records, length: list.len(), pages })
+    let total = count.filter(|count| usize::try_from(*count).ok() != Some(list.len()));
+    Ok(Page { records, length: list.len(), pages, total })
 }
 
 /// A number, or a text that is one: real storefronts give both.
@@ -68,9 +75,16 @@ fn number(value: Value) -> Option<u64> {
 /// The record, unless it is no object or has no id.
 fn record(raw: &RawValue, collection: &Collection) -> Option<Record> {
     let record = to_value(raw.get())?;
-    let id = text(record.get(&collection.id)?).filter(|id| !id.is_empty() && id.len() <= MAX_ID)?;
-    let updated = record.get(&collection.updated).and_then(text);
-    Some(Record { id, updated, raw: raw.to_owned() })
+    let field = |name: &str| match record.get(name)? {
+        // To the last digit: no double stands in for it.
+        Value::Number(number) if number.is_f64() => {
+            let members = members(raw)?;
+            members.iter().rev().find(|(key, _)| is(key, name)).map(|(_, number)| number.get().to_owned())
+        }
+        value => text(value),
+    };
+    let id = field(&collection.id).filter(|id| !id.is_empty() && id.len() <= MAX_ID)?;
+    Some(Record { id, updated: field(&collection.updated), raw: raw.to_owned() })
 }
 
 /// A text or a number, as text that PostgreSQL can keep.

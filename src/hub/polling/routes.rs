@@ -106,6 +106,9 @@ pub(super) async fn list(
             the one that is stored\n\
             * `every`, or `cron` with `timezone`: when it runs\n\
             * `page_size` (100), `timeout` of a page (30s), `since`: where the first run begins (with everything)\n\
+            * `overlap` (5m): how far before the last change that it knows a run begins, for what was committed late; a \
+            number where changes are numbered\n\
+            * `paging`: of the `kind` `page`, or `none` when one answer holds everything, and is asked for without `page`\n\
             * `collections`: what is read. Of each `name`, `path` (the name), `id` (`id`), `updated` (`updated_at`), \
             `key` (the first word of its messages), `payload` (the key), `state` (`state`) and `rules` of `from`, `to` \
             and `message`. Absent: orders, payments and shipments\n\

@@ -5,9 +5,10 @@
 
 use super::definition::Collection;
 use super::fetch::{self, Failure};
+use super::mark;
 use super::pollers::Poller;
 use super::tell::{Teller, Untold};
-use super::walk::{Read, Step, Walk, since};
+use super::walk::{Read, Step, Walk};
 use crate::db::Ids;
 use crate::http::outbound::Outbound;
 use crate::worker::{Claim, Tenure};
@@ -20,8 +21,6 @@ use std::time::Duration;
 pub struct Outcome {
     /// The poller as it ran; absent when its worker was lost.
     pub(super) poller: Option<Arc<Poller>>,
-    /// Whether there is more to be read at once.
-    pub(super) more: bool,
     /// What was left out, in coarse words.
     pub(super) remarks: Vec<String>,
     /// What went wrong, in coarse words.
@@ -42,14 +41,7 @@ impl Outcome {
     }
 
     fn of(poller: Option<Arc<Poller>>) -> Self {
-        Self {
-            poller,
-            more: false,
-            remarks: Vec::new(),
-            errors: Vec::new(),
-            after: Duration::ZERO,
-            given_back: false,
-        }
+        Self { poller, remarks: Vec::new(), errors: Vec::new(), after: Duration::ZERO, given_back: false }
     }
 }
 
@@ -92,7 +84,10 @@ impl Run {
         for (place, collection) in self.poller.definition.collections.iter().enumerate() {
             match self.collection(place, collection).await {
                 Ok((read, refused)) => {
-                    outcome.more |= read.more;
+                    if read.moved {
+                        let words = "it changed all the time while it was read: the next run reads it again";
+                        outcome.remarks.push(format!("{}: {words}", collection.name));
+                    }
                     let left_out = [(read.unusable, "used"), (refused, "stored")];
                     outcome.remarks.extend(left_out.into_iter().filter(|(count, _)| *count > 0).map(
                         |(count, what)| {
@@ -116,23 +111,28 @@ impl Run {
     async fn collection(&self, place: usize, collection: &Collection) -> Result<(Read, usize), Stop> {
         let definition = &self.poller.definition;
         let bookmark = self.bookmarks.get(&collection.name).map(String::as_str);
-        let begin = bookmark.map(since).or_else(|| definition.since.clone());
-        let (mut walk, mut number, mut refused) = (Walk::default(), 1, 0);
+        let begin =
+            bookmark.map(|mark| mark::since(mark, definition.overlap)).or_else(|| definition.since.clone());
+        let (mut walk, mut refused) = (Walk::new(bookmark, definition.is_paged), 0);
         loop {
             self.tenure.holds().await;
+            let number = definition.is_paged.then(|| walk.page());
             let page =
                 fetch::page(&self.outbound, &self.ids, &self.poller, collection, begin.as_deref(), number)
                     .await?;
             let step = walk.add(&page);
-            if step == Step::Next {
-                refused += self.tell(place, &page.records, None).await?;
-                number += 1;
-                continue;
+            let mark = match &step {
+                Ok(Step::Done(read)) => read.bookmark.clone(),
+                _ => None,
+            };
+            // Also of a page after which the walk cannot go on.
+            let failed = self.tell(place, &page.records, mark).await?;
+            match step? {
+                Step::Next => refused += failed,
+                // What it refused in the former pass it refuses in this one.
+                Step::Again => refused = 0,
+                Step::Done(read) => return Ok((read, refused + failed)),
             }
-            let read = walk.end(bookmark, step);
-            let mark = read.as_ref().ok().and_then(|read| read.bookmark.clone());
-            refused += self.tell(place, &page.records, mark).await?;
-            return Ok((read?, refused));
         }
     }
 

@@ -1,256 +1,214 @@
-//! A walk over the pages of a collection: when it is over, and up to where everything was seen.
+//! A walk over the pages of a collection: whether another page is asked for, and up to where everything was seen.
 //!
-//! While it goes on, the storefront changes: a record that is changed moves to the end of a list in order of
-//! changes, and the ones behind it move up, one of them over the edge of a page and out of sight. It shows by
-//! the record coming a second time. The bookmark then stays where the order was last sure, and the next run reads
-//! on from there.
+//! While it goes on, the storefront changes: a record that leaves the list, or moves in it, shifts the others, one of
+//! them over the edge of a page and out of sight. So a list of several pages is read until two passes saw the same
+//! sequence of records. What one of them brings is told in any case; the bookmark moves only then, to the latest time
+//! of the first of the two: whatever changed behind its back bears a later one.
+//!
+//! Of a list in order of its changes, in which something always moves, the part in front of the first difference is
+//! sure: the bookmark moves up to there.
 
-use super::page::{Page, Record};
-use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta};
-use std::cmp::Ordering;
-use std::collections::HashMap;
+use super::mark::compare;
+use super::page::Page;
+use super::pass::Pass;
 
-/// What one run reads of a collection at most: pages, records, bytes.
-pub(super) const MAX_PAGES: u64 = 500;
-const MAX_RECORDS: usize = 10_000;
-const MAX_BYTES: usize = 32 << 20;
-/// How far before its bookmark a run begins: a change that the storefront committed late bears an earlier time.
-/// What is read twice has not changed, so nothing is told twice.
-const OVERLAP: TimeDelta = TimeDelta::minutes(1);
+/// Pages and records of one pass, at most.
+const MAX_PAGES: u64 = 100_000;
+const MAX_RECORDS: u64 = 2_000_000;
+/// Passes of one run, at most.
+const MAX_PASSES: u8 = 4;
+/// Pages without anything new, in a row, that a list which moves does not have.
+const MAX_STALE: u8 = 2;
 
 /// What was read of a collection.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Read {
     /// The bookmark from now, if there is another.
     pub bookmark: Option<String>,
-    /// Whether there is more to be read at once.
-    pub more: bool,
+    /// Whether it moved all the time, so that the next run reads it again.
+    pub moved: bool,
     /// How many records could not be used.
     pub unusable: usize,
 }
 
 /// Whether to ask for another page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
+    /// The next.
     Next,
-    /// That was the last page.
-    Done,
-    /// There may be more pages, but not in this run.
-    Full,
+    /// The first, once more.
+    Again,
+    /// None.
+    Done(Read),
 }
 
-/// What was seen so far.
-#[derive(Debug, Default)]
+/// A walk from a bookmark on.
+#[derive(Debug)]
 pub(super) struct Walk {
-    /// The records that came, each with the time that it had when it last came.
-    seen: HashMap<String, Option<String>>,
-    page: u64,
-    bytes: usize,
-    unusable: usize,
-    /// Whether a record came that was changed before the one in front of it.
-    disordered: bool,
-    /// The time of the last record that came for the first time.
-    last: Option<String>,
-    latest: Option<String>,
-    /// The earliest former time of a record that came again, changed.
-    moved: Option<String>,
+    bookmark: Option<String>,
+    /// Whether the storefront has pages.
+    is_paged: bool,
+    passes: u8,
+    former: Option<Pass>,
+    pass: Pass,
+    /// Up to where two passes saw the same.
+    sure: Option<String>,
 }
 
 impl Walk {
-    /// Takes the next page.
-    pub(super) fn add(&mut self, page: &Page) -> Step {
-        self.page += 1;
-        let unusable = page.length - page.records.len();
-        let mut is_new = self.page == 1;
-        for record in &page.records {
-            is_new |= self.see(record);
-        }
-        // A page that brings nothing new may be one that was seen before.
-        self.unusable += if is_new { unusable } else { 0 };
-        let is_last = match page.pages {
-            Some(pages) => self.page >= pages,
-            // A storefront that does not count its pages may also cap their size: only an empty page is surely
-            // the last, or one that brings nothing, since the storefront knows no pages at all.
-            None => !is_new,
-        };
-        if is_last || page.length == 0 {
-            Step::Done
-        } else if self.page >= MAX_PAGES || self.seen.len() >= MAX_RECORDS || self.bytes >= MAX_BYTES {
-            Step::Full
-        } else {
-            Step::Next
-        }
+    pub(super) fn new(bookmark: Option<&str>, is_paged: bool) -> Self {
+        let bookmark = bookmark.map(str::to_owned);
+        Self { bookmark, is_paged, passes: 1, former: None, pass: Pass::default(), sure: None }
     }
 
-    /// Notes a record; says whether it came for the first time.
-    fn see(&mut self, record: &Record) -> bool {
-        self.bytes += record.raw.get().len();
-        if let Some(updated) = &record.updated {
-            keep(&mut self.latest, updated, Ordering::Greater);
-        }
-        if let Some(seen) = self.seen.get_mut(&record.id) {
-            let before = std::mem::replace(seen, record.updated.clone());
-            if let Some(updated) = before.filter(|before| Some(before) != record.updated.as_ref()) {
-                keep(&mut self.moved, &updated, Ordering::Less);
-            }
-            return false;
-        }
-        match (&self.last, &record.updated) {
-            (Some(last), Some(updated)) => self.disordered |= compare(updated, last).is_lt(),
-            (None, Some(_)) => {}
-            (_, None) => self.disordered = true,
-        }
-        self.last.clone_from(&record.updated);
-        self.seen.insert(record.id.clone(), record.updated.clone());
-        true
+    /// The number of the page that is to be asked for.
+    pub(super) fn page(&self) -> u64 {
+        self.pass.pages + 1
     }
 
-    /// What was read. `former` is the bookmark that it began with.
+    /// Takes the page.
     ///
     /// # Errors
-    /// It was not all, and nothing tells where to go on.
-    pub(super) fn end(self, former: Option<&str>, step: Step) -> Result<Read, String> {
-        let more = step == Step::Full;
-        if more && self.disordered {
-            let words = "there is more than one run reads, and it does not come in order of its changes";
-            return Err(format!("{words}: begin later (`since`)"));
+    /// The list has no end, as far as anybody can tell.
+    pub(super) fn add(&mut self, page: &Page) -> Result<Step, String> {
+        self.pass.take(page, self.former.as_ref());
+        if let Some(former) = self.former.as_ref().filter(|former| self.pass.agrees(former)) {
+            let bookmark = former.latest.clone();
+            return Ok(self.done(bookmark, false));
         }
-        let sure = match self.moved {
-            Some(_) if self.disordered => None,
-            Some(moved) => Some(moved),
-            None => self.latest,
-        };
-        let bookmark = sure.filter(|sure| former.is_none_or(|former| compare(sure, former).is_gt()));
-        if more && bookmark.is_none() {
-            return Err("there is more than one run reads that was changed at one moment".to_owned());
+        let is_last = !self.is_paged
+            || page.length == 0
+            // A storefront that does not count its pages may also cap their size: only an empty one is the last.
+            || page.pages.is_some_and(|pages| self.pass.pages >= pages);
+        if is_last {
+            return Ok(self.pass_over());
         }
-        Ok(Read { bookmark, more, unusable: self.unusable })
+        if self.pass.stale >= MAX_STALE {
+            let words =
+                "it answers other pages with the same records again, as if it did not know the parameter";
+            return Err(format!(
+                "{words} `page`; if it has no pages, say \"paging\": {{\"kind\": \"none\"}}"
+            ));
+        }
+        if self.pass.pages >= MAX_PAGES || self.pass.records >= MAX_RECORDS {
+            return Err(format!(
+                "it has more than {MAX_PAGES} pages or {MAX_RECORDS} records: begin later (`since`)"
+            ));
+        }
+        Ok(Step::Next)
     }
-}
 
-/// What is sent as `since` for a bookmark: a little before it, if it is a time.
-pub(super) fn since(bookmark: &str) -> String {
-    time(bookmark).and_then(|time| time.checked_sub_signed(OVERLAP)).map_or_else(
-        || bookmark.to_owned(),
-        |time| time.to_utc().to_rfc3339_opts(SecondsFormat::AutoSi, true),
-    )
-}
-
-/// Puts `found` in the place of `kept` if it lies that way of it.
-fn keep(kept: &mut Option<String>, found: &str, way: Ordering) {
-    if kept.as_ref().is_none_or(|kept| compare(found, kept) == way) {
-        *kept = Some(found.to_owned());
+    fn pass_over(&mut self) -> Step {
+        let pass = &self.pass;
+        let is_later = |mark: &String| self.bookmark.as_ref().is_none_or(|old| compare(mark, old).is_gt());
+        if !pass.latest.as_ref().is_some_and(is_later) {
+            // There is nothing to decide.
+            return self.done(None, false);
+        }
+        if self.passes == 1 && pass.pages == 1 && pass.is_steady {
+            // One answer: nothing can have moved.
+            let bookmark = pass.latest.clone();
+            return self.done(bookmark, false);
+        }
+        if let Some(sure) = self.former.as_ref().and_then(|former| pass.sure(former)) {
+            self.sure = Some(sure);
+        }
+        if self.passes == MAX_PASSES {
+            let bookmark = self.sure.clone();
+            return self.done(bookmark, true);
+        }
+        self.passes += 1;
+        self.former = Some(std::mem::take(&mut self.pass));
+        Step::Again
     }
-}
 
-/// As times if both are, else as numbers, else as texts.
-fn compare(one: &str, other: &str) -> Ordering {
-    if let (Some(one), Some(other)) = (time(one), time(other)) {
-        return one.cmp(&other);
+    fn done(&self, bookmark: Option<String>, moved: bool) -> Step {
+        let is_later = |mark: &String| self.bookmark.as_ref().is_none_or(|old| compare(mark, old).is_gt());
+        Step::Done(Read { bookmark: bookmark.filter(is_later), moved, unusable: self.pass.unusable })
     }
-    match (one.parse::<f64>(), other.parse::<f64>()) {
-        (Ok(one), Ok(other)) => one.total_cmp(&other),
-        _ => one.cmp(other),
-    }
-}
-
-fn time(text: &str) -> Option<DateTime<FixedOffset>> {
-    DateTime::parse_from_rfc3339(text).ok()
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
+    use super::super::page::Record;
     use super::*;
     use serde_json::value::RawValue;
 
-    /// A page of records, each an id and the minute of its last change.
+    /// A page of records, each an id and the time of its last change.
     fn page(records: &[(&str, u8)], pages: Option<u64>) -> Page {
-        let record = |(id, minute): &(&str, u8)| Record {
+        let record = |(id, time): &(&str, u8)| Record {
             id: (*id).to_owned(),
-            updated: Some(format!("2026-07-01T12:{minute:02}:00Z")),
-            raw: RawValue::from_string(format!(r#"{{"m":{minute}}}"#)).unwrap(),
+            updated: Some(time.to_string()),
+            raw: RawValue::from_string("{}".to_owned()).unwrap(),
         };
-        Page { records: records.iter().map(record).collect(), length: records.len(), pages }
+        Page { records: records.iter().map(record).collect(), length: records.len(), pages, total: None }
     }
 
-    /// Walks over pages as far as it would go; returns the minute of the bookmark, and whether there is more.
-    fn walk(pages: &[Page], former: Option<&str>, full: bool) -> Result<(Option<String>, bool), String> {
-        let mut walk = Walk::default();
-        let mut step = Step::Next;
-        for page in pages {
-            assert_eq!(step, Step::Next);
-            step = walk.add(page);
+    /// What these passes over two pages come to: the bookmark, and whether it moved.
+    fn walk(former: Option<&str>, passes: &[[&[(&str, u8)]; 2]]) -> (Option<String>, bool) {
+        let mut walk = Walk::new(former, true);
+        for [first, second] in passes {
+            for records in [first, second] {
+                if let Step::Done(read) = walk.add(&page(records, Some(2))).unwrap() {
+                    return (read.bookmark, read.moved);
+                }
+            }
         }
-        let read = walk.end(former, if full { Step::Full } else { step })?;
-        Ok((read.bookmark.map(|bookmark| bookmark[14..16].to_owned()), read.more))
+        panic!("it goes on");
     }
 
-    fn minute(minute: &str) -> (Option<String>, bool) {
-        (Some(minute.to_owned()), false)
+    #[expect(clippy::unnecessary_wraps, reason = "it stands where there may be none")]
+    fn mark(mark: &str) -> Option<String> {
+        Some(mark.to_owned())
     }
 
     #[test]
-    fn it_ends_with_the_last_page_an_empty_one_or_one_that_brings_nothing() {
-        let mut walk = Walk::default();
-        assert_eq!(walk.add(&page(&[("a", 1)], Some(2))), Step::Next);
-        assert_eq!(walk.add(&page(&[("b", 2)], Some(2))), Step::Done);
-        let mut walk = Walk::default();
-        assert_eq!(walk.add(&page(&[("a", 1)], None)), Step::Next);
-        assert_eq!(walk.add(&page(&[("a", 1)], None)), Step::Done, "it knows no pages");
-        assert_eq!(Walk::default().add(&page(&[], None)), Step::Done);
-        assert_eq!(Walk::default().add(&page(&[], Some(9))), Step::Done);
-        let mut walk = Walk::default();
-        for _ in 1..MAX_PAGES {
-            assert_eq!(walk.add(&page(&[("a", 1)], Some(u64::MAX))), Step::Next);
+    fn one_page_is_enough_and_of_several_two_passes_must_agree() {
+        let mut one = Walk::new(None, true);
+        let read = Read { bookmark: mark("2"), moved: false, unusable: 0 };
+        assert_eq!(one.add(&page(&[("a", 1), ("b", 2)], Some(1))), Ok(Step::Done(read)));
+        let pass: [&[_]; 2] = [&[("a", 7), ("b", 5)], &[("c", 6)]];
+        assert_eq!(walk(None, &[pass, pass]), (mark("7"), false));
+        assert_eq!(walk(Some("7"), &[pass]), (None, false), "nothing is later");
+        // a was deleted after the first page: c came in its place, unseen.
+        let shifted: [&[_]; 2] = [&[("a", 7), ("b", 5)], &[("d", 8)]];
+        let after: [&[_]; 2] = [&[("b", 5), ("c", 6)], &[("d", 8)]];
+        assert_eq!(walk(None, &[shifted, after, after]), (mark("8"), false));
+    }
+
+    #[test]
+    fn a_list_that_always_moves_is_sure_up_to_there_if_it_is_in_order() {
+        let pass = |last: &'static [(&'static str, u8)]| -> [&'static [(&'static str, u8)]; 2] {
+            [&[("a", 1), ("b", 2), ("c", 3)], last]
+        };
+        let passes = [pass(&[("d", 4)]), pass(&[("e", 5)]), pass(&[("f", 6)]), pass(&[("g", 7)])];
+        assert_eq!(walk(None, &passes), (mark("2"), true), "c's time may be another's too");
+        let passes = [pass(&[("d", 0)]), pass(&[("e", 5)]), pass(&[("f", 0)]), pass(&[("g", 7)])];
+        assert_eq!(walk(None, &passes), (None, true), "in no order nothing is");
+    }
+
+    #[test]
+    fn what_came_twice_or_is_counted_otherwise_is_no_agreement() {
+        let twice: [&[_]; 2] = [&[("a", 1), ("b", 2)], &[("b", 2)]];
+        assert_eq!(walk(None, &[twice, twice, twice, twice]).0, mark("1"));
+        let mut walk = Walk::new(None, true);
+        for _ in 0..3 {
+            assert_eq!(walk.add(&Page { total: Some(4), ..page(&[("a", 2)], Some(2)) }), Ok(Step::Next));
+            assert_eq!(walk.add(&Page { total: Some(3), ..page(&[("b", 1)], Some(2)) }), Ok(Step::Again));
         }
-        assert_eq!(walk.add(&page(&[("a", 1)], Some(u64::MAX))), Step::Full);
     }
 
     #[test]
-    fn the_bookmark_is_the_latest_change_and_never_goes_back() {
-        let pages = || [page(&[("a", 7), ("b", 5)], Some(2)), page(&[("c", 6)], Some(2))];
-        assert_eq!(walk(&pages(), None, false).unwrap(), minute("07"));
-        assert_eq!(walk(&pages(), Some("2026-07-01T14:06:30+02:00"), false).unwrap(), minute("07"));
-        assert_eq!(walk(&pages(), Some("2026-07-01T12:07:00.000Z"), false).unwrap(), (None, false));
-        assert_eq!(walk(&[page(&[], None)], None, false).unwrap(), (None, false));
-    }
-
-    #[test]
-    fn a_record_that_moved_holds_the_bookmark_where_the_order_was_sure() {
-        // b is changed after the first page was read: d slips onto it unseen.
-        let pages =
-            [page(&[("a", 1), ("b", 2)], Some(3)), page(&[("e", 5)], Some(3)), page(&[("b", 9)], Some(3))];
-        assert_eq!(walk(&pages, None, false).unwrap(), minute("02"));
-        let disordered = [page(&[("a", 3), ("b", 2)], Some(2)), page(&[("b", 9)], Some(2))];
-        assert_eq!(walk(&disordered, None, false).unwrap(), (None, false));
-        // The newest first: what comes again is the same.
-        let pushed = [page(&[("c", 3), ("b", 2)], Some(2)), page(&[("b", 2), ("a", 1)], Some(2))];
-        assert_eq!(walk(&pushed, None, false).unwrap(), minute("03"));
-    }
-
-    #[test]
-    fn a_run_that_is_full_goes_on_where_the_order_tells_where() {
-        let ordered = [page(&[("a", 1), ("b", 2)], Some(9))];
-        assert_eq!(walk(&ordered, None, true).unwrap(), (Some("02".to_owned()), true));
-        assert!(walk(&ordered, Some("2026-07-01T12:02:00Z"), true).unwrap_err().contains("at one moment"));
-        let disordered = [page(&[("a", 2), ("b", 1)], Some(9))];
-        assert!(walk(&disordered, None, true).unwrap_err().contains("order"));
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_counted() {
-        let mut walk = Walk::default();
-        walk.add(&Page { length: 5, ..page(&[("a", 1), ("b", 2)], Some(2)) });
-        let step = walk.add(&page(&[("a", 3)], Some(2)));
-        assert_eq!(walk.end(None, step).unwrap().unusable, 3);
-    }
-
-    #[test]
-    fn a_run_begins_a_little_before_its_bookmark() {
-        assert_eq!(since("2026-07-01T12:00:30.250+02:00"), "2026-07-01T09:59:30.250Z");
-        assert_eq!(since("2026-07-01T12:00:30Z"), "2026-07-01T11:59:30Z");
-        assert_eq!(since("1234"), "1234");
-        assert!(compare("9", "10").is_lt() && compare("b", "a").is_gt());
+    fn the_same_page_again_and_again_is_an_error_and_no_page_is_none() {
+        let mut walk = Walk::new(None, true);
+        assert_eq!(walk.add(&page(&[("a", 1)], None)), Ok(Step::Next));
+        assert_eq!(walk.add(&page(&[("a", 1)], None)), Ok(Step::Next));
+        assert!(walk.add(&page(&[("a", 1)], None)).unwrap_err().contains("the same records again"));
+        let mut walk = Walk::new(None, false);
+        let read = Read { bookmark: mark("1"), moved: false, unusable: 0 };
+        assert_eq!(walk.add(&page(&[("a", 1)], None)), Ok(Step::Done(read)));
+        let read = Read { bookmark: None, moved: false, unusable: 0 };
+        assert_eq!(Walk::new(None, true).add(&page(&[], Some(9))), Ok(Step::Done(read)));
     }
 }

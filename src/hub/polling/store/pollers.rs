@@ -302,16 +302,15 @@ pub async fn runs(tx: &mut PgConnection, items: &[Uuid]) -> sqlx::Result<Vec<Uui
         .await
 }
 
-/// Ends a run that succeeded, or goes on at once when there is `more`.
-pub async fn end_run(tx: &mut PgConnection, id: i32, more: bool, remark: Option<&str>) -> sqlx::Result<()> {
+/// Ends a run that succeeded.
+pub async fn end_run(tx: &mut PgConnection, id: i32, remark: Option<&str>) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
         UPDATE pollers
-        SET queued = $2, failures = 0, last_run = now(), last_error = $3
+        SET queued = false, failures = 0, last_run = now(), last_error = $2
         WHERE id = $1
         "#,
         id,
-        more,
         remark,
     )
     .execute(tx)

@@ -1,0 +1,238 @@
+//! How pollers read a storefront page by page: what they ask for, when they believe that they saw everything, and what
+//! they say when they cannot.
+
+use super::stage::STORE;
+use crate::engine::ask;
+use crate::support::answer::{json, refusal, violations};
+use crate::support::app::TestApp;
+use crate::support::eventually;
+use crate::support::scripted::{Asked, Reply, Scripted};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use std::sync::Arc;
+
+const POLLER: &str = "/stores/s1/pollers/shop";
+
+/// A poller of orders, two a page, with the members beside.
+fn definition(url: &str, members: &Value) -> Value {
+    let collections = json!([{ "name": "orders", "id": "number", "key": "order" }]);
+    let mut definition = json!({ "api": url, "every": "1h", "page_size": 2, "collections": collections });
+    definition.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    definition
+}
+
+fn says(body: &Value) -> Reply {
+    Reply::Says(200, Vec::new(), body.to_string())
+}
+
+/// What follows `name=` in what was asked.
+fn parameter(asked: &Asked, name: &str) -> Option<String> {
+    let url = url::Url::parse("http://shop").unwrap().join(&asked.path).unwrap();
+    url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+fn number(asked: &Asked, name: &str) -> usize {
+    parameter(asked, name).unwrap().parse().unwrap()
+}
+
+async fn poller(app: &TestApp) -> Value {
+    json(app.get(&format!("{STORE}/pollers")).await, 200).await[0].clone()
+}
+
+async fn start(shop: &Scripted, members: &Value) -> (TestApp, PgConnection) {
+    let app = TestApp::start().await;
+    json(app.put(POLLER, &definition(&shop.url, members)).await, 201).await;
+    let db = app.connect().await;
+    (app, db)
+}
+
+async fn run(app: &TestApp) {
+    json(app.post(&format!("{POLLER}/run"), &Value::Null).await, 202).await;
+    eventually("the run is done", async || {
+        let poller = poller(app).await;
+        assert_eq!(poller["failures"], 0, "{poller}");
+        poller["queued"] == false
+    })
+    .await;
+}
+
+/// The numbers of the orders that were told, in the order of telling.
+async fn told(db: &mut PgConnection) -> Vec<String> {
+    let question = "SELECT payload #>> '{order,number}' FROM hub_messages ORDER BY id";
+    sqlx::query_scalar(question).fetch_all(db).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_deleted_between_two_pages_hides_no_other() {
+    let orders = Arc::new(Mutex::new((1..=6).collect::<Vec<u32>>()));
+    let list = Arc::clone(&orders);
+    let shop = Scripted::start(move |asked| {
+        let mut orders = list.lock();
+        let since = parameter(asked, "since").unwrap_or_default();
+        let time = |n: &u32| format!("2026-07-01T{n:02}:00:00Z");
+        let wanted: Vec<&u32> = orders.iter().filter(|n| time(n) >= since).collect();
+        let page = number(asked, "page");
+        let part: Vec<Value> = wanted
+            .iter()
+            .skip((page - 1) * 2)
+            .take(2)
+            .map(|n| json!({ "number": format!("R{n}"), "updated_at": time(n) }))
+            .collect();
+        let pages = wanted.len().div_ceil(2);
+        orders.retain(|n| *n != 1);
+        says(&json!({ "orders": part, "count": part.len(), "pages": pages }))
+    })
+    .await;
+    let (app, mut db) = start(&shop, &json!({})).await;
+    run(&app).await;
+    run(&app).await;
+    let mut numbers = told(&mut db).await;
+    numbers.sort();
+    assert_eq!(numbers, ["R1", "R2", "R3", "R4", "R5", "R6"]);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storefront_that_gives_the_same_page_again_is_told_apart_from_one_that_has_no_more() {
+    let page = json!([{ "number": "R1", "updated_at": 1 }, { "number": "R2", "updated_at": 2 }]);
+    let shop = Scripted::start(move |_| says(&page)).await;
+    let (app, mut db) = start(&shop, &json!({})).await;
+    json(app.post(&format!("{POLLER}/run"), &Value::Null).await, 202).await;
+    eventually("it fails", async || poller(&app).await["failures"].as_i64() > Some(0)).await;
+    let error = poller(&app).await["last_error"].as_str().unwrap().to_owned();
+    assert!(error.contains("the same records again") && error.contains("\"none\""), "{error}");
+    assert_eq!(told(&mut db).await, ["R1", "R2"]);
+    // As the error says: one that has no pages.
+    let none = definition(&shop.url, &json!({ "paging": { "kind": "none" } }));
+    json(app.put(POLLER, &none).await, 200).await;
+    let before = shop.asked().len();
+    json(app.post(&format!("{POLLER}/run"), &Value::Null).await, 202).await;
+    eventually("it is done", async || poller(&app).await["queued"] == false).await;
+    assert_eq!(poller(&app).await["last_error"], Value::Null);
+    let asked = &shop.asked()[before..];
+    assert_eq!(asked.iter().map(|asked| asked.path.as_str()).collect::<Vec<_>>(), ["/orders"]);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_a_run_reads_in_no_order_is_read_to_its_end_and_from_its_bookmark_then() {
+    const ORDERS: usize = 21_000;
+    let shop = Scripted::start(move |asked| {
+        let (page, size) = (number(asked, "page"), number(asked, "per_page"));
+        let since: usize = parameter(asked, "since").map_or(0, |since| since.parse().unwrap());
+        // By number, and the times run the other way round within each hundred.
+        let all = (0..ORDERS).map(|n| (n, n / 100 * 100 + 99 - n % 100)).filter(|(_, time)| *time >= since);
+        let all: Vec<(usize, usize)> = all.collect();
+        let part = all.iter().skip((page - 1) * size).take(size);
+        let part: Vec<Value> = part.map(|(n, time)| json!({ "number": n, "updated_at": time })).collect();
+        says(&json!({ "orders": part, "pages": all.len().div_ceil(size) }))
+    })
+    .await;
+    let (app, mut db) = start(&shop, &json!({ "page_size": 1000 })).await;
+    json(app.post(&format!("{POLLER}/run"), &Value::Null).await, 202).await;
+    let mut before = -1;
+    loop {
+        let mut now = 0;
+        eventually("there is progress", async || {
+            let failed = poller(&app).await["last_error"].clone();
+            assert_eq!(failed, Value::Null);
+            now = ask::<i64>(&mut db, "SELECT count(*) FROM hub_messages").await;
+            now > before || poller(&app).await["queued"] == false
+        })
+        .await;
+        before = now;
+        if poller(&app).await["queued"] == false {
+            break;
+        }
+    }
+    let each = "SELECT count(DISTINCT payload #>> '{order,number}') FROM hub_messages";
+    let orders = i64::try_from(ORDERS).unwrap();
+    let all: i64 = ask(&mut db, "SELECT count(*) FROM hub_messages").await;
+    assert_eq!((all, ask::<i64>(&mut db, each).await), (orders, orders));
+    let before = shop.asked().len();
+    run(&app).await;
+    let asked = shop.asked()[before..].to_vec();
+    assert_eq!(parameter(&asked[0], "since").as_deref(), Some("20998"), "one before the last");
+    assert_eq!(asked.len(), 1);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_overlap_is_taken_off_every_kind_of_time_and_off_numbers_where_it_is_one() {
+    for (written, overlap, since) in [
+        (json!("2026-07-01T12:00:30Z"), json!(null), Some("2026-07-01T11:55:30Z")),
+        (json!("2026-07-01T12:00:30.250+02:00"), json!(null), Some("2026-07-01T11:55:30.250+02:00")),
+        (json!("2026-07-01T00:02:00"), json!(null), Some("2026-06-30T23:57:00")),
+        (json!("2026-07-01 12:00:30"), json!("1h"), Some("2026-07-01 11:00:30")),
+        (json!("2026-07-01 12:00:30 UTC"), json!("90s"), Some("2026-07-01 11:59:00 UTC")),
+        (json!("2026-07-01"), json!(null), Some("2026-06-30")),
+        (json!(1_782_900_000), json!("1m"), Some("1782899940")),
+        (json!(9_007_199_254_740_993_u64), json!(2), Some("9007199254740991")),
+        (json!("v7"), json!(null), Some("v7")),
+    ] {
+        let order = json!({ "number": "R1", "updated_at": written });
+        let shop = Scripted::start(move |_| says(&json!({ "orders": [order], "pages": 1 }))).await;
+        let members = if overlap.is_null() { json!({}) } else { json!({ "overlap": overlap }) };
+        let (app, _) = start(&shop, &members).await;
+        run(&app).await;
+        run(&app).await;
+        let asked = shop.asked();
+        assert_eq!(parameter(&asked[0], "since"), None);
+        assert_eq!(parameter(&asked[1], "since").as_deref(), since, "{written}");
+        app.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_no_double_tells_apart_are_two() {
+    let version = Arc::new(Mutex::new(0_u8));
+    let current = Arc::clone(&version);
+    let shop = Scripted::start(move |_| {
+        let version = *current.lock();
+        let body = format!(
+            r#"{{"pages":1,"orders":[{{"number":12345678901234567890123,"n":1,"updated_at":1}},
+            {{"number":12345678901234567890124,"n":{},"updated_at":123456789012345678901{}}}]}}"#,
+            version, version
+        );
+        Reply::Says(200, Vec::new(), body)
+    })
+    .await;
+    let (app, mut db) = start(&shop, &json!({})).await;
+    run(&app).await;
+    assert_eq!(told(&mut db).await, ["12345678901234567890123", "12345678901234567890124"]);
+    *version.lock() = 1;
+    run(&app).await;
+    run(&app).await;
+    let since = parameter(shop.asked().last().unwrap(), "since");
+    assert_eq!(since.as_deref(), Some("1234567890123456789010"), "one before the last, to the digit");
+    assert_eq!(told(&mut db).await.len(), 3);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_byte_order_mark_in_front_of_a_page_is_no_part_of_it() {
+    let page = json!({ "orders": [{ "number": "R1" }], "pages": 1 });
+    let shop = Scripted::start(move |_| Reply::Says(200, Vec::new(), format!("\u{feff}{page}"))).await;
+    let (app, mut db) = start(&shop, &json!({})).await;
+    run(&app).await;
+    assert_eq!(told(&mut db).await, ["R1"]);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_a_storefront_pages_is_written_without_mistakes() {
+    let shop = Scripted::start(|_| says(&json!([]))).await;
+    let app = TestApp::start().await;
+    for (members, expected) in [
+        (json!({ "paging": { "kind": "pages" } }), vec![("/paging/kind", "enum")]),
+        (json!({ "paging": {} }), vec![("/paging", "required")]),
+        (json!({ "overlap": "60d" }), vec![("/overlap", "range")]),
+        (json!({ "overlap": -1 }), vec![("/overlap", "range")]),
+        (json!({ "overlap": true }), vec![("/overlap", "duration")]),
+    ] {
+        let problem = refusal(app.put(POLLER, &definition(&shop.url, &members)).await, 422).await;
+        assert_eq!(violations(&problem), expected, "{members}");
+    }
+    app.stop().await;
+}
