@@ -1,6 +1,7 @@
 //! What a poller is: which storefront it reads, when, and what it watches there.
 
 use super::mark::Overlap;
+use super::paging::Paging;
 use crate::hub::schedule::Timing;
 use axum::http::HeaderName;
 use std::time::Duration;
@@ -17,8 +18,10 @@ pub struct Definition {
     pub timing: Timing,
     /// `page_size`: sent as `per_page`.
     pub page_size: u16,
-    /// `paging`: whether a list comes in pages.
-    pub is_paged: bool,
+    /// `paging`: how a list comes in pages.
+    pub paging: Paging,
+    /// `history`: whether what is there at the first run is told.
+    pub history: History,
     /// `overlap`: how far before its bookmark a run begins.
     pub overlap: Overlap,
     /// `since`: where the first run begins; absent: with everything there is.
@@ -29,6 +32,15 @@ pub struct Definition {
     pub timeout: Duration,
     /// `enabled`: whether it runs by itself.
     pub enabled: bool,
+}
+
+/// What becomes of the records that are there when a poller first reads a collection without `since`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum History {
+    /// `messages`: each is told as new.
+    Messages,
+    /// `snapshot`: they are known from then on, and not told.
+    Snapshot,
 }
 
 /// A list of records that is watched.

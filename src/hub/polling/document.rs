@@ -1,9 +1,10 @@
-//! The definition of a poller: `{api, token?, token_header?, every | cron + timezone?, page_size?, since?,
-//! collections?, timeout?, enabled?}`. Without `collections` it is the orders, payments and shipments of a Spree
+//! The definition of a poller: `{api, token?, token_header?, every | cron + timezone?, page_size?, paging?, overlap?,
+//! history?, since?, collections?, timeout?, enabled?}`. Without `collections` it is the orders, payments and shipments of a Spree
 //! store.
 
-use super::definition::{self, Collection, Definition, Rule};
+use super::definition::{self, Collection, Definition, History, Rule};
 use super::mark::Overlap;
+use super::paging::Paging;
 use crate::error::Result;
 use crate::http::reader::Reader;
 use crate::hub::definitions::documents::endpoint::{PutSecret, take_token, take_url};
@@ -58,7 +59,8 @@ fn take(reader: &mut Reader<'_>) -> Option<PutPoller> {
     let page_size = reader.integer("page_size", 1..=1000).unwrap_or(PAGE_SIZE);
     let since = reader.text("since").map(str::to_owned);
     let overlap = overlap(reader);
-    let is_paged = is_paged(reader);
+    let paging = Paging::read(reader);
+    let history = history(reader);
     let timeout = reader.duration("timeout", Duration::from_secs(1)..=Duration::from_mins(10));
     let enabled = reader.boolean("enabled").unwrap_or(true);
     let collections = match reader.take("collections") {
@@ -73,7 +75,8 @@ fn take(reader: &mut Reader<'_>) -> Option<PutPoller> {
         token_header,
         timing,
         page_size,
-        is_paged,
+        paging,
+        history,
         overlap,
         since,
         collections,
@@ -91,15 +94,15 @@ fn overlap(reader: &mut Reader<'_>) -> Overlap {
     reader.duration("overlap", Duration::ZERO..=Duration::from_hours(30 * 24)).map_or(OVERLAP, Overlap::Time)
 }
 
-/// `{"kind": "page" | "none"}`.
-fn is_paged(reader: &mut Reader<'_>) -> bool {
-    let mut is_paged = true;
-    reader.object("paging", |reader| match reader.required("kind", Reader::take).map(Value::as_str) {
-        None | Some(Some("page")) => {}
-        Some(Some("none")) => is_paged = false,
-        Some(_) => reader.note("/kind", "enum", "must be page or none"),
-    });
-    is_paged
+fn history(reader: &mut Reader<'_>) -> History {
+    match reader.take("history").map(Value::as_str) {
+        None | Some(Some("messages")) => History::Messages,
+        Some(Some("snapshot")) => History::Snapshot,
+        Some(_) => {
+            reader.note("/history", "enum", "must be messages or snapshot");
+            History::Messages
+        }
+    }
 }
 
 fn collections(reader: &mut Reader<'_>, given: &Value) -> Vec<Collection> {

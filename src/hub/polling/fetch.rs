@@ -2,6 +2,7 @@
 
 use super::definition::{Collection, Definition};
 use super::page::{self, Page};
+use super::paging::{Paging, Place, next_link};
 use super::pollers::Poller;
 use crate::db::Ids;
 use crate::http::outbound::{Outbound, Request};
@@ -37,11 +38,12 @@ pub(super) async fn page(
     poller: &Poller,
     collection: &Collection,
     since: Option<&str>,
-    number: Option<u64>,
+    place: &Place,
 ) -> Result<Page, Failure> {
+    let definition = &poller.definition;
     let request = Request {
         method: Method::GET,
-        url: url(&poller.definition, collection, since, number),
+        url: definition.paging.address(list(definition, collection, since), definition.page_size, place)?,
         headers: headers(poller),
         body: Bytes::new(),
         timeout: poller.definition.timeout,
@@ -53,7 +55,23 @@ pub(super) async fn page(
         let after = retry_after(&answer.headers, ids.now().unwrap_or_default()).unwrap_or_default();
         return Err(Failure { why, after });
     }
-    Ok(page::read(&answer.body, collection)?)
+    let mut page = page::read(&answer.body, collection, definition.paging.next_member())?;
+    match &definition.paging {
+        Paging::Link { next: None, .. } => {
+            page.next =
+                answer.headers.get_all(header::LINK).iter().find_map(|link| next_link(link.to_str().ok()?));
+        }
+        // A member of another name would have every run end after its first page, and nobody notice.
+        Paging::Cursor { next, .. }
+            if !page.has_next_member && page.length >= definition.page_size.into() =>
+        {
+            return Err(
+                format!("its page is full and has no member {next} that names the next (`paging`)").into()
+            );
+        }
+        _ => {}
+    }
+    Ok(page)
 }
 
 fn headers(poller: &Poller) -> HeaderMap {
@@ -68,19 +86,14 @@ fn headers(poller: &Poller) -> HeaderMap {
     headers
 }
 
-/// `{api}/{path}?since=…&page=…&per_page=…`, whatever slashes and query the API's URL has.
-fn url(definition: &Definition, collection: &Collection, since: Option<&str>, page: Option<u64>) -> Url {
+/// `{api}/{path}?since=…`, whatever slashes and query the API's URL has.
+fn list(definition: &Definition, collection: &Collection, since: Option<&str>) -> Url {
     let mut url = definition.api.clone();
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty().extend(collection.path.trim_matches('/').split('/'));
     }
     if let Some(since) = since {
         url.query_pairs_mut().append_pair("since", since);
-    }
-    if let Some(page) = page {
-        let mut query = url.query_pairs_mut();
-        query.append_pair("page", &page.to_string());
-        query.append_pair("per_page", &definition.page_size.to_string());
     }
     url
 }
@@ -102,8 +115,8 @@ mod tests {
             let collections = json!([{ "name": "orders", "path": "/v1/orders", "key": "order" }]);
             let document = json!({ "api": api, "every": "5m", "page_size": 50, "collections": collections });
             let definition = PutPoller::read(&document).unwrap().definition;
-            let url =
-                url(&definition, &definition.collections[0], Some("2026-07-01T12:00:00+02:00"), Some(2));
+            let list = list(&definition, &definition.collections[0], Some("2026-07-01T12:00:00+02:00"));
+            let url = definition.paging.address(list, definition.page_size, &Place::Number(2)).unwrap();
             let query = "since=2026-07-01T12%3A00%3A00%2B02%3A00&page=2&per_page=50";
             assert_eq!(url.as_str(), format!("{expected}{query}"));
         }

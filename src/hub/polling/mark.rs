@@ -5,6 +5,9 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 use std::cmp::Ordering;
 use std::time::Duration;
 
+/// The bookmark of a collection whose history is known, and which has no place yet to begin at.
+pub(super) const NOWHERE: &str = "";
+
 /// How far before its bookmark a run begins. What is read twice has not changed, so nothing is told twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlap {

@@ -22,6 +22,7 @@ pub mod walk;
 
 mod fetch;
 mod mark;
+mod paging;
 mod pass;
 mod run;
 mod tell;

@@ -30,19 +30,23 @@ pub struct Page {
     pub pages: Option<u64>,
     /// How many records all pages hold, if it says. A count of this page alone is none.
     pub total: Option<u64>,
+    /// What the next page is asked for by, if the answer names that.
+    pub next: Option<String>,
+    /// Whether the answer has the member that would name it.
+    pub has_next_member: bool,
 }
 
-/// Reads `{"<collection>": […], "pages": n, …}` or a bare list.
+/// Reads `{"<collection>": […], "pages": n, …}` or a bare list; `next` is the path to the member that names the next page.
 ///
 /// # Errors
 /// What is wrong with it, in words that do not repeat it.
-pub fn read(body: &[u8], collection: &Collection) -> Result<Page, String> {
+pub fn read(body: &[u8], collection: &Collection, next: Option<&str>) -> Result<Page, String> {
     let text = std::str::from_utf8(body).map_err(|_| "the answer is not UTF-8")?;
     // Real storefronts put a byte order mark in front.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     depth(text).map_err(|_| "the answer nests too deep")?;
     let list: Vec<&RawValue>;
-    let (mut pages, mut count) = (None, None);
+    let (mut pages, mut count, mut named) = (None, None, None);
     if text.trim_ascii_start().starts_with('[') {
         list = serde_json::from_str(text).map_err(|_| "the answer is not JSON")?;
     } else {
@@ -57,10 +61,19 @@ pub fn read(body: &[u8], collection: &Collection) -> Result<Page, String> {
         let counted =
             |name| member(name).and_then(|raw| serde_json::from_str(raw.get()).ok()).and_then(number);
         (pages, count) = (counted("pages"), counted("total_count").or_else(|| counted("count")));
+        named = next.and_then(|path| at(whole, path));
     }
     let records = list.iter().filter_map(|raw| record(raw, collection)).collect();
     let total = count.filter(|count| usize::try_from(*count).ok() != Some(list.len()));
-    Ok(Page { records, length: list.len(), pages, total })
+    let next = named.and_then(|raw| self::text(&to_value(raw.get())?)).filter(|next| !next.is_empty());
+    Ok(Page { records, length: list.len(), pages, total, next, has_next_member: named.is_some() })
+}
+
+/// The value at a path such as `meta.next_cursor`.
+fn at<'a>(whole: &'a RawValue, path: &str) -> Option<&'a RawValue> {
+    path.split('.').try_fold(whole, |value, name| {
+        members(value)?.into_iter().rev().find(|(key, _)| is(key, name)).map(|(_, raw)| raw)
+    })
 }
 
 /// A number, or a text that is one: real storefronts give both.

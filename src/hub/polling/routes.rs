@@ -108,7 +108,11 @@ pub(super) async fn list(
             * `page_size` (100), `timeout` of a page (30s), `since`: where the first run begins (with everything)\n\
             * `overlap` (5m): how far before the last change that it knows a run begins, for what was committed late; a \
             number where changes are numbered\n\
-            * `paging`: of the `kind` `page`, or `none` when one answer holds everything, and is asked for without `page`\n\
+            * `paging`: of the `kind` `page` (by number, sent as `parameter`, `page`), `cursor` (what an answer names in \
+            its member `next`, `next_cursor`, sent as `parameter`, `cursor`), `link` (the address in `Link: <…>; rel=\"next\"`, \
+            or in the member `next`) or `none` (one answer holds everything); `size` is where `page_size` is sent (`per_page`)\n\
+            * `history`: whether what is there at the first run without `since` is told (`messages`), or only known from \
+            then on (`snapshot`)\n\
             * `collections`: what is read. Of each `name`, `path` (the name), `id` (`id`), `updated` (`updated_at`), \
             `key` (the first word of its messages), `payload` (the key), `state` (`state`) and `rules` of `from`, `to` \
             and `message`. Absent: orders, payments and shipments\n\

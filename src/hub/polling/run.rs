@@ -3,11 +3,11 @@
 //! The bookmark moves when a collection was read to its end. A page tells nothing of the order of those behind it: a
 //! bookmark that moved with every page would leave records out for ever when a run stops between two of them.
 
-use super::definition::Collection;
+use super::definition::{Collection, History};
 use super::fetch::{self, Failure};
 use super::mark;
 use super::pollers::Poller;
-use super::tell::{Teller, Untold};
+use super::tell::{Teller, Told, Untold};
 use super::walk::{Read, Step, Walk};
 use crate::db::Ids;
 use crate::http::outbound::Outbound;
@@ -110,23 +110,30 @@ impl Run {
     /// refused.
     async fn collection(&self, place: usize, collection: &Collection) -> Result<(Read, usize), Stop> {
         let definition = &self.poller.definition;
-        let bookmark = self.bookmarks.get(&collection.name).map(String::as_str);
+        let known = self.bookmarks.get(&collection.name).map(String::as_str);
+        let bookmark = known.filter(|mark| *mark != mark::NOWHERE);
+        // What comes between two pages of the first pass shifts the rest: told rather than lost.
+        let is_history =
+            known.is_none() && definition.since.is_none() && definition.history == History::Snapshot;
         let begin =
             bookmark.map(|mark| mark::since(mark, definition.overlap)).or_else(|| definition.since.clone());
-        let (mut walk, mut refused) = (Walk::new(bookmark, definition.is_paged), 0);
+        let (mut walk, mut refused) = (Walk::new(bookmark, &definition.paging), 0);
         loop {
             self.tenure.holds().await;
-            let number = definition.is_paged.then(|| walk.page());
+            let (asked, is_silent) = (walk.place(), is_history && walk.is_first_pass());
             let page =
-                fetch::page(&self.outbound, &self.ids, &self.poller, collection, begin.as_deref(), number)
+                fetch::page(&self.outbound, &self.ids, &self.poller, collection, begin.as_deref(), &asked)
                     .await?;
             let step = walk.add(&page);
             let mark = match &step {
                 Ok(Step::Done(read)) => read.bookmark.clone(),
                 _ => None,
             };
+            let is_over = is_silent && matches!(step, Ok(Step::Again | Step::Done(_)));
+            let mark = mark.or_else(|| is_over.then(|| mark::NOWHERE.to_owned()));
             // Also of a page after which the walk cannot go on.
-            let failed = self.tell(place, &page.records, mark).await?;
+            let told = Told { records: &page.records, bookmark: mark, is_silent };
+            let failed = self.tell(place, told).await?;
             match step? {
                 Step::Next => refused += failed,
                 // What it refused in the former pass it refuses in this one.
@@ -136,13 +143,8 @@ impl Run {
         }
     }
 
-    async fn tell(
-        &self,
-        place: usize,
-        records: &[super::page::Record],
-        bookmark: Option<String>,
-    ) -> Result<usize, Stop> {
-        self.teller.tell(&self.claim, &self.poller, place, records, bookmark).await.map_err(|why| match why {
+    async fn tell(&self, place: usize, told: Told<'_>) -> Result<usize, Stop> {
+        self.teller.tell(&self.claim, &self.poller, place, told).await.map_err(|why| match why {
             Untold::Over => Stop::Over,
             Untold::TooSlow => "the database takes too long for one of its records".to_owned().into(),
         })

@@ -38,6 +38,16 @@ pub(super) enum Untold {
     TooSlow,
 }
 
+/// What a page brought.
+pub(super) struct Told<'a> {
+    /// Its records.
+    pub(super) records: &'a [Record],
+    /// Up to where the collection was read, once that is so.
+    pub(super) bookmark: Option<String>,
+    /// Whether they are only to be known from now on.
+    pub(super) is_silent: bool,
+}
+
 /// What tells the changes that the runs of this process find.
 pub(super) struct Teller {
     db: Database,
@@ -55,6 +65,7 @@ struct Part {
     records: Vec<Record>,
     /// Up to where the collection was read, once that is so.
     bookmark: Option<String>,
+    is_silent: bool,
 }
 
 impl Teller {
@@ -69,9 +80,9 @@ impl Teller {
         claim: &Claim,
         poller: &Arc<Poller>,
         place: usize,
-        records: &[Record],
-        mut bookmark: Option<String>,
+        told: Told<'_>,
     ) -> Result<usize, Untold> {
+        let Told { records, mut bookmark, is_silent } = told;
         let mut parts: Vec<&[Record]> = records.chunks(BATCH).rev().collect();
         if parts.is_empty() && bookmark.is_some() {
             parts.push(&[]);
@@ -84,6 +95,7 @@ impl Teller {
                 place,
                 records: records.to_vec(),
                 bookmark: bookmark.clone().filter(|_| parts.is_empty()),
+                is_silent,
             };
             let error = match self.write(part).await {
                 Ok(Some(accepted)) => {
@@ -129,7 +141,7 @@ impl Teller {
                 if !is_ours(&mut *tx, &part).await? {
                     return Ok(None);
                 }
-                let Part { claim, poller, place, records, bookmark } = part;
+                let Part { claim, poller, place, records, bookmark, is_silent } = part;
                 let collection = &poller.definition.collections[place];
                 let known = snapshots::of(&mut *tx, claim.lane, &collection.name, &records).await?;
                 let (mut changed, mut drafts) = (Vec::new(), Vec::new());
@@ -138,6 +150,9 @@ impl Teller {
                     // Both were read as objects before: neither can fail.
                     let Ok(Some(change)) = change(collection, previous, &record.raw) else { continue };
                     changed.push(record);
+                    if is_silent {
+                        continue;
+                    }
                     drafts.push(Draft {
                         id: ids.next(),
                         store_id: poller.store_id,

@@ -10,6 +10,7 @@
 
 use super::mark::compare;
 use super::page::Page;
+use super::paging::{Paging, Place};
 use super::pass::Pass;
 
 /// Pages and records of one pass, at most.
@@ -46,8 +47,9 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Walk {
     bookmark: Option<String>,
-    /// Whether the storefront has pages.
-    is_paged: bool,
+    paging: Paging,
+    /// What the last page named as the next.
+    next: Option<String>,
     passes: u8,
     former: Option<Pass>,
     pass: Pass,
@@ -56,14 +58,23 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(bookmark: Option<&str>, is_paged: bool) -> Self {
-        let bookmark = bookmark.map(str::to_owned);
-        Self { bookmark, is_paged, passes: 1, former: None, pass: Pass::default(), sure: None }
+    pub(super) fn new(bookmark: Option<&str>, paging: &Paging) -> Self {
+        let (bookmark, paging) = (bookmark.map(str::to_owned), paging.clone());
+        Self { bookmark, paging, next: None, passes: 1, former: None, pass: Pass::default(), sure: None }
     }
 
-    /// The number of the page that is to be asked for.
-    pub(super) fn page(&self) -> u64 {
-        self.pass.pages + 1
+    /// The page that is to be asked for.
+    pub(super) fn place(&self) -> Place {
+        match (&self.next, self.pass.pages) {
+            (_, 0) => Place::First,
+            (Some(next), _) => Place::Next(next.clone()),
+            (None, pages) => Place::Number(pages + 1),
+        }
+    }
+
+    /// Whether this is the first time that the list is read in this run.
+    pub(super) fn is_first_pass(&self) -> bool {
+        self.passes == 1
     }
 
     /// Takes the page.
@@ -76,18 +87,23 @@ impl Walk {
             let bookmark = former.latest.clone();
             return Ok(self.done(bookmark, false));
         }
-        let is_last = !self.is_paged
-            || page.length == 0
-            // A storefront that does not count its pages may also cap their size: only an empty one is the last.
-            || page.pages.is_some_and(|pages| self.pass.pages >= pages);
+        self.next.clone_from(&page.next);
+        let is_last = if self.paging.is_followed() {
+            page.next.is_none()
+        } else {
+            !self.paging.has_pages()
+                || page.length == 0
+                // A storefront that does not count its pages may also cap their size: only an empty one is the last.
+                || page.pages.is_some_and(|pages| self.pass.pages >= pages)
+        };
         if is_last {
             return Ok(self.pass_over());
         }
         if self.pass.stale >= MAX_STALE {
-            let words =
-                "it answers other pages with the same records again, as if it did not know the parameter";
+            let words = "it answers other pages with the same records again, as if it did not know";
             return Err(format!(
-                "{words} `page`; if it has no pages, say \"paging\": {{\"kind\": \"none\"}}"
+                "{words} `{}`; see `paging`: a list without pages is of the kind none",
+                self.paging.parameter()
             ));
         }
         if self.pass.pages >= MAX_PAGES || self.pass.records >= MAX_RECORDS {
@@ -142,12 +158,23 @@ mod tests {
             updated: Some(time.to_string()),
             raw: RawValue::from_string("{}".to_owned()).unwrap(),
         };
-        Page { records: records.iter().map(record).collect(), length: records.len(), pages, total: None }
+        Page {
+            records: records.iter().map(record).collect(),
+            length: records.len(),
+            pages,
+            total: None,
+            next: None,
+            has_next_member: false,
+        }
+    }
+
+    fn numbered() -> Paging {
+        Paging::Number { parameter: "page".to_owned(), size: "per_page".to_owned() }
     }
 
     /// What these passes over two pages come to: the bookmark, and whether it moved.
     fn walk(former: Option<&str>, passes: &[[&[(&str, u8)]; 2]]) -> (Option<String>, bool) {
-        let mut walk = Walk::new(former, true);
+        let mut walk = Walk::new(former, &numbered());
         for [first, second] in passes {
             for records in [first, second] {
                 if let Step::Done(read) = walk.add(&page(records, Some(2))).unwrap() {
@@ -165,7 +192,7 @@ mod tests {
 
     #[test]
     fn one_page_is_enough_and_of_several_two_passes_must_agree() {
-        let mut one = Walk::new(None, true);
+        let mut one = Walk::new(None, &numbered());
         let read = Read { bookmark: mark("2"), moved: false, unusable: 0 };
         assert_eq!(one.add(&page(&[("a", 1), ("b", 2)], Some(1))), Ok(Step::Done(read)));
         let pass: [&[_]; 2] = [&[("a", 7), ("b", 5)], &[("c", 6)]];
@@ -192,7 +219,7 @@ mod tests {
     fn what_came_twice_or_is_counted_otherwise_is_no_agreement() {
         let twice: [&[_]; 2] = [&[("a", 1), ("b", 2)], &[("b", 2)]];
         assert_eq!(walk(None, &[twice, twice, twice, twice]).0, mark("1"));
-        let mut walk = Walk::new(None, true);
+        let mut walk = Walk::new(None, &numbered());
         for _ in 0..3 {
             assert_eq!(walk.add(&Page { total: Some(4), ..page(&[("a", 2)], Some(2)) }), Ok(Step::Next));
             assert_eq!(walk.add(&Page { total: Some(3), ..page(&[("b", 1)], Some(2)) }), Ok(Step::Again));
@@ -201,14 +228,14 @@ mod tests {
 
     #[test]
     fn the_same_page_again_and_again_is_an_error_and_no_page_is_none() {
-        let mut walk = Walk::new(None, true);
+        let mut walk = Walk::new(None, &numbered());
         assert_eq!(walk.add(&page(&[("a", 1)], None)), Ok(Step::Next));
         assert_eq!(walk.add(&page(&[("a", 1)], None)), Ok(Step::Next));
         assert!(walk.add(&page(&[("a", 1)], None)).unwrap_err().contains("the same records again"));
-        let mut walk = Walk::new(None, false);
+        let mut walk = Walk::new(None, &Paging::None);
         let read = Read { bookmark: mark("1"), moved: false, unusable: 0 };
         assert_eq!(walk.add(&page(&[("a", 1)], None)), Ok(Step::Done(read)));
         let read = Read { bookmark: None, moved: false, unusable: 0 };
-        assert_eq!(Walk::new(None, true).add(&page(&[], Some(9))), Ok(Step::Done(read)));
+        assert_eq!(Walk::new(None, &numbered()).add(&page(&[], Some(9))), Ok(Step::Done(read)));
     }
 }
