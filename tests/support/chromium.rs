@@ -57,7 +57,7 @@ impl Drop for Chromium {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !all.is_empty() && Instant::now() < deadline {
             for pid in &all {
-                drop(kill_process(*pid, Signal::KILL));
+                _ = kill_process(*pid, Signal::KILL);
             }
             std::thread::sleep(Duration::from_millis(10));
             all.extend(with_argument(&self.directory.path().display().to_string()));

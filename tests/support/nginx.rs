@@ -62,7 +62,7 @@ impl Nginx {
 impl Drop for Nginx {
     fn drop(&mut self) {
         // Killed, it would leave its workers.
-        drop(kill_process(Pid::from_child(&self.child), Signal::TERM));
+        _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         drop(self.child.wait());
     }
 }
