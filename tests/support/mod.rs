@@ -13,6 +13,7 @@ pub(crate) mod reads;
 pub(crate) mod scripted;
 pub(crate) mod serve;
 pub(crate) mod server;
+pub(crate) mod tap;
 pub(crate) mod tls;
 pub(crate) mod weeks;
 
