@@ -32,7 +32,7 @@
 //! | [`reports`] | the rows of `sql/reports/*.sql` |
 //! | [`worker`] | claim, run, settle, reclaim: the engine; knows items only as claimable; [retention](worker::retention) of what has ended |
 //! | [`auth`] | token → caller → may this caller do that |
-//! | [`http`] | bodies, limits, health, OpenAPI, the guarded client; knows no feature |
+//! | [`http`] | bodies, limits, health, OpenAPI, which web pages may call (CORS), the guarded client; knows no feature |
 //! | [`db`] | pools, transactions, ids, migrations, the embedded server |
 //! | [`seal`] | encryption at rest |
 //! | [`error`], [`config`] | problem documents; every setting |
@@ -68,10 +68,12 @@
 //!
 //! 1. `POST /{job_type}` ([`jobs::routes`]) writes the job, its dispatch row and its creator's registration in
 //!    one transaction. A worker takes it over HTTP: a lease of the engine, and from there the job's time runs.
+//!    The job's data lies sealed ([`jobs::data`]); only the worker that holds the lease reads it.
 //! 2. What is said about it goes through the SQL function `broadcast`: the job's row changes, its counter grows
 //!    under the row's lock, and the log gets the message. So messages become visible in their order, and a
 //!    cursor can neither skip one nor see one twice.
 //! 3. Who follows polls (one read when there is nothing), waits, reads again or streams ([`jobs::follow`]).
+//!    All reads share a bounded room for what they found, until it is sent ([`jobs::room`]).
 //! 4. A question is an envelope: one a job, one answer, sealed ([`seal`]) until the worker reads it.
 //! 5. Time ends what nobody ends ([`jobs::upkeep`]), whichever process lives (`tests/faults/deadlines.rs`); the
 //!    engine takes back what lost workers held ([`jobs::consumer`]).

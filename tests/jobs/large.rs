@@ -5,11 +5,13 @@ use crate::faults::{connect, url_of};
 use crate::support::app::database;
 use crate::support::process::status;
 use crate::support::serve::Serve;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use reqwest::{Method, Response};
 use serde_json::Value;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
 
 /// Long enough to tell what never comes.
 const LONG: Duration = Duration::from_mins(5);
@@ -106,40 +108,87 @@ async fn a_read_ends_at_a_thousand_messages_or_a_mebibyte_and_the_next_goes_on_t
     }
 }
 
+/// A reader that asks for a stream and takes nothing of it: what the kernel keeps for it is soon full.
+async fn stalls(serve: &Serve, id: i64, key: &str, after: i64) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let address = serve.url.trim_start_matches("http://");
+    let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();
+    let key: String = url::form_urlencoded::byte_serialize(key.as_bytes()).collect();
+    let path = format!("{}/broadcasts/stream?access_key={key}&after={after}", channel(id));
+    let head = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    timeout(LONG, stream.readable()).await.expect("it is answered").unwrap();
+    stream
+}
+
+/// How many streams the process has.
+async fn streams(serve: &Serve) -> f64 {
+    let metrics = serve.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    let streams = metrics.lines().filter(|line| line.starts_with("postrider_broadcast_streams{"));
+    streams.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+}
+
+/// Reads four messages in a row, as many polls as it takes: while others hold all memory for reads, it is 503.
+async fn polls(serve: &Serve, id: i64, key: &str, mut after: i64) {
+    let end = after + 4;
+    while after < end {
+        let answer = read(serve, id, key, &format!("?after={after}")).send().await.unwrap();
+        if answer.status() == 503 {
+            assert!(answer.headers().contains_key("retry-after"));
+            continue;
+        }
+        let found = messages(answer).await;
+        assert_eq!(found.len(), 1);
+        after += 1;
+        assert_eq!(found[0]["seq"], after);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_readers_of_a_large_log_stay_in_64_mib_together() {
+async fn a_hundred_readers_of_a_large_log_stay_in_64_mib_together_also_when_some_take_nothing() {
     let database = database().await;
     let serve =
         Serve::on(&url_of(&database), &[("POSTRIDER_SECRET_KEY", "a key of at least 32 characters!")]).await;
     let (id, key) = log_of(&serve, &database, 1000, 1_000_000).await;
     let before = peak(&serve);
-    let readers = (0..100_i64).map(|n| {
+    // More than there is memory for: the others wait until the first of them are given up. Each has a place of its own.
+    let stalled: Vec<TcpStream> =
+        stream::iter(0..15).then(|n| stalls(&serve, id, &key, n * 9)).collect().await;
+    assert!(streams(&serve).await >= 15.0);
+    let readers = (15..100_i64).map(|n| {
         let (serve, key) = (&serve, &key);
         async move {
-            // Each from a place of its own; some poll, some stream. One in four takes nothing for a while.
             let after = n * 9;
             if n % 2 == 0 {
-                for read_so_far in 0..4 {
-                    let query = format!("?after={}", after + read_so_far);
-                    let found = messages(read(serve, id, key, &query).send().await.unwrap()).await;
-                    assert_eq!(found.len(), 1);
-                    assert_eq!(found[0]["seq"], after + read_so_far + 1);
-                }
-                return;
+                return polls(serve, id, key, after).await;
             }
             let stream =
                 read(serve, id, key, &format!("?after={after}")).header("accept", "text/event-stream");
-            let mut bytes = stream.send().await.unwrap().bytes_stream();
-            if n % 4 == 1 {
-                tokio::task::yield_now().await;
-            }
-            let mut length = 0;
+            let (mut bytes, mut length) = (stream.send().await.unwrap().bytes_stream(), 0);
             while length < 4_000_000 {
                 length += bytes.next().await.unwrap().unwrap().len();
             }
         }
     });
     timeout(LONG, futures::future::join_all(readers)).await.expect("all of them read");
+    let given_up = async {
+        while streams(&serve).await > 0.0 {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(LONG, given_up).await.expect("those who take nothing are given up");
     let grew = peak(&serve) - before;
     assert!(grew < 64 << 10, "{grew} KiB more than before");
+    // They took nothing indeed: of the hundreds of megabytes there is what the kernel has kept.
+    for mut reader in stalled {
+        let (mut length, mut part) = (0, vec![0; 1 << 16]);
+        let rest = async {
+            while let Ok(some @ 1..) = reader.read(&mut part).await {
+                length += some;
+            }
+        };
+        timeout(LONG, rest).await.expect("it ends");
+        assert!((1..32_000_000).contains(&length), "{length} bytes");
+    }
 }

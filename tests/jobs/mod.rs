@@ -11,6 +11,7 @@ mod idempotency;
 mod json_text;
 mod large;
 mod metrics;
+mod page;
 mod sealed;
 mod secrets;
 mod streams;

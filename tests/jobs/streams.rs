@@ -1,7 +1,7 @@
 //! Streams as proxies and browsers need them: the first byte at once, a key in the query, an end with the token; and
 //! places of readers that are not in the log.
 
-use super::{JOBS, ann, channel, ok, worker};
+use super::{JOBS, ann, channel, ok, statuses, worker};
 use crate::support::answer::{refusal, text};
 use crate::support::app::{SECRET, TestApp};
 use axum::http::{Method, StatusCode};
@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
 
@@ -49,6 +50,11 @@ fn by_query(app: &TestApp, id: i64, key: &str, more: &str) -> RequestBuilder {
     app.anonymous(Method::GET, &format!("{}/broadcasts/stream?access_key={key}{more}", channel(id)))
 }
 
+/// When a reader is to come back, in milliseconds.
+fn retry(text: &str) -> u32 {
+    text.lines().find_map(|line| line.strip_prefix("retry: ")).unwrap().parse().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_bytes_of_a_stream_come_at_once_and_no_proxy_may_keep_them() {
     let app = TestApp::start().await;
@@ -67,10 +73,15 @@ async fn the_first_bytes_of_a_stream_come_at_once_and_no_proxy_may_keep_them() {
             .expect("the first bytes come");
         let first = String::from_utf8(first.unwrap().unwrap().to_vec()).unwrap();
         assert!(first.starts_with(':'), "{first:?}");
-        let retry =
-            first.lines().find_map(|line| line.strip_prefix("retry: ")).unwrap().parse::<u32>().unwrap();
-        assert!((1000..5000).contains(&retry), "{first:?}");
+        assert!((1000..5000).contains(&retry(&first)), "{first:?}");
     }
+    // Those whom a server has dropped do not all come to the next at one moment.
+    let mut retries = BTreeSet::new();
+    for _ in 0..8 {
+        let part = by_headers(&app, id, &key).send().await.unwrap().bytes_stream().next().await;
+        retries.insert(retry(std::str::from_utf8(&part.unwrap().unwrap()).unwrap()));
+    }
+    assert!(retries.len() > 1, "{retries:?}");
     app.stop().await;
 }
 
@@ -140,19 +151,20 @@ async fn a_stream_ends_when_its_token_does() {
     let (id, key) = ann(&app).create().await;
     // The leeway for clocks of issuers, thirty seconds, is nearly over.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let claims = json!({ "sub": "ann", "roles": ["cardholder_agent"], "exp": now - 24 });
+    let claims = json!({ "sub": "ann", "roles": ["cardholder_agent"], "exp": now - 20 });
     let token = encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap();
     let stream = app.anonymous(Method::GET, &format!("{}/broadcasts", channel(id))).bearer_auth(&token);
     let stream = stream.header("cardsavr-messaging-access-key", &key).header("accept", "text/event-stream");
     let answer = stream.send().await.unwrap();
-    assert_eq!(answer.status(), 200);
-    let mut bytes = answer.bytes_stream();
-    let read = async {
-        while let Some(part) = bytes.next().await {
-            part.unwrap();
-        }
-    };
-    timeout(LONG, read).await.expect("the stream ends");
+    let longer = by_headers(&app, id, &key).send().await.unwrap();
+    assert_eq!((answer.status(), longer.status()), (StatusCode::OK, StatusCode::OK));
+    // It lives before it ends: the last that is said comes.
+    worker(&app).say(id, &json!({ "status": "A" })).await;
+    let told = data(&events(answer, usize::MAX).await);
+    assert_eq!(statuses(&told), ["A"]);
+    // That of a token which lasts goes on.
+    worker(&app).say(id, &json!({ "status": "B" })).await;
+    assert_eq!(statuses(&data(&events(longer, 2).await)), ["A", "B"]);
     let back = app.anonymous(Method::GET, &format!("{JOBS}/{id}")).bearer_auth(&token).send().await.unwrap();
     refusal(back, 401).await;
     app.stop().await;

@@ -2,9 +2,11 @@
 
 pub(crate) mod answer;
 pub(crate) mod app;
+pub(crate) mod chromium;
 pub(crate) mod endpoint;
 pub(crate) mod gate;
 pub(crate) mod hang_up;
+pub(crate) mod nginx;
 pub(crate) mod pgbouncer;
 pub(crate) mod process;
 pub(crate) mod reads;
@@ -15,6 +17,9 @@ pub(crate) mod tap;
 pub(crate) mod tls;
 pub(crate) mod weeks;
 
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -24,5 +29,29 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
     while !condition().await {
         assert!(Instant::now() < deadline, "{what}: not within 30 s");
         sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Says on standard error what a test leaves out here. Not captured as what a test prints is: nobody is to believe that
+/// it was checked.
+pub(crate) fn not_checked(what: &str) {
+    writeln!(std::io::stderr(), "not checked: {what}").unwrap();
+}
+
+/// Where a program is, also one for administrators only.
+pub(crate) fn installed(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/bin".into()]);
+    directories.map(|directory| directory.join(program)).find(|program| program.is_file())
+}
+
+/// An address of this machine where nobody listens, and which stays free for who comes back to it: the kernel hands its
+/// port out to nobody who asks for any.
+pub(crate) fn free_address() -> SocketAddr {
+    loop {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, rand::random_range(10_000..32_000)));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
     }
 }

@@ -1,9 +1,8 @@
 //! PgBouncer in front of the tests' server, where it is installed.
 
-use super::eventually;
+use super::{eventually, not_checked};
 use sqlx::postgres::PgConnectOptions;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -29,18 +28,12 @@ fn program() -> Option<(PathBuf, (u32, u32))> {
     None
 }
 
-/// Not captured as what a test prints is: nobody is to believe that it was checked.
-fn not_checked(why: &str) {
-    let mut terminal = std::io::stderr();
-    writeln!(terminal, "not checked: behind a pooler: {why}").unwrap();
-}
-
 impl PgBouncer {
     /// In front of the server of `database`, with these settings beside what makes it work for Postrider. `None`,
     /// said on standard error, where there is none.
     pub(crate) async fn start(database: &PgConnectOptions, settings: &[(&str, &str)]) -> Option<Self> {
         let Some((program, version)) = program() else {
-            not_checked("pgbouncer is not installed");
+            not_checked("behind a pooler: pgbouncer is not installed");
             return None;
         };
         let directory = tempfile::tempdir().unwrap();
@@ -77,7 +70,10 @@ impl PgBouncer {
     pub(crate) async fn carrying(database: &PgConnectOptions, settings: &[(&str, &str)]) -> Option<Self> {
         match program() {
             Some((_, version)) if version < (1, 21) => {
-                not_checked(&format!("pgbouncer {}.{} carries no prepared statements", version.0, version.1));
+                let (major, minor) = version;
+                not_checked(&format!(
+                    "behind a pooler: pgbouncer {major}.{minor} carries no prepared statements"
+                ));
                 None
             }
             _ => Self::start(database, settings).await,
