@@ -31,6 +31,7 @@ pub mod delivery;
 pub mod key;
 pub mod lines;
 pub mod listing;
+pub mod notices;
 pub mod polling;
 pub mod purpose;
 pub mod roles;
