@@ -42,7 +42,7 @@ pub(crate) struct Past {
     pub(crate) mark: String,
 }
 
-/// The mark of a gap: messages that are past retention, of which a run has none.
+/// The mark of a gap: messages that are past retention, of which a run has none, or a place beyond the end.
 pub(crate) const GAP: &str = "a gap";
 
 /// How a follower reads.

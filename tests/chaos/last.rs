@@ -59,7 +59,11 @@ const DELIVERIES: &str = "SELECT d.id::text AS id, m.name AS mapping, d.status::
     FROM deliveries AS d
     JOIN mappings AS m ON m.id = d.mapping_id
     JOIN hub_messages AS h ON h.id = d.message_id";
-const JOBS: &str = "SELECT id, data ->> 'tag' AS tag, completed_at IS NOT NULL AS finished FROM jobs";
+// What a job was created with is sealed, and gone at its end: its key names the tag.
+const JOBS: &str =
+    "SELECT j.id, substr(k.key, length('key-') + 1) AS tag, j.completed_at IS NOT NULL AS finished
+    FROM jobs AS j
+    LEFT JOIN job_idempotency_keys AS k ON k.job_ids @> ARRAY[j.id]";
 const LOGS: &str =
     "SELECT job_id, seq, coalesce(message ->> 'mark', '') AS mark FROM broadcasts ORDER BY job_id, seq";
 

@@ -31,12 +31,25 @@ pub(super) fn check(events: &[Event], found: &mut Vec<Finding>) {
     said(events, &logs, found);
     let crashes = moments(events, &["kill-postgres", "fill-disk"]);
     let mut readers: BTreeMap<(&str, &str), Reader> = BTreeMap::new();
+    // The last number that anybody was told of each job, now and when each read began.
+    let mut told: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut told_before: BTreeMap<u64, i64> = BTreeMap::new();
     for event in events {
-        let What::Read { phase, job, how, after, got, .. } = &event.what else { continue };
+        let What::Read { op, phase, job, how, after, got } = &event.what else { continue };
+        if *phase == Phase::Invoke {
+            told_before.insert(*op, told.get(job.as_str()).copied().unwrap_or(0));
+        }
         let Some(log) = logs.get(job.as_str()) else { continue };
         let reader = readers.entry((&event.by, job)).or_default();
         match (phase, how) {
-            (Phase::Ok, How::After) => check_from(event, job, *after, got, log, found),
+            (Phase::Ok, How::After) => {
+                // Of a stream each message is a read without a beginning, and its place was told before.
+                let least = told_before.remove(op).unwrap_or(*after);
+                let got = past_the_end(event, job, *after, least, got, found).unwrap_or(got);
+                check_from(event, job, *after, got, log, found);
+                let newest = got.iter().filter_map(|(seq, _)| *seq).max().unwrap_or(0);
+                told.entry(job).and_modify(|told| *told = newest.max(*told)).or_insert(newest);
+            }
             (Phase::Ok, How::Cursor) => reader.took(event, job, got, log, &crashes, found),
             (Phase::Unknown, How::Cursor) => reader.unsure_until = event.at + micros(LATE),
             _ => {}
@@ -71,6 +84,31 @@ fn said(events: &[Event], logs: &Logs<'_>, found: &mut Vec<Finding>) {
             _ => {}
         }
     }
+}
+
+/// A place beyond the end is answered with a gap that names the end: no sooner one than `least`, which had been told
+/// before. Returns what was read beside it, if that is what was said.
+fn past_the_end<'g>(
+    event: &Event,
+    job: &str,
+    after: i64,
+    least: i64,
+    got: &'g [(Option<i64>, String)],
+    found: &mut Vec<Finding>,
+) -> Option<&'g [(Option<i64>, String)]> {
+    let ((Some(end), mark), rest) = got.split_first()? else { return None };
+    if mark != GAP || *end >= after {
+        return None;
+    }
+    if *end < least {
+        let words = format!(
+            "{job}: {} was told at {} that it ends at {end}, after {least} was told",
+            event.by,
+            seconds(event.at)
+        );
+        found.push(Finding::new("a hole in a log", words));
+    }
+    Some(rest)
 }
 
 /// What was read from a place is what stands there.

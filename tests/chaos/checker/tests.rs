@@ -34,6 +34,7 @@ pub(crate) const ALL: &[Test] = tests![
     a_line_is_sent_in_its_order,
     children_come_once,
     a_reader_with_a_place_misses_nothing,
+    a_place_beyond_the_end_is_told_the_end_and_none_that_was_over,
     a_reader_with_a_key_misses_nothing_and_hears_nothing_twice,
     an_answer_that_was_lost_excuses_a_hole_and_a_crash_a_repeat,
     what_was_said_of_a_job_is_in_its_log,
@@ -329,6 +330,18 @@ fn a_reader_with_a_place_misses_nothing() {
     assert_eq!(reads(0, &[(Some(2), "b")]), [("a hole in a log", 1)]);
     assert_eq!(reads(2, &[(Some(2), "b")]), [("a repeat in a log", 1)]);
     assert_eq!(reads(1, &[(Some(2), "a gap")]), [("a hole in a log", 1)]);
+}
+
+fn a_place_beyond_the_end_is_told_the_end_and_none_that_was_over() {
+    let beyond = |before: &[(Option<i64>, &str)], end| {
+        let begin = read(Phase::Invoke, How::After, 5, &[]);
+        let gap = read(Phase::Ok, How::After, 5, &[(Some(end), "a gap")]);
+        let reads = vec![read(Phase::Ok, How::After, 0, before), begin, gap];
+        found(&with(job(&[(1, "a"), (2, "b"), (3, "c")]), reads))
+    };
+    assert_eq!(beyond(&[(Some(1), "a")], 1), []);
+    assert_eq!(beyond(&[(Some(1), "a")], 3), []);
+    assert_eq!(beyond(&[(Some(1), "a"), (Some(2), "b")], 1), [("a hole in a log", 1)]);
 }
 
 fn cursor(got: &[&str]) -> What {
