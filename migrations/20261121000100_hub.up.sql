@@ -37,6 +37,7 @@ CREATE TABLE endpoints (
     version       bigint      NOT NULL,
     failures      integer     NOT NULL DEFAULT 0,
     open_until    timestamptz,
+    told          boolean     NOT NULL DEFAULT false,
     gone_at       timestamptz,
     circuit       bigint      NOT NULL DEFAULT 0,
     due_at        timestamptz,
@@ -48,7 +49,8 @@ CREATE TABLE endpoints (
     CONSTRAINT endpoints_store_fkey FOREIGN KEY (store_id) REFERENCES stores (id),
     CONSTRAINT endpoints_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
     CONSTRAINT endpoints_sealed_with_a_key CHECK ((token IS NULL AND secrets IS NULL) = (key_id IS NULL)),
-    CONSTRAINT endpoints_failures_not_negative CHECK (failures >= 0)
+    CONSTRAINT endpoints_failures_not_negative CHECK (failures >= 0),
+    CONSTRAINT endpoints_told_while_open CHECK (NOT told OR open_until IS NOT NULL)
 ) WITH (fillfactor = 70);
 CREATE INDEX endpoints_version_idx ON endpoints (version);
 COMMENT ON TABLE endpoints IS 'Servers that take messages. Bounded by: what is put; a row goes with its endpoint.';
@@ -63,6 +65,7 @@ COMMENT ON COLUMN endpoints.catalogue IS 'What its endpoint.json said when it wa
 COMMENT ON COLUMN endpoints.version IS 'The catalog''s revision at its last change.';
 COMMENT ON COLUMN endpoints.failures IS 'Attempts in a row that did not reach it, over all processes.';
 COMMENT ON COLUMN endpoints.open_until IS 'The circuit is open until then: nothing is claimed for it; afterwards one delivery at a time tries whether it is back. Null: closed.';
+COMMENT ON COLUMN endpoints.told IS 'Whether the message hub:endpoint_failing was made since the circuit was last closed: then hub:endpoint_recovered follows.';
 COMMENT ON COLUMN endpoints.gone_at IS 'When it first answered 410; null again when a delivery succeeds.';
 COMMENT ON COLUMN endpoints.circuit IS 'How often failures, open_until, gone_at or circuits of its services have changed. It is no change of the definition: who loads a delivery of this endpoint compares it with what it knows.';
 COMMENT ON COLUMN endpoints.due_at IS 'Under a rate limit: when the next request may leave (the theoretical arrival time of the generic cell rate algorithm).';
@@ -74,6 +77,7 @@ CREATE TABLE service_circuits (
     service     text        NOT NULL,
     failures    integer     NOT NULL,
     open_until  timestamptz NOT NULL,
+    told        boolean     NOT NULL DEFAULT false,
     probe       uuid,
     probed_at   timestamptz,
     CONSTRAINT service_circuits_pkey PRIMARY KEY (endpoint_id, service),
@@ -86,6 +90,7 @@ COMMENT ON COLUMN service_circuits.endpoint_id IS 'The endpoint.';
 COMMENT ON COLUMN service_circuits.service IS 'The service: the path below the endpoint''s URL that mappings name.';
 COMMENT ON COLUMN service_circuits.failures IS 'Failed attempts since the last that was not, when the circuit last opened.';
 COMMENT ON COLUMN service_circuits.open_until IS 'The circuit is open until then: its deliveries wait in scheduled; afterwards one delivery at a time tries whether it is back.';
+COMMENT ON COLUMN service_circuits.told IS 'Whether the message hub:endpoint_failing was made of it: then hub:endpoint_recovered follows.';
 COMMENT ON COLUMN service_circuits.probe IS 'The lease of the delivery that tries; it counts while that lease is there.';
 COMMENT ON COLUMN service_circuits.probed_at IS 'When that began.';
 

@@ -97,7 +97,8 @@
 //! 5. The answer becomes a verdict ([`hub::delivery::answer`], [`hub::delivery::verdict`]): delivered, failed, or
 //!    deferred by the endpoint. What it quotes of our secrets is blotted out ([`hub::delivery::redact`]).
 //! 6. One transaction, fenced by the lease, writes the attempt, the delivery's end, the messages that the answer
-//!    brings and their deliveries, parameters and log entries.
+//!    brings and their deliveries, parameters and log entries; and, when a circuit opens or closes, an endpoint is gone
+//!    or a delivery is parked, a message that says so, once ([`hub::notices`], `tests/hub/notices.rs`).
 //! 7. What failed waits by backoff ([`hub::delivery::outcome`]), without limit unless its mapping sets one; then it is
 //!    parked, until somebody has it run again or archives it.
 //!

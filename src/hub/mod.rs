@@ -19,11 +19,12 @@
 //! | --- | --- |
 //! | [`delivery`] | how a message reaches an endpoint, and what its answer causes |
 //! | [`polling`] | what is sent by schedule, and what is read from storefronts |
+//! | [`notices`] | what the hub says of itself: messages and log entries |
 //! | [`routing`] | which mappings a message goes to |
 //! | [`definitions`] | endpoints, mappings and parameters, as administrators put them |
 //!
 //! Who may import whom, checked by `tests/house/architecture.rs`: `start → {routes, upkeep} → {delivery, polling} →
-//! routing → state → definitions → {schedule, lines} → {key, listing, purpose, roles}`. Only the routes of
+//! notices → routing → state → definitions → {schedule, lines} → {key, listing, purpose, roles}`. Only the routes of
 //! definitions import the [`state`] above them.
 
 pub mod definitions;
@@ -31,6 +32,7 @@ pub mod delivery;
 pub mod key;
 pub mod lines;
 pub mod listing;
+pub mod notices;
 pub mod polling;
 pub mod purpose;
 pub mod roles;

@@ -23,6 +23,7 @@ const ROOMS: &[&[&str]] = &[
     &["start"],
     &["routes", "upkeep"],
     &["delivery", "polling"],
+    &["notices"],
     &["routing"],
     &["state"],
     &["definitions"],

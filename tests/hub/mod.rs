@@ -15,6 +15,7 @@ mod kept;
 mod killed;
 mod messages;
 mod metrics;
+mod notices;
 mod pages;
 mod poller_pages;
 mod poller_paging;

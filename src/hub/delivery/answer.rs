@@ -10,9 +10,9 @@
 //! should have does not undo an acknowledgement: it is left out, or kept aside with a reason.
 
 use super::linked::named;
-use super::log_entry::{Level, Note};
 use crate::http::json_text::{depth, is, members, to_string};
 use crate::hub::key::{is_key, is_reserved};
+use crate::hub::notices::log_entry::{Level, Note};
 use serde_json::value::RawValue;
 use std::time::Duration;
 use uuid::Uuid;

@@ -13,7 +13,8 @@ use crate::db::Ids;
 use crate::http::outbound::{Answer as Reply, Cause, Failure, Outbound, Request};
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::Mapping;
-use crate::hub::key::Pattern;
+use crate::hub::key::{Pattern, is_reserved};
+use crate::hub::notices::log_entry::Note;
 use crate::worker::Tenure;
 use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
@@ -153,7 +154,8 @@ impl Attempt {
             Err(failure) => failure.status.map(|status| status.as_u16()),
         };
         let service = &self.mapping.definition.service;
-        let change = self.means.circuits.record(&self.endpoint, service, sign, gone, now);
+        let mut change = self.means.circuits.record(&self.endpoint, service, sign, gone, now);
+        change.quiet = is_reserved(&self.message.key);
         Attempted {
             verdict,
             delivery: Some(self.delivery),
@@ -197,7 +199,7 @@ impl Attempt {
     }
 }
 
-fn hide_in_notes(notes: &mut [super::log_entry::Note], redactor: &Redactor) {
+fn hide_in_notes(notes: &mut [Note], redactor: &Redactor) {
     for note in notes {
         let (kind, which) = &mut note.reference;
         for text in [&mut note.subject, &mut note.description].into_iter().chain(kind).chain(which) {

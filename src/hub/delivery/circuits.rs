@@ -51,6 +51,15 @@ pub struct Change {
     pub gone: Option<bool>,
     /// The service and its circuit, when that opened or closed.
     pub service: Option<(String, Circuit)>,
+    /// Whether it is not to be told: the message was of the hub itself.
+    pub quiet: bool,
+}
+
+impl Change {
+    /// Whether there is nothing to be written.
+    pub fn is_none(&self) -> bool {
+        self.circuit.is_none() && self.gone.is_none() && self.service.is_none()
+    }
 }
 
 /// What is known of an endpoint.
@@ -205,6 +214,7 @@ impl Circuits {
                 circuit: (known.circuit.open_until != before.open_until).then_some(known.circuit),
                 gone: told.then_some(gone).filter(|gone| *gone != known.is_gone),
                 service: known.count(service, sign, endpoint, now),
+                quiet: false,
             }
         })
     }

@@ -5,7 +5,6 @@ pub mod circuit;
 pub mod circuits;
 pub mod consumer;
 pub mod linked;
-pub mod log_entry;
 pub mod metrics;
 pub mod outcome;
 pub mod rate;
@@ -17,6 +16,7 @@ pub mod verdict;
 
 mod attempt;
 mod changes;
+mod parked;
 mod probing;
 mod refusal;
 mod repeats;

@@ -9,17 +9,19 @@
 use super::answer::Child;
 use super::changes::Changes;
 use super::consumer::Deliveries;
-use super::log_entry::{Entry, Level, Note};
 use super::metrics::Tally;
 use super::outcome::{Attempted, Next, Outcome, next};
+use super::parked::{self, Parking};
 use super::repeats;
 use super::store::deliveries::Delivery;
 use super::store::ends::{self, End, Locked, Standing};
 use super::store::parameters::{self, Learned};
-use super::store::{log_entries, returned, service_circuits};
+use super::store::{returned, service_circuits};
 use super::verdict::{Delivered, Verdict};
 use crate::http::outbound::Cause;
 use crate::hub::lines::{self, Place};
+use crate::hub::notices::log_entry::{Entry, Note};
+use crate::hub::notices::{Notice, store as log_entries};
 use crate::hub::routing::decide;
 use crate::hub::routing::message::{Draft, MAX_HOPS, Parent};
 use crate::worker::{Again, Claim, Ended, Settled};
@@ -42,6 +44,7 @@ struct Effects<'a> {
     entries: Vec<Entry>,
     left: Vec<Place>,
     changes: Changes,
+    parkings: Vec<Parking>,
     tally: Tally,
     settled: Settled,
 }
@@ -153,12 +156,7 @@ impl Deliveries {
             Entry::new(delivery.store_id, Some(delivery.message_id), delivery.id.as_bytes(), note.clone())
         };
         effects.entries.extend(notes.iter().map(entry));
-        if let (Some(true), Some(endpoint)) = (attempted.change.gone, &endpoint) {
-            let mut note = Note::new(Level::Error, "An endpoint is gone", "It answered 410 Gone.");
-            note.reference = (Some("endpoint".to_owned()), Some(endpoint.name.clone()));
-            effects.entries.push(Entry::new(endpoint.store_id, None, &endpoint.id.to_be_bytes(), note));
-        }
-        effects.changes.note(claim.lane, &attempted.change);
+        effects.changes.note(claim.lane, &attempted.change, error);
         let mut end = End {
             claim,
             number: delivery.attempts.saturating_add(1),
@@ -189,6 +187,8 @@ impl Deliveries {
             }
             Next::Complete => effects.leave(delivery),
             Next::Parked(why) => {
+                let parking = Parking { delivery: delivery.clone(), lane: claim.lane, reason: why.clone() };
+                effects.parkings.push(parking);
                 end.parked = Some(why);
                 effects.leave(delivery);
             }
@@ -240,7 +240,12 @@ impl Deliveries {
         mappings: &[returned::Mapping],
     ) -> sqlx::Result<Settled> {
         effects.decide_held(&mut *tx, mappings).await?;
-        effects.settled.soonest = std::mem::take(&mut effects.changes).write(&mut *tx).await?;
+        let changed = std::mem::take(&mut effects.changes).write(&mut *tx).await?;
+        effects.settled.soonest = changed.soonest;
+        let mut notices = changed.notices;
+        notices.extend(parked::notices(&mut *tx, &self.catalog, &effects.parkings).await?);
+        effects.drafts.extend(notices.iter().map(|notice| notice.draft(&self.db.ids)));
+        effects.entries.extend(notices.iter().map(Notice::entry));
         effects.decide_waiting(&mut *tx, self.now()).await?;
         let Effects { ends, parked, returned, drafts, learned, mut entries, left, mut settled, .. } = effects;
         if !ends.is_empty() {

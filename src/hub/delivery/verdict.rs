@@ -1,13 +1,13 @@
 //! What an answer comes to: delivered, put off by the endpoint itself, or failed.
 
 use super::answer::{Answer, Child, Unreadable};
-use super::log_entry::{Level, Note};
 use super::refusal::refusal;
 use super::store::ends;
 use crate::http::outbound::{Answer as Reply, Cause, Failure};
 use crate::http::retry_after::retry_after;
 use crate::hub::definitions::mapping::Ack;
 use crate::hub::key::Pattern;
+use crate::hub::notices::log_entry::{Level, Note};
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;

@@ -5,11 +5,13 @@
 
 use super::pollers::Pollers;
 use super::run::{self, Outcome};
-use super::store::{pollers, snapshots};
+use super::store::pollers::{self, Running};
+use super::store::snapshots;
 use super::tell::Teller;
 use crate::db::{Database, bounded};
 use crate::http::outbound::Outbound;
 use crate::hub::definitions::catalog::Catalog;
+use crate::hub::notices::{self, Notice};
 use crate::seal::Sealer;
 use crate::worker::delay::delay_after;
 use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled, Tenure, Wake};
@@ -23,10 +25,13 @@ use uuid::Uuid;
 /// The ceiling of the first delay after a failure, and the highest one.
 const BASE: Duration = Duration::from_secs(5);
 const CAP: Duration = Duration::from_hours(1);
+/// So many runs that fail in a row are told.
+const TELLING: i32 = 3;
 
 /// The consumer of the runs of pollers.
 pub struct Runs {
     db: Database,
+    catalog: Arc<Catalog>,
     pollers: Pollers,
     teller: Arc<Teller>,
     outbound: Outbound,
@@ -44,8 +49,8 @@ impl Runs {
         wake: Arc<Wake>,
         ticker: Arc<Notify>,
     ) -> Self {
-        let teller = Arc::new(Teller::new(db.clone(), catalog, wake));
-        Self { db, pollers: Pollers::new(sealer), teller, outbound, ticker }
+        let teller = Arc::new(Teller::new(db.clone(), Arc::clone(&catalog), wake));
+        Self { db, catalog, pollers: Pollers::new(sealer), teller, outbound, ticker }
     }
 }
 
@@ -102,7 +107,7 @@ impl Consumer for Runs {
     }
 
     async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Outcome>]) -> sqlx::Result<Settled> {
-        let mut settled = Settled::default();
+        let (mut settled, mut notices) = (Settled::default(), Vec::new());
         for end in ended {
             let Some(outcome) = &end.outcome else { continue };
             let Some(run) = pollers::lock_run(&mut *tx, end.claim.lane, end.claim.item).await? else {
@@ -112,6 +117,7 @@ impl Consumer for Runs {
             // By a definition that is another now nothing more was told: it begins anew.
             let is_current = outcome.poller.as_ref().is_none_or(|poller| poller.version == run.version);
             let after = if is_current && !outcome.given_back {
+                notices.extend(failing(&run, outcome));
                 Self::write(&mut *tx, end.claim.lane, run.failures, outcome).await?
             } else {
                 Some(Duration::ZERO)
@@ -122,6 +128,8 @@ impl Consumer for Runs {
                 settled.again.push(Again { lane, rank, item, attempt: 0, after });
             }
         }
+        let told = notices::raise(tx, &self.catalog, &self.db.ids, &notices).await?;
+        (settled.woken, settled.soonest) = (told.ready, told.soonest);
         Ok(settled)
     }
 
@@ -180,6 +188,13 @@ impl Runs {
         pollers::end_run(tx, id, remark.as_deref()).await?;
         Ok(None)
     }
+}
+
+/// What is told of a poller whose run failed: once, when so many in a row have.
+fn failing(run: &Running, outcome: &Outcome) -> Option<Notice> {
+    let failures = run.failures.saturating_add(1);
+    (!outcome.errors.is_empty() && failures == TELLING)
+        .then(|| Notice::poller_failing(run.store_id, &run.name, failures, &outcome.errors.join("; ")))
 }
 
 /// The lane of a poller.

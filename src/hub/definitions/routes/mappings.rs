@@ -89,7 +89,9 @@ pub(super) async fn list(
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
     request_body(content = serde_json::Value, content_type = "application/json", description = "The definition. `endpoint` and `service` are required, and `messages` or a `schedule`.\n\n\
             * `endpoint`, `service`: where to, the service as a path below the endpoint's URL\n\
-            * `messages`: keys such as `order:new`, or `order:*` for all that begin so\n\
+            * `messages`: keys such as `order:new`, or `order:*` for all that begin so; `hub:*` is what the hub says of \
+            itself: `hub:endpoint_failing`, `hub:endpoint_recovered`, `hub:endpoint_gone`, `hub:delivery_parked`, \
+            `hub:poller_failing`\n\
             * `parameters`: names of those that are sent along\n\
             * `filters`: `path`, `operator` (eq, neq, gt, lt, begin, contains, end, present, empty, match), `value` and, \
             where a path has `*`, `match_rule` (all, any); all must hold\n\

@@ -214,7 +214,7 @@ pub async fn put(
         r#"
         UPDATE endpoints
         SET definition = $3::text::json, token = $4, secrets = $5, key_id = $6, version = $7, failures = 0,
-            open_until = NULL, gone_at = NULL, circuit = circuit + 1, updated_at = now()
+            open_until = NULL, told = false, gone_at = NULL, circuit = circuit + 1, updated_at = now()
         WHERE store_id = $1 AND name = $2
         RETURNING id
         "#,

@@ -9,7 +9,7 @@ use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 
 /// What changed in an endpoint or in its services.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Changed {
     /// The endpoint.
     pub id: i32,
@@ -17,11 +17,30 @@ pub struct Changed {
     pub circuit: Option<Circuit>,
     /// Whether it is gone for good, when that is news.
     pub gone: Option<bool>,
+    /// Whether it is told when it is failing.
+    pub tells: bool,
 }
 
-/// Writes changes, in the order of the endpoints, so that two settlements wait for each other rather than both. From
-/// here on nobody else changes circuits of their services.
-pub async fn change(tx: &mut PgConnection, changes: &[Changed]) -> sqlx::Result<()> {
+/// What became of an endpoint that changed.
+#[derive(Debug)]
+pub struct Turned {
+    /// The endpoint.
+    pub id: i32,
+    /// Its store.
+    pub store_id: i32,
+    /// Its name in the API.
+    pub name: String,
+    /// Whether it is to be told that it is failing, for the first time since it was not.
+    pub failing: bool,
+    /// Whether it is failing no longer, and it was told that it was.
+    pub recovered: bool,
+    /// Whether it is gone since now.
+    pub gone: bool,
+}
+
+/// Writes changes, in the order of the endpoints, so that two settlements wait for each other rather than both; returns
+/// what turned by that. From here on nobody else changes circuits of their services.
+pub async fn change(tx: &mut PgConnection, changes: &[Changed]) -> sqlx::Result<Vec<Turned>> {
     let ids: Vec<i32> = changes.iter().map(|change| change.id).collect();
     let failures: Vec<Option<i32>> = changes
         .iter()
@@ -30,31 +49,42 @@ pub async fn change(tx: &mut PgConnection, changes: &[Changed]) -> sqlx::Result<
     let open: Vec<Option<DateTime<Utc>>> =
         changes.iter().map(|change| change.circuit.and_then(|circuit| circuit.open_until)).collect();
     let gone: Vec<Option<bool>> = changes.iter().map(|change| change.gone).collect();
-    sqlx::query!(
+    let tells: Vec<bool> = changes.iter().map(|change| change.tells).collect();
+    sqlx::query_as!(
+        Turned,
         r#"
         WITH locked AS MATERIALIZED (
-            SELECT id FROM endpoints WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE
+            SELECT id, told, gone_at FROM endpoints WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE
         )
         UPDATE endpoints AS e
         SET failures = coalesce(c.failures, e.failures),
             open_until = CASE WHEN c.failures IS NULL THEN e.open_until ELSE c.open_until END,
+            told = CASE
+                WHEN c.failures IS NULL THEN e.told
+                ELSE c.open_until IS NOT NULL AND (e.told OR c.tells)
+            END,
             gone_at = CASE
                 WHEN c.gone IS NULL THEN e.gone_at
                 WHEN c.gone THEN coalesce(e.gone_at, now())
             END,
             circuit = e.circuit + 1
-        FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::bool[]) AS c (id, failures, open_until, gone)
+        FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::bool[], $5::bool[])
+            AS c (id, failures, open_until, gone, tells)
         JOIN locked ON locked.id = c.id
         WHERE e.id = c.id
+        RETURNING
+            e.id, e.store_id, e.name, e.told AND NOT locked.told AS "failing!",
+            locked.told AND NOT e.told AS "recovered!",
+            e.gone_at IS NOT NULL AND locked.gone_at IS NULL AS "gone!"
         "#,
         &ids,
         &failures as _,
         &open as _,
         &gone as _,
+        &tells,
     )
-    .execute(tx)
-    .await?;
-    Ok(())
+    .fetch_all(tx)
+    .await
 }
 
 /// What is written of the circuits of these endpoints and of their services.

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// What of a delivery nothing but the end of its attempt changes while that runs.
@@ -113,6 +114,28 @@ pub async fn load(
         learns: row.learns,
     });
     Ok((newest, loaded.collect()))
+}
+
+/// The keys of messages, each with its store, and how many hops they have made.
+pub async fn messages(
+    db: impl PgExecutor<'_>,
+    messages: &[(i32, Uuid)],
+) -> sqlx::Result<HashMap<Uuid, (String, i16)>> {
+    let (stores, ids): (Vec<i32>, Vec<Uuid>) = messages.iter().copied().unzip();
+    let rows = sqlx::query!(
+        r#"
+        SELECT m.id AS "id!", m.message AS "message!", m.hop AS "hop!"
+        FROM unnest($1::int[], $2::uuid[]) AS asked (store_id, id)
+        CROSS JOIN LATERAL (
+            SELECT id, message, hop FROM hub_messages WHERE store_id = asked.store_id AND id = asked.id LIMIT 1
+        ) AS m
+        "#,
+        &stores,
+        &ids,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, (row.message, row.hop))).collect())
 }
 
 /// A delivery that is ready: its place in its lane, and how many attempts were made.

@@ -6,7 +6,6 @@ pub mod deliveries;
 pub mod depths;
 pub mod ends;
 pub mod listing;
-pub mod log_entries;
 pub mod log_listing;
 pub mod notifications;
 pub mod page;

@@ -9,50 +9,86 @@ use sqlx::postgres::PgConnection;
 use std::collections::HashSet;
 use uuid::Uuid;
 
-/// Opens circuits of services, or keeps them open for longer. Their endpoints are locked.
-pub async fn open(tx: &mut PgConnection, opened: &[(i32, &str, Circuit)]) -> sqlx::Result<()> {
-    let endpoints: Vec<i32> = opened.iter().map(|(endpoint, ..)| *endpoint).collect();
-    let services: Vec<&str> = opened.iter().map(|(_, service, _)| *service).collect();
-    let failures: Vec<i32> =
-        opened.iter().map(|(.., circuit)| i32::try_from(circuit.failures).unwrap_or(i32::MAX)).collect();
-    let until: Vec<Option<DateTime<Utc>>> = opened.iter().map(|(.., circuit)| circuit.open_until).collect();
-    sqlx::query!(
+/// A circuit that opened, or stays open for longer.
+#[derive(Debug, Clone, Copy)]
+pub struct Opened<'a> {
+    /// The endpoint.
+    pub endpoint: i32,
+    /// The service.
+    pub service: &'a str,
+    /// The circuit.
+    pub circuit: Circuit,
+    /// Whether it is told that the service is failing.
+    pub tells: bool,
+}
+
+/// Opens circuits of services, or keeps them open for longer; returns those of which it is to be told, for the first time
+/// since they were closed. Their endpoints are locked.
+pub async fn open(tx: &mut PgConnection, opened: &[Opened<'_>]) -> sqlx::Result<HashSet<(i32, String)>> {
+    let endpoints: Vec<i32> = opened.iter().map(|opened| opened.endpoint).collect();
+    let services: Vec<&str> = opened.iter().map(|opened| opened.service).collect();
+    let failures = opened.iter().map(|opened| i32::try_from(opened.circuit.failures).unwrap_or(i32::MAX));
+    let failures: Vec<i32> = failures.collect();
+    let until: Vec<Option<DateTime<Utc>>> = opened.iter().map(|opened| opened.circuit.open_until).collect();
+    let tells: Vec<bool> = opened.iter().map(|opened| opened.tells).collect();
+    let rows = sqlx::query!(
         r#"
-        INSERT INTO service_circuits AS c (endpoint_id, service, failures, open_until)
-        SELECT endpoint_id, service, failures, open_until
-        FROM unnest($1::int[], $2::text[], $3::int[], $4::timestamptz[]) AS o (endpoint_id, service, failures, open_until)
+        WITH former AS MATERIALIZED (
+            SELECT endpoint_id, service FROM service_circuits WHERE endpoint_id = ANY ($1) AND told
+        )
+        INSERT INTO service_circuits AS c (endpoint_id, service, failures, open_until, told)
+        SELECT endpoint_id, service, failures, open_until, tells
+        FROM unnest($1::int[], $2::text[], $3::int[], $4::timestamptz[], $5::bool[])
+            AS o (endpoint_id, service, failures, open_until, tells)
         WHERE EXISTS (SELECT FROM endpoints WHERE id = o.endpoint_id)
         ORDER BY endpoint_id, service
         ON CONFLICT ON CONSTRAINT service_circuits_pkey DO UPDATE
-        SET failures = excluded.failures, open_until = excluded.open_until, probe = NULL, probed_at = NULL
+        SET failures = excluded.failures, open_until = excluded.open_until, probe = NULL, probed_at = NULL,
+            told = c.told OR excluded.told
+        RETURNING
+            c.endpoint_id, c.service,
+            c.told AND (c.endpoint_id, c.service) NOT IN (SELECT endpoint_id, service FROM former) AS "news!"
         "#,
         &endpoints,
         &services as _,
         &failures,
         &until as _,
+        &tells,
     )
-    .execute(tx)
+    .fetch_all(tx)
     .await?;
-    Ok(())
+    Ok(rows.into_iter().filter(|row| row.news).map(|row| (row.endpoint_id, row.service)).collect())
 }
 
-/// Closes circuits of services; returns those that had not been closed, and until when each was to be open. Their
-/// endpoints are locked.
-pub async fn close(tx: &mut PgConnection, closed: &[(i32, &str)]) -> sqlx::Result<Vec<(i32, DateTime<Utc>)>> {
+/// A circuit that was closed.
+#[derive(Debug)]
+pub struct Closed {
+    /// The endpoint.
+    pub endpoint_id: i32,
+    /// The service.
+    pub service: String,
+    /// Until when it was to be open.
+    pub open_until: DateTime<Utc>,
+    /// Whether it was told that the service is failing.
+    pub told: bool,
+}
+
+/// Closes circuits of services; returns those that had not been closed. Their endpoints are locked.
+pub async fn close(tx: &mut PgConnection, closed: &[(i32, &str)]) -> sqlx::Result<Vec<Closed>> {
     let (endpoints, services): (Vec<i32>, Vec<&str>) = closed.iter().copied().unzip();
-    let rows = sqlx::query!(
+    sqlx::query_as!(
+        Closed,
         r#"
         DELETE FROM service_circuits AS c
         USING unnest($1::int[], $2::text[]) AS o (endpoint_id, service)
         WHERE c.endpoint_id = o.endpoint_id AND c.service = o.service
-        RETURNING c.endpoint_id, c.open_until
+        RETURNING c.endpoint_id, c.service, c.open_until, c.told
         "#,
         &endpoints,
         &services as _,
     )
     .fetch_all(tx)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.endpoint_id, row.open_until)).collect())
+    .await
 }
 
 /// Of these services those whose circuits are not closed. Nobody closes one until the transaction ends.

@@ -275,8 +275,12 @@ pub async fn rename_run(tx: &mut PgConnection, id: i32) -> sqlx::Result<Uuid> {
 }
 
 /// A run whose end is to be written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Running {
+    /// The store.
+    pub store_id: i32,
+    /// The poller's name in the API.
+    pub name: String,
     /// The catalog's revision at the poller's last change.
     pub version: i64,
     /// Runs that failed before.
@@ -287,7 +291,7 @@ pub struct Running {
 pub async fn lock_run(tx: &mut PgConnection, id: i32, item: Uuid) -> sqlx::Result<Option<Running>> {
     sqlx::query_as!(
         Running,
-        "SELECT version, failures FROM pollers WHERE id = $1 AND item = $2 AND queued FOR UPDATE",
+        "SELECT store_id, name, version, failures FROM pollers WHERE id = $1 AND item = $2 AND queued FOR UPDATE",
         id,
         item,
     )

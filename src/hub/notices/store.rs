@@ -1,6 +1,6 @@
 //! The SQL of log entries: each is written once, and counts how often it was said.
 
-use crate::hub::delivery::log_entry::{Entry, Level};
+use super::log_entry::{Entry, Level};
 use sqlx::postgres::PgConnection;
 use std::collections::BTreeMap;
 use uuid::Uuid;
