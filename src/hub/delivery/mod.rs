@@ -17,6 +17,8 @@ pub mod verdict;
 
 mod attempt;
 mod changes;
+mod descendants;
+mod echo;
 mod probing;
 mod refusal;
 mod settlement;

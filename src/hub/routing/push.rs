@@ -68,8 +68,10 @@ async fn once(db: &Database, catalog: Arc<Catalog>, push: Push) -> Result<Pushed
                 return Ok(Pushed { id, state, accepted: None });
             }
             let (parent, parked) = (None, None);
+            let (root, visits, held_back, hop, delay) = (None, Vec::new(), None, 0, Duration::ZERO);
+            let key = message;
             let draft =
-                Draft { id, store_id, key: message, payload, parent, hop: 0, delay: Duration::ZERO, parked };
+                Draft { id, store_id, key, payload, parent, hop, root, visits, held_back, delay, parked };
             let accepted = decide::accept(tx, &catalog, &ids, vec![draft]).await?;
             let state = accepted.states.get(&id).copied().unwrap_or(State::Unrouted);
             Ok(Pushed { id, state, accepted: Some(accepted) })
