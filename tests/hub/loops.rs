@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use std::time::Duration;
 
-/// An endpoint that acknowledges everything with one more message of the key that it was asked about.
+/// An endpoint that acknowledges everything with one more message of the key that it was asked about, each another.
 async fn parrot() -> Scripted {
     Scripted::start(|asked: &Asked| {
         let key = asked.json()["message"].clone();
-        asked.acknowledge(json!({ "messages": [{ "message": key, "payload": { "n": 1 } }] }))
+        asked.acknowledge(json!({ "messages": [{ "message": key, "payload": { "after": asked.id() } }] }))
     })
     .await
 }
@@ -43,7 +43,7 @@ async fn descendants(db: &mut PgConnection, root: &str) -> (i64, i64) {
                 SELECT FROM deliveries AS d WHERE d.message_id = m.id AND d.last_error LIKE 'loop: more than%'
             ) AS beyond
             FROM hub_messages AS m
-            WHERE m.root_id = $1::text::uuid
+            WHERE m.root_id = $1::text::uuid AND m.state = 'routed'
         ) AS of_root";
     sqlx::query_as(count).bind(root).fetch_one(db).await.unwrap()
 }

@@ -258,7 +258,8 @@ fn wanted(draft: &Draft, mappings: &[Arc<Mapping>], ids: &Ids) -> Result<Vec<Del
         if !definition.filters.hold(message) {
             continue;
         }
-        let parked = lineage::loops(&draft.visits, &draft.key, mapping).or_else(|| draft.held_back.clone());
+        let again = || lineage::loops(&draft.visits, &draft.key, mapping);
+        let parked = draft.held_back.clone().or_else(again);
         // What is not sent has taken nothing: the same may come another way.
         let identifiers =
             if parked.is_none() { identifiers::digest(&definition.identifiers, message) } else { None };
