@@ -186,12 +186,15 @@ CREATE TABLE hub_messages (
     payload   json              NOT NULL,
     parent_id uuid,
     delivery  uuid,
+    root_id   uuid,
     reason    text,
+    lineage   json,
     CONSTRAINT hub_messages_pkey PRIMARY KEY (store_id, id),
     CONSTRAINT hub_messages_message_length CHECK (length(message) BETWEEN 1 AND 255),
     CONSTRAINT hub_messages_parked_has_reason CHECK ((state = 'parked') = (reason IS NOT NULL)),
     CONSTRAINT hub_messages_hop_not_negative CHECK (hop >= 0),
-    CONSTRAINT hub_messages_delivery_of_parent CHECK (delivery IS NULL OR parent_id IS NOT NULL)
+    CONSTRAINT hub_messages_delivery_of_parent CHECK (delivery IS NULL OR parent_id IS NOT NULL),
+    CONSTRAINT hub_messages_lineage_has_root CHECK (lineage IS NULL OR root_id IS NOT NULL)
 ) PARTITION BY RANGE (id);
 CREATE INDEX hub_messages_pending_idx ON hub_messages (id) WHERE state = 'pending';
 CREATE INDEX hub_messages_parked_idx ON hub_messages (store_id, id) WHERE state = 'parked';
@@ -206,8 +209,25 @@ COMMENT ON COLUMN hub_messages.message IS 'Its key, such as order:new.';
 COMMENT ON COLUMN hub_messages.payload IS 'An object, as it was sent.';
 COMMENT ON COLUMN hub_messages.parent_id IS 'The message whose delivery was answered with this one.';
 COMMENT ON COLUMN hub_messages.delivery IS 'That delivery.';
+COMMENT ON COLUMN hub_messages.root_id IS 'The message from outside that it comes of, over however many answers; null when it came from outside itself.';
 COMMENT ON COLUMN hub_messages.reason IS 'Why it is parked.';
+COMMENT ON COLUMN hub_messages.lineage IS 'What it has come through since its root, or since the last of its ancestors that was to wait: a list of [mapping, key], one for each delivery; null when that is none.';
 CREATE TABLE hub_messages_default PARTITION OF hub_messages DEFAULT;
+
+CREATE TABLE hub_descendants (
+    root_id    uuid        NOT NULL,
+    count      bigint      NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    last_at    timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT hub_descendants_pkey PRIMARY KEY (root_id),
+    CONSTRAINT hub_descendants_count_positive CHECK (count > 0)
+) WITH (fillfactor = 70);
+CREATE INDEX hub_descendants_created_at_idx ON hub_descendants (created_at);
+COMMENT ON TABLE hub_descendants IS 'How many messages have come of each message from outside: one beyond the budget is sent to nobody by itself. Bounded by: 30 days after the last of them came.';
+COMMENT ON COLUMN hub_descendants.root_id IS 'The message from outside.';
+COMMENT ON COLUMN hub_descendants.count IS 'How many messages answers have made of it, those beyond the budget too.';
+COMMENT ON COLUMN hub_descendants.created_at IS 'When the first came.';
+COMMENT ON COLUMN hub_descendants.last_at IS 'When the last came.';
 
 CREATE TABLE hub_idempotency_keys (
     store_id   integer     NOT NULL,

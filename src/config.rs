@@ -45,6 +45,8 @@ pub struct Config {
     pub max_body: usize,
     /// `POSTRIDER_HUB_RETRY_BASE` and `POSTRIDER_HUB_RETRY_CAP`: the backoff of deliveries.
     pub hub_retry: (Duration, Duration),
+    /// `POSTRIDER_HUB_DESCENDANTS`: how many messages may come of one from outside before the rest is parked.
+    pub hub_descendants: u32,
     /// `POSTRIDER_JOB_TIMEOUT`: how long a job may take.
     pub job_timeout: Duration,
     /// `POSTRIDER_CREDENTIAL_TIMEOUT`: what each request to the owner adds to it.
@@ -231,6 +233,7 @@ pub const SETTINGS: &[&str] = &[
     "POSTRIDER_MAX_BODY",
     "POSTRIDER_HUB_RETRY_BASE",
     "POSTRIDER_HUB_RETRY_CAP",
+    "POSTRIDER_HUB_DESCENDANTS",
     "POSTRIDER_JOB_TIMEOUT",
     "POSTRIDER_CREDENTIAL_TIMEOUT",
     "POSTRIDER_BROADCAST_RETENTION",
@@ -339,6 +342,10 @@ impl Config {
         let job_retention = duration("POSTRIDER_JOB_RETENTION", "30d")?;
         let outlives = job_retention >= broadcast_retention;
         anyhow::ensure!(outlives, "POSTRIDER_JOB_RETENTION: shorter than POSTRIDER_BROADCAST_RETENTION");
+        let hub_descendants = get("POSTRIDER_HUB_DESCENDANTS").unwrap_or_else(|| "10000".to_owned());
+        let hub_descendants = hub_descendants.parse().ok().filter(|most| *most > 0).ok_or_else(|| {
+            anyhow::anyhow!("POSTRIDER_HUB_DESCENDANTS: `{hub_descendants}` is no whole number above zero")
+        })?;
         let log_format = LogFormat::read(get("POSTRIDER_LOG_FORMAT").as_deref())?;
         Ok(Self {
             data_dir: get("POSTRIDER_DATA_DIR").unwrap_or_else(|| "./data".to_owned()).into(),
@@ -359,6 +366,7 @@ impl Config {
                 duration("POSTRIDER_HUB_RETRY_BASE", "5s")?,
                 duration("POSTRIDER_HUB_RETRY_CAP", "1h")?,
             ),
+            hub_descendants,
             job_timeout: duration("POSTRIDER_JOB_TIMEOUT", "300s")?,
             credential_timeout: duration("POSTRIDER_CREDENTIAL_TIMEOUT", "240s")?,
             broadcast_retention,

@@ -99,6 +99,8 @@
 //! 6. One transaction, fenced by the lease, writes the attempt, the delivery's end, the messages that the answer
 //!    brings and their deliveries, parameters and log entries; and, when a circuit opens or closes, an endpoint is gone
 //!    or a delivery is parked, a message that says so, once ([`hub::notices`], `tests/hub/notices.rs`).
+//!    A message that comes back to a mapping over answers, and one beyond the budget of the message from outside that it
+//!    comes of, is stored with its delivery parked ([`hub::routing::lineage`]): circles end.
 //! 7. What failed waits by backoff ([`hub::delivery::outcome`]), without limit unless its mapping sets one; then it is
 //!    parked, until somebody has it run again or archives it.
 //!
@@ -153,6 +155,7 @@
 //!     (`tests/engine/retention.rs`, `tests/hub/upkeep.rs`); every table says what bounds it
 //!     ([`worker::retention::bounds`], `tests/house/bounds.rs`); no page of a listing reads more than a bounded number of
 //!     rows (`tests/queues/pages.rs`, `tests/hub/pages.rs`).
+//! 23. Whatever services answer, what comes of one message from outside ends (`tests/hub/loops.rs`).
 //!
 //! # As a library
 //!

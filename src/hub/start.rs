@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Has `worker` route pending messages, send deliveries and run pollers, by the catalog of `hub`; `retry` is the backoff
-/// where a mapping names none. In `tasks`
-/// schedules fire and the tables are tidied, until `stop`.
+/// where a mapping names none, `descendants` how many messages may come of one from outside. In `tasks` schedules
+/// fire and the tables are tidied, until `stop`.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -24,6 +24,7 @@ pub async fn start(
     worker: &mut Worker,
     hub: &Hub,
     retry: Retry,
+    descendants: u32,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> sqlx::Result<()> {
@@ -33,8 +34,14 @@ pub async fn start(
     }
     let router = Router::new(db.clone(), Arc::clone(&catalog)).await?;
     worker.add(Arc::new(router));
-    let deliveries =
-        Deliveries::new(db.clone(), Arc::clone(&catalog), outbound.clone(), sealer.clone(), retry);
+    let deliveries = Deliveries::new(
+        db.clone(),
+        Arc::clone(&catalog),
+        outbound.clone(),
+        sealer.clone(),
+        retry,
+        descendants,
+    );
     worker.add(Arc::new(deliveries));
     let bell = Arc::new(Notify::new());
     let (wake, ring) = (worker.wake(), Arc::clone(&bell));

@@ -11,7 +11,7 @@ use crate::worker::retention::{self, Retention};
 use crate::worker::store as engine;
 use sqlx::postgres::PgPool;
 use std::time::Duration;
-use store::{Hub, IDENTIFIERS, KEYS, LOG_ENTRIES, TICKS};
+use store::{DESCENDANTS, Hub, IDENTIFIERS, KEYS, LOG_ENTRIES, TICKS};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -54,9 +54,13 @@ async fn tidy(db: &Database, holder: Uuid, retention: &mut Retention<Hub>) -> sq
         tracing::warn!(%error, "cannot forget circuits of services without a mapping; trying again later");
     }
     let Some(now) = db.ids.now() else { return Ok(()) };
-    for (old, keep) in
-        [(KEYS, KEEP), (IDENTIFIERS, KEEP_IDENTIFIERS), (LOG_ENTRIES, KEEP), (TICKS, KEEP_TICKS)]
-    {
+    for (old, keep) in [
+        (KEYS, KEEP),
+        (DESCENDANTS, KEEP),
+        (IDENTIFIERS, KEEP_IDENTIFIERS),
+        (LOG_ENTRIES, KEEP),
+        (TICKS, KEEP_TICKS),
+    ] {
         if let Err(error) = retention::forget(pool, &old, now - keep).await {
             tracing::warn!(%error, table = old.table, "cannot forget what is old; trying again later");
         }

@@ -61,6 +61,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("ticks", "hub"),
     ("stores", "hub"),
     ("hub_messages", "hub"),
+    ("hub_descendants", "hub"),
     ("hub_idempotency_keys", "hub"),
     ("deliveries", "hub"),
     ("delivery_attempts", "hub"),

@@ -245,9 +245,13 @@ async fn an_answer_may_bring_what_its_mapping_allows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_that_answer_each_other_in_circles_are_stopped() {
-    let endpoint =
-        Scripted::start(|asked: &Asked| asked.acknowledge(json!({ "message": "order:again" }))).await;
+    let endpoint = Scripted::start(|asked: &Asked| {
+        asked.acknowledge(json!({ "message": "order:again", "payload": { "after": asked.id() } }))
+    })
+    .await;
     let app = store(&endpoint).await;
+    // As often as a mapping may allow it: then the hops end it.
+    app.mapping("ship", "warehouse", &["order:*"], json!({ "options": { "revisit": 25 } })).await;
     app.tell("order:new", json!({})).await;
     app.server.run_until_idle().await.unwrap();
     assert_eq!(endpoint.asked().len(), 26);

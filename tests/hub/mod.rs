@@ -13,6 +13,7 @@ mod hostile;
 mod json_text;
 mod kept;
 mod killed;
+mod loops;
 mod messages;
 mod metrics;
 mod notices;

@@ -187,6 +187,9 @@ fn draft(db: &Database, store_id: i32, key: &str, payload: &str) -> Draft {
         payload: RawValue::from_string(payload.to_owned()).unwrap(),
         parent: None,
         hop: 0,
+        root: None,
+        visits: Vec::new(),
+        held_back: None,
         delay: Duration::ZERO,
         parked: None,
     }

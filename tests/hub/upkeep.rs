@@ -176,6 +176,9 @@ async fn old_rows_are_forgotten_each_in_its_time() {
         SELECT id, 'info', first || ' ' || last, (first || ' ' || last)::bytea, now() - make_interval(days => first),
             now() - make_interval(days => last)
         FROM stores CROSS JOIN (VALUES (29, 29), (31, 29), (31, 31)) AS seen (first, last);
+        INSERT INTO hub_descendants (root_id, count, created_at, last_at)
+        SELECT uuid_v7(), 1, now() - make_interval(days => first), now() - make_interval(days => last)
+        FROM (VALUES (29, 29), (31, 29), (31, 31)) AS counted (first, last);
         INSERT INTO ticks (mapping_id, at)
         SELECT id, now() - make_interval(days => days) FROM mappings CROSS JOIN unnest(ARRAY[6, 8]) AS days";
     act(&mut db, rows).await;
@@ -183,11 +186,11 @@ async fn old_rows_are_forgotten_each_in_its_time() {
         (SELECT string_agg(key, ' ' ORDER BY key) FROM hub_idempotency_keys) || '; '
         || (SELECT string_agg(convert_from(digest, 'UTF8'), ' ' ORDER BY digest) FROM delivered_identifiers) || '; '
         || (SELECT string_agg(subject, ', ' ORDER BY subject) FROM log_entries) || '; '
-        || (SELECT count(*) FROM ticks)";
-    assert_eq!(ask::<String>(&mut db, left).await, "29 31; 31 89 91; 29 29, 31 29, 31 31; 2");
+        || (SELECT count(*) FROM ticks) || '; ' || (SELECT count(*) FROM hub_descendants)";
+    assert_eq!(ask::<String>(&mut db, left).await, "29 31; 31 89 91; 29 29, 31 29, 31 31; 2; 3");
     let tidier = tidier(&app).await;
     eventually("what is old goes", async || {
-        ask::<String>(&mut db, left).await == "29; 31 89; 29 29, 31 29; 1"
+        ask::<String>(&mut db, left).await == "29; 31 89; 29 29, 31 29; 1; 2"
     })
     .await;
     tidier.stop().await;

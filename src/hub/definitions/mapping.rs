@@ -65,6 +65,8 @@ pub struct Options {
     pub serial: Serial,
     /// Which messages an answer may bring; absent: any.
     pub allow_responses: Option<Vec<Pattern>>,
+    /// How often one chain of answers may bring it the same key: a further time is parked, as a loop.
+    pub revisit: u16,
     /// How long a request may take, where it is less than the endpoint says.
     pub timeout: Option<Duration>,
 }
@@ -79,6 +81,7 @@ impl Default for Options {
             retry: None,
             serial: Serial::default(),
             allow_responses: None,
+            revisit: 1,
             timeout: None,
         }
     }

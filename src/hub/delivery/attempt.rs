@@ -3,6 +3,7 @@
 use super::answer::{Answer, Child};
 use super::circuit::Sign;
 use super::circuits::Circuits;
+use super::echo::drop_echoes;
 use super::linked::Parameter;
 use super::outcome::{Attempted, Outcome};
 use super::redact::Redactor;
@@ -81,6 +82,7 @@ impl Attempt {
         let timeout = self.endpoint.definition.timeout;
         let timeout = self.mapping.definition.options.timeout.map_or(timeout, |less| less.min(timeout));
         let started = Instant::now();
+        let sent = body.clone();
         let request = Request {
             method: Method::POST,
             url: (*url).clone(),
@@ -92,7 +94,7 @@ impl Attempt {
         let reply = self.means.outbound.send(request).await;
         let took = started.elapsed();
         let is_large = reply.as_ref().is_ok_and(|reply| reply.body.len() > LARGE);
-        let judge = move || Outcome::Attempted(Box::new(self.judge(&url, &reply, took)));
+        let judge = move || Outcome::Attempted(Box::new(self.judge((&url, &sent), &reply, took)));
         if is_large {
             let judged = tokio::task::spawn_blocking(judge).await;
             return judged.unwrap_or_else(|_| {
@@ -108,21 +110,26 @@ impl Attempt {
             Some(url) => Arc::new(url.parse().map_err(|_| "the update_url cannot be read".to_owned())?),
             None => Arc::clone(&self.service),
         };
-        let message =
-            Message { id: self.delivery.message_id, key: &self.message.key, payload: &self.message.payload };
-        let body = request::body(message, &self.endpoint.store, parameters);
+        let body = request::body(self.message(), &self.endpoint.store, parameters);
         let now = self.means.ids.now().unwrap_or_default().timestamp();
         let headers = request::headers(&self.endpoint, self.delivery.id, now, &body)?;
         Ok((url, headers, body))
     }
 
+    fn message(&self) -> Message<'_> {
+        Message { id: self.delivery.message_id, key: &self.message.key, payload: &self.message.payload }
+    }
+
     /// What the reply comes to, and what of it may be kept.
-    fn judge(self, url: &Url, reply: &Result<Reply, Failure>, took: Duration) -> Attempted {
+    fn judge(self, (url, sent): (&Url, &[u8]), reply: &Result<Reply, Failure>, took: Duration) -> Attempted {
         let options = &self.mapping.definition.options;
         let now = self.means.ids.now().unwrap_or_default();
         let allowed: Option<&[Pattern]> = options.allow_responses.as_deref();
         let asked = Asked { id: self.delivery.message_id, ack: options.ack, allowed, url, now };
-        let read = reply.as_ref().map(|reply| (reply, Answer::read(&reply.body)));
+        let mut read = reply.as_ref().map(|reply| (reply, Answer::read(&reply.body)));
+        if let Ok((_, Ok(answer))) = &mut read {
+            drop_echoes(answer, self.message(), sent);
+        }
         let redactor = self.redactor(match &read {
             Ok((_, Ok(answer))) => &answer.parameters,
             _ => &[],
@@ -156,6 +163,8 @@ impl Attempt {
         let service = &self.mapping.definition.service;
         let mut change = self.means.circuits.record(&self.endpoint, service, sign, gone, now);
         change.quiet = is_reserved(&self.message.key);
+        let deliveries::Message { key, lineage, .. } = self.message;
+        let lineage = lineage.through(self.mapping.id, key);
         Attempted {
             verdict,
             delivery: Some(self.delivery),
@@ -164,7 +173,7 @@ impl Attempt {
             status,
             took,
             body: reply.as_ref().ok().map(|reply| redactor.beginning(&reply.body, KEPT)),
-            hop: self.message.hop,
+            lineage: Some(lineage),
             change,
         }
     }

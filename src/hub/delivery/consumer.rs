@@ -35,6 +35,8 @@ pub struct Deliveries {
     pub(super) sealer: Option<Arc<Sealer>>,
     /// The backoff of mappings that name none.
     pub(super) retry: Retry,
+    /// How many messages may come of one from outside.
+    pub(super) descendants: u32,
     pub(super) means: Arc<Means>,
     /// Until when the rate limits of endpoints have no slots to give.
     spent: Mutex<HashMap<i32, Instant>>,
@@ -50,16 +52,18 @@ pub(super) struct Ready {
 }
 
 impl Deliveries {
-    /// A consumer that sends with `outbound`, and again after `retry` where a mapping does not say.
+    /// A consumer that sends with `outbound`, and again after `retry` where a mapping does not say. Of one message from
+    /// outside so many `descendants` may come.
     pub fn new(
         db: Database,
         catalog: Arc<Catalog>,
         outbound: Outbound,
         sealer: Option<Arc<Sealer>>,
         retry: Retry,
+        descendants: u32,
     ) -> Self {
         let means = Means { outbound, ids: Arc::clone(&db.ids), circuits: Circuits::default() };
-        Self { db, catalog, sealer, retry, means: Arc::new(means), spent: Mutex::default() }
+        Self { db, catalog, sealer, retry, descendants, means: Arc::new(means), spent: Mutex::default() }
     }
 
     pub(super) fn now(&self) -> DateTime<Utc> {

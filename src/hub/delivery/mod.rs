@@ -16,6 +16,8 @@ pub mod verdict;
 
 mod attempt;
 mod changes;
+mod descendants;
+mod echo;
 mod parked;
 mod probing;
 mod refusal;

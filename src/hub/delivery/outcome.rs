@@ -5,6 +5,7 @@ use super::store::deliveries::Delivery;
 use super::store::ends;
 use super::verdict::{Failed, Verdict};
 use crate::hub::definitions::mapping::{Mapping, Options, Retry};
+use crate::hub::routing::lineage::Lineage;
 use crate::worker::delay::delay_after;
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
@@ -62,8 +63,8 @@ pub struct Attempted {
     pub took: Duration,
     /// The beginning of the answer.
     pub body: Option<String>,
-    /// How many answers lie between its message and one from outside.
-    pub hop: i16,
+    /// What a message comes of that answers it. `None` if it came to nothing before that was read.
+    pub lineage: Option<Lineage>,
     /// What it changed in the endpoint.
     pub change: Change,
 }
@@ -79,7 +80,7 @@ impl Attempted {
             status: None,
             took: Duration::ZERO,
             body: None,
-            hop: 0,
+            lineage: None,
             change: Change::default(),
         }
     }
@@ -175,6 +176,7 @@ mod tests {
             retry: Some(Retry { base: Duration::from_secs(1), cap: Duration::from_secs(10) }),
             serial: Serial::No,
             allow_responses: None,
+            revisit: 1,
             timeout: None,
         }
     }

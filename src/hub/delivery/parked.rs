@@ -28,13 +28,13 @@ pub(super) async fn notices(
     let messages = parked.iter().map(|parking| (parking.delivery.store_id, parking.delivery.message_id));
     let messages = deliveries::messages(tx, &messages.collect::<Vec<_>>()).await?;
     let notice = |Parking { delivery, lane, reason }: &Parking| {
-        let (message, hop) = messages.get(&delivery.message_id).filter(|(key, _)| !is_reserved(key))?;
+        let (message, lineage) = messages.get(&delivery.message_id).filter(|(key, _)| !is_reserved(key))?;
         let (mapping, endpoint) = (catalog.mapping(delivery.mapping_id), catalog.endpoint(*lane));
         Some(Notice::delivery_parked(Parked {
             store_id: delivery.store_id,
             parent: Parent { message: delivery.message_id, delivery: delivery.id },
             message,
-            hop: *hop,
+            lineage: lineage.clone().through(delivery.mapping_id, message.clone()),
             mapping: mapping.as_ref().map(|mapping| mapping.name.as_str()),
             endpoint: endpoint.as_ref().map(|endpoint| endpoint.name.as_str()),
             reason,

@@ -1,9 +1,9 @@
 //! Notifications that a delivery brings again, because it was run again: they are counted, and make no second message.
 
 use super::answer::note;
-use super::log_entry::Entry;
 use super::store::ends::{End, Verdict};
 use super::store::notifications::{self, Stored};
+use crate::hub::notices::log_entry::Entry;
 use crate::hub::routing::message::{Draft, Parent};
 use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;

@@ -9,6 +9,7 @@
 use super::answer::Child;
 use super::changes::Changes;
 use super::consumer::Deliveries;
+use super::descendants;
 use super::metrics::Tally;
 use super::outcome::{Attempted, Next, Outcome, next};
 use super::parked::{self, Parking};
@@ -23,7 +24,8 @@ use crate::hub::lines::{self, Place};
 use crate::hub::notices::log_entry::{Entry, Note};
 use crate::hub::notices::{Notice, store as log_entries};
 use crate::hub::routing::decide;
-use crate::hub::routing::message::{Draft, MAX_HOPS, Parent};
+use crate::hub::routing::lineage::Lineage;
+use crate::hub::routing::message::{Draft, Parent};
 use crate::worker::{Again, Claim, Ended, Settled};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
@@ -146,7 +148,7 @@ impl Deliveries {
                 let named = |name: &str| {
                     mapping.as_ref().is_none_or(|m| m.definition.parameters.iter().any(|other| other == name))
                 };
-                self.delivered(effects, delivery, attempted.hop, delivered, named);
+                self.delivered(effects, delivery, attempted.lineage.as_ref(), delivered, named);
                 (&delivered.notes, None)
             }
             Verdict::Deferred { notes, .. } => (notes, None),
@@ -200,10 +202,12 @@ impl Deliveries {
         &self,
         effects: &mut Effects<'a>,
         delivery: &Delivery,
-        hop: i16,
+        lineage: Option<&Lineage>,
         delivered: &'a Delivered,
         named: impl Fn(&str) -> bool,
     ) {
+        // It was read with the delivery.
+        let Some(lineage) = lineage else { return };
         let parent = Some(Parent { message: delivery.message_id, delivery: delivery.id });
         for Child { key, payload, delay, parked } in &delivered.children {
             effects.drafts.push(Draft {
@@ -212,8 +216,10 @@ impl Deliveries {
                 key: key.clone(),
                 payload: payload.clone(),
                 parent,
-                // Beyond the most it does not matter how many.
-                hop: hop.saturating_add(1).min(MAX_HOPS + 1),
+                hop: lineage.hop,
+                root: Some(lineage.root),
+                visits: lineage.visits_after(*delay),
+                held_back: None,
                 delay: *delay,
                 parked: parked.clone(),
             });
@@ -247,7 +253,8 @@ impl Deliveries {
         effects.drafts.extend(notices.iter().map(|notice| notice.draft(&self.db.ids)));
         effects.entries.extend(notices.iter().map(Notice::entry));
         effects.decide_waiting(&mut *tx, self.now()).await?;
-        let Effects { ends, parked, returned, drafts, learned, mut entries, left, mut settled, .. } = effects;
+        let Effects { ends, parked, returned, mut drafts, learned, mut entries, left, mut settled, .. } =
+            effects;
         if !ends.is_empty() {
             ends::write(&mut *tx, &ends).await?;
         }
@@ -259,6 +266,7 @@ impl Deliveries {
         }
         let drafts = repeats::leave_out(&mut *tx, &ends, drafts).await?;
         if !drafts.is_empty() {
+            descendants::count(&mut *tx, &mut drafts, self.descendants).await?;
             let accepted = decide::accept(&mut *tx, &self.catalog, &self.db.ids, drafts).await?;
             settled.woken.extend(accepted.ready);
             settled.soonest = settled.soonest.into_iter().chain(accepted.soonest).min();

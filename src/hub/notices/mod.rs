@@ -12,7 +12,8 @@ pub mod store;
 use crate::db::Ids;
 use crate::hub::definitions::catalog::Catalog;
 use crate::hub::routing::decide::{self, Accepted};
-use crate::hub::routing::message::{Draft, MAX_HOPS, Parent};
+use crate::hub::routing::lineage::Lineage;
+use crate::hub::routing::message::{Draft, Parent};
 use log_entry::{Entry, Level, Note};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
@@ -30,8 +31,8 @@ pub struct Notice {
     words: String,
     /// What it is about: a kind, and which one.
     about: (&'static str, String),
-    /// The delivery that it is about, its message, and how many hops that has made.
-    parent: Option<(Parent, i16)>,
+    /// The delivery that it is about and its message, and what it comes of so.
+    parent: Option<(Parent, Lineage)>,
     payload: Value,
 }
 
@@ -54,7 +55,7 @@ impl Place<'_> {
 }
 
 /// A delivery that was parked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Parked<'a> {
     /// The store.
     pub store_id: i32,
@@ -62,8 +63,8 @@ pub struct Parked<'a> {
     pub parent: Parent,
     /// The message's key.
     pub message: &'a str,
-    /// How many hops the message has made.
-    pub hop: i16,
+    /// What answers to it would come of.
+    pub lineage: Lineage,
     /// Its mapping, if that is known.
     pub mapping: Option<&'a str>,
     /// Its endpoint, if that is known.
@@ -118,7 +119,7 @@ impl Notice {
 
     /// A delivery was parked by its end; one that somebody parks is not told.
     pub fn delivery_parked(parked: Parked<'_>) -> Self {
-        let Parked { store_id, parent, message, hop, mapping, endpoint, reason } = parked;
+        let Parked { store_id, parent, message, lineage, mapping, endpoint, reason } = parked;
         let payload = json!({
             "delivery": parent.delivery, "message": message, "message_id": parent.message, "mapping": mapping,
             "endpoint": endpoint, "reason": reason,
@@ -130,7 +131,7 @@ impl Notice {
             subject: "A delivery is parked",
             words: reason.to_owned(),
             about: ("delivery", parent.delivery.to_string()),
-            parent: Some((parent, hop)),
+            parent: Some((parent, lineage)),
             payload,
         }
     }
@@ -156,8 +157,11 @@ impl Notice {
             store_id: self.store_id,
             key: self.key.to_owned(),
             payload: serde_json::value::to_raw_value(&self.payload).unwrap_or_default(),
-            parent: self.parent.map(|(parent, _)| parent),
-            hop: self.parent.map_or(0, |(_, hop)| hop.saturating_add(1).min(MAX_HOPS + 1)),
+            parent: self.parent.as_ref().map(|(parent, _)| *parent),
+            hop: self.parent.as_ref().map_or(0, |(_, lineage)| lineage.hop),
+            root: self.parent.as_ref().map(|(_, lineage)| lineage.root),
+            visits: self.parent.as_ref().map(|(_, lineage)| lineage.visits.clone()).unwrap_or_default(),
+            held_back: None,
             delay: Duration::ZERO,
             parked: None,
         }
@@ -168,7 +172,7 @@ impl Notice {
         let mut note = Note::new(self.level, self.subject, self.words.clone());
         let (kind, which) = &self.about;
         note.reference = (Some((*kind).to_owned()), Some(which.clone()));
-        let message: Option<Uuid> = self.parent.map(|(parent, _)| parent.message);
+        let message: Option<Uuid> = self.parent.as_ref().map(|(parent, _)| parent.message);
         Entry::new(self.store_id, message, self.key.as_bytes(), note)
     }
 }

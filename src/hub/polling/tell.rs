@@ -160,6 +160,9 @@ impl Teller {
                         payload: change.payload,
                         parent: None,
                         hop: 0,
+                        root: None,
+                        visits: Vec::new(),
+                        held_back: None,
                         delay: Duration::ZERO,
                         parked: None,
                     });

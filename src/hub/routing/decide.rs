@@ -1,8 +1,8 @@
 //! Routing: which mappings a message goes to, and, where a transaction stores it with other things, the writing of that.
 
-use super::identifiers;
 use super::message::{Draft, MAX_HOPS, State};
 use super::store::fanout::{self, Delivery, Place};
+use super::{identifiers, lineage};
 use crate::db::Ids;
 use crate::http::json_text::to_value;
 use crate::hub::definitions::catalog::Catalog;
@@ -97,6 +97,7 @@ pub async fn poll(tx: &mut PgConnection, ids: &Ids, polls: &[Poll<'_>]) -> sqlx:
             mapping_id: mapping.id,
             lane: mapping.endpoint_id,
             enabled: mapping.enabled,
+            parked: None,
             identifiers: None,
             line: identifiers::line(&mapping.definition.options.serial, &message),
         });
@@ -107,6 +108,9 @@ pub async fn poll(tx: &mut PgConnection, ids: &Ids, polls: &[Poll<'_>]) -> sqlx:
             payload: serde_json::value::to_raw_value(&message["payload"]).unwrap_or_default(),
             parent: None,
             hop: 0,
+            root: None,
+            visits: Vec::new(),
+            held_back: None,
             delay: Duration::ZERO,
             parked: None,
         };
@@ -254,6 +258,11 @@ fn wanted(draft: &Draft, mappings: &[Arc<Mapping>], ids: &Ids) -> Result<Vec<Del
         if !definition.filters.hold(message) {
             continue;
         }
+        let again = || lineage::loops(&draft.visits, &draft.key, mapping);
+        let parked = draft.held_back.clone().or_else(again);
+        // What is not sent has taken nothing: the same may come another way.
+        let identifiers =
+            if parked.is_none() { identifiers::digest(&definition.identifiers, message) } else { None };
         deliveries.push(Delivery {
             id: ids.next(),
             store_id: draft.store_id,
@@ -261,7 +270,8 @@ fn wanted(draft: &Draft, mappings: &[Arc<Mapping>], ids: &Ids) -> Result<Vec<Del
             mapping_id: mapping.id,
             lane: mapping.endpoint_id,
             enabled: mapping.enabled,
-            identifiers: identifiers::digest(&definition.identifiers, message),
+            parked,
+            identifiers,
             line: identifiers::line(&definition.options.serial, message),
         });
     }
@@ -274,12 +284,17 @@ async fn place(tx: &mut PgConnection, deliveries: Vec<Delivery>) -> sqlx::Result
         return Ok(Vec::new());
     }
     let duplicates = fanout::claim_identifiers(&mut *tx, &deliveries).await?;
-    let off: BTreeSet<i32> =
-        deliveries.iter().filter(|delivery| !delivery.enabled).map(|delivery| delivery.mapping_id).collect();
+    let off: BTreeSet<i32> = deliveries
+        .iter()
+        .filter(|delivery| !delivery.enabled && delivery.parked.is_none())
+        .map(|delivery| delivery.mapping_id)
+        .collect();
     let off: Vec<i32> = off.into_iter().collect();
     let disabled = fanout::lock_disabled(&mut *tx, &off).await?;
     let runs = |delivery: &Delivery| {
-        !duplicates.contains_key(&delivery.id) && !disabled.contains(&delivery.mapping_id)
+        delivery.parked.is_none()
+            && !duplicates.contains_key(&delivery.id)
+            && !disabled.contains(&delivery.mapping_id)
     };
     let lines: Vec<_> = deliveries
         .iter()
@@ -291,6 +306,7 @@ async fn place(tx: &mut PgConnection, deliveries: Vec<Delivery>) -> sqlx::Result
         .into_iter()
         .map(|delivery| {
             let place = match duplicates.get(&delivery.id) {
+                _ if delivery.parked.is_some() => Place::Parked,
                 Some(first) => Place::Duplicate(*first),
                 None if disabled.contains(&delivery.mapping_id) => Place::Held,
                 None if delivery.line.is_some() && !heads.contains(&delivery.id) => Place::Waits,

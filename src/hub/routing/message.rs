@@ -1,11 +1,10 @@
 //! A message of the hub on its way in, and what became of it.
 
+pub use super::lineage::MAX_HOPS;
+use super::lineage::Visit;
 use serde_json::value::RawValue;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// Hops from outside beyond which a message is parked: somebody answers in circles.
-pub const MAX_HOPS: i16 = 25;
 
 /// A message that is to be stored and routed.
 #[derive(Debug, Clone)]
@@ -22,6 +21,12 @@ pub struct Draft {
     pub parent: Option<Parent>,
     /// How many answers lie between it and a message from outside.
     pub hop: i16,
+    /// The message from outside that it comes of; none if it comes from there itself.
+    pub root: Option<Uuid>,
+    /// What it has come through.
+    pub visits: Vec<Visit>,
+    /// Why none of its deliveries is sent by itself: each is parked.
+    pub held_back: Option<String>,
     /// How long it waits before it is routed; zero is at once.
     pub delay: Duration,
     /// Why it is kept aside instead of routed.

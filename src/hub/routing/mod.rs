@@ -2,6 +2,7 @@
 
 pub mod decide;
 pub mod identifiers;
+pub mod lineage;
 pub mod message;
 pub mod pending;
 pub mod push;

@@ -96,6 +96,9 @@ async fn once(db: &Database, catalog: &Catalog, id: Uuid, push: &Push) -> Result
         payload: payload.clone(),
         parent: None,
         hop: 0,
+        root: None,
+        visits: Vec::new(),
+        held_back: None,
         delay: Duration::ZERO,
         parked: None,
     };

@@ -13,6 +13,9 @@ pub const KEYS: Old =
 /// The identifiers that mappings were sent.
 pub const IDENTIFIERS: Old =
     Old { table: "delivered_identifiers", key: "mapping_id, digest", by: "created_at", only_if: None };
+/// How many messages have come of each from outside.
+pub const DESCENDANTS: Old =
+    Old { table: "hub_descendants", key: "root_id", by: "created_at", only_if: Some("last_at < $1") };
 /// Log entries that were not repeated since.
 pub const LOG_ENTRIES: Old =
     Old { table: "log_entries", key: "id", by: "first_seen", only_if: Some("last_seen < $1") };

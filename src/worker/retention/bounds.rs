@@ -30,6 +30,7 @@
 //! | `learned_parameters` | their mapping: they go when it is deleted, one row a name that its answers set. |
 //! | `ticks` | seven days. |
 //! | `hub_messages` | 30 days: weeks are dropped, what had to stay is deleted with the last of its deliveries. |
+//! | `hub_descendants` | 30 days after the last of them came. |
 //! | `hub_idempotency_keys` | 30 days. |
 //! | `deliveries` | 30 days after their end, with the messages; a parked one stays until somebody archives it. |
 //! | `delivery_attempts` | their delivery: they go with it. |
@@ -83,6 +84,7 @@ pub const BOUNDS: &[(&str, &str)] = &[
         "hub_messages",
         "30 days: weeks are dropped, what had to stay is deleted with the last of its deliveries.",
     ),
+    ("hub_descendants", "30 days after the last of them came."),
     ("hub_idempotency_keys", "30 days."),
     (
         "deliveries",

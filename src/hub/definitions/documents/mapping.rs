@@ -21,6 +21,8 @@ const CAP: Duration = Duration::from_hours(1);
 /// The most message keys, and the most identifiers, of a mapping.
 const MOST_MESSAGES: usize = 100;
 const MOST_IDENTIFIERS: usize = 20;
+/// The most visits in one chain of answers: it has no more hops.
+const MOST_VISITS: u16 = 25;
 /// The longest service path, in bytes.
 const LONGEST_SERVICE: usize = 500;
 const PATTERN: &str = "must be a message key such as order:new, or order:* for all that begin so";
@@ -139,6 +141,7 @@ fn take_options(reader: &mut Reader<'_>) -> Options {
         retry,
         serial,
         allow_responses: limits_responses.then_some(allowed),
+        revisit: reader.integer("revisit", 1..=MOST_VISITS).unwrap_or(1),
         timeout: reader.duration("timeout", MILLISECOND..=Duration::from_hours(1)),
     }
 }

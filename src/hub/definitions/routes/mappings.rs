@@ -98,7 +98,9 @@ pub(super) async fn list(
             * `identifiers`: names and paths; messages of the same values are sent once\n\
             * `options`: `ack` (`strict`: 200 with our message_id; `lenient`: any 2xx), `retries_allowed` (true), \
             `max_attempts`, `max_age` (no limit), `retry` with `base` and `cap`, `serial` (false, true, or a path: one \
-            after the other of each value), `allow_responses` (keys that answers may bring), `timeout`\n\
+            after the other of each value), `allow_responses` (keys that answers may bring), \
+            `revisit` (1: how often one chain of answers may bring it the same key; a further time is parked as a \
+            loop), `timeout`\n\
             * `schedule`: `every`, or `cron` with `timezone`, and the `message` that is sent then\n\
             * `enabled`: one that is not holds its deliveries (true)",
         example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"],

@@ -3,6 +3,7 @@
 //! As for messages of queues, each row is looked up by a `LATERAL … LIMIT 1`: one index lookup, whatever the planner
 //! thinks of the tables.
 
+use crate::hub::routing::lineage::{Lineage, Visit};
 use crate::worker::Claim;
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
@@ -48,8 +49,8 @@ pub struct Message {
     pub key: String,
     /// Its payload, as it was sent.
     pub payload: Box<RawValue>,
-    /// How many answers lie between it and one from outside.
-    pub hop: i16,
+    /// What it comes of.
+    pub lineage: Lineage,
 }
 
 /// What is newer than a process may know when it loads deliveries.
@@ -74,6 +75,7 @@ pub async fn load(
             d.id AS "id!", d.store_id AS "store_id!", d.mapping_id AS "mapping_id!", d.message_id AS "message_id!",
             d.attempts AS "attempts!", d.line, d.continue_url,
             m.message AS "message?", m.payload AS "payload?: Json<Box<RawValue>>", m.hop AS "hop?",
+            m.root_id AS "root_id?", m.lineage AS "lineage?: Json<Vec<Visit>>",
             -- Asked once whether there are any: mostly there are none.
             (SELECT EXISTS (SELECT FROM learned_parameters))
                 AND EXISTS (SELECT FROM learned_parameters AS l WHERE l.mapping_id = d.mapping_id) AS "learns!",
@@ -87,7 +89,10 @@ pub async fn load(
             LIMIT 1
         ) AS d
         LEFT JOIN LATERAL (
-            SELECT message, payload, hop FROM hub_messages WHERE store_id = d.store_id AND id = d.message_id LIMIT 1
+            SELECT message, payload, hop, root_id, lineage
+            FROM hub_messages
+            WHERE store_id = d.store_id AND id = d.message_id
+            LIMIT 1
         ) AS m ON true
         "#,
         &ids,
@@ -108,7 +113,11 @@ pub async fn load(
         },
         continue_url: row.continue_url,
         message: match (row.message, row.payload, row.hop) {
-            (Some(key), Some(Json(payload)), Some(hop)) => Some(Message { key, payload, hop }),
+            (Some(key), Some(Json(payload)), Some(hop)) => {
+                let root = row.root_id.unwrap_or(row.message_id);
+                let visits = row.lineage.map(|lineage| lineage.0).unwrap_or_default();
+                Some(Message { key, payload, lineage: Lineage { root, hop, visits } })
+            }
             _ => None,
         },
         learns: row.learns,
@@ -116,18 +125,23 @@ pub async fn load(
     Ok((newest, loaded.collect()))
 }
 
-/// The keys of messages, each with its store, and how many hops they have made.
+/// The keys of messages, each asked for with its store, and what they come of.
 pub async fn messages(
     db: impl PgExecutor<'_>,
     messages: &[(i32, Uuid)],
-) -> sqlx::Result<HashMap<Uuid, (String, i16)>> {
+) -> sqlx::Result<HashMap<Uuid, (String, Lineage)>> {
     let (stores, ids): (Vec<i32>, Vec<Uuid>) = messages.iter().copied().unzip();
     let rows = sqlx::query!(
         r#"
-        SELECT m.id AS "id!", m.message AS "message!", m.hop AS "hop!"
+        SELECT
+            m.id AS "id!", m.message AS "message!", m.hop AS "hop!", m.root_id AS "root_id?",
+            m.lineage AS "lineage?: Json<Vec<Visit>>"
         FROM unnest($1::int[], $2::uuid[]) AS asked (store_id, id)
         CROSS JOIN LATERAL (
-            SELECT id, message, hop FROM hub_messages WHERE store_id = asked.store_id AND id = asked.id LIMIT 1
+            SELECT id, message, hop, root_id, lineage
+            FROM hub_messages
+            WHERE store_id = asked.store_id AND id = asked.id
+            LIMIT 1
         ) AS m
         "#,
         &stores,
@@ -135,7 +149,15 @@ pub async fn messages(
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.id, (row.message, row.hop))).collect())
+    let of = |root_id: Option<Uuid>, id, hop, lineage: Option<Json<Vec<Visit>>>| Lineage {
+        root: root_id.unwrap_or(id),
+        hop,
+        visits: lineage.map(|lineage| lineage.0).unwrap_or_default(),
+    };
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.id, (row.message, of(row.root_id, row.id, row.hop, row.lineage))))
+        .collect())
 }
 
 /// A delivery that is ready: its place in its lane, and how many attempts were made.

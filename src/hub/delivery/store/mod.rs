@@ -4,6 +4,7 @@ pub mod archive;
 pub mod circuits;
 pub mod deliveries;
 pub mod depths;
+pub mod descendants;
 pub mod ends;
 pub mod listing;
 pub mod log_listing;

@@ -1,5 +1,6 @@
 //! The SQL that stores messages with their deliveries, and puts deliveries where they wait.
 
+use crate::hub::routing::lineage::Visit;
 use crate::hub::routing::message::{Draft, Parent, State};
 use crate::worker::retention::week_of;
 use serde_json::value::RawValue;
@@ -24,6 +25,8 @@ pub struct Delivery {
     pub lane: i32,
     /// Whether the mapping is switched on, as far as this process knows.
     pub enabled: bool,
+    /// Why it is not sent by itself.
+    pub parked: Option<String>,
     /// What makes the message the same for the mapping.
     pub identifiers: Option<[u8; 32]>,
     /// The line it stands in.
@@ -39,6 +42,8 @@ pub enum Place {
     Waits,
     /// Until its mapping is switched on.
     Held,
+    /// Nowhere, until somebody has it run.
+    Parked,
     /// Nowhere: a duplicate of this one.
     Duplicate(Uuid),
 }
@@ -55,6 +60,8 @@ pub async fn insert_messages(tx: &mut PgConnection, drafts: &[(Draft, State)]) -
         drafts.iter().map(|(draft, _)| draft.parent.map(|parent| parent.message)).collect();
     let deliveries: Vec<Option<Uuid>> =
         drafts.iter().map(|(draft, _)| draft.parent.map(|parent| parent.delivery)).collect();
+    let roots: Vec<Option<Uuid>> = drafts.iter().map(|(draft, _)| draft.root).collect();
+    let lineages: Vec<Option<String>> = drafts.iter().map(|(draft, _)| spelt(&draft.visits)).collect();
     let reasons: Vec<Option<&str>> = drafts.iter().map(|(draft, _)| draft.parked.as_deref()).collect();
     let delays: Vec<f64> = drafts.iter().map(|(draft, _)| draft.delay.as_secs_f64()).collect();
     sqlx::query!(
@@ -63,8 +70,8 @@ pub async fn insert_messages(tx: &mut PgConnection, drafts: &[(Draft, State)]) -
             SELECT *
             FROM unnest(
                 $1::int[], $2::smallint[], $3::hub_message_state[], $4::uuid[], $5::text[],
-                $6::text[], $7::uuid[], $8::uuid[], $9::text[], $10::float8[]
-            ) AS i (store_id, hop, state, id, message, payload, parent_id, delivery, reason, delay)
+                $6::text[], $7::uuid[], $8::uuid[], $9::text[], $10::float8[], $11::uuid[], $12::text[]
+            ) AS i (store_id, hop, state, id, message, payload, parent_id, delivery, reason, delay, root_id, lineage)
         ),
         later AS (
             INSERT INTO scheduled (run_at, lane, rank, item)
@@ -73,8 +80,11 @@ pub async fn insert_messages(tx: &mut PgConnection, drafts: &[(Draft, State)]) -
             JOIN lanes ON lanes.kind = 'router'
             WHERE input.state = 'pending'
         )
-        INSERT INTO hub_messages (store_id, hop, state, id, message, payload, parent_id, delivery, reason)
-        SELECT store_id, hop, state, id, message, payload::json, parent_id, delivery, reason
+        INSERT INTO hub_messages (
+            store_id, hop, state, id, message, payload, parent_id, delivery, root_id, reason, lineage
+        )
+        SELECT
+            store_id, hop, state, id, message, payload::json, parent_id, delivery, root_id, reason, lineage::json
         FROM input
         "#,
         &stores,
@@ -87,10 +97,18 @@ pub async fn insert_messages(tx: &mut PgConnection, drafts: &[(Draft, State)]) -
         &deliveries as _,
         &reasons as _,
         &delays,
+        &roots as _,
+        &lineages as _,
     )
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// What a message has come through, as the table has it.
+fn spelt(visits: &[Visit]) -> Option<String> {
+    // Numbers and strings always serialize.
+    if visits.is_empty() { None } else { serde_json::to_string(visits).ok() }
 }
 
 /// Takes the identifiers of these deliveries for them, as far as nobody has them; returns who has the others.
@@ -177,6 +195,7 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
             Place::Ready => "ready",
             Place::Waits => "waits",
             Place::Held => "held",
+            Place::Parked => "parked",
             Place::Duplicate(_) => "duplicate",
         })
         .collect();
@@ -184,7 +203,8 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
         deliveries.iter().map(|(delivery, _)| week_of(delivery.id) != week_of(delivery.message_id)).collect();
     let errors: Vec<Option<String>> = deliveries
         .iter()
-        .map(|(_, place)| match place {
+        .map(|(delivery, place)| match place {
+            Place::Parked => delivery.parked.clone(),
             Place::Duplicate(first) => Some(format!("duplicate of delivery {first}")),
             _ => None,
         })
@@ -211,8 +231,9 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
         )
         INSERT INTO deliveries (store_id, mapping_id, status, id, message_id, finished_at, line, last_error, apart)
         SELECT
-            store_id, mapping_id, (CASE WHEN place = 'duplicate' THEN 'SKIPPED' ELSE 'PENDING' END)::delivery_status,
-            id, message_id, CASE WHEN place = 'duplicate' THEN now() END, line, error,
+            store_id, mapping_id,
+            (CASE place WHEN 'duplicate' THEN 'SKIPPED' WHEN 'parked' THEN 'ERROR' ELSE 'PENDING' END)::delivery_status,
+            id, message_id, CASE WHEN place IN ('duplicate', 'parked') THEN now() END, line, error,
             CASE WHEN apart THEN true END
         FROM input
         "#,
@@ -239,6 +260,8 @@ struct PendingRow {
     hop: i16,
     parent_id: Option<Uuid>,
     delivery: Option<Uuid>,
+    root_id: Option<Uuid>,
+    lineage: Option<Json<Vec<Visit>>>,
 }
 
 /// Those of these messages that are still to be routed, locked.
@@ -246,7 +269,8 @@ pub async fn pending(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Dr
     let rows = sqlx::query_as!(
         PendingRow,
         r#"
-        SELECT store_id, id, message, payload AS "payload: Json<Box<RawValue>>", hop, parent_id, delivery
+        SELECT store_id, id, message, payload AS "payload: Json<Box<RawValue>>", hop, parent_id, delivery,
+            root_id, lineage AS "lineage: Json<Vec<Visit>>"
         FROM hub_messages
         WHERE id = ANY ($1) AND state = 'pending'
         ORDER BY id
@@ -263,6 +287,9 @@ pub async fn pending(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Dr
         payload: row.payload.0,
         parent: row.parent_id.zip(row.delivery).map(|(message, delivery)| Parent { message, delivery }),
         hop: row.hop,
+        root: row.root_id,
+        visits: row.lineage.map(|lineage| lineage.0).unwrap_or_default(),
+        held_back: None,
         delay: Duration::ZERO,
         parked: None,
     };
