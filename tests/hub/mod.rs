@@ -3,7 +3,9 @@
 mod again;
 mod archived;
 mod catalogue;
+mod causes;
 mod certificates;
+mod checked_mappings;
 mod circuits;
 mod control;
 mod definitions;
@@ -16,6 +18,7 @@ mod killed;
 mod messages;
 mod metrics;
 mod pages;
+mod parameters;
 mod poller_pages;
 mod pollers;
 mod pushes;

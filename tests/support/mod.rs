@@ -7,6 +7,7 @@ pub(crate) mod gate;
 pub(crate) mod hang_up;
 pub(crate) mod pgbouncer;
 pub(crate) mod process;
+pub(crate) mod raw;
 pub(crate) mod reads;
 pub(crate) mod scripted;
 pub(crate) mod serve;

@@ -15,8 +15,10 @@ pub mod routes;
 pub mod store;
 pub mod verdict;
 
+mod advice;
 mod attempt;
 mod changes;
+mod judge;
 mod probing;
 mod refusal;
 mod settlement;

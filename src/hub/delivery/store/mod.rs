@@ -5,6 +5,7 @@ pub mod circuits;
 pub mod deliveries;
 pub mod depths;
 pub mod ends;
+pub mod learned;
 pub mod listing;
 pub mod log_entries;
 pub mod log_listing;
