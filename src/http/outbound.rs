@@ -14,7 +14,7 @@ pub use failure::Failure;
 use super::address::{RefusedAddress, special_purpose};
 use super::names::Names;
 use crate::config::Network;
-use axum::http::{HeaderMap, Method, StatusCode, Version};
+use axum::http::{HeaderMap, Method, StatusCode, Version, header};
 use bytes::{Bytes, BytesMut};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::net::{IpAddr, SocketAddr};
@@ -61,6 +61,14 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Its body as sent: nothing is unpacked.
     pub body: Bytes,
+}
+
+impl Answer {
+    /// What is wrong with it, if it points elsewhere: where to.
+    pub fn redirect(&self) -> Option<Failure> {
+        let location = self.headers.get(header::LOCATION).filter(|_| self.status.is_redirection())?;
+        Some(Failure::redirect(self.status, location.as_bytes()))
+    }
 }
 
 impl Outbound {

@@ -8,7 +8,8 @@ use crate::http::outbound::Outbound;
 use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::documents::is_name;
 use crate::hub::definitions::endpoint::Endpoint;
-use crate::hub::definitions::store::{endpoints as stored, stores};
+use crate::hub::definitions::mapping::Mapping;
+use crate::hub::definitions::store::{endpoints as stored, mappings, stores};
 use crate::hub::roles::{self, Right};
 use crate::seal::Sealer;
 use crate::worker::Wake;
@@ -80,6 +81,21 @@ impl Hub {
         self.catalog.endpoint(id).ok_or_else(broken)
     }
 
+    /// The mapping of this name, and its endpoint, ready to send.
+    pub(in crate::hub) async fn mapping(
+        &self,
+        store_id: i32,
+        name: &str,
+    ) -> Result<(Arc<Mapping>, Arc<Endpoint>)> {
+        let id = if is_name(name) { mappings::id(&self.db.api, store_id, name).await? } else { None };
+        let id = id.ok_or_else(no_mapping)?;
+        self.refresh().await?;
+        let mapping = self.catalog.mapping(id);
+        let both =
+            mapping.and_then(|mapping| Some((mapping.clone(), self.catalog.endpoint(mapping.endpoint_id)?)));
+        both.ok_or_else(|| Error::Conflict("this mapping cannot be used as it is: put it again".to_owned()))
+    }
+
     async fn refresh(&self) -> Result<()> {
         let revision = crate::worker::store::revision(&self.db.api).await?;
         self.catalog.refresh(&self.db.api, revision).await?;
@@ -119,4 +135,9 @@ pub(in crate::hub) fn id_of(text: &str, missing: impl FnOnce() -> Error) -> Resu
 /// 404: the store has no such endpoint.
 pub(in crate::hub) fn no_endpoint() -> Error {
     Error::NotFound("there is no such endpoint in this store".to_owned())
+}
+
+/// 404: the store has no such mapping.
+pub(in crate::hub) fn no_mapping() -> Error {
+    Error::NotFound("there is no such mapping in this store".to_owned())
 }

@@ -67,11 +67,15 @@ fn verdict(answer: &Answer, now: DateTime<Utc>) -> End {
             Err(why) => End::Fail(error("InvalidResult", why)),
         };
     }
+    let redirect = answer.redirect();
     let failed = || {
         let body = body(answer).ok().filter(|body| body.get() != "null");
         raw(&Failed {
             name: "HttpError",
-            message: format!("the handler answered {status}"),
+            message: redirect
+                .as_ref()
+                .map_or_else(|| format!("the handler answered {status}"), ToString::to_string),
+            cause: redirect.as_ref().map(|redirect| redirect.cause.word()),
             status: status.as_u16(),
             body: body.as_deref(),
         })
@@ -89,6 +93,9 @@ fn verdict(answer: &Answer, now: DateTime<Utc>) -> End {
 struct Failed<'a> {
     name: &'static str,
     message: String,
+    /// In one word, where the status says less than that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a RawValue>,

@@ -20,7 +20,7 @@ async fn a_check_says_whether_an_endpoint_can_be_reached() {
     app.endpoint("here", &format!("{}/hub", endpoint.url), json!({ "token": "t-1" })).await;
     assert_eq!(
         check("here").await,
-        json!({ "reachable": true, "status": 404, "cause": null, "error": null })
+        json!({ "reachable": true, "status": 404, "cause": null, "error": null, "advice": null })
     );
     let asked = endpoint.asked();
     assert_eq!((asked[0].path.as_str(), asked[0].header("x-hub-token")), ("/hub", Some("t-1")));
@@ -32,8 +32,21 @@ async fn a_check_says_whether_an_endpoint_can_be_reached() {
         json!({
             "reachable": false, "status": null, "cause": "refused",
             "error": "refused: the server accepts no connection",
+            "advice": "Check the port in the endpoint's \"url\", and that the server is running.",
         })
     );
+    endpoint.follow(|_: &Asked| {
+        Reply::Says(
+            307,
+            vec![("Location", "https://elsewhere.example/hub?token=t-1".to_owned())],
+            String::new(),
+        )
+    });
+    let found = check("here").await;
+    assert_eq!((&found["reachable"], &found["cause"]), (&json!(true), &json!("redirect")));
+    let error = "redirect: the server answered 307 Temporary Redirect, which is not followed, to \
+        https://elsewhere.example/hub?token=[redacted]";
+    assert_eq!(found["error"], error);
     app.endpoint("slow", &endpoint.url, json!({ "timeout": "50ms" })).await;
     endpoint.follow(|_: &Asked| Reply::Hangs);
     assert_eq!(check("slow").await["error"], "timeout: no answer in time");

@@ -3,7 +3,9 @@
 mod again;
 mod archived;
 mod catalogue;
+mod causes;
 mod certificates;
+mod checked_mappings;
 mod circuits;
 mod control;
 mod definitions;
@@ -18,6 +20,7 @@ mod messages;
 mod metrics;
 mod notices;
 mod pages;
+mod parameters;
 mod poller_pages;
 mod poller_paging;
 mod poller_races;

@@ -9,6 +9,7 @@ pub(crate) mod hang_up;
 pub(crate) mod nginx;
 pub(crate) mod pgbouncer;
 pub(crate) mod process;
+pub(crate) mod raw;
 pub(crate) mod reads;
 pub(crate) mod scripted;
 pub(crate) mod serve;

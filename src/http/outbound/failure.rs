@@ -30,6 +30,13 @@ impl Failure {
         Self::new(Cause::AddressNotAllowed, why)
     }
 
+    /// The answer points elsewhere, where nobody goes.
+    pub(super) fn redirect(status: StatusCode, location: &[u8]) -> Self {
+        let location = String::from_utf8_lossy(location);
+        let words = format!("the server answered {status}, which is not followed, to {location}").into();
+        Self { cause: Cause::Redirect, status: Some(status), words }
+    }
+
     /// The time is over, when this much of an answer was there.
     pub(super) fn timeout(status: Option<StatusCode>) -> Self {
         let words = match status {

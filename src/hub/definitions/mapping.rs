@@ -1,5 +1,6 @@
 //! A mapping: which messages of a store go to which service, and how.
 
+use super::endpoint::Endpoint;
 use crate::hub::key::Pattern;
 use std::time::Duration;
 
@@ -22,6 +23,14 @@ pub struct Mapping {
     pub enabled: bool,
     /// The catalog's revision at its last change.
     pub version: i64,
+}
+
+impl Mapping {
+    /// How long a request to its service may take.
+    pub fn timeout(&self, endpoint: &Endpoint) -> Duration {
+        let timeout = endpoint.definition.timeout;
+        self.definition.options.timeout.map_or(timeout, |less| less.min(timeout))
+    }
 }
 
 /// The definition of a mapping.
@@ -69,6 +78,8 @@ pub struct Options {
     pub revisit: u16,
     /// How long a request may take, where it is less than the endpoint says.
     pub timeout: Option<Duration>,
+    /// Which parameters of its store an answer may set.
+    pub parameters: MaySet,
 }
 
 impl Default for Options {
@@ -83,6 +94,7 @@ impl Default for Options {
             allow_responses: None,
             revisit: 1,
             timeout: None,
+            parameters: MaySet::default(),
         }
     }
 }
@@ -95,6 +107,16 @@ pub enum Ack {
     Strict,
     /// Any 2xx.
     Lenient,
+}
+
+/// Which parameters of its store an answer may set. New names it may set anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MaySet {
+    /// Those that the mapping is sent.
+    #[default]
+    Sent,
+    /// Any.
+    Any,
 }
 
 /// Full jitter below a ceiling that doubles from `base` to `cap`.

@@ -1,5 +1,6 @@
 //! Definitions: the endpoints, mappings and parameters of a store, as administrators put them.
 
+pub mod ask;
 pub mod catalog;
 pub mod documents;
 pub mod endpoint;

@@ -1,38 +1,29 @@
 //! One attempt at a delivery: the service request goes out, its answer becomes a verdict, secrets are blotted out.
 
-use super::answer::{Answer, Child};
 use super::circuit::Sign;
 use super::circuits::Circuits;
-use super::echo::drop_echoes;
+use super::judge::Judge;
 use super::linked::Parameter;
 use super::outcome::{Attempted, Outcome};
-use super::redact::Redactor;
 use super::request::{self, Message};
 use super::store::deliveries::{self, Delivery};
-use super::verdict::{Asked, Failed, Verdict, decide};
+use super::verdict::{Failed, Verdict};
 use crate::db::Ids;
 use crate::http::outbound::{Answer as Reply, Cause, Failure, Outbound, Request};
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::Mapping;
-use crate::hub::key::{Pattern, is_reserved};
-use crate::hub::notices::log_entry::Note;
+use crate::hub::key::is_reserved;
 use crate::worker::Tenure;
 use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
-use secrecy::ExposeSecret as _;
-use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use url::Url;
 
 /// The largest answer that is read.
-const MAX_ANSWER: usize = 1 << 20;
+pub(super) const MAX_ANSWER: usize = 1 << 20;
 /// How much of an answer is kept with the attempt.
-const KEPT: usize = 4 << 10;
-/// How much of what is said to people is looked at; less is kept.
-const SAID: usize = 40 << 10;
-/// How much is kept of why it failed: where an endpoint points to may be long.
-const WHY: usize = 1 << 10;
+pub(super) const KEPT: usize = 4 << 10;
 /// A larger answer is read where it keeps nothing else waiting: a hostile one costs a second.
 const LARGE: usize = 64 << 10;
 
@@ -79,8 +70,7 @@ impl Attempt {
                 return Outcome::Attempted(Box::new(Attempted { mapping, ..Attempted::failed(error) }));
             }
         };
-        let timeout = self.endpoint.definition.timeout;
-        let timeout = self.mapping.definition.options.timeout.map_or(timeout, |less| less.min(timeout));
+        let timeout = self.mapping.timeout(&self.endpoint);
         let started = Instant::now();
         let sent = body.clone();
         let request = Request {
@@ -122,32 +112,10 @@ impl Attempt {
 
     /// What the reply comes to, and what of it may be kept.
     fn judge(self, (url, sent): (&Url, &[u8]), reply: &Result<Reply, Failure>, took: Duration) -> Attempted {
-        let options = &self.mapping.definition.options;
         let now = self.means.ids.now().unwrap_or_default();
-        let allowed: Option<&[Pattern]> = options.allow_responses.as_deref();
-        let asked = Asked { id: self.delivery.message_id, ack: options.ack, allowed, url, now };
-        let mut read = reply.as_ref().map(|reply| (reply, Answer::read(&reply.body)));
-        if let Ok((_, Ok(answer))) = &mut read {
-            drop_echoes(answer, self.message(), sent);
-        }
-        let redactor = self.redactor(match &read {
-            Ok((_, Ok(answer))) => &answer.parameters,
-            _ => &[],
-        });
-        let mut verdict = decide(asked, read);
-        match &mut verdict {
-            Verdict::Delivered(delivered) => {
-                for child in &mut delivered.children {
-                    hide_in_notification(child, &redactor);
-                }
-                hide_in_notes(&mut delivered.notes, &redactor);
-            }
-            Verdict::Deferred { notes, .. } => hide_in_notes(notes, &redactor),
-            Verdict::Failed(failed) => {
-                failed.error = redactor.beginning(failed.error.as_bytes(), WHY);
-                hide_in_notes(&mut failed.notes, &redactor);
-            }
-        }
+        let parameters = self.parameters.as_deref().unwrap_or_default();
+        let judge = Judge { endpoint: &self.endpoint, mapping: &self.mapping, parameters };
+        let (verdict, redactor) = judge.decide((self.message(), sent), url, reply, now);
         let (sign, gone) = match &verdict {
             // One that took it is not to be spared for what it answered.
             Verdict::Failed(failed) if !failed.is_final => (Sign::of(failed.cause), failed.gone),
@@ -189,37 +157,5 @@ impl Attempt {
             error = failed.error,
             "an attempt at a delivery failed"
         );
-    }
-
-    /// What must not be kept of a reply: what was sent along, what signs, and what it brings to be sent from now on.
-    fn redactor(&self, brought: &[(String, Box<RawValue>)]) -> Redactor {
-        let mut redactor = Redactor::default();
-        let secrets = self.endpoint.token.iter().chain(&self.endpoint.signing_secrets);
-        secrets.for_each(|secret| redactor.hide(secret.expose_secret()));
-        let sent = self.parameters.as_deref().unwrap_or_default();
-        for parameter in sent {
-            redactor.hide_value(&parameter.value, parameter.secret);
-        }
-        for (name, value) in brought {
-            let password = sent.iter().any(|parameter| parameter.name == *name && parameter.secret);
-            redactor.hide_value(value, password);
-        }
-        redactor
-    }
-}
-
-fn hide_in_notes(notes: &mut [Note], redactor: &Redactor) {
-    for note in notes {
-        let (kind, which) = &mut note.reference;
-        for text in [&mut note.subject, &mut note.description].into_iter().chain(kind).chain(which) {
-            *text = redactor.beginning(text.as_bytes(), SAID);
-        }
-    }
-}
-
-/// A notification is for people; other messages are for endpoints, which may need what is in them.
-fn hide_in_notification(child: &mut Child, redactor: &Redactor) {
-    if child.key.starts_with("notification:") {
-        child.payload = redactor.json(std::mem::take(&mut child.payload));
     }
 }

@@ -191,11 +191,8 @@ impl Deliveries {
         for stored in stored {
             let sent = found.entry(stored.mapping_id).or_insert_with(|| Ok(Vec::new()));
             let Ok(parameters) = sent else { continue };
-            match stored.open(self.sealer.as_deref()) {
-                Ok(value) => {
-                    let secret = stored.sealed.is_some();
-                    parameters.push(Parameter { name: stored.name, value, secret });
-                }
+            match stored.parameter(self.sealer.as_deref()) {
+                Ok(parameter) => parameters.push(parameter),
                 Err(why) => *sent = Err(why),
             }
         }

@@ -14,10 +14,12 @@ pub mod routes;
 pub mod store;
 pub mod verdict;
 
+mod advice;
 mod attempt;
 mod changes;
 mod descendants;
 mod echo;
+mod judge;
 mod parked;
 mod probing;
 mod refusal;

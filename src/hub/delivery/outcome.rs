@@ -162,22 +162,14 @@ pub fn next(verdict: &Verdict, attempt: i16, age: Duration, options: Option<&Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::definitions::mapping::{Ack, Serial};
 
     const MINUTE: Duration = Duration::from_mins(1);
     const RETRY: Retry = Retry { base: Duration::from_secs(5), cap: Duration::from_hours(1) };
 
     fn options() -> Options {
         Options {
-            ack: Ack::Strict,
-            retries_allowed: true,
-            max_attempts: None,
-            max_age: None,
             retry: Some(Retry { base: Duration::from_secs(1), cap: Duration::from_secs(10) }),
-            serial: Serial::No,
-            allow_responses: None,
-            revisit: 1,
-            timeout: None,
+            ..Options::default()
         }
     }
 

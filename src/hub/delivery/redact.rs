@@ -3,6 +3,8 @@
 mod spelling;
 
 use crate::http::json_text::to_value;
+use crate::hub::definitions::endpoint::Endpoint;
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -27,6 +29,14 @@ pub struct Redactor {
 }
 
 impl Redactor {
+    /// Hides what an endpoint bears.
+    pub(super) fn of(endpoint: &Endpoint) -> Self {
+        let mut redactor = Self::default();
+        let secrets = endpoint.token.iter().chain(&endpoint.signing_secrets);
+        secrets.for_each(|secret| redactor.hide(secret.expose_secret()));
+        redactor
+    }
+
     /// Hides a text: as it is, escaped, and in base64.
     pub fn hide(&mut self, secret: &str) {
         for piece in pieces(secret.as_bytes()) {

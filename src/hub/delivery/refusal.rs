@@ -1,4 +1,4 @@
-//! Why an answer is no success, in one word and in a sentence that says what would be one.
+//! Why an answer is no success, in one word and in a sentence that begins with it and says what would be one.
 
 use super::answer::{Answer, Unreadable};
 use crate::http::outbound::{Answer as Reply, Cause};
@@ -12,15 +12,9 @@ const STRICT: &str = "200 and a JSON body with our message_id";
 pub(super) fn refusal(id: Uuid, reply: &Reply, answer: Result<&Answer, &Unreadable>) -> (Cause, String) {
     let status = reply.status;
     if !status.is_success() {
-        return match reply.headers.get(header::LOCATION).filter(|_| status.is_redirection()) {
-            Some(location) => {
-                let location = String::from_utf8_lossy(location.as_bytes());
-                (
-                    Cause::Redirect,
-                    format!("the endpoint answered {status}, which is not followed, to {location}"),
-                )
-            }
-            None => (Cause::Status, format!("the endpoint answered {status}")),
+        return match reply.redirect() {
+            Some(failure) => (failure.cause, failure.to_string()),
+            None => (Cause::Status, format!("{}: the endpoint answered {status}", Cause::Status)),
         };
     }
     // Whoever answers 2xx has taken the message, and is asked again all the same.
@@ -39,7 +33,7 @@ pub(super) fn refusal(id: Uuid, reply: &Reply, answer: Result<&Answer, &Unreadab
         Err(error) => (Cause::NotJson, format!("and {error}")),
     };
     let hint = "the mapping is strict: for a service that does not answer so, put \"ack\": \"lenient\" in its options";
-    (cause, format!("the endpoint answered {}, {why} (wanted: {STRICT}; {hint})", spelt(status)))
+    (cause, format!("{cause}: the endpoint answered {}, {why} (wanted: {STRICT}; {hint})", spelt(status)))
 }
 
 /// `200 OK`, also where the status has no words.

@@ -16,10 +16,11 @@ use super::parked::{self, Parking};
 use super::repeats;
 use super::store::deliveries::Delivery;
 use super::store::ends::{self, End, Locked, Standing};
-use super::store::parameters::{self, Learned};
+use super::store::learned::{self, Learned};
 use super::store::{returned, service_circuits};
 use super::verdict::{Delivered, Verdict};
 use crate::http::outbound::Cause;
+use crate::hub::definitions::mapping::{Definition, MaySet};
 use crate::hub::lines::{self, Place};
 use crate::hub::notices::log_entry::{Entry, Note};
 use crate::hub::notices::{Notice, store as log_entries};
@@ -42,7 +43,8 @@ struct Effects<'a> {
     waits: Vec<(&'a Claim, String, DateTime<Utc>)>,
     returned: Vec<(Uuid, Uuid, Duration)>,
     drafts: Vec<Draft>,
-    learned: Vec<Learned<'a>>,
+    /// What answers set, and the message that each answered.
+    learned: Vec<(Uuid, Learned<'a>)>,
     entries: Vec<Entry>,
     left: Vec<Place>,
     changes: Changes,
@@ -59,6 +61,19 @@ fn done(end: &Ended<Outcome>) -> Option<(&Delivery, &Attempted)> {
         }
         _ => None,
     }
+}
+
+/// What is said of a parameter that an answer may not set: once a mapping, however often it tries.
+fn not_set(message: Uuid, set: &Learned<'_>) -> Entry {
+    let words = format!(
+        "The answer sets the parameter {}, which its mapping is not sent and did not make: it belongs to another \
+         integration, and stays as it is. To allow it, name it in the mapping's \"parameters\", or put \
+         \"parameters\": \"any\" in the mapping's options.",
+        set.name
+    );
+    let mut note = Note::new(Level::Warn, "A parameter was not set", words);
+    note.reference = (Some("parameter".to_owned()), Some(set.name.to_owned()));
+    Entry::new(set.store_id, Some(message), &set.mapping_id.to_be_bytes(), note)
 }
 
 impl Deliveries {
@@ -145,10 +160,8 @@ impl Deliveries {
         }
         let (notes, error) = match &attempted.verdict {
             Verdict::Delivered(delivered) => {
-                let named = |name: &str| {
-                    mapping.as_ref().is_none_or(|m| m.definition.parameters.iter().any(|other| other == name))
-                };
-                self.delivered(effects, delivery, attempted.lineage.as_ref(), delivered, named);
+                let definition = mapping.as_ref().map(|mapping| &mapping.definition);
+                self.delivered(effects, delivery, attempted.lineage.as_ref(), delivered, definition);
                 (&delivered.notes, None)
             }
             Verdict::Deferred { notes, .. } => (notes, None),
@@ -204,7 +217,7 @@ impl Deliveries {
         delivery: &Delivery,
         lineage: Option<&Lineage>,
         delivered: &'a Delivered,
-        named: impl Fn(&str) -> bool,
+        mapping: Option<&Definition>,
     ) {
         // It was read with the delivery.
         let Some(lineage) = lineage else { return };
@@ -228,13 +241,18 @@ impl Deliveries {
             if name.is_empty() || name.chars().nth(255).is_some() {
                 continue;
             }
-            effects.learned.push(Learned {
-                store_id: delivery.store_id,
-                mapping_id: delivery.mapping_id,
-                name,
-                value,
-                named: named(name),
-            });
+            let said = (
+                delivery.message_id,
+                Learned {
+                    store_id: delivery.store_id,
+                    mapping_id: delivery.mapping_id,
+                    name,
+                    value,
+                    named: mapping.is_some_and(|mapping| mapping.parameters.contains(name)),
+                    any: mapping.is_some_and(|mapping| mapping.options.parameters == MaySet::Any),
+                },
+            );
+            effects.learned.push(said);
         }
     }
 
@@ -272,7 +290,9 @@ impl Deliveries {
             settled.soonest = settled.soonest.into_iter().chain(accepted.soonest).min();
         }
         if !learned.is_empty() {
-            parameters::learn(&mut *tx, self.sealer.as_deref(), &learned).await?;
+            let (messages, learned): (Vec<Uuid>, Vec<Learned<'_>>) = learned.into_iter().unzip();
+            let refused = learned::learn(&mut *tx, self.sealer.as_deref(), &learned).await?;
+            entries.extend(refused.into_iter().map(|place| not_set(messages[place], &learned[place])));
         }
         if !entries.is_empty() {
             entries.sort_by_key(|entry| entry.digest);

@@ -127,10 +127,10 @@ pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable
         Ack::Lenient => reply.status.is_success(),
     };
     if !taken {
-        let (cause, why) = refusal(asked.id, reply, answer.as_ref());
+        let (cause, error) = refusal(asked.id, reply, answer.as_ref());
         let retry_after = retry_after(&reply.headers, asked.now);
         let (gone, notes) = (reply.status == StatusCode::GONE, answer.map(complaints).unwrap_or_default());
-        let (error, cause) = (format!("{cause}: {why}"), Some(cause));
+        let cause = Some(cause);
         return Verdict::Failed(Failed { cause, error, retry_after, notes, gone, is_final: false });
     }
     match answer {

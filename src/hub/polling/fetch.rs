@@ -51,7 +51,10 @@ pub(super) async fn page(
     };
     let answer = outbound.send(request).await.map_err(|failure| failure.to_string())?;
     if answer.status != 200 {
-        let why = format!("the storefront answered {}", answer.status.as_u16());
+        let why = answer.redirect().map_or_else(
+            || format!("the storefront answered {}", answer.status.as_u16()),
+            |redirect| redirect.to_string(),
+        );
         let after = retry_after(&answer.headers, ids.now().unwrap_or_default()).unwrap_or_default();
         return Err(Failure { why, after });
     }

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::http::reader::Reader;
 use crate::hub::definitions::documents::read;
 use crate::hub::definitions::filter::{Filters, Path};
-use crate::hub::definitions::mapping::{Ack, Definition, Options, Retry, Serial};
+use crate::hub::definitions::mapping::{Ack, Definition, MaySet, Options, Retry, Serial};
 use crate::hub::definitions::path;
 use crate::hub::key::Pattern;
 use crate::hub::schedule::Schedule;
@@ -103,6 +103,14 @@ fn take_options(reader: &mut Reader<'_>) -> Options {
             Ack::Strict
         }
     };
+    let parameters = match reader.take("parameters").map(Value::as_str) {
+        None | Some(Some("sent")) => MaySet::Sent,
+        Some(Some("any")) => MaySet::Any,
+        Some(_) => {
+            reader.note("/parameters", "enum", "must be sent or any");
+            MaySet::Sent
+        }
+    };
     let serial = match reader.take("serial") {
         None | Some(Value::Bool(false)) => Serial::No,
         Some(Value::Bool(true)) => Serial::All,
@@ -143,6 +151,7 @@ fn take_options(reader: &mut Reader<'_>) -> Options {
         allow_responses: limits_responses.then_some(allowed),
         revisit: reader.integer("revisit", 1..=MOST_VISITS).unwrap_or(1),
         timeout: reader.duration("timeout", MILLISECOND..=Duration::from_hours(1)),
+        parameters,
     }
 }
 

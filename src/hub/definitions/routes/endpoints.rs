@@ -1,4 +1,4 @@
-//! Endpoints: define, read, delete, and see whether one can be reached.
+//! Endpoints: define, read, delete.
 
 use crate::auth::Authenticated;
 use crate::db;
@@ -6,10 +6,8 @@ use crate::error::{Error, Problem, Result, is_constraint};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::http::outbound::Request;
 use crate::http::state_member::{with_state, without_state};
 use crate::hub::definitions::documents::{PutEndpoint, check_name, check_store, endpoint, is_name};
-use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::secrets;
 use crate::hub::definitions::store::endpoints::{self, Deleted, Described, Put, ServiceCircuit};
 use crate::hub::definitions::store::stores;
@@ -19,17 +17,11 @@ use crate::worker::store::{self as engine, Which};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use bytes::Bytes;
+use axum::http::{HeaderMap, StatusCode};
 use chrono::{DateTime, Utc};
-use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::time::Duration;
-use url::Url;
-
-/// How long a check waits at most.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// So much of what waits for a service is made to go at once.
 const HASTENED: i64 = 1000;
@@ -239,64 +231,4 @@ pub(super) async fn delete(
         hub.wake.ready(lane, 0);
     }
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Whether an endpoint can be reached.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Reached {
-    /// Whether it answered, whatever it said.
-    reachable: bool,
-    /// The HTTP status of its answer.
-    status: Option<u16>,
-    /// Why there was no whole answer, in one word: the words of an attempt.
-    #[schema(example = "tls_name")]
-    cause: Option<&'static str>,
-    /// Why there was no whole answer, in words that begin with the one.
-    error: Option<String>,
-}
-
-/// Sees whether an endpoint can be reached.
-///
-/// One GET of its URL, with its token.
-#[utoipa::path(
-    post, path = "/stores/{store}/endpoints/{name}/check", tag = "hub definitions", operation_id = "check_endpoint",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
-    responses((status = 200, description = "What came of it", body = Reached), Problems),
-)]
-pub(super) async fn check(
-    Authenticated(caller): Authenticated,
-    State(hub): State<Hub>,
-    Path((store, name)): Path<(String, String)>,
-) -> Result<Json<Reached>> {
-    let store = hub.store(&store, &caller, Right::Admin).await?;
-    let endpoint = hub.endpoint(store, &name).await?;
-    let request = ask(&endpoint, endpoint.definition.url.clone(), 64 << 10);
-    Ok(Json(match hub.outbound.send(request).await {
-        Ok(answer) => {
-            Reached { reachable: true, status: Some(answer.status.as_u16()), cause: None, error: None }
-        }
-        Err(failure) => Reached {
-            reachable: failure.status.is_some(),
-            status: failure.status.map(|status| status.as_u16()),
-            cause: Some(failure.cause.word()),
-            error: Some(failure.to_string()),
-        },
-    }))
-}
-
-/// A GET of an endpoint, with what every request to it bears.
-pub(super) fn ask(endpoint: &Endpoint, url: Url, max_response: usize) -> Request {
-    let mut headers = HeaderMap::new();
-    if let Some(mut token) =
-        endpoint.token.as_ref().and_then(|token| HeaderValue::from_str(token.expose_secret()).ok())
-    {
-        token.set_sensitive(true);
-        headers.insert("x-hub-token", token.clone());
-        headers.insert("x-augury-token", token);
-    }
-    if let Ok(store) = HeaderValue::from_str(&endpoint.store) {
-        headers.insert("x-hub-store", store);
-    }
-    let timeout = endpoint.definition.timeout.min(PATIENCE);
-    Request { method: Method::GET, url, headers, body: Bytes::new(), timeout, max_response }
 }

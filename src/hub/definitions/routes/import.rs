@@ -1,12 +1,12 @@
 //! Imports what an endpoint says of its services: its catalogue, and a mapping for each service that has none.
 
-use super::endpoints::ask;
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::Problems;
+use crate::hub::definitions::ask::ask;
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::service_catalogue::{self, Needed, Service, Skipped};
 use crate::hub::definitions::store::mappings::{self, Put};

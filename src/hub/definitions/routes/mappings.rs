@@ -12,7 +12,7 @@ use crate::hub::definitions::mapping::Definition;
 use crate::hub::definitions::store::mappings::{self, Described, Put};
 use crate::hub::definitions::store::{endpoints, held, stores};
 use crate::hub::roles::{self, Right};
-use crate::hub::state::Hub;
+use crate::hub::state::{Hub, no_mapping};
 use crate::worker::store as engine;
 use axum::Json;
 use axum::body::Body;
@@ -98,9 +98,10 @@ pub(super) async fn list(
             * `identifiers`: names and paths; messages of the same values are sent once\n\
             * `options`: `ack` (`strict`: 200 with our message_id; `lenient`: any 2xx), `retries_allowed` (true), \
             `max_attempts`, `max_age` (no limit), `retry` with `base` and `cap`, `serial` (false, true, or a path: one \
-            after the other of each value), `allow_responses` (keys that answers may bring), \
-            `revisit` (1: how often one chain of answers may bring it the same key; a further time is parked as a \
-            loop), `timeout`\n\
+            after the other of each value), `allow_responses` (keys that answers may bring), `revisit` (1: how often one \
+            chain of answers may bring it the same key; a further time is parked as a loop), `timeout`, `parameters` \
+            (which parameters an answer may set beside new ones: `sent`, those that the service is sent; `any`, also \
+            those of other integrations)\n\
             * `schedule`: `every`, or `cron` with `timezone`, and the `message` that is sent then\n\
             * `enabled`: one that is not holds its deliveries (true)",
         example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"],
@@ -199,8 +200,4 @@ pub(super) async fn delete(
     }
     hub.changed().await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn no_mapping() -> Error {
-    Error::NotFound("there is no such mapping in this store".to_owned())
 }

@@ -14,7 +14,6 @@ pub fn routes() -> OpenApiRouter<Hub> {
     OpenApiRouter::new()
         .routes(routes!(endpoints::list))
         .routes(routes!(endpoints::put, endpoints::get, endpoints::delete))
-        .routes(routes!(endpoints::check))
         .routes(routes!(import::import))
         .routes(routes!(mappings::list))
         .routes(routes!(mappings::put, mappings::get, mappings::delete))

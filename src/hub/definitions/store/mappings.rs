@@ -76,6 +76,17 @@ pub async fn ids(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<i32>> {
     sqlx::query_scalar!("SELECT id FROM mappings WHERE deleted_at IS NULL").fetch_all(db).await
 }
 
+/// The id of the mapping of this name.
+pub async fn id(db: impl PgExecutor<'_>, store_id: i32, name: &str) -> sqlx::Result<Option<i32>> {
+    sqlx::query_scalar!(
+        "SELECT id FROM mappings WHERE store_id = $1 AND name = $2 AND deleted_at IS NULL",
+        store_id,
+        name
+    )
+    .fetch_optional(db)
+    .await
+}
+
 /// The mappings of these stores, by name.
 pub async fn of_stores(db: impl PgExecutor<'_>, stores: &[i32]) -> sqlx::Result<Vec<Row>> {
     sqlx::query_as!(

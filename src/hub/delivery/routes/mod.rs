@@ -1,5 +1,7 @@
 //! Deliveries over HTTP.
 
+mod check_endpoint;
+mod check_mapping;
 mod deliveries;
 mod log_entries;
 mod messages;
@@ -13,6 +15,8 @@ use utoipa_axum::routes;
 pub fn routes() -> OpenApiRouter<Hub> {
     OpenApiRouter::new()
         .routes(routes!(messages::get))
+        .routes(routes!(check_endpoint::check))
+        .routes(routes!(check_mapping::check))
         .routes(routes!(rerun::recover))
         .routes(routes!(deliveries::list))
         .routes(routes!(rerun::retry_many))

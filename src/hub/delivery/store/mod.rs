@@ -6,6 +6,7 @@ pub mod deliveries;
 pub mod depths;
 pub mod descendants;
 pub mod ends;
+pub mod learned;
 pub mod listing;
 pub mod log_listing;
 pub mod notifications;

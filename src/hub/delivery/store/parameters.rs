@@ -1,14 +1,12 @@
-//! The SQL of the parameters that deliveries are sent, and of those that answers set.
+//! The SQL of the parameters that deliveries are sent.
 
-use crate::http::json_text::to_value;
+use crate::hub::delivery::linked::Parameter;
 use crate::hub::purpose::Purpose;
 use crate::seal::{Sealed, Sealer};
 use secrecy::ExposeSecret as _;
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
-use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
-use std::collections::{BTreeMap, HashSet};
 
 /// A parameter as it is stored.
 #[derive(Debug)]
@@ -71,11 +69,16 @@ pub async fn linked(
 }
 
 impl Stored {
-    /// Its value; `Err` names what cannot be opened.
+    /// As it is sent; `Err` names what cannot be opened.
     ///
     /// # Errors
     /// It is sealed with a key that is not configured.
-    pub fn open(&self, sealer: Option<&Sealer>) -> Result<Box<RawValue>, String> {
+    pub fn parameter(self, sealer: Option<&Sealer>) -> Result<Parameter, String> {
+        let value = self.open(sealer)?;
+        Ok(Parameter { name: self.name, value, secret: self.sealed.is_some() })
+    }
+
+    fn open(&self, sealer: Option<&Sealer>) -> Result<Box<RawValue>, String> {
         if let Some(Json(value)) = &self.value {
             return Ok(value.clone());
         }
@@ -87,138 +90,5 @@ impl Stored {
         opened
             .and_then(|text| RawValue::from_string(text.expose_secret().to_owned()).ok())
             .ok_or_else(|| format!("the parameter {} cannot be opened: its key is not configured", self.name))
-    }
-}
-
-/// A parameter that an answer sets.
-#[derive(Debug)]
-pub struct Learned<'a> {
-    /// The store.
-    pub store_id: i32,
-    /// The mapping whose service answered.
-    pub mapping_id: i32,
-    /// Its name.
-    pub name: &'a str,
-    /// Its value.
-    pub value: &'a RawValue,
-    /// Whether the mapping's definition names it.
-    pub named: bool,
-}
-
-/// Stores parameters, the last of each name. One that is there keeps its type, and a password stays sealed; a new
-/// one has the type of its value. Those that the definition does not name are sent to the mapping from now on.
-pub async fn learn(
-    tx: &mut PgConnection,
-    sealer: Option<&Sealer>,
-    learned: &[Learned<'_>],
-) -> sqlx::Result<()> {
-    let values: BTreeMap<(i32, &str), &RawValue> =
-        learned.iter().map(|l| ((l.store_id, l.name), l.value)).collect();
-    let passwords = lock_passwords(tx, &values).await?;
-    let (mut hidden, mut plain) = (Vec::new(), Vec::new());
-    for ((store_id, name), value) in values {
-        if !passwords.contains(&(store_id, name.to_owned())) {
-            plain.push((store_id, name, value));
-            continue;
-        }
-        let text =
-            sealer.map(|sealer| sealer.seal(value.get(), &Purpose::Parameter(name).of_store(store_id)));
-        let Some(Ok(text)) = text else {
-            tracing::error!(store_id, name, "an answer sets a password, and there is no key to seal it with");
-            continue;
-        };
-        hidden.push((store_id, name, text));
-    }
-    let stores: Vec<i32> = hidden.iter().map(|s| s.0).collect();
-    let names: Vec<&str> = hidden.iter().map(|s| s.1).collect();
-    let keys: Vec<&str> = hidden.iter().map(|s| s.2.key_id.as_str()).collect();
-    let texts: Vec<&[u8]> = hidden.iter().map(|s| s.2.bytes.as_slice()).collect();
-    sqlx::query!(
-        r#"
-        UPDATE parameters AS p
-        SET sealed = s.sealed, key_id = s.key_id, updated_at = now()
-        FROM unnest($1::int[], $2::text[], $3::text[], $4::bytea[]) AS s (store_id, name, key_id, sealed)
-        WHERE p.store_id = s.store_id AND p.name = s.name AND p.data_type = 'password'
-        "#,
-        &stores,
-        &names as _,
-        &keys as _,
-        &texts as _,
-    )
-    .execute(&mut *tx)
-    .await?;
-    let stores: Vec<i32> = plain.iter().map(|p| p.0).collect();
-    let names: Vec<&str> = plain.iter().map(|p| p.1).collect();
-    let types: Vec<&str> = plain.iter().map(|p| data_type(p.2)).collect();
-    let texts: Vec<&str> = plain.iter().map(|p| p.2.get()).collect();
-    sqlx::query!(
-        r#"
-        INSERT INTO parameters (store_id, name, data_type, value)
-        SELECT store_id, name, data_type, value::json
-        FROM unnest($1::int[], $2::text[], $3::text[], $4::text[]) AS p (store_id, name, data_type, value)
-        ON CONFLICT (store_id, name) DO UPDATE
-        SET value = excluded.value, updated_at = now()
-        WHERE parameters.data_type <> 'password'
-        "#,
-        &stores,
-        &names as _,
-        &types as _,
-        &texts as _,
-    )
-    .execute(&mut *tx)
-    .await?;
-    link(tx, learned).await
-}
-
-/// Locks the parameters that are there; returns those that are passwords.
-async fn lock_passwords(
-    tx: &mut PgConnection,
-    values: &BTreeMap<(i32, &str), &RawValue>,
-) -> sqlx::Result<HashSet<(i32, String)>> {
-    let (stores, names): (Vec<i32>, Vec<&str>) = values.keys().copied().unzip();
-    let there = sqlx::query!(
-        r#"
-        SELECT p.store_id, p.name, p.data_type
-        FROM unnest($1::int[], $2::text[]) AS w (store_id, name)
-        JOIN parameters AS p ON p.store_id = w.store_id AND p.name = w.name
-        ORDER BY p.store_id, p.name
-        FOR UPDATE OF p
-        "#,
-        &stores,
-        &names as _,
-    )
-    .fetch_all(tx)
-    .await?;
-    let passwords = there.into_iter().filter(|row| row.data_type == "password");
-    Ok(passwords.map(|row| (row.store_id, row.name)).collect())
-}
-
-async fn link(tx: &mut PgConnection, learned: &[Learned<'_>]) -> sqlx::Result<()> {
-    let mut new: Vec<(i32, &str)> =
-        learned.iter().filter(|l| !l.named).map(|l| (l.mapping_id, l.name)).collect();
-    new.sort_unstable();
-    let (mappings, names): (Vec<i32>, Vec<&str>) = new.into_iter().unzip();
-    sqlx::query!(
-        r#"
-        INSERT INTO learned_parameters (mapping_id, name)
-        SELECT mapping_id, name FROM unnest($1::int[], $2::text[]) AS l (mapping_id, name)
-        ON CONFLICT DO NOTHING
-        "#,
-        &mappings,
-        &names as _,
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// The type that a JSON value has by itself.
-fn data_type(value: &RawValue) -> &'static str {
-    match to_value(value.get()) {
-        Some(serde_json::Value::Bool(_)) => "boolean",
-        Some(serde_json::Value::Number(number)) if number.is_f64() => "float",
-        Some(serde_json::Value::Number(_)) => "integer",
-        Some(serde_json::Value::Array(_) | serde_json::Value::Object(_)) => "list",
-        _ => "string",
     }
 }

@@ -1,0 +1,250 @@
+//! Sends one test message as a mapping would, and says what would come of it.
+
+use crate::auth::Authenticated;
+use crate::db;
+use crate::error::{Error, Result, Violation};
+use crate::http::body;
+use crate::http::extract::Path;
+use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::outbound::{Answer, Failure, Request};
+use crate::hub::definitions::ask::PATIENCE;
+use crate::hub::definitions::endpoint::Endpoint;
+use crate::hub::definitions::mapping::{Ack, Mapping};
+use crate::hub::delivery::advice::advice;
+use crate::hub::delivery::attempt::{KEPT, MAX_ANSWER};
+use crate::hub::delivery::judge::Judge;
+use crate::hub::delivery::linked::Parameter;
+use crate::hub::delivery::redact::Redactor;
+use crate::hub::delivery::request::{self, Message};
+use crate::hub::delivery::store::parameters;
+use crate::hub::delivery::verdict::Verdict;
+use crate::hub::key::is_key;
+use crate::hub::roles::Right;
+use crate::hub::state::Hub;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Method};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// What marks the request as a test.
+const MARK: &str = "x-hub-test";
+/// What stands in the place of a secret.
+const REDACTED: &str = "[redacted]";
+
+/// A message to test with.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Test {
+    /// Its key. The mapping need not name it.
+    #[schema(example = "order:new")]
+    message: String,
+    /// An object; an empty one if absent.
+    #[serde(default = "empty")]
+    #[schema(value_type = Object, example = json!({"order": {"number": "R123"}}))]
+    payload: Box<RawValue>,
+}
+
+fn empty() -> Box<RawValue> {
+    RawValue::from_string("{}".to_owned()).unwrap_or_default()
+}
+
+/// What came of a test.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Tested {
+    /// What a delivery would come to: `delivered`, `deferred` or `failed`.
+    #[schema(example = "failed")]
+    verdict: &'static str,
+    /// What the mapping counts as success: `strict` or `lenient`.
+    #[schema(example = "strict")]
+    ack: &'static str,
+    /// The HTTP status of the answer, if one began.
+    status: Option<u16>,
+    /// Why it fails, in one word: the words of an attempt.
+    #[schema(example = "not_json")]
+    cause: Option<&'static str>,
+    /// Why it fails, in a sentence that begins with the word.
+    error: Option<String>,
+    /// What to change.
+    advice: Option<&'static str>,
+    /// What was sent.
+    request: Sent,
+    /// What came back, if all of it did.
+    answer: Option<Said>,
+}
+
+/// A request as it was sent; the endpoint's token and passwords are replaced by `[redacted]`.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Sent {
+    /// Always POST.
+    #[schema(example = "POST")]
+    method: &'static str,
+    /// Where to.
+    url: String,
+    /// Its headers, beside those of every request.
+    headers: BTreeMap<String, String>,
+    /// Its body.
+    body: String,
+}
+
+/// An answer, with every secret blotted out.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Said {
+    /// Its headers.
+    headers: BTreeMap<String, String>,
+    /// The first 4 KiB of its body.
+    body: String,
+}
+
+/// Sends a test message as a mapping would.
+///
+/// One real request to its service, with its token, parameters and signature, and the header `X-Hub-Test: true`. Filters,
+/// identifiers, `enabled`, limits and circuits do not count. Nothing is stored: no message, no delivery, no attempt, and
+/// what the answer brings has no effect. It waits 10 seconds at most, and is not tried again.
+#[utoipa::path(
+    post, path = "/stores/{store}/mappings/{name}/check", tag = "hub definitions", operation_id = "check_mapping",
+    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
+    request_body = Test,
+    responses((status = 200, description = "What came of it, whatever that is", body = Tested), Problems, BodyProblems),
+)]
+pub(super) async fn check(
+    Authenticated(caller): Authenticated,
+    State(hub): State<Hub>,
+    Path((store, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Tested>> {
+    let store = hub.store(&store, &caller, Right::Admin).await?;
+    let Test { message, payload } = body::read_json(&headers, body, &hub.limits).await?.to_typed()?;
+    let wrong = if !is_key(&message) {
+        Some(("/message", "pattern", "must be a message key such as order:new"))
+    } else if !payload.get().starts_with('{') {
+        Some(("/payload", "type", "must be an object"))
+    } else {
+        None
+    };
+    if let Some((pointer, rule, words)) = wrong {
+        let violation = Violation::new(pointer, rule, words);
+        return Err(Error::Invalid("the test message breaks a rule".to_owned(), vec![violation]));
+    }
+    let (mapping, endpoint) = hub.mapping(store, &name).await?;
+    let parameters = sent_along(&hub, &mapping).await?;
+    let (id, delivery, now) = (hub.db.ids.next(), hub.db.ids.next(), hub.now()?);
+    let message = Message { id, key: &message, payload: &payload };
+    let body = request::body(message, &endpoint.store, &parameters);
+    let mut headers =
+        request::headers(&endpoint, delivery, now.timestamp(), &body).map_err(Error::Conflict)?;
+    headers.insert(MARK, HeaderValue::from_static("true"));
+    let url = request::url(&endpoint.definition.url, &mapping.definition.service);
+    let shown = shown(&parameters)?;
+    let sent = Sent {
+        method: "POST",
+        url: url.to_string(),
+        headers: texts(&headers, ToOwned::to_owned),
+        body: String::from_utf8_lossy(&request::body(message, &endpoint.store, &shown)).into_owned(),
+    };
+    let timeout = mapping.timeout(&endpoint).min(PATIENCE);
+    let request =
+        Request { method: Method::POST, url: url.clone(), headers, body, timeout, max_response: MAX_ANSWER };
+    let reply = hub.outbound.send(request).await;
+    let test = Judged { endpoint, mapping, parameters, id, now, sent };
+    // A hostile answer costs a second to read.
+    let tested = tokio::task::spawn_blocking(move || test.judge(&reply)).await;
+    Ok(Json(tested.map_err(Error::internal)?))
+}
+
+/// The parameters that the mapping is sent.
+async fn sent_along(hub: &Hub, mapping: &Mapping) -> Result<Vec<Parameter>> {
+    let named: Vec<(i32, i32, &str)> = mapping
+        .definition
+        .parameters
+        .iter()
+        .map(|name| (mapping.id, mapping.store_id, name.as_str()))
+        .collect();
+    let stored = db::bounded(parameters::linked(&hub.db.api, &named, &[mapping.id])).await?;
+    let opened: std::result::Result<Vec<Parameter>, String> =
+        stored.into_iter().map(|stored| stored.parameter(hub.sealer.as_deref())).collect();
+    opened.map_err(Error::Conflict)
+}
+
+/// Parameters as they may be shown.
+fn shown(parameters: &[Parameter]) -> Result<Vec<Parameter>> {
+    let redacted = to_raw_value(REDACTED).map_err(Error::internal)?;
+    let hide = |parameter: &Parameter| match parameter.secret {
+        true => Parameter { value: redacted.clone(), ..parameter.clone() },
+        false => parameter.clone(),
+    };
+    Ok(parameters.iter().map(hide).collect())
+}
+
+/// Headers as they may be shown.
+fn texts(headers: &HeaderMap, text: impl Fn(&str) -> String) -> BTreeMap<String, String> {
+    let mut texts: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in headers {
+        let said = if value.is_sensitive() {
+            REDACTED.to_owned()
+        } else {
+            text(&String::from_utf8_lossy(value.as_bytes()))
+        };
+        let all = texts.entry(name.to_string()).or_default();
+        if !all.is_empty() {
+            all.push_str(", ");
+        }
+        all.push_str(&said);
+    }
+    texts
+}
+
+/// A test that was sent.
+struct Judged {
+    endpoint: Arc<Endpoint>,
+    mapping: Arc<Mapping>,
+    parameters: Vec<Parameter>,
+    id: Uuid,
+    now: DateTime<Utc>,
+    sent: Sent,
+}
+
+impl Judged {
+    fn judge(self, reply: &std::result::Result<Answer, Failure>) -> Tested {
+        let judge = Judge { endpoint: &self.endpoint, mapping: &self.mapping, parameters: &self.parameters };
+        let url = request::url(&self.endpoint.definition.url, &self.mapping.definition.service);
+        let (verdict, redactor) = judge.decide(self.id, &url, reply, self.now);
+        let status = match reply {
+            Ok(answer) => Some(answer.status),
+            Err(failure) => failure.status,
+        };
+        let cause = verdict.cause();
+        let answered = status.is_some_and(|status| status.is_success());
+        let (verdict, error) = match verdict {
+            Verdict::Delivered(_) => ("delivered", None),
+            Verdict::Deferred { .. } => ("deferred", None),
+            Verdict::Failed(failed) => ("failed", Some(failed.error)),
+        };
+        Tested {
+            verdict,
+            ack: match self.mapping.definition.options.ack {
+                Ack::Strict => "strict",
+                Ack::Lenient => "lenient",
+            },
+            status: status.map(|status| status.as_u16()),
+            cause: cause.map(|cause| cause.word()),
+            error,
+            advice: cause.map(|cause| advice(cause, answered)),
+            request: self.sent,
+            answer: reply.as_ref().ok().map(|answer| said(answer, &redactor)),
+        }
+    }
+}
+
+fn said(answer: &Answer, redactor: &Redactor) -> Said {
+    Said {
+        headers: texts(&answer.headers, |text| redactor.text(text).into_owned()),
+        body: redactor.beginning(&answer.body, KEPT),
+    }
+}
