@@ -22,7 +22,7 @@ use super::verdict::{Delivered, Verdict};
 use crate::http::outbound::Cause;
 use crate::hub::definitions::mapping::{Definition, MaySet};
 use crate::hub::lines::{self, Place};
-use crate::hub::notices::log_entry::{Entry, Note};
+use crate::hub::notices::log_entry::{Entry, Level, Note};
 use crate::hub::notices::{Notice, store as log_entries};
 use crate::hub::routing::decide;
 use crate::hub::routing::lineage::Lineage;
@@ -271,8 +271,7 @@ impl Deliveries {
         effects.drafts.extend(notices.iter().map(|notice| notice.draft(&self.db.ids)));
         effects.entries.extend(notices.iter().map(Notice::entry));
         effects.decide_waiting(&mut *tx, self.now()).await?;
-        let Effects { ends, parked, returned, mut drafts, learned, mut entries, left, mut settled, .. } =
-            effects;
+        let Effects { ends, parked, returned, drafts, learned, mut entries, left, mut settled, .. } = effects;
         if !ends.is_empty() {
             ends::write(&mut *tx, &ends).await?;
         }
@@ -282,7 +281,7 @@ impl Deliveries {
         if !returned.is_empty() {
             returned::note(&mut *tx, &returned).await?;
         }
-        let drafts = repeats::leave_out(&mut *tx, &ends, drafts).await?;
+        let mut drafts = repeats::leave_out(&mut *tx, &ends, drafts).await?;
         if !drafts.is_empty() {
             descendants::count(&mut *tx, &mut drafts, self.descendants).await?;
             let accepted = decide::accept(&mut *tx, &self.catalog, &self.db.ids, drafts).await?;

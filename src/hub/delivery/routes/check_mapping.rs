@@ -25,6 +25,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method};
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -120,8 +121,8 @@ pub(super) async fn check(
     body: Body,
 ) -> Result<Json<Tested>> {
     let store = hub.store(&store, &caller, Right::Admin).await?;
-    let Test { message, payload } = body::read_json(&headers, body, &hub.limits).await?.to_typed()?;
-    let wrong = if !is_key(&message) {
+    let Test { message: key, payload } = body::read_json(&headers, body, &hub.limits).await?.to_typed()?;
+    let wrong = if !is_key(&key) {
         Some(("/message", "pattern", "must be a message key such as order:new"))
     } else if !payload.get().starts_with('{') {
         Some(("/payload", "type", "must be an object"))
@@ -135,7 +136,7 @@ pub(super) async fn check(
     let (mapping, endpoint) = hub.mapping(store, &name).await?;
     let parameters = sent_along(&hub, &mapping).await?;
     let (id, delivery, now) = (hub.db.ids.next(), hub.db.ids.next(), hub.now()?);
-    let message = Message { id, key: &message, payload: &payload };
+    let message = Message { id, key: &key, payload: &payload };
     let body = request::body(message, &endpoint.store, &parameters);
     let mut headers =
         request::headers(&endpoint, delivery, now.timestamp(), &body).map_err(Error::Conflict)?;
@@ -149,10 +150,11 @@ pub(super) async fn check(
         body: String::from_utf8_lossy(&request::body(message, &endpoint.store, &shown)).into_owned(),
     };
     let timeout = mapping.timeout(&endpoint).min(PATIENCE);
+    let posted = body.clone();
     let request =
         Request { method: Method::POST, url: url.clone(), headers, body, timeout, max_response: MAX_ANSWER };
     let reply = hub.outbound.send(request).await;
-    let test = Judged { endpoint, mapping, parameters, id, now, sent };
+    let test = Judged { endpoint, mapping, parameters, id, key, payload, posted, now, sent };
     // A hostile answer costs a second to read.
     let tested = tokio::task::spawn_blocking(move || test.judge(&reply)).await;
     Ok(Json(tested.map_err(Error::internal)?))
@@ -206,6 +208,9 @@ struct Judged {
     mapping: Arc<Mapping>,
     parameters: Vec<Parameter>,
     id: Uuid,
+    key: String,
+    payload: Box<RawValue>,
+    posted: Bytes,
     now: DateTime<Utc>,
     sent: Sent,
 }
@@ -214,7 +219,8 @@ impl Judged {
     fn judge(self, reply: &std::result::Result<Answer, Failure>) -> Tested {
         let judge = Judge { endpoint: &self.endpoint, mapping: &self.mapping, parameters: &self.parameters };
         let url = request::url(&self.endpoint.definition.url, &self.mapping.definition.service);
-        let (verdict, redactor) = judge.decide(self.id, &url, reply, self.now);
+        let message = Message { id: self.id, key: &self.key, payload: &self.payload };
+        let (verdict, redactor) = judge.decide((message, &self.posted), &url, reply, self.now);
         let status = match reply {
             Ok(answer) => Some(answer.status),
             Err(failure) => failure.status,
