@@ -78,8 +78,10 @@
 //!
 //! # The journey of a message of the hub
 //!
-//! 1. `POST /stores/{store}/messages` ([`hub::routes`]) stores it with a delivery for each mapping that wants it, in
-//!    one transaction ([`hub::routing::push`], [`hub::routing::decide`]). Identifiers that were sent before make a
+//! 1. `POST /stores/{store}/messages` ([`hub::routes`]) decides by what the process knows which mappings want it
+//!    ([`hub::routing::decide`]), and stores it with a delivery for each, and its idempotency key, in one round trip: a
+//!    statement that stores nothing if a mapping of the store is newer than that ([`hub::routing::push`]). A key that
+//!    was used before takes a second one (`tests/hub/pushes.rs`). Identifiers that were sent before make a
 //!    duplicate (SKIPPED); a mapping that is switched off holds its deliveries, a serial one lines them up.
 //! 2. What comes otherwise ends in the same routing: messages of an answer with its settlement, polls of schedules
 //!    ([`hub::polling::ticker`]), changes that pollers find ([`hub::polling`]). What the SQL function `publish` stores,
@@ -111,7 +113,9 @@
 //!    `is_silent` and `is_over` say, also when the clock was set (`tests/engine/clock.rs`, `tests/faults/clock.rs`).
 //! 5. What is accepted is committed; what one step causes commits with it (`tests/faults`).
 //!    One order of locks, so that nobody waits in a circle: the catalog, leases, mappings, unfinished deliveries,
-//!    endpoints, circuits of services, lines, and then what waits (`tests/hub/kept.rs`). Only messages that answer each other along two lines
+//!    endpoints, circuits of services, lines, and then what waits (`tests/hub/kept.rs`). A push locks its endpoints
+//!    first, but waits for none, and nothing but the deletion of one, which has only the catalog, waits for it. Only
+//!    messages that answer each other along two lines
 //!    can meet in a circle; PostgreSQL undoes one of the settlements, which comes again.
 //! 6. A handler's failure is data ([`queues::outcome`]), never an `Err`.
 //! 7. Secrets are `SecretString`, never in logs, errors or metrics, nor in what endpoints said
@@ -139,7 +143,7 @@
 //!     may take (`tests/engine/poison.rs`, `tests/queues/parts.rs`).
 //! 20. What is sent again under its idempotency key happens once, and only pushes of a key wait for a transaction that
 //!     uses it ([`http::idempotency`]; `tests/queues/idempotency.rs`, `tests/queues/held_keys.rs`,
-//!     `tests/jobs/idempotency.rs`).
+//!     `tests/jobs/idempotency.rs`, `tests/hub/pushes.rs`).
 //! 21. JSON is text, kept as it was sent; a value is only made to look into it ([`http::json_text`];
 //!     `tests/queues/json_text.rs`).
 //! 22. What must stay does not keep what may go, and a reader of an old week holds up nobody

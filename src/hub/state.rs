@@ -16,6 +16,7 @@ use axum::extract::FromRef;
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// What the routes of the hub work with.
@@ -35,7 +36,12 @@ pub struct Hub {
     pub limits: BodyLimits,
     /// Asks endpoints.
     pub outbound: Outbound,
+    /// Who tries an idempotency key that somebody else holds: few at a time, whose tries take few connections.
+    pub held: Arc<Semaphore>,
 }
+
+/// How many try held keys at a time.
+const TRIES: usize = 2;
 
 impl FromRef<Hub> for Arc<Verifier> {
     fn from_ref(hub: &Hub) -> Self {
@@ -54,7 +60,8 @@ impl Hub {
         outbound: Outbound,
     ) -> Self {
         let catalog = Arc::new(Catalog::new(sealer.clone()));
-        Self { db, catalog, sealer, wake, verifier, limits, outbound }
+        let held = Arc::new(Semaphore::new(TRIES));
+        Self { db, catalog, sealer, wake, verifier, limits, outbound, held }
     }
 
     /// The store of this name, for a caller who has this right in it.

@@ -8,7 +8,7 @@ use crate::support::eventually;
 use crate::support::scripted::{Asked, Reply, Scripted};
 use crate::support::weeks::{tidier, untidy};
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Connection as _};
+use sqlx::Connection as _;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_stays_while_a_delivery_to_it_is_under_way() {
@@ -64,34 +64,37 @@ async fn what_waits_at_an_endpoint_that_is_deleted_goes_where_its_mapping_sends(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_that_still_knew_an_endpoint_is_not_lost_with_it() {
+async fn an_endpoint_is_not_deleted_beneath_a_push_that_still_knows_it() {
     let new = Scripted::agreeable().await;
-    let app = untidy(|app| app).await;
-    for (name, url) in [("old", "http://127.0.0.1:9"), ("new", &*new.url)] {
-        app.endpoint(name, url, json!({})).await;
-    }
-    let once = json!({ "identifiers": { "number": "payload.number" } });
-    app.mapping("goes", "old", &["order:*"], once.clone()).await;
-    app.mapping("moves", "old", &["order:*"], once.clone()).await;
+    let app = TestApp::start().await;
+    app.endpoint("old", "http://127.0.0.1:9", json!({ "enabled": false })).await;
+    app.endpoint("new", &new.url, json!({})).await;
+    let line = json!({ "options": { "serial": true } });
+    app.mapping("goes", "old", &["order:*"], line.clone()).await;
+    app.mapping("moves", "old", &["order:*"], line.clone()).await;
 
-    // The push has read the mappings, and is held before it writes a delivery.
+    // The push knows that its mappings are as they were, and is held before it writes a delivery.
     let mut other = app.connect().await;
     let mut held = other.begin().await.unwrap();
-    sqlx::raw_sql("LOCK TABLE delivered_identifiers IN SHARE MODE").execute(&mut *held).await.unwrap();
+    let joins = "INSERT INTO lines (mapping_id, line, head)
+        SELECT id, sha256(''), uuid_v7() FROM mappings WHERE name = 'moves'";
+    sqlx::raw_sql(joins).execute(&mut *held).await.unwrap();
     let changes = async {
-        stands(&app, "INTO delivered_identifiers").await;
-        app.mapping("moves", "new", &["order:*"], once).await;
+        app.waits_for_a_lock("WITH found AS").await;
+        app.mapping("moves", "new", &["order:*"], line).await;
         assert_eq!(app.delete(&format!("{STORE}/mappings/goes")).await.status(), 204);
-        assert_eq!(app.delete(&format!("{STORE}/endpoints/old")).await.status(), 204);
-        held.commit().await.unwrap();
+        let release = async {
+            app.waits_for_a_lock("DELETE FROM endpoints").await;
+            held.rollback().await.unwrap();
+        };
+        let path = format!("{STORE}/endpoints/old");
+        tokio::join!(app.delete(&path), release).0
     };
-    let (id, ()) = tokio::join!(app.tell("order:new", json!({ "number": 1 })), changes);
-
-    let second = tidier(&app).await;
+    let (id, deleted) = tokio::join!(app.tell("order:new", json!({})), changes);
+    assert_eq!(deleted.status(), 204);
     let mut deliveries = Vec::new();
     eventually("neither waits any more", async || {
-        let message = app.told(&id).await;
-        deliveries = message["deliveries"].as_array().unwrap().clone();
+        deliveries = app.told(&id).await["deliveries"].as_array().unwrap().clone();
         deliveries
             .iter()
             .all(|delivery| !["PENDING", "INPROGRESS"].contains(&delivery["status"].as_str().unwrap()))
@@ -103,23 +106,53 @@ async fn a_push_that_still_knew_an_endpoint_is_not_lost_with_it() {
     assert_eq!(json!(ends), json!([["goes", "ERROR"], ["moves", "COMPLETE"]]), "{deliveries:?}");
     assert_eq!(deliveries[0]["last_error"], "the mapping was deleted");
     assert_eq!(new.asked().len(), 1);
-    second.stop().await;
-    app.stop().await;
+    drop(other);
+    stop_without_deadlocks(app).await;
 }
 
-/// Waits until a statement like this one waits for a lock.
-async fn stands(app: &TestApp, statement: &str) {
-    let waiting = format!(
-        "SELECT EXISTS (
-            SELECT FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%{statement}%'
-        )"
-    );
-    let mut db = app.connect().await;
-    eventually("it waits for a lock", async || {
-        sqlx::query_scalar::<_, bool>(AssertSqlSafe(&*waiting)).fetch_one(&mut db).await.unwrap()
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_to_an_endpoint_after_it_was_deleted_is_found_there() {
+    let new = Scripted::agreeable().await;
+    let app = untidy(|app| app).await;
+    app.endpoint("old", "http://127.0.0.1:9", json!({ "enabled": false })).await;
+    app.endpoint("new", &new.url, json!({})).await;
+    app.mapping("goes", "old", &["order:*"], json!({})).await;
+    app.mapping("moves", "old", &["order:*"], json!({})).await;
+    let id = app.tell("order:new", json!({})).await;
+    // As what an answer brings may come, decided before the mappings moved and committed after the deletion.
+    let mut late = app.connect().await;
+    let mut late = late.begin().await.unwrap();
+    let mut gone = app.connect().await;
+    sqlx::raw_sql("CREATE TABLE aside AS SELECT lane, rank, item FROM dispatch; DELETE FROM dispatch")
+        .execute(&mut gone)
+        .await
+        .unwrap();
+    sqlx::raw_sql("INSERT INTO dispatch (lane, rank, item) SELECT lane, rank, item FROM aside")
+        .execute(&mut *late)
+        .await
+        .unwrap();
+    app.mapping("moves", "new", &["order:*"], json!({})).await;
+    assert_eq!(app.delete(&format!("{STORE}/mappings/goes")).await.status(), 204);
+    assert_eq!(app.delete(&format!("{STORE}/endpoints/old")).await.status(), 204);
+    late.commit().await.unwrap();
+
+    let second = tidier(&app).await;
+    let mut ends = Vec::new();
+    eventually("neither waits any more", async || {
+        let message = app.told(&id).await;
+        ends = message["deliveries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|delivery| (delivery["mapping"].to_string(), delivery["status"].to_string()))
+            .collect();
+        ends.sort_unstable();
+        json!(ends) == json!([["\"goes\"", "\"ERROR\""], ["\"moves\"", "\"COMPLETE\""]])
     })
     .await;
+    assert_eq!(new.asked().len(), 1);
+    second.stop().await;
+    app.stop().await;
 }
 
 /// Stops, and asserts that nobody waited in a circle. What a session has counted is known once it is gone.
@@ -154,10 +187,10 @@ async fn a_mapping_is_deleted_while_its_delivery_is_run_again() {
     let mut held = other.begin().await.unwrap();
     sqlx::raw_sql("SELECT FROM scheduled FOR UPDATE").execute(&mut *held).await.unwrap();
     let retry = async {
-        stands(&app, "WITH waiting AS").await;
+        app.waits_for_a_lock("WITH waiting AS").await;
         let path = format!("{STORE}/deliveries/{delivery}/retry");
         let release = async {
-            stands(&app, "FROM mappings%FOR SHARE").await;
+            app.waits_for_a_lock("FROM mappings%FOR SHARE").await;
             held.commit().await.unwrap();
         };
         let body = json!({});
@@ -188,9 +221,9 @@ async fn a_mapping_is_deleted_while_the_head_of_its_line_ends() {
     let waiting = "SELECT FROM deliveries WHERE id = (SELECT delivery_id FROM line_waits) FOR UPDATE";
     sqlx::raw_sql(waiting).execute(&mut *held).await.unwrap();
     let end = async {
-        stands(&app, "WITH held AS").await;
+        app.waits_for_a_lock("WITH held AS").await;
         endpoint.release();
-        stands(&app, "JOIN lines AS l").await;
+        app.waits_for_a_lock("JOIN lines AS l").await;
         held.commit().await.unwrap();
     };
     let path = format!("{STORE}/mappings/m");

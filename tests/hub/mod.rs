@@ -18,6 +18,7 @@ mod metrics;
 mod pages;
 mod poller_pages;
 mod pollers;
+mod pushes;
 mod reports;
 mod roles;
 mod routing;

@@ -4,6 +4,7 @@ use crate::support::answer::json;
 use crate::support::app::TestApp;
 use crate::support::eventually;
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 
 /// The store of the tests.
 pub(crate) const STORE: &str = "/stores/s1";
@@ -69,6 +70,21 @@ impl TestApp {
         let id = message["deliveries"][0]["id"].as_str().unwrap();
         let attempts = json(self.get(&format!("{STORE}/deliveries/{id}/attempts")).await, 200).await;
         attempts.as_array().unwrap().clone()
+    }
+
+    /// Waits until a statement like this one waits for a lock.
+    pub(crate) async fn waits_for_a_lock(&self, statement: &str) {
+        let waiting = format!(
+            "SELECT EXISTS (
+                SELECT FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%{statement}%'
+            )"
+        );
+        let mut db = self.connect().await;
+        eventually("it waits for a lock", async || {
+            sqlx::query_scalar::<_, bool>(AssertSqlSafe(&*waiting)).fetch_one(&mut db).await.unwrap()
+        })
+        .await;
     }
 
     /// The store's log entries: level, subject, description and how often each occurred.

@@ -11,6 +11,7 @@ pub(crate) mod reads;
 pub(crate) mod scripted;
 pub(crate) mod serve;
 pub(crate) mod server;
+pub(crate) mod tap;
 pub(crate) mod tls;
 pub(crate) mod weeks;
 

@@ -53,6 +53,14 @@ impl Catalog {
         self.mappings.load().known.by_store.get(&store_id).cloned().unwrap_or_default()
     }
 
+    /// The mappings of the store of this name, by name, and the catalog's revision that they belong to.
+    pub fn of_store_named(&self, store: &str) -> (i64, Vec<Arc<Mapping>>) {
+        let snapshot = self.mappings.load();
+        let known = &snapshot.known;
+        let mappings = known.stores.get(store).and_then(|id| known.by_store.get(id));
+        (snapshot.revision, mappings.cloned().unwrap_or_default())
+    }
+
     /// How many mappings a store has.
     pub fn mappings_of(&self, store_id: i32) -> usize {
         self.mappings.load().known.by_store.get(&store_id).map_or(0, Vec::len)
@@ -97,6 +105,8 @@ struct KnownMappings {
     by_id: HashMap<i32, Arc<Mapping>>,
     /// Those of each store, by name.
     by_store: HashMap<i32, Vec<Arc<Mapping>>>,
+    /// The stores that have some, by name.
+    stores: HashMap<String, i32>,
 }
 
 /// Definitions of mappings.
@@ -136,6 +146,9 @@ impl Kind for OfMappings {
     /// One that cannot be read stays what it was.
     async fn learn(&self, known: &mut KnownMappings, row: mappings::Row) -> Result<(), String> {
         let mapping = Arc::new(read(row)?);
+        if !known.stores.contains_key(&mapping.store) {
+            known.stores.insert(mapping.store.clone(), mapping.store_id);
+        }
         let of_store = known.by_store.entry(mapping.store_id).or_default();
         of_store.retain(|other| other.id != mapping.id);
         let place = of_store.partition_point(|other| other.name < mapping.name);
@@ -150,6 +163,7 @@ impl Kind for OfMappings {
             of_store.retain(|mapping| there.contains(&mapping.id));
             !of_store.is_empty()
         });
+        known.stores.retain(|_, id| known.by_store.contains_key(id));
     }
 }
 

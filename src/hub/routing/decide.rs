@@ -1,4 +1,4 @@
-//! Routing: which mappings a message goes to, decided and written in the transaction that stores the message.
+//! Routing: which mappings a message goes to, and, where a transaction stores it with other things, the writing of that.
 
 use super::identifiers;
 use super::message::{Draft, MAX_HOPS, State};
@@ -149,30 +149,40 @@ async fn decide_all(
     let stores: BTreeSet<i32> = drafts.iter().map(|draft| draft.store_id).collect();
     let mappings = current(tx, catalog, stores).await?;
     let (mut routed, mut deliveries) = (Vec::with_capacity(drafts.len()), Vec::new());
-    for mut draft in drafts {
-        // Asked of the key as it came: what makes it storable may make it look like a good one.
-        draft.parked = draft.parked.take().or_else(|| unroutable(&draft).map(str::to_owned));
-        draft.key = storable(draft.key);
-        draft.delay = draft.delay.min(LONGEST_DELAY);
-        let wanted = if draft.parked.is_none() && draft.delay.is_zero() {
-            let of_store = mappings.get(&draft.store_id).map_or(&[][..], Vec::as_slice);
-            wanted(&draft, of_store, ids).unwrap_or_else(|why| {
-                draft.parked = Some(why.to_owned());
-                Vec::new()
-            })
-        } else {
-            Vec::new()
-        };
-        let state = match () {
-            () if draft.parked.is_some() => State::Parked,
-            () if !draft.delay.is_zero() => State::Pending,
-            () if wanted.is_empty() => State::Unrouted,
-            () => State::Routed,
-        };
+    for draft in drafts {
+        let of_store = mappings.get(&draft.store_id).map_or(&[][..], Vec::as_slice);
+        let (draft, state, wanted) = decide(draft, of_store, ids);
         deliveries.extend(wanted);
         routed.push((draft, state));
     }
     Ok((routed, deliveries))
+}
+
+/// Decides where a message stands by these mappings, those of its store, and which deliveries it makes.
+pub(super) fn decide(
+    mut draft: Draft,
+    mappings: &[Arc<Mapping>],
+    ids: &Ids,
+) -> (Draft, State, Vec<Delivery>) {
+    // Asked of the key as it came: what makes it storable may make it look like a good one.
+    draft.parked = draft.parked.take().or_else(|| unroutable(&draft).map(str::to_owned));
+    draft.key = storable(draft.key);
+    draft.delay = draft.delay.min(LONGEST_DELAY);
+    let wanted = if draft.parked.is_none() && draft.delay.is_zero() {
+        wanted(&draft, mappings, ids).unwrap_or_else(|why| {
+            draft.parked = Some(why.to_owned());
+            Vec::new()
+        })
+    } else {
+        Vec::new()
+    };
+    let state = match () {
+        () if draft.parked.is_some() => State::Parked,
+        () if !draft.delay.is_zero() => State::Pending,
+        () if wanted.is_empty() => State::Unrouted,
+        () => State::Routed,
+    };
+    (draft, state, wanted)
 }
 
 /// The mappings of these stores. What this process knows may be older than a change that somebody was told of:

@@ -1,17 +1,27 @@
-//! The way in from outside: a pushed message is stored and routed in one transaction.
+//! The way in from outside: a pushed message is routed by what this process knows, and stored in one statement with all
+//! that comes of it.
+//!
+//! The statement stores nothing when a mapping of the store is newer than that: the process learns of it, and decides
+//! again. Nor does it wait for long when another transaction uses its idempotency key: it is tried again, together with
+//! few others, so that those who wait for their keys do not keep all connections from everybody.
 
 use super::decide::{self, Accepted};
 use super::message::{Draft, State};
-use super::store::messages;
-use crate::db::{self, Database};
-use crate::error::{Error, Result, was_undone};
-use crate::http::idempotency::{self, Key};
+use super::store::{messages, push as store};
+use crate::db::{Database, bounded};
+use crate::error::{Error, Result, is_held, was_undone};
+use crate::http::idempotency;
+use crate::http::idempotency::Key;
 use crate::hub::definitions::catalog::Catalog;
-use crate::hub::definitions::store::stores;
 use serde_json::value::RawValue;
-use std::sync::Arc;
 use std::time::Duration;
+use store::{Incoming, Outcome};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
+
+/// For how long it is tried again.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// A message on its way in.
 #[derive(Debug, Clone)]
@@ -37,53 +47,77 @@ pub struct Pushed {
     pub accepted: Option<Accepted>,
 }
 
-/// Stores and routes a message; once it is back, the message is durable.
+/// Stores and routes a message; once it is back, the message is durable. In `held` wait those whose keys somebody else
+/// uses.
 ///
 /// # Errors
-/// 409 when its key was used with another body; the database's.
-pub async fn push(db: &Database, catalog: &Arc<Catalog>, push: Push) -> Result<Pushed> {
-    let mut tries = 0;
+/// 409 when its key was used with another body, 410 when what it made is deleted, 503 when another transaction uses it
+/// and does not end, or definitions change all the time; the database's.
+pub async fn push(db: &Database, catalog: &Catalog, held: &Semaphore, push: Push) -> Result<Pushed> {
+    let deadline = Instant::now() + LONGEST;
+    let id = db.ids.next();
+    let mut turn = None;
     loop {
-        match once(db, Arc::clone(catalog), push.clone()).await {
-            Err(Error::Database(error)) if tries < 3 && was_undone(&error) => {
-                tries += 1;
-                tokio::time::sleep(Duration::from_millis(rand::random_range(1..20))).await;
+        let tried = once(db, catalog, id, &push).await;
+        drop(turn.take());
+        let (why, is_held) = match tried {
+            Ok(Some(pushed)) => return Ok(pushed),
+            Ok(None) => (changing(), false),
+            Err(Error::Database(error)) if was_undone(&error) => (Error::Database(error), false),
+            Err(Error::Database(error)) if is_held(&error) && push.key.is_some() => {
+                (idempotency::held(), true)
             }
-            other => return other,
+            Err(error) => return Err(error),
+        };
+        if Instant::now() >= deadline {
+            return Err(why);
+        }
+        tokio::time::sleep(Duration::from_millis(rand::random_range(1..20))).await;
+        if is_held {
+            turn = Some(timeout_at(deadline, held.acquire()).await.map_err(|_| why)?);
         }
     }
 }
 
-async fn once(db: &Database, catalog: Arc<Catalog>, push: Push) -> Result<Pushed> {
-    let ids = Arc::clone(&db.ids);
-    db::transaction::<_, Error, _>(&db.api, move |tx| {
-        Box::pin(async move {
-            let Push { store, message, payload, key } = push;
-            let store_id = stores::ensure(&mut *tx, &store).await?;
-            let id = ids.next();
-            if let Some(key) = &key
-                && !messages::claim_key(&mut *tx, store_id, &key.key, &key.digest, id).await?
-            {
-                let (id, state) = again(&mut *tx, store_id, key).await?;
-                return Ok(Pushed { id, state, accepted: None });
-            }
-            let (parent, parked) = (None, None);
-            let draft =
-                Draft { id, store_id, key: message, payload, parent, hop: 0, delay: Duration::ZERO, parked };
-            let accepted = decide::accept(tx, &catalog, &ids, vec![draft]).await?;
-            let state = accepted.states.get(&id).copied().unwrap_or(State::Unrouted);
-            Ok(Pushed { id, state, accepted: Some(accepted) })
-        })
-    })
-    .await
+/// 503: whenever it was decided, a mapping had changed by then.
+fn changing() -> Error {
+    Error::Unavailable("the definitions of this store are changing".to_owned(), Duration::from_secs(1))
 }
 
-/// The message that a key made before.
-async fn again(tx: &mut sqlx::postgres::PgConnection, store_id: i32, key: &Key) -> Result<(Uuid, State)> {
-    // Gone between the two statements: its retention ended just now.
-    let former = messages::former(&mut *tx, store_id, &key.key).await?;
-    let (id, first) = former.ok_or_else(idempotency::ending)?;
-    key.compare(&first)?;
-    let row = messages::get(tx, store_id, id).await?.ok_or_else(|| idempotency::deleted("message"))?;
-    Ok((id, row.state))
+/// Tries it once; none when it is to be decided again.
+async fn once(db: &Database, catalog: &Catalog, id: Uuid, push: &Push) -> Result<Option<Pushed>> {
+    let Push { store, message, payload, key } = push;
+    let (known, mappings) = catalog.of_store_named(store);
+    let draft = Draft {
+        id,
+        // What has no mappings has no deliveries, and they alone need it: the message finds its store by name.
+        store_id: mappings.first().map_or(0, |mapping| mapping.store_id),
+        key: message.clone(),
+        payload: payload.clone(),
+        parent: None,
+        hop: 0,
+        delay: Duration::ZERO,
+        parked: None,
+    };
+    let (draft, state, deliveries) = decide::decide(draft, &mappings, &db.ids);
+    let key = key.as_ref();
+    let incoming = Incoming { store, draft: &draft, state, deliveries: &deliveries, known, key };
+    let mut connection = db.api.acquire().await?;
+    let Outcome { stored, ready, newer } = bounded(store::push(&mut *connection, &incoming)).await?;
+    if stored {
+        let accepted = Accepted { ready, ..Accepted::default() };
+        return Ok(Some(Pushed { id, state, accepted: Some(accepted) }));
+    }
+    if let Some(key) = key
+        && let Some(former) = bounded(messages::former(&mut *connection, store, &key.key)).await?
+    {
+        key.compare(&former.digest)?;
+        let state = former.state.ok_or_else(|| idempotency::deleted("message"))?;
+        return Ok(Some(Pushed { id: former.id, state, accepted: None }));
+    }
+    drop(connection);
+    if let Some(newer) = newer {
+        catalog.refresh(&db.api, newer).await?;
+    }
+    Ok(None)
 }

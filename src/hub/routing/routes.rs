@@ -87,7 +87,7 @@ pub(super) async fn push(
     let Pushing { message, payload } = document.to_typed()?;
     check(&message, &payload)?;
     let pushing = Push { store: store.clone(), message: message.clone(), payload, key };
-    let pushed = push::push(&hub.db, &hub.catalog, pushing).await?;
+    let pushed = push::push(&hub.db, &hub.catalog, &hub.held, pushing).await?;
     let status = if pushed.accepted.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     if let Some(accepted) = pushed.accepted {
         accepted.ring(&hub.wake);

@@ -292,7 +292,8 @@ pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::R
     if worker::store::is_leased(&mut *tx, lane).await? {
         return Ok(Deleted::Busy);
     }
-    // A push that read the mappings before they moved may still be on its way into it.
-    worker::store::retire_lane(tx, lane).await?;
+    // What an answer or a schedule brings may still be on its way into it, decided before the mappings moved.
+    worker::store::retire_lane(&mut *tx, lane).await?;
+    astray::park(tx, lane).await?;
     Ok(Deleted::Gone(ready))
 }

@@ -3,7 +3,6 @@
 use crate::hub::routing::message::State;
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
-use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -59,42 +58,31 @@ pub async fn children(
     .await
 }
 
-/// Takes an idempotency key for a message; says whether it was free.
-pub async fn claim_key(
-    tx: &mut PgConnection,
-    store_id: i32,
-    key: &str,
-    digest: &[u8],
-    message_id: Uuid,
-) -> sqlx::Result<bool> {
-    let taken = sqlx::query!(
-        r#"
-        INSERT INTO hub_idempotency_keys (store_id, key, digest, message_id)
-        VALUES ($1, $2, $3, $4)
-        ON CONFLICT ON CONSTRAINT hub_idempotency_keys_pkey DO NOTHING
-        "#,
-        store_id,
-        key,
-        digest,
-        message_id,
-    )
-    .execute(tx)
-    .await?;
-    Ok(taken.rows_affected() > 0)
+/// What an idempotency key made before.
+#[derive(Debug)]
+pub struct Former {
+    /// The message.
+    pub id: Uuid,
+    /// The SHA-256 of its body.
+    pub digest: Vec<u8>,
+    /// Where it stands; none when it is deleted.
+    pub state: Option<State>,
 }
 
-/// The message that a key made, and the SHA-256 of its body.
-pub async fn former(
-    db: impl PgExecutor<'_>,
-    store_id: i32,
-    key: &str,
-) -> sqlx::Result<Option<(Uuid, Vec<u8>)>> {
-    let row = sqlx::query!(
-        "SELECT message_id, digest FROM hub_idempotency_keys WHERE store_id = $1 AND key = $2",
-        store_id,
+/// What an idempotency key made before in the store of this name.
+pub async fn former(db: impl PgExecutor<'_>, store: &str, key: &str) -> sqlx::Result<Option<Former>> {
+    sqlx::query_as!(
+        Former,
+        r#"
+        SELECT k.message_id AS id, k.digest, m.state AS "state?: State"
+        FROM stores AS s
+        JOIN hub_idempotency_keys AS k ON k.store_id = s.id AND k.key = $2
+        LEFT JOIN hub_messages AS m ON m.store_id = s.id AND m.id = k.message_id
+        WHERE s.name = $1
+        "#,
+        store,
         key,
     )
     .fetch_optional(db)
-    .await?;
-    Ok(row.map(|row| (row.message_id, row.digest)))
+    .await
 }

@@ -4,3 +4,4 @@ pub mod fanout;
 pub mod messages;
 pub mod page;
 pub mod pending;
+pub mod push;
