@@ -1,5 +1,5 @@
-//! Which parameters a query may have: those that the description of the API names, each once. A misspelt option is
-//! refused and never silently without effect.
+//! Which parameters a query may have: those that the description of the API names, each once, and none with U+0000,
+//! which no text of PostgreSQL holds. A misspelt option is refused and never silently without effect.
 //!
 //! One rule for every route, made from the description that also makes the router, so that no route can forget it.
 //! The refusal is found before the handler runs and told once the caller is known: an operation that needs a token
@@ -83,7 +83,7 @@ impl Accepted {
     /// Why the query is refused.
     fn wrong(&self, query: &str) -> Option<String> {
         let mut seen: Vec<&str> = Vec::new();
-        for (name, _) in form_urlencoded::parse(query.as_bytes()) {
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let Some(known) = self.names.iter().find(|known| **known == name) else {
                 let short: String = name.chars().take(LONGEST_NAME).collect();
                 let known: Vec<String> = self.names.iter().map(|name| format!("`{name}`")).collect();
@@ -92,6 +92,9 @@ impl Accepted {
             };
             if seen.contains(&known.as_str()) {
                 return Some(format!("the query parameter `{known}` is there twice"));
+            }
+            if value.contains('\0') {
+                return Some(format!("`{known}` must not hold the character U+0000"));
             }
             seen.push(known);
         }
@@ -111,6 +114,17 @@ mod tests {
     fn what_is_known_may_come_once_in_any_order_and_spelling() {
         for fine in ["delay=10s", "run_at=x&delay=", "del%61y=1", "&delay=1&", "delay"] {
             assert_eq!(wrong(fine), None, "{fine}");
+        }
+    }
+
+    #[test]
+    fn no_value_holds_what_no_text_of_the_database_can() {
+        for refused in ["delay=%00", "run_at=x&delay=a%00b", "d%65lay=\0"] {
+            assert_eq!(
+                wrong(refused).as_deref(),
+                Some("`delay` must not hold the character U+0000"),
+                "{refused}"
+            );
         }
     }
 

@@ -1,4 +1,5 @@
-//! Every operation of the API's description refuses query parameters that it does not know, and those that come twice.
+//! Every operation of the API's description refuses query parameters that it does not know, those that come twice, and
+//! values that no text of the database can hold.
 
 use crate::support::answer::{json, refusal, text};
 use crate::support::app::TestApp;
@@ -53,6 +54,8 @@ async fn every_operation_refuses_a_parameter_that_it_does_not_know_and_names_it(
                 assert!(said.contains(&format!("`{name}`")), "{what}: {said}");
                 let twice = refusal(ask(&format!("{address}?{name}=1&{name}=1")).await, 400).await;
                 assert_eq!(twice["detail"], format!("the query parameter `{name}` is there twice"), "{what}");
+                let null = refusal(ask(&format!("{address}?{name}=%00")).await, 400).await;
+                assert_eq!(null["detail"], format!("`{name}` must not hold the character U+0000"), "{what}");
             }
         }
     }

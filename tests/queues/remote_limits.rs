@@ -4,7 +4,9 @@ use super::remote::{a_silent_minute, call, claim, start};
 use crate::support::answer::{json, refusal, text};
 use crate::support::app::TestApp;
 use axum::http::Method;
+use futures::FutureExt as _;
 use serde_json::{Value, json};
+use sqlx::Executor as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -127,4 +129,43 @@ async fn a_timeout_shorter_than_the_lease_ends_it_and_without_one_heartbeats_go_
     }
     text(call(&app, long, "complete", json!({})).await, 204).await;
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_somebody_keeps_locked_holds_up_nobody_who_does_not_wait_and_is_not_asked_for_on_and_on()
+{
+    let app = start(json!({ "concurrency": 3 })).await;
+    app.define("other", json!({ "handler": { "kind": "worker" }, "options": { "concurrency": 3 } })).await;
+    let id = app.push("q", &json!(1)).await;
+    // As a process that stands still in the middle of its claim.
+    let mut still = app.connect().await;
+    still
+        .execute("BEGIN; SELECT FROM lanes WHERE id = (SELECT id FROM queues WHERE name = 'q') FOR UPDATE")
+        .await
+        .unwrap();
+    let at_once = tokio::time::timeout(Duration::from_secs(30), claim(&app, "")).await;
+    assert_eq!(at_once.expect("it is answered while the lane is locked").len(), 0);
+
+    let mut waiting = claim(&app, "?wait=60s").boxed();
+    let begun = claims(&app).await;
+    let early = tokio::time::timeout(Duration::from_secs(5), &mut waiting).await;
+    assert!(early.is_err(), "{early:?}");
+    // Two hundred a second for half a second, and then some with each look.
+    let asked = claims(&app).await - begun;
+    assert!(asked < 350, "{asked} transactions in five seconds");
+    let elsewhere = app.push("other", &json!(2)).await;
+    let claimed = json(app.post("/queues/other/claim?wait=30s", &json!(null)).await, 200).await;
+    assert_eq!(claimed[0]["id"], *elsewhere);
+    still.execute("ROLLBACK").await.unwrap();
+    let claimed = tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap();
+    assert_eq!(claimed[0]["id"], *id);
+    app.stop().await;
+}
+
+/// How many transactions the database has counted; what it counts comes a second late.
+async fn claims(app: &TestApp) -> i64 {
+    let mut db = app.connect().await;
+    let counted =
+        "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()";
+    sqlx::query_scalar(counted).fetch_one(&mut db).await.unwrap()
 }

@@ -49,19 +49,6 @@ impl Page<Uuid> {
     }
 }
 
-/// A text of the query that PostgreSQL can compare with.
-///
-/// # Errors
-/// 400.
-pub(in crate::hub) fn text(name: &str, value: Option<String>) -> Result<Option<String>> {
-    match value {
-        Some(text) if text.contains('\0') => {
-            Err(Error::BadRequest(format!("`{name}` must not hold the character U+0000")))
-        }
-        value => Ok(value),
-    }
-}
-
 /// A text of the query that must be one of these words.
 ///
 /// # Errors

@@ -27,6 +27,9 @@ pub(super) const LONGEST_LOOK: Duration = Duration::from_millis(2500);
 const PATIENCE: u32 = 2;
 /// The pause before a lane is tried again that another process claims from at this moment.
 const LOCKED: Duration = Duration::from_millis(5);
+/// A lane that was locked for so long is asked for no more before something tells of it again, a look at the latest:
+/// who locks it stands still.
+const LONG_LOCKED: Duration = Duration::from_millis(500);
 
 /// The pause before an item is tried again that somebody else holds at this moment.
 const BUSY_ITEM: Duration = Duration::from_secs(1);
@@ -42,6 +45,8 @@ pub(super) struct Looker<R: Remote> {
     failures: u32,
     /// In how many more claims lanes are asked one by one, to find the one that fails.
     alone: usize,
+    /// Of each lane that was locked when it was asked for last: since when it was so each time, and when that was.
+    locked: HashMap<i32, (Instant, Instant)>,
 }
 
 /// What one claim came to.
@@ -55,7 +60,8 @@ struct Claimed<I> {
 impl<R: Remote> Looker<R> {
     pub(super) fn new(inside: Arc<Inside<R>>) -> Self {
         let now = Instant::now();
-        Self { inside, marks: Marks::new(now), next_look: now, pause: BUSY_LOOK, failures: 0, alone: 0 }
+        let (marks, locked) = (Marks::new(now), HashMap::new());
+        Self { inside, marks, next_look: now, pause: BUSY_LOOK, failures: 0, alone: 0, locked }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken, beat: impl Fn() + Send + Sync) {
@@ -118,6 +124,7 @@ impl<R: Remote> Looker<R> {
             }
             !is_closed
         });
+        self.locked.retain(|lane, _| lanes.contains(lane));
         if gone {
             self.marks.retain(|lane| self.inside.means.remote.standing(lane) != Standing::Closed);
         }
@@ -192,8 +199,19 @@ impl<R: Remote> Looker<R> {
             let given = by_lane.remove(&wish.lane).unwrap_or_default();
             let is_filled = i32::try_from(given.len()).is_ok_and(|found| found >= wish.room());
             self.inside.hand_out(&wish, given, until, &mut items);
+            let is_locked = locked.contains(&wish.lane);
+            let is_long_locked = is_locked && self.is_long_locked(wish.lane, now);
+            if !is_locked {
+                self.locked.remove(&wish.lane);
+            }
             let mut waiting = self.inside.lines.lock();
-            if locked.contains(&wish.lane) {
+            if is_long_locked {
+                let nothing = waiting.refuse(wish.lane, before);
+                drop(waiting);
+                answer(nothing, || Answer::Nothing);
+                self.pause = self.pause.min(BUSY_LOOK);
+                self.next_look = self.next_look.min(Instant::now() + BUSY_LOOK);
+            } else if is_locked {
                 waiting.ready(wish.lane);
             } else if is_filled {
                 waiting.filled(wish.lane, is_slow);
@@ -207,6 +225,16 @@ impl<R: Remote> Looker<R> {
             tokio::time::sleep(LOCKED.mul_f64(rand::random_range(0.5..=1.5))).await;
         }
         Ok(true)
+    }
+
+    /// Whether this lane, which is locked now, was so each time it was asked for, for long.
+    fn is_long_locked(&mut self, lane: i32, now: Instant) -> bool {
+        let since = match self.locked.get(&lane) {
+            Some((since, last)) if now.duration_since(*last) <= LONG_LOCKED => *since,
+            _ => now,
+        };
+        self.locked.insert(lane, (since, now));
+        now.duration_since(since) > LONG_LOCKED
     }
 
     /// A claim of these lanes failed. What one lane did to it must not be done to the others: they are tried one by one.

@@ -8,7 +8,7 @@ use crate::http::openapi::Problems;
 use crate::hub::delivery::store::listing::{self, Row};
 use crate::hub::delivery::store::page::{self, Filter};
 use crate::hub::listing::page::one_moment;
-use crate::hub::listing::query::{Page, text, word};
+use crate::hub::listing::query::{Page, word};
 use crate::hub::roles::Right;
 use crate::hub::state::{Hub, id_of};
 use axum::Json;
@@ -144,8 +144,8 @@ pub(super) async fn list(
     let page = Page::<Uuid>::read(listing.after.as_deref(), listing.limit)?;
     let filter = Filter {
         status: word("status", listing.status, &STATUSES)?,
-        mapping: text("mapping", listing.mapping)?,
-        endpoint: text("endpoint", listing.endpoint)?,
+        mapping: listing.mapping,
+        endpoint: listing.endpoint,
     };
     let span = page.span(listing.created_after, listing.created_before);
     let found = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {

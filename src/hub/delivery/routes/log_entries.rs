@@ -7,7 +7,7 @@ use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
 use crate::hub::delivery::store::log_listing::{self, Filter, Row};
 use crate::hub::listing::page::one_moment;
-use crate::hub::listing::query::{Page, text, word};
+use crate::hub::listing::query::{Page, word};
 use crate::hub::roles::Right;
 use crate::hub::state::Hub;
 use axum::Json;
@@ -106,8 +106,8 @@ pub(super) async fn list(
     let no_id = |_| Error::BadRequest("`message_id` is the id of a message".to_owned());
     let filter = Filter {
         level: word("level", listing.level, &["info", "warn", "error"])?,
-        reference: text("reference", listing.reference)?,
-        reference_type: text("reference_type", listing.reference_type)?,
+        reference: listing.reference,
+        reference_type: listing.reference_type,
         message_id: listing.message_id.as_deref().map(Uuid::try_parse).transpose().map_err(no_id)?,
     };
     let (before, limit) = (page.after, page.fetch);

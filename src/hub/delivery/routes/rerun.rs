@@ -13,7 +13,6 @@ use crate::hub::delivery::store::archive::{self, Archived};
 use crate::hub::delivery::store::listing;
 use crate::hub::delivery::store::rerun::{self, Which};
 use crate::hub::delivery::store::revive::{self, Retried};
-use crate::hub::listing::query::text;
 use crate::hub::roles::Right;
 use crate::hub::state::{Hub, id_of, no_endpoint};
 use axum::Json;
@@ -128,6 +127,16 @@ pub(super) struct Retry {
     limit: Option<i64>,
 }
 
+/// A name that PostgreSQL can compare with.
+fn name(member: &str, name: Option<String>) -> Result<Option<String>> {
+    match name {
+        Some(name) if name.contains('\0') => {
+            Err(Error::BadRequest(format!("`{member}` must not hold the character U+0000")))
+        }
+        name => Ok(name),
+    }
+}
+
 /// How deliveries stand that can be run again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 enum Again {
@@ -172,8 +181,8 @@ pub(super) async fn retry_many(
         return Err(Error::invalid("/limit", "range", "must lie between 1 and 10000"));
     }
     let mut which = Which {
-        mapping: text("mapping", mapping)?,
-        endpoint: text("endpoint", endpoint)?,
+        mapping: name("mapping", mapping)?,
+        endpoint: name("endpoint", endpoint)?,
         since: since.map(within_ids),
         before: Some(hub.db.ids.next()),
         after: None,
