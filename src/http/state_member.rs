@@ -9,11 +9,13 @@ use serde_json::value::RawValue;
 /// The member.
 pub const NAME: &str = "state";
 
-/// The definition with how it does.
+/// The definition as it was put, to the letter, with how it does as its last member.
 pub fn with_state(definition: &RawValue, state: &impl Serialize) -> Box<RawValue> {
     let (name, state) = (raw(&NAME), raw(state));
-    let put = members(definition).unwrap_or_default().into_iter();
-    object(put.chain([(&*name, &*state)]))
+    let is_empty = members(definition).is_none_or(|members| members.is_empty());
+    let put = definition.get().trim_end().strip_suffix('}').unwrap_or("{");
+    let text = format!("{put}{}{name}:{state}}}", if is_empty { "" } else { "," });
+    RawValue::from_string(text).unwrap_or_else(|_| definition.to_owned())
 }
 
 /// What was put, without how it did when it was read.
@@ -25,4 +27,23 @@ pub fn without_state(document: Json) -> Json {
         return document;
     }
     Json { raw: object(members.into_iter().filter(|(key, _)| !is_state(key))) }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_definition_stays_what_it_was_to_the_letter() {
+        for (put, shown) in [
+            ("{}", r#"{"state":{"n":1}}"#),
+            ("{ \n}", "{ \n\"state\":{\"n\":1}}"),
+            ("{\"a\" : 1.0,\n \"b\":{}}\n", "{\"a\" : 1.0,\n \"b\":{},\"state\":{\"n\":1}}"),
+        ] {
+            let put = RawValue::from_string(put.to_owned()).unwrap();
+            assert_eq!(with_state(&put, &json!({ "n": 1 })).get(), shown);
+        }
+    }
 }

@@ -311,7 +311,9 @@ async fn a_definition_is_put_shown_without_its_token_and_deleted() {
     let with_token = definition(&shop, &json!({ "token": "s3cr3t" }));
     let shown = json(app.put(POLLER, &with_token).await, 201).await;
     assert_eq!(shown["token"], "[redacted]");
-    assert_eq!(json(app.get(POLLER).await, 200).await, shown);
+    let mut read = json(app.get(POLLER).await, 200).await;
+    assert_eq!(read.as_object_mut().unwrap().remove("state").unwrap()["queued"], false);
+    assert_eq!(read, shown);
     assert_eq!(json(app.put(POLLER, &shown).await, 200).await, shown);
     run(&app).await;
     assert_eq!(

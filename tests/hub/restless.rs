@@ -21,9 +21,14 @@ pub(super) enum Paging {
     Spree,
     /// `?page=2` of a bare list, which says nothing.
     Bare,
+    /// `?after=…`, named by the answer before; a cursor is a place in the list as it is then.
+    Cursor,
+    /// The whole address of the next page, in a header.
+    Link,
 }
 
-pub(super) const PAGINGS: [Paging; 3] = [Paging::Counted, Paging::Spree, Paging::Bare];
+pub(super) const PAGINGS: [Paging; 5] =
+    [Paging::Counted, Paging::Spree, Paging::Bare, Paging::Cursor, Paging::Link];
 
 /// How it writes the time of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,8 +130,15 @@ impl Restless {
     pub(super) fn definition(&self, key: &str, page_size: u8) -> Value {
         let inside = self.inside.lock();
         let overlap = if inside.clock == Clock::Sequence { json!(300) } else { json!("5m") };
+        let paging = match inside.paging {
+            Paging::Counted | Paging::Spree | Paging::Bare => json!({ "kind": "page" }),
+            Paging::Cursor => {
+                json!({ "kind": "cursor", "parameter": "after", "size": "limit", "next": "meta.next" })
+            }
+            Paging::Link => json!({ "kind": "link", "size": "limit" }),
+        };
         json!({
-            "api": self.server.url, "every": "1h", "page_size": page_size, "overlap": overlap,
+            "api": self.server.url, "every": "1h", "page_size": page_size, "overlap": overlap, "paging": paging,
             "collections": [{ "name": "records", "updated": "changed", "key": key, "payload": "record" }]
         })
     }
@@ -168,20 +180,32 @@ impl Inside {
         };
         let rows: Vec<&Row> = self.rows.iter().filter(is_wanted).collect();
         let number = |name: &str| query[name].parse::<usize>().unwrap();
-        let size = number("per_page");
-        let begin = (number("page") - 1) * size;
+        let (size, begin) = match self.paging {
+            Paging::Counted | Paging::Spree | Paging::Bare => {
+                let size = number("per_page");
+                (size, (number("page") - 1) * size)
+            }
+            Paging::Cursor | Paging::Link => {
+                (number("limit"), query.get("after").map_or(0, |after| after.parse().unwrap()))
+            }
+        };
         let part: Vec<&&Row> = rows.iter().skip(begin).take(size).collect();
         let shown: Vec<Value> = part
             .iter()
             .map(|row| json!({ "id": row.id, "v": row.version, "changed": self.write(row.mark) }))
             .collect();
         let pages = rows.len().div_ceil(size);
+        let next = Some(begin + size).filter(|next| *next < rows.len());
         let body = match self.paging {
             Paging::Counted => json!({ "records": shown, "total_count": rows.len(), "pages": pages }),
             Paging::Spree => json!({ "records": shown, "count": shown.len(), "pages": pages.to_string() }),
-            Paging::Bare => json!(shown),
+            Paging::Bare | Paging::Link => json!(shown),
+            Paging::Cursor => json!({ "records": shown, "meta": { "next": next } }),
         };
-        Reply::Says(200, Vec::new(), body.to_string())
+        let since = query.get("since").map_or(String::new(), |since| format!("since={}&", encoded(since)));
+        let link = |next| ("Link", format!("</records?{since}limit={size}&after={next}>; rel=\"next\""));
+        let headers = next.filter(|_| self.paging == Paging::Link).map(link);
+        Reply::Says(200, headers.into_iter().collect(), body.to_string())
     }
 
     /// What it is listed by.
@@ -278,4 +302,8 @@ impl Inside {
             Clock::Sequence => text.parse::<i64>().unwrap() - FIRST,
         }
     }
+}
+
+fn encoded(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }

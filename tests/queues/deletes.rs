@@ -90,8 +90,12 @@ async fn the_late_end_of_a_remote_worker_is_dropped_when_its_message_is_deleted(
     assert_eq!(claimed[0]["id"], *running);
     delete(&app, "q", &running).await;
     let path = format!("/queues/q/messages/{running}");
-    let end = json!({ "lease": claimed[0]["lease"], "result": 1, "retry": true });
-    for call in ["heartbeat", "complete", "fail"] {
+    let lease = &claimed[0]["lease"];
+    for (call, end) in [
+        ("heartbeat", json!({ "lease": lease })),
+        ("complete", json!({ "lease": lease, "result": 1 })),
+        ("fail", json!({ "lease": lease, "retry": true })),
+    ] {
         refusal(app.post(&format!("{path}/{call}"), &end).await, 404).await;
     }
     refusal(app.get(&path).await, 404).await;

@@ -112,8 +112,10 @@ async fn a_claimed_message_is_completed_once() {
     assert_eq!(heartbeat["lease"], claimed["lease"]);
     chrono::DateTime::parse_from_rfc3339(heartbeat["expires_at"].as_str().unwrap()).unwrap();
     text(call(&app, claimed, "complete", json!({ "result": { "done": true } })).await, 204).await;
-    for late in ["complete", "fail", "heartbeat"] {
-        refusal(call(&app, claimed, late, json!({ "result": 2 })).await, 409).await;
+    for (late, end) in
+        [("complete", json!({ "result": 2 })), ("fail", json!({ "error": 2 })), ("heartbeat", json!({}))]
+    {
+        refusal(call(&app, claimed, late, end).await, 409).await;
     }
     let message = app.message("q", &id).await;
     assert_eq!((&message["status"], &message["result"]), (&json!("COMPLETE"), &json!({ "done": true })));
@@ -187,8 +189,12 @@ async fn a_lost_workers_message_is_claimed_again_and_its_late_end_changes_nothin
     let id = app.push("q", &json!(1)).await;
     let lost = &claim(&app, "").await[0];
     a_silent_minute(&app).await;
-    for call_too_late in ["complete", "fail", "heartbeat"] {
-        refusal(call(&app, lost, call_too_late, json!({ "result": "late", "retry": true })).await, 409).await;
+    for (too_late, end) in [
+        ("complete", json!({ "result": "late" })),
+        ("fail", json!({ "retry": true })),
+        ("heartbeat", json!({})),
+    ] {
+        refusal(call(&app, lost, too_late, end).await, 409).await;
     }
     assert_eq!(app.message("q", &id).await["status"], "PENDING");
     let second = &claim(&app, "").await[0];

@@ -174,9 +174,10 @@ async fn a_payload_comes_as_json_jsonb_or_text_however_it_is_bound() {
     {
         enqueue(&mut db, arguments).await.unwrap();
     }
-    let bound = "SELECT postrider.enqueue($1, $2, priority => -1)::text";
-    sqlx::query(bound).bind("q").bind(sqlx::types::Json(json!({ "n": 5 }))).execute(&mut db).await.unwrap();
-    sqlx::query(bound).bind("q").bind(r#"{"n":6}"#).execute(&mut db).await.unwrap();
+    let bound = sqlx::query("SELECT postrider.enqueue($1, $2, priority => -1)");
+    bound.bind("q").bind(sqlx::types::Json(json!({ "n": 5 }))).execute(&mut db).await.unwrap();
+    let bound = sqlx::query("SELECT postrider.enqueue($1, $2, priority => -2)");
+    bound.bind("q").bind(r#"{"n":6}"#).execute(&mut db).await.unwrap();
     let claimed = json(app.post("/queues/q/claim?max=10&wait=30s", &json!(null)).await, 200).await;
     let order: Vec<i64> =
         claimed.as_array().unwrap().iter().map(|message| message["request"]["n"].as_i64().unwrap()).collect();
@@ -212,7 +213,7 @@ async fn many_are_enqueued_at_once_and_claimed_in_their_order() {
         let full = app.whole_message("q", id).await;
         assert!(full["run_at"].is_string(), "{full}");
     }
-    assert_eq!(many(&mut db, "'q', '{}'").await.unwrap(), [""; 0]);
+    assert_eq!(many(&mut db, "'q', '{}'::json[]").await.unwrap(), [""; 0]);
     let before = count(&app, "q").await;
     for (arguments, expected) in [
         ("'q', ARRAY['1', NULL]::json[]", "22004"),

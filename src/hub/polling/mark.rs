@@ -27,10 +27,7 @@ pub(super) fn compare(one: &str, other: &str) -> Ordering {
     }
     match (Number::read(one), Number::read(other)) {
         (Some(one), Some(other)) => one.cmp(&other),
-        _ => match (one.parse::<f64>(), other.parse::<f64>()) {
-            (Ok(one), Ok(other)) => one.total_cmp(&other),
-            _ => one.cmp(other),
-        },
+        _ => one.cmp(other),
     }
 }
 

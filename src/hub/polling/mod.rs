@@ -24,5 +24,6 @@ mod fetch;
 mod mark;
 mod paging;
 mod pass;
+mod preview;
 mod run;
 mod tell;

@@ -36,7 +36,7 @@ pub enum Paging {
 
 /// Which page is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub(super) enum Place {
     /// The first.
     First,
     /// That of this number, from 1.

@@ -45,8 +45,10 @@ pub(super) struct Pass {
     pub(super) is_ordered: bool,
     /// Whether no record came twice, and every page counted the same records and pages.
     pub(super) is_steady: bool,
-    /// Pages in a row on which no record was new.
+    /// How often in a row a page was the one before it, once more.
     pub(super) stale: u8,
+    /// The ids of the last page.
+    page: Sequence,
     sequence: Sequence,
     last: Option<String>,
     seen: HashSet<u64>,
@@ -66,6 +68,7 @@ impl Default for Pass {
             is_ordered: true,
             is_steady: true,
             stale: 0,
+            page: Sequence::default(),
             sequence: Sequence::default(),
             last: None,
             seen: HashSet::new(),
@@ -83,11 +86,16 @@ impl Pass {
         self.unusable += page.length - page.records.len();
         let counts = (page.pages, page.total);
         self.is_steady &= *self.counted.get_or_insert(counts) == counts;
-        let before = self.seen.len();
+        let ids = page
+            .records
+            .iter()
+            .fold(Sha256::new(), |ids, record| ids.chain_update(&record.id).chain_update([0]));
+        let ids = Sequence::from(ids.finalize());
+        self.stale = if ids == self.page { self.stale.saturating_add(1) } else { 0 };
+        self.page = ids;
         for record in &page.records {
             self.see(&record.id, record.updated.as_deref(), former);
         }
-        self.stale = if self.seen.len() == before { self.stale.saturating_add(1) } else { 0 };
     }
 
     fn see(&mut self, id: &str, updated: Option<&str>, former: Option<&Pass>) {

@@ -137,7 +137,7 @@ impl Kind for OfPollers {
 }
 
 /// A stored poller, ready to run.
-fn ready(row: Row, sealer: Option<&Sealer>) -> anyhow::Result<Poller> {
+pub(super) fn ready(row: Row, sealer: Option<&Sealer>) -> anyhow::Result<Poller> {
     let document = to_value(row.definition.get()).unwrap_or_default();
     let definition = PutPoller::read(&document)?.definition;
     let token = match &row.token {

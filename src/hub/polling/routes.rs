@@ -1,6 +1,7 @@
 //! Storefront pollers: put them, look how they do, have one run now.
 
 use super::document::PutPoller;
+use super::preview;
 use super::store::pollers::{self, Former, Put, View};
 use crate::auth::Authenticated;
 use crate::db;
@@ -284,5 +285,9 @@ pub(super) async fn run(
 
 /// The routes of pollers.
 pub fn routes() -> OpenApiRouter<Hub> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(put, get, delete)).routes(routes!(run))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(put, get, delete))
+        .routes(routes!(run))
+        .routes(routes!(preview::preview))
 }

@@ -18,7 +18,7 @@ const MAX_PAGES: u64 = 100_000;
 const MAX_RECORDS: u64 = 2_000_000;
 /// Passes of one run, at most.
 const MAX_PASSES: u8 = 4;
-/// Pages without anything new, in a row, that a list which moves does not have.
+/// How often a list that moves does not show the same page once more.
 const MAX_STALE: u8 = 2;
 
 /// What was read of a collection.

@@ -91,6 +91,29 @@ pub struct View {
     pub last_error: Option<String>,
 }
 
+/// The poller of this name.
+pub async fn row(db: impl PgExecutor<'_>, store_id: i32, name: &str) -> sqlx::Result<Option<Row>> {
+    let row = sqlx::query!(
+        r#"
+        SELECT id, definition AS "definition: Json<Box<RawValue>>", token, key_id, version
+        FROM pollers
+        WHERE store_id = $1 AND name = $2
+        "#,
+        store_id,
+        name,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| Row {
+        id: row.id,
+        store_id,
+        name: name.to_owned(),
+        definition: row.definition,
+        token: row.token.zip(row.key_id).map(|(bytes, key_id)| Sealed { key_id, bytes }),
+        version: row.version,
+    }))
+}
+
 /// The pollers of a store, or the one of this name, by name.
 pub async fn views(db: impl PgExecutor<'_>, store_id: i32, name: Option<&str>) -> sqlx::Result<Vec<View>> {
     sqlx::query_as!(
