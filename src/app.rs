@@ -194,11 +194,7 @@ impl App {
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
-        let retry = Retry { base: config.hub_retry.0, cap: config.hub_retry.1 };
-        let hub = base
-            .hub(&mut worker, outbound, retry, config.hub_descendants)
-            .await
-            .context("cannot start the hub")?;
+        let hub = base.hub(&mut worker, outbound, &config).await.context("cannot start the hub")?;
         let jobs = base.jobs(&mut worker, &config).await.context("cannot load the kinds of jobs")?;
         let readiness = Readiness::new(db.api.clone());
         let remote = RemoteMessages::new(Arc::clone(&access.catalog), config.lease);
@@ -289,16 +285,11 @@ struct Base {
 }
 
 impl Base {
-    async fn hub(
-        &self,
-        worker: &mut Worker,
-        outbound: Outbound,
-        retry: Retry,
-        descendants: u32,
-    ) -> sqlx::Result<Hub> {
+    async fn hub(&self, worker: &mut Worker, outbound: Outbound, config: &Config) -> sqlx::Result<Hub> {
+        let retry = Retry { base: config.hub_retry.0, cap: config.hub_retry.1 };
         let (db, verifier) = (self.db.clone(), Arc::clone(&self.verifier));
         let hub = Hub::new(db, self.sealer.clone(), worker.wake(), verifier, self.limits, outbound);
-        hub::start(worker, &hub, retry, descendants, &self.tasks, &self.stop).await?;
+        hub::start(worker, &hub, retry, config.hub_descendants, &self.tasks, &self.stop).await?;
         Ok(hub)
     }
 

@@ -255,6 +255,26 @@ fn schema(name: Option<String>) -> anyhow::Result<String> {
     Ok(schema)
 }
 
+fn max_body(size: Option<String>) -> anyhow::Result<usize> {
+    let size = size.unwrap_or_else(|| "1MiB".to_owned());
+    let bytes = size
+        .parse::<bytesize::ByteSize>()
+        .map_err(|_| anyhow::anyhow!("POSTRIDER_MAX_BODY: `{size}` is not a size such as 1MiB"))?;
+    let bytes = usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX);
+    anyhow::ensure!(
+        (1024..=256 << 20).contains(&bytes),
+        "POSTRIDER_MAX_BODY must lie between 1KiB and 256MiB"
+    );
+    Ok(bytes)
+}
+
+fn descendants(most: Option<String>) -> anyhow::Result<u32> {
+    let most = most.unwrap_or_else(|| "10000".to_owned());
+    most.parse().ok().filter(|most| *most > 0).ok_or_else(|| {
+        anyhow::anyhow!("POSTRIDER_HUB_DESCENDANTS: `{most}` is not a whole number above zero")
+    })
+}
+
 impl Config {
     /// The settings of this process's environment.
     ///
@@ -321,15 +341,7 @@ impl Config {
             lease >= Duration::from_secs(2),
             "POSTRIDER_LEASE: shorter than 2s, the time in which a heartbeat may need to be tried again"
         );
-        let max_body = get("POSTRIDER_MAX_BODY").unwrap_or_else(|| "1MiB".to_owned());
-        let max_body = max_body
-            .parse::<bytesize::ByteSize>()
-            .map_err(|_| anyhow::anyhow!("POSTRIDER_MAX_BODY: `{max_body}` is not a size such as 1MiB"))?;
-        let max_body = usize::try_from(max_body.as_u64()).unwrap_or(usize::MAX);
-        anyhow::ensure!(
-            (1024..=256 << 20).contains(&max_body),
-            "POSTRIDER_MAX_BODY must lie between 1KiB and 256MiB"
-        );
+        let max_body = max_body(get("POSTRIDER_MAX_BODY"))?;
         let allow_networks = get("POSTRIDER_ALLOW_NETWORKS")
             .unwrap_or_default()
             .split(',')
@@ -342,10 +354,6 @@ impl Config {
         let job_retention = duration("POSTRIDER_JOB_RETENTION", "30d")?;
         let outlives = job_retention >= broadcast_retention;
         anyhow::ensure!(outlives, "POSTRIDER_JOB_RETENTION: shorter than POSTRIDER_BROADCAST_RETENTION");
-        let hub_descendants = get("POSTRIDER_HUB_DESCENDANTS").unwrap_or_else(|| "10000".to_owned());
-        let hub_descendants = hub_descendants.parse().ok().filter(|most| *most > 0).ok_or_else(|| {
-            anyhow::anyhow!("POSTRIDER_HUB_DESCENDANTS: `{hub_descendants}` is no whole number above zero")
-        })?;
         let log_format = LogFormat::read(get("POSTRIDER_LOG_FORMAT").as_deref())?;
         Ok(Self {
             data_dir: get("POSTRIDER_DATA_DIR").unwrap_or_else(|| "./data".to_owned()).into(),
@@ -366,7 +374,7 @@ impl Config {
                 duration("POSTRIDER_HUB_RETRY_BASE", "5s")?,
                 duration("POSTRIDER_HUB_RETRY_CAP", "1h")?,
             ),
-            hub_descendants,
+            hub_descendants: descendants(get("POSTRIDER_HUB_DESCENDANTS"))?,
             job_timeout: duration("POSTRIDER_JOB_TIMEOUT", "300s")?,
             credential_timeout: duration("POSTRIDER_CREDENTIAL_TIMEOUT", "240s")?,
             broadcast_retention,

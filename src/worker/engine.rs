@@ -163,10 +163,10 @@ pub struct Stopper {
 impl Stopper {
     /// Stops the attempt of an item: here, and in the process that runs it if that is another.
     pub async fn stop(&self, item: Uuid) {
-        if !self.floor.stop(item) {
-            if let Err(error) = abroad::notify(&self.db.worker, &item.to_string()).await {
-                tracing::debug!(%error, "cannot tell other processes to stop an item");
-            }
+        if !self.floor.stop(item)
+            && let Err(error) = abroad::notify(&self.db.worker, &item.to_string()).await
+        {
+            tracing::debug!(%error, "cannot tell other processes to stop an item");
         }
     }
 }

@@ -97,8 +97,8 @@ async fn a_check_of_a_mapping_sends_what_a_delivery_would_shows_no_secret_and_le
     let test = json!({ "message": "order:new", "payload": { "order": { "number": "R1" } } });
     let found = check(&app, "m", test.clone()).await;
     assert_eq!((&found["verdict"], &found["cause"]), (&json!("delivered"), &json!(null)), "{found}");
-    let text = found.to_string();
-    assert!(!text.contains("a-token-of") && !text.contains("a-password-of"), "{text}");
+    let said = found.to_string();
+    assert!(!said.contains("a-token-of") && !said.contains("a-password-of"), "{said}");
     assert_eq!(found["request"]["headers"]["x-hub-token"], "[redacted]");
 
     let asked = endpoint.asked();

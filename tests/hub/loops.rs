@@ -260,7 +260,7 @@ async fn play(app: &TestApp, number: usize, world: &World, budget: usize) -> Res
     }
     let body = json!({ "message": KEYS[world.push], "payload": {} });
     let pushed = json(app.post(&format!("{store}/messages"), &body).await, 201).await;
-    let over = tokio::time::timeout(Duration::from_secs(60), ends(app)).await;
+    let over = tokio::time::timeout(Duration::from_mins(1), ends(app)).await;
     let asked = endpoint.asked().len();
     if over.is_err() {
         return Err(format!("it goes on after {asked} requests"));

@@ -109,9 +109,9 @@ async fn of_two_settlements_that_make_one_name_the_one_that_commits_first_has_it
         })
         .await;
         if commits {
-            tx.commit().await.unwrap()
+            tx.commit().await.unwrap();
         } else {
-            tx.rollback().await.unwrap()
+            tx.rollback().await.unwrap();
         }
         app.delivered(&id, "COMPLETE").await;
         assert_eq!(value(&app, name).await, if commits { "theirs" } else { "ours" }, "{name}");

@@ -192,8 +192,7 @@ async fn numbers_that_no_double_tells_apart_are_two() {
         let version = *current.lock();
         let body = format!(
             r#"{{"pages":1,"orders":[{{"number":12345678901234567890123,"n":1,"updated_at":1}},
-            {{"number":12345678901234567890124,"n":{},"updated_at":123456789012345678901{}}}]}}"#,
-            version, version
+            {{"number":12345678901234567890124,"n":{version},"updated_at":123456789012345678901{version}}}]}}"#
         );
         Reply::Says(200, Vec::new(), body)
     })

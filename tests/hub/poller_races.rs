@@ -69,7 +69,9 @@ async fn once_a_storefront_rests_every_record_was_told_and_no_change_twice() {
         run(&app, &restless, true).await;
     }
     let all: Vec<String> = shops.iter().map(|(name, ..)| name.clone()).collect();
-    shops.iter().for_each(|(_, shop, _)| shop.rests());
+    for (_, shop, _) in &shops {
+        shop.rests();
+    }
     run(&app, &all, false).await;
     let mut db = app.connect().await;
     let mut wrong = Vec::new();

@@ -142,7 +142,7 @@ async fn a_page_of_another_origin_is_told_everything_once_and_in_order_while_ser
         serve = start().await;
     }
     let refused = |line: &String| line.contains("/broadcasts/stream?") && line.contains("\" 502 ");
-    assert!(nginx.log().iter().any(|line| refused(line)), "{:#?}", nginx.log());
+    assert!(nginx.log().iter().any(refused), "{:#?}", nginx.log());
     say(&serve, json!({ "status": "END", "termination_type": "BILLABLE" })).await;
     let mut all: Vec<Value> = (1..=10).map(|n| json!(["job_status", n, format!("S{n}")])).collect();
     all.push(json!(["job_status", 11, "END"]));

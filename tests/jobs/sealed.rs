@@ -13,7 +13,7 @@ const SECRET: &str = "tiger-pass-90412";
 async fn stored(app: &TestApp) -> String {
     let mut db = app.connect().await;
     let all = "SELECT string_agg(line, ' ') FROM (
-        SELECT concat(to_jsonb(j), convert_from(coalesce(j.data, ''), 'LATIN1')) AS line FROM jobs AS j
+        SELECT concat(to_jsonb(j), encode(coalesce(j.data, ''), 'escape')) AS line FROM jobs AS j
         UNION ALL SELECT to_jsonb(b)::text FROM broadcasts AS b
         UNION ALL SELECT to_jsonb(k)::text FROM job_idempotency_keys AS k) AS lines";
     sqlx::query_scalar(all).fetch_one(&mut db).await.unwrap()

@@ -35,6 +35,7 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
 
 /// Says on standard error what a test leaves out here. Not captured as what a test prints is: nobody is to believe that
 /// it was checked.
+#[expect(clippy::explicit_write, reason = "what eprintln prints is captured")]
 pub(crate) fn not_checked(what: &str) {
     writeln!(std::io::stderr(), "not checked: {what}").unwrap();
 }

@@ -34,11 +34,11 @@ impl Nginx {
         // Its workers have a user of their own.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let own = directory.path().display().to_string();
-        let mut site = String::new();
-        for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
-            site += &format!("{kind}_temp_path {own}/{kind};\n");
-        }
-        site += &format!("server {{ listen {address}; location / {{ proxy_pass http://{server}; }} }}");
+        let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+        let mut site: Vec<String> =
+            kinds.iter().map(|kind| format!("{kind}_temp_path {own}/{kind};")).collect();
+        site.push(format!("server {{ listen {address}; location / {{ proxy_pass http://{server}; }} }}"));
+        let site = site.join("\n");
         let configuration = fs::read_to_string(CONFIGURATION).unwrap();
         let configuration = configuration.replace(SITES, &site).replace("/var/log/nginx", &own);
         let file = directory.path().join("nginx.conf");

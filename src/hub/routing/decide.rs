@@ -239,7 +239,7 @@ fn unroutable(draft: &Draft) -> Option<&'static str> {
 /// # Errors
 /// Why nobody can look into it.
 fn wanted(draft: &Draft, mappings: &[Arc<Mapping>], ids: &Ids) -> Result<Vec<Delivery>, &'static str> {
-    let mut parsed: Option<Value> = None;
+    let mut document: Option<Value> = None;
     let mut deliveries = Vec::new();
     for mapping in mappings {
         let definition = &mapping.definition;
@@ -249,12 +249,12 @@ fn wanted(draft: &Draft, mappings: &[Arc<Mapping>], ids: &Ids) -> Result<Vec<Del
         let looks_inside = !definition.filters.is_empty()
             || !definition.identifiers.is_empty()
             || matches!(definition.options.serial, Serial::By(_));
-        if looks_inside && parsed.is_none() {
+        if looks_inside && document.is_none() {
             let payload =
                 to_value(draft.payload.get()).ok_or("its payload nests too deep to be looked into")?;
-            parsed = Some(json!({ "message": draft.key, "message_id": draft.id, "payload": payload }));
+            document = Some(json!({ "message": draft.key, "message_id": draft.id, "payload": payload }));
         }
-        let message = parsed.as_ref().unwrap_or(&Value::Null);
+        let message = document.as_ref().unwrap_or(&Value::Null);
         if !definition.filters.hold(message) {
             continue;
         }

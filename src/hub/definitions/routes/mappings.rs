@@ -49,7 +49,8 @@ pub(super) struct MappingState {
 
 impl ListedMapping {
     fn of(row: Described) -> Self {
-        Self { name: row.name.clone(), definition: row.definition.0.clone(), state: MappingState::of(&row) }
+        let state = MappingState::of(&row);
+        Self { name: row.name, definition: row.definition.0, state }
     }
 }
 

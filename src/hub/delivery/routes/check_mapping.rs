@@ -6,7 +6,7 @@ use crate::error::{Error, Result, Violation};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::http::outbound::{Answer, Failure, Request};
+use crate::http::outbound::{Answer, Cause, Failure, Request};
 use crate::hub::definitions::ask::PATIENCE;
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::{Ack, Mapping};
@@ -177,9 +177,9 @@ async fn sent_along(hub: &Hub, mapping: &Mapping) -> Result<Vec<Parameter>> {
 /// Parameters as they may be shown.
 fn shown(parameters: &[Parameter]) -> Result<Vec<Parameter>> {
     let redacted = to_raw_value(REDACTED).map_err(Error::internal)?;
-    let hide = |parameter: &Parameter| match parameter.secret {
-        true => Parameter { value: redacted.clone(), ..parameter.clone() },
-        false => parameter.clone(),
+    let hide = |parameter: &Parameter| {
+        let value = if parameter.secret { &redacted } else { &parameter.value };
+        Parameter { value: value.clone(), ..parameter.clone() }
     };
     Ok(parameters.iter().map(hide).collect())
 }
@@ -239,7 +239,7 @@ impl Judged {
                 Ack::Lenient => "lenient",
             },
             status: status.map(|status| status.as_u16()),
-            cause: cause.map(|cause| cause.word()),
+            cause: cause.map(Cause::word),
             error,
             advice: cause.map(|cause| advice(cause, answered)),
             request: self.sent,

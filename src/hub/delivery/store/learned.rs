@@ -155,7 +155,7 @@ async fn set_passwords(
     sealer: Option<&Sealer>,
     values: &Values<'_>,
 ) -> sqlx::Result<()> {
-    let mut sealed = Vec::new();
+    let mut closed = Vec::new();
     for (&(store_id, name), value) in values {
         let text =
             sealer.map(|sealer| sealer.seal(value.get(), &Purpose::Parameter(name).of_store(store_id)));
@@ -163,15 +163,15 @@ async fn set_passwords(
             tracing::error!(store_id, name, "an answer sets a password, and there is no key to seal it with");
             continue;
         };
-        sealed.push((store_id, name, text));
+        closed.push((store_id, name, text));
     }
-    if sealed.is_empty() {
+    if closed.is_empty() {
         return Ok(());
     }
-    let stores: Vec<i32> = sealed.iter().map(|s| s.0).collect();
-    let names: Vec<&str> = sealed.iter().map(|s| s.1).collect();
-    let keys: Vec<&str> = sealed.iter().map(|s| s.2.key_id.as_str()).collect();
-    let texts: Vec<&[u8]> = sealed.iter().map(|s| s.2.bytes.as_slice()).collect();
+    let stores: Vec<i32> = closed.iter().map(|s| s.0).collect();
+    let names: Vec<&str> = closed.iter().map(|s| s.1).collect();
+    let keys: Vec<&str> = closed.iter().map(|s| s.2.key_id.as_str()).collect();
+    let texts: Vec<&[u8]> = closed.iter().map(|s| s.2.bytes.as_slice()).collect();
     sqlx::query!(
         r#"
         UPDATE parameters AS p
