@@ -275,7 +275,9 @@ async fn a_parameter_is_of_its_type_and_a_password_is_never_shown_again() {
     let password = json!({ "value": "hush-1234", "data_type": "password" });
     assert_eq!(json(app.put(&put("parameters/key"), &password).await, 201).await, shown);
     assert_eq!(json(app.put(&put("parameters/key"), &shown).await, 200).await, shown);
-    assert_eq!(json(app.get(&put("parameters/key")).await, 200).await, shown);
+    let mut read = json(app.get(&put("parameters/key")).await, 200).await;
+    read.as_object_mut().unwrap().remove("state");
+    assert_eq!(read, shown);
     let listed = text(app.get(&put("parameters")).await, 200).await;
     assert!(!listed.contains("hush"), "{listed}");
     assert_eq!(serde_json::from_str::<Value>(&listed).unwrap().as_array().unwrap().len(), 7);
