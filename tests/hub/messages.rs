@@ -237,3 +237,33 @@ async fn log_entries_are_found_by_level_reference_and_message() {
     assert_eq!(app.told(&id).await["log_entries"][0]["reference_id"], "R2");
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_but_the_hub_makes_messages_whose_keys_begin_with_hub() {
+    let app = TestApp::start().await;
+    app.endpoint("e", "http://127.0.0.1:9", json!({ "enabled": false })).await;
+    let refused = async |answer: Response, pointer: &str| {
+        let problem = refusal(answer, 422).await;
+        assert_eq!(violations(&problem), [(pointer, "reserved")]);
+    };
+    let push = r#"{"message":"hub:endpoint_failing","payload":{}}"#;
+    refused(push_text(&app, push, None).await, "/message").await;
+    let schedule = json!({ "every": "5m", "message": "hub:endpoint_failing" });
+    let mapping = json!({ "endpoint": "e", "service": "s", "schedule": schedule });
+    refused(app.put(&format!("{STORE}/mappings/m"), &mapping).await, "/schedule/message").await;
+    let poller = |collection: Value| json!({ "api": "http://127.0.0.1:9", "every": "5m", "collections": [collection] });
+    let key = poller(json!({ "name": "orders", "key": "hub" }));
+    refused(app.put(&format!("{STORE}/pollers/p"), &key).await, "/collections/0/key").await;
+    let rules = json!([{ "to": "void", "message": "hub:order_void" }]);
+    let rule = poller(json!({ "name": "orders", "key": "order", "rules": rules }));
+    refused(app.put(&format!("{STORE}/pollers/p"), &rule).await, "/collections/0/rules/0/message").await;
+    let mut db = app.connect().await;
+    let publish = "SELECT publish('s1', 'hub:endpoint_failing', '{}')";
+    let error = sqlx::query(publish).execute(&mut db).await.unwrap_err();
+    assert_eq!(error.as_database_error().unwrap().code().as_deref(), Some("22023"));
+    assert_eq!(
+        text(app.get(&format!("{STORE}/messages")).await, 200).await,
+        r#"{"messages":[],"next":null}"#
+    );
+    app.stop().await;
+}

@@ -32,7 +32,8 @@ use uuid::Uuid;
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pushing {
-    /// Its key: words of small letters, digits, `_` and `-`, with colons between; at most 255 characters.
+    /// Its key: words of small letters, digits, `_` and `-`, with colons between; at most 255 characters. Those that begin with
+    /// `hub:` are the hub's own.
     #[schema(example = "order:new")]
     message: String,
     /// An object; an empty one if absent.
