@@ -63,6 +63,23 @@ async fn push_and_read(serve: &Serve) -> Value {
     newest
 }
 
+/// The example in which one handler's message makes more: pushed as the other example is, to another queue.
+async fn thumbnails_are_queued(serve: &Serve) {
+    let lines = curl_lines(serve).await;
+    let push = lines[0].replace("/myQueue/", "/thumbnails/").replace(
+        r#"{"hello":"there","world":"yes"}"#,
+        r#"{"image":"https://e.example/1.png","widths":[64,128]}"#,
+    );
+    assert_eq!(paste(&push)["queue"], "thumbnails", "{push}");
+    let read = lines[1].replace("/myQueue/", "/thumbnails/");
+    eventually("its handler has pushed to resize", async || {
+        let message = paste(&read)["messages"][0].take();
+        assert_ne!(message["status"], "ERROR", "{message}");
+        message["result"]["resize"].as_array().is_some_and(|ids| ids.len() == 2)
+    })
+    .await;
+}
+
 /// All processes of a server.
 fn all_of(serve: &Serve) -> Vec<Pid> {
     let mut all = descendants(serve.pid());
@@ -95,6 +112,7 @@ async fn one_command_serves_the_documents_queue_and_signals_stop_all_of_it() {
             assert_eq!(ids, [&newest["id"], &former["id"]]);
         }
         former = newest;
+        thumbnails_are_queued(&serve).await;
         let all = all_of(&serve);
         serve.signal(signal);
         assert_eq!(serve.end().await.code(), Some(0), "{:#?}", serve.log());

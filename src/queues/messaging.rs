@@ -37,7 +37,9 @@ impl OfQueue {
         if name == self.name || roles::may_push(&queue.definition.roles, name, |role| role == own) {
             return Ok(queue);
         }
-        Err(ServiceError::new(format!("the queue {} may not use the queue {name}", self.name)))
+        let words =
+            format!("the queue {} may not use the queue {name}: its roles must name {own}", self.name);
+        Err(ServiceError::new(words))
     }
 }
 

@@ -184,7 +184,7 @@ async fn a_handler_uses_its_own_queue_and_those_that_its_role_opens() {
     assert_eq!(app.ended("q", id).await["result"], "stopped");
 
     let refusals = [
-        ("foreign", Value::Null, "the queue q may not use the queue foreign"),
+        ("foreign", Value::Null, "the queue q may not use the queue foreign: its roles must name q_writer"),
         ("nowhere", json!(404), "there is no such queue"),
         ("picky", json!(422), "/stop must be of type string"),
     ];
