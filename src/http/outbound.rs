@@ -27,6 +27,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How long a name may take to be looked up: less, so that a silent name server is told from a silent server.
 const LOOK_UP: Duration = Duration::from_secs(8);
 
+/// How often a request is sent that no connection took.
+const TRIES: u8 = 4;
+
 /// Sends requests to public addresses, and to the private networks that the operator allows. Cheap to clone;
 /// clones share their idle connections.
 #[derive(Debug, Clone)]
@@ -152,6 +155,21 @@ impl Outbound {
         }
     }
 
+    /// Sends a request until it was sent, a few times: a connection that ends between its handshake and the request, as
+    /// one that wants a client certificate does, takes the reason along. The next one may tell.
+    async fn execute(&self, mut asked: reqwest::Request) -> Result<reqwest::Response, Failure> {
+        let mut tries = 1;
+        loop {
+            let again = asked.try_clone().filter(|_| tries < TRIES);
+            match (self.client.execute(asked).await, again) {
+                (Ok(response), _) => return Ok(response),
+                (Err(error), Some(again)) if Failure::is_unsent(&error) => asked = again,
+                (Err(error), _) => return Err(failed(&error, None)),
+            }
+            tries += 1;
+        }
+    }
+
     /// Notes the status as soon as it is there.
     async fn exchange(&self, request: Request, status: &mut Option<StatusCode>) -> Result<Answer, Failure> {
         self.check(&request.url).map_err(Failure::not_allowed)?;
@@ -159,7 +177,7 @@ impl Outbound {
         let mut asked = reqwest::Request::new(request.method, request.url);
         *asked.headers_mut() = request.headers;
         *asked.body_mut() = Some(request.body.into());
-        let mut response = self.client.execute(asked).await.map_err(|error| failed(&error, None))?;
+        let mut response = self.execute(asked).await?;
         if response.version() == Version::HTTP_09 {
             let beginning = response.chunk().await.ok().flatten();
             return Err(Failure::not_http(&beginning.unwrap_or_default()));

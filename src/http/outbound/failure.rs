@@ -64,6 +64,13 @@ impl Failure {
         }
     }
 
+    /// Whether nothing of the request was sent, and nothing says why.
+    pub(super) fn is_unsent(error: &reqwest::Error) -> bool {
+        let is_canceled = |error: &hyper::Error| error.is_canceled();
+        chain(error).find_map(known).is_none()
+            && chain(error).any(|error| error.downcast_ref().is_some_and(is_canceled))
+    }
+
     /// What the client's error comes to. `status` is that of the answer, if its head was there.
     pub(super) fn of(error: &reqwest::Error, status: Option<StatusCode>) -> Self {
         let found = chain(error).find_map(known);
