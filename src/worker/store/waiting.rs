@@ -131,7 +131,7 @@ pub enum Which {
 }
 
 /// Makes items of a lane that wait until `from`, give or take a second, or longer, due at once, at most `limit`; returns
-/// how many. It looks at those that are due soonest after that moment, and at no more than [`AMONG`].
+/// how many. It looks at those that are due soonest after that moment, and at no more than `AMONG`.
 pub async fn hasten(
     db: impl PgExecutor<'_>,
     lane: i32,
