@@ -221,6 +221,15 @@ BEGIN
     IF change IS NULL OR jsonb_typeof(change) <> 'object' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'status must be a string or an object';
     END IF;
+    -- Said here and not by the table's constraints, whose words carry the whole row.
+    IF jsonb_typeof(change -> 'percent_complete') NOT IN ('number', 'null')
+        OR (change ->> 'percent_complete')::numeric NOT BETWEEN 0 AND 100 THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'percent_complete must lie between 0 and 100';
+    END IF;
+    IF NOT (change ->> 'termination_type' = ANY (enum_range(NULL::termination_type)::text[])) THEN
+        RAISE invalid_parameter_value USING MESSAGE = format(
+            'termination_type must be one of %s', array_to_string(enum_range(NULL::termination_type)::text[], ', '));
+    END IF;
     finishes := change ->> 'termination_type' IS NOT NULL;
     IF finishes THEN
         -- The lease before the job, as everybody locks them. Without it the worker's later calls do not count.
