@@ -66,8 +66,6 @@ pub const STORE_WRITER: &str = "writer";
 /// The last word of the role of one store that looks at it.
 pub const STORE_READER: &str = "reader";
 
-const STORE_WORDS: [&str; 3] = [STORE_ADMIN, STORE_WRITER, STORE_READER];
-
 /// Names that belong to Postrider itself, whatever they are given to.
 const OWN: [&str; 4] = ["system", "queue", "hub", "job"];
 
@@ -86,12 +84,6 @@ pub fn of_store(store: &str, word: &str) -> String {
     format!("{store}_hub_{word}")
 }
 
-/// Whether this is the role of some store.
-fn is_of_a_store(role: &str) -> bool {
-    let name = |word| role.strip_suffix(&of_store("", word));
-    STORE_WORDS.into_iter().filter_map(name).any(|store| !store.is_empty())
-}
-
 /// Whether a queue may have this name, as far as its roles go.
 ///
 /// # Errors
@@ -102,8 +94,8 @@ pub fn check_queue(name: &str) -> Result<(), &'static str> {
     if roles.iter().any(|role| FIXED.contains(&role.as_str())) {
         return Err("is reserved: a role of its own would be one of Postrider's");
     }
-    // Also of `<store>_hub`, of which only the writer is another's: a name does not mean two things.
-    if name.ends_with("_hub") || roles.iter().any(|role| is_of_a_store(role)) {
+    // `<store>_hub` and `_writer` make the role of a store's writers.
+    if name.ends_with("_hub") {
         return Err("must not end in _hub: its writers' role would be that of a store of the hub");
     }
     Ok(())
@@ -130,7 +122,7 @@ mod tests {
     }
 
     fn of_a_store(name: &str) -> Vec<String> {
-        STORE_WORDS.iter().map(|word| of_store(name, word)).collect()
+        [STORE_ADMIN, STORE_WRITER, STORE_READER].map(|word| of_store(name, word)).into()
     }
 
     /// Names that look for trouble: made of the words of which roles are made.

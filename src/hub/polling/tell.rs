@@ -4,7 +4,7 @@
 //! It can be repeated: what is in the snapshots has not changed. So a transaction of which nobody knows whether it was
 //! committed is tried again, and one that takes too long is halved.
 
-use super::change::change;
+use super::change::{Change, change};
 use super::page::Record;
 use super::pollers::Poller;
 use super::store::{pollers, snapshots};
@@ -153,19 +153,8 @@ impl Teller {
                     if is_silent {
                         continue;
                     }
-                    drafts.push(Draft {
-                        id: ids.next(),
-                        store_id: poller.store_id,
-                        key: change.key,
-                        payload: change.payload,
-                        parent: None,
-                        hop: 0,
-                        root: None,
-                        visits: Vec::new(),
-                        held_back: None,
-                        delay: Duration::ZERO,
-                        parked: None,
-                    });
+                    let Change { key, payload } = change;
+                    drafts.push(Draft::from_outside(ids.next(), poller.store_id, key, payload));
                 }
                 snapshots::keep(&mut *tx, claim.lane, &collection.name, &changed).await?;
                 if let Some(bookmark) = &bookmark {

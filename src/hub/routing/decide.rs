@@ -101,19 +101,8 @@ pub async fn poll(tx: &mut PgConnection, ids: &Ids, polls: &[Poll<'_>]) -> sqlx:
             identifiers: None,
             line: identifiers::line(&mapping.definition.options.serial, &message),
         });
-        let draft = Draft {
-            id: *id,
-            store_id: mapping.store_id,
-            key: (*key).to_owned(),
-            payload: serde_json::value::to_raw_value(&message["payload"]).unwrap_or_default(),
-            parent: None,
-            hop: 0,
-            root: None,
-            visits: Vec::new(),
-            held_back: None,
-            delay: Duration::ZERO,
-            parked: None,
-        };
+        let payload = serde_json::value::to_raw_value(&message["payload"]).unwrap_or_default();
+        let draft = Draft::from_outside(*id, mapping.store_id, (*key).to_owned(), payload);
         drafts.push((draft, State::Routed));
     }
     fanout::insert_messages(&mut *tx, &drafts).await?;

@@ -33,6 +33,25 @@ pub struct Draft {
     pub parked: Option<String>,
 }
 
+impl Draft {
+    /// A message that comes from outside, and is routed at once.
+    pub fn from_outside(id: Uuid, store_id: i32, key: String, payload: Box<RawValue>) -> Self {
+        Self {
+            id,
+            store_id,
+            key,
+            payload,
+            parent: None,
+            hop: 0,
+            root: None,
+            visits: Vec::new(),
+            held_back: None,
+            delay: Duration::ZERO,
+            parked: None,
+        }
+    }
+}
+
 /// What a message answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parent {

@@ -88,20 +88,9 @@ fn changing() -> Error {
 async fn once(db: &Database, catalog: &Catalog, id: Uuid, push: &Push) -> Result<Option<Pushed>> {
     let Push { store, message, payload, key } = push;
     let (known, mappings) = catalog.of_store_named(store);
-    let draft = Draft {
-        id,
-        // What has no mappings has no deliveries, and they alone need it: the message finds its store by name.
-        store_id: mappings.first().map_or(0, |mapping| mapping.store_id),
-        key: message.clone(),
-        payload: payload.clone(),
-        parent: None,
-        hop: 0,
-        root: None,
-        visits: Vec::new(),
-        held_back: None,
-        delay: Duration::ZERO,
-        parked: None,
-    };
+    // What has no mappings has no deliveries, and they alone need it: the message finds its store by name.
+    let store_id = mappings.first().map_or(0, |mapping| mapping.store_id);
+    let draft = Draft::from_outside(id, store_id, message.clone(), payload.clone());
     let (draft, state, deliveries) = decide::decide(draft, &mappings, &db.ids);
     let key = key.as_ref();
     let incoming = Incoming { store, draft: &draft, state, deliveries: &deliveries, known, key };
