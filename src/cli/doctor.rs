@@ -85,9 +85,12 @@ async fn look(db: &db::Database, findings: &mut Vec<Finding>) -> sqlx::Result<()
     let current = schema.level != Level::Fail;
     findings.push(schema);
     if current {
-        findings.extend(schema::check(pool).await?);
-        findings.extend(work::check(pool).await?);
-        findings.extend(hub::check(pool).await?);
+        // One moment: what a statement finds settled, no statement finds on its way.
+        let mut moment = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+        findings.extend(schema::check(&mut moment).await?);
+        findings.extend(work::check(&mut moment).await?);
+        findings.extend(hub::check(&mut moment).await?);
+        moment.rollback().await?;
     }
     Ok(())
 }

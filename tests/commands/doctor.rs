@@ -5,7 +5,7 @@ use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::server::server;
 use serde_json::json;
-use sqlx::{ConnectOptions as _, Executor as _};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_content_with_a_server_that_runs_and_tells_what_waits() {
@@ -103,6 +103,37 @@ async fn it_tells_what_the_hub_cannot_deliver_and_what_it_left_undone() {
     let doctor = run(&database, &["doctor"]).await;
     for line in [overdue, pending, astray] {
         assert!(!doctor.ok && doctor.out.contains(&format!("FAIL  {line}")), "{line}\n{}", doctor.out);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_it_says_of_the_work_is_of_one_moment() {
+    let app = TestApp::start().await;
+    app.endpoint("away", "http://127.0.0.1:1", json!({ "breaker": { "failures": 1, "cooldown": "1h" } }))
+        .await;
+    app.mapping("ship", "away", &["order:*"], json!({ "options": { "retries_allowed": false } })).await;
+    app.tell("order:new", json!({})).await;
+    eventually("its delivery is parked", async || {
+        run(&app.database, &["doctor"]).await.out.contains("warn  1 deliveries are parked")
+    })
+    .await;
+    let (database, mut db, mut looker) = (app.database.clone(), app.connect().await, app.connect().await);
+    app.stop().await;
+    let mut tx = db.begin().await.unwrap();
+    tx.execute("UPDATE endpoints SET open_until = NULL, told = false, failures = 0").await.unwrap();
+    tx.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    tx.execute("UPDATE deliveries SET archived_at = now()").await.unwrap();
+    let committed = async {
+        eventually("doctor waits for the deliveries, having read the endpoints", async || {
+            let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'deliveries'::regclass)";
+            sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut looker).await.unwrap()
+        })
+        .await;
+        tx.commit().await.unwrap();
+    };
+    let (done, ()) = tokio::join!(run(&database, &["doctor"]), committed);
+    for line in ["warn  their circuits are open: s1/away", "warn  1 deliveries are parked"] {
+        assert!(done.out.contains(line), "{line}\n{}", done.out);
     }
 }
 

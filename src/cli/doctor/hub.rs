@@ -1,19 +1,19 @@
 //! The hub: what it cannot deliver, and what waits although it need not.
 
 use super::finding::{Finding, fail, ok, warn};
-use sqlx::postgres::PgPool;
+use sqlx::postgres::PgConnection;
 
 /// Parked deliveries are counted up to here: more of them need nothing else.
 const MOST: i64 = 10_000;
 
-pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
-    let mut findings = endpoints(pool).await?;
-    findings.extend(parked(pool).await?);
-    findings.extend(late(pool).await?);
+pub(super) async fn check(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
+    let mut findings = endpoints(&mut *db).await?;
+    findings.extend(parked(&mut *db).await?);
+    findings.extend(late(&mut *db).await?);
     Ok(findings)
 }
 
-async fn endpoints(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
+async fn endpoints(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
     let row = sqlx::query!(
         r#"
         SELECT
@@ -47,7 +47,7 @@ async fn endpoints(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
         JOIN stores ON stores.id = e.store_id
         "#
     )
-    .fetch_one(pool)
+    .fetch_one(db)
     .await?;
     let mut findings = vec![ok(format!("{} endpoints are defined", row.all))];
     if !row.open.is_empty() {
@@ -71,7 +71,7 @@ async fn endpoints(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-async fn parked(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
+async fn parked(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
     let row = sqlx::query!(
         r#"
         SELECT
@@ -96,7 +96,7 @@ async fn parked(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
         "#,
         MOST,
     )
-    .fetch_one(pool)
+    .fetch_one(db)
     .await?;
     let counted = |count: i64| if count < MOST { count.to_string() } else { format!("{MOST} or more") };
     let mut findings = vec![if row.deliveries == 0 {
@@ -117,7 +117,7 @@ async fn parked(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
 }
 
 /// What whoever lives does within minutes: if it stays undone, something is wrong with it.
-async fn late(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
+async fn late(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
     let row = sqlx::query!(
         r#"
         SELECT
@@ -156,7 +156,7 @@ async fn late(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
             ) AS "astray!"
         "#
     )
-    .fetch_one(pool)
+    .fetch_one(db)
     .await?;
     let finding = |count: i64, what: &str| {
         let what = format!("{count} {what}");

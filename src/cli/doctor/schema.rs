@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, fail, ok, warn};
 use crate::db::migrate::MIGRATIONS;
-use sqlx::postgres::PgPool;
+use sqlx::postgres::{PgConnection, PgPool};
 use std::collections::BTreeMap;
 
 /// Whether every migration of this program is applied, and no other.
@@ -45,7 +45,7 @@ pub(super) async fn version(pool: &PgPool) -> sqlx::Result<Finding> {
 }
 
 /// The weekly partitions, and the tables that a claim goes through.
-pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
+pub(super) async fn check(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
     let weeks = sqlx::query!(
         r#"
         SELECT
@@ -72,7 +72,7 @@ pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
             ) AS "hub_since!"
         "#
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *db)
     .await?;
     // What is older than every week had to stay when its week went.
     let strays = sqlx::query_scalar!(
@@ -88,7 +88,7 @@ pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
         weeks.messages_since,
         weeks.hub_since,
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *db)
     .await?;
     let dead = sqlx::query!(
         r#"
@@ -99,7 +99,7 @@ pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
         WHERE schemaname = current_schema() AND relname IN ('dispatch', 'scheduled', 'leases')
         "#
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *db)
     .await?;
     let mut findings = Vec::new();
     findings.push(if weeks.missing == 0 {

@@ -1,15 +1,15 @@
 //! The work: whether anybody does it, and what waits although it need not.
 
 use super::finding::{Finding, fail, ok, warn};
-use sqlx::postgres::PgPool;
+use sqlx::postgres::PgConnection;
 
-pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
-    let mut findings = workers(pool).await?;
-    findings.extend(queues(pool).await?);
+pub(super) async fn check(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
+    let mut findings = workers(&mut *db).await?;
+    findings.extend(queues(&mut *db).await?);
     Ok(findings)
 }
 
-async fn workers(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
+async fn workers(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
     let row = sqlx::query!(
         r#"
         SELECT
@@ -22,7 +22,7 @@ async fn workers(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
             (SELECT count(*) FROM dispatch) AS "ready!"
         "#
     )
-    .fetch_one(pool)
+    .fetch_one(db)
     .await?;
     let mut findings = Vec::new();
     let start = "start `postrider serve` or `postrider worker`";
@@ -61,7 +61,7 @@ async fn workers(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-async fn queues(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
+async fn queues(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
     let row = sqlx::query!(
         r#"
         SELECT
@@ -71,7 +71,7 @@ async fn queues(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
         FROM queues
         "#
     )
-    .fetch_one(pool)
+    .fetch_one(db)
     .await?;
     let mut findings = vec![ok(format!("{} queues are defined", row.all))];
     if !row.idle.is_empty() {
