@@ -121,7 +121,7 @@ async fn all_that_it_says_of_the_work_is_of_one_moment() {
     app.stop().await;
     let mut tx = db.begin().await.unwrap();
     tx.execute("UPDATE endpoints SET open_until = NULL, told = false, failures = 0").await.unwrap();
-    tx.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    tx.execute("LOCK TABLE ONLY deliveries IN ACCESS EXCLUSIVE MODE").await.unwrap();
     tx.execute("UPDATE deliveries SET archived_at = now()").await.unwrap();
     let committed = async {
         eventually("doctor waits for the deliveries, having read the endpoints", async || {
