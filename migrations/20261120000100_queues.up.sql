@@ -23,7 +23,7 @@ CREATE TABLE queues (
     CONSTRAINT queues_lane_fkey FOREIGN KEY (id) REFERENCES lanes (id),
     CONSTRAINT queues_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'
         AND name NOT IN ('system', 'queue', 'hub', 'job') AND name !~ '_hub$'),
-    CONSTRAINT queues_source_known CHECK (source IN ('api', 'file', 'example'))
+    CONSTRAINT queues_source_known CHECK (source IN ('api', 'file', 'code', 'example'))
 );
 CREATE INDEX queues_version_idx ON queues (version);
 COMMENT ON TABLE queues IS 'Queue definitions. Bounded by: what administrators define; a row goes with its queue.';

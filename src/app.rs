@@ -30,7 +30,7 @@ use crate::queues::push::Inbox;
 use crate::queues::remote::RemoteMessages;
 use crate::queues::routes::Queues;
 use crate::queues::runners::Runners;
-use crate::queues::upkeep::Upkeep;
+use crate::queues::upkeep::{Given, Upkeep};
 use crate::reports::{self, routes::Reports};
 use crate::seal::Sealer;
 use crate::worker::remote::WaitingRoom;
@@ -80,7 +80,7 @@ const STUCK: Duration = Duration::from_secs(10);
 pub enum Parts {
     /// The API and the worker.
     Everything,
-    /// The worker alone: `postrider worker`.
+    /// The worker alone: `postrider worker`. It needs no key to verify tokens with.
     Worker,
 }
 
@@ -91,7 +91,7 @@ pub struct App {
     program: Option<PathBuf>,
     secret: Option<SecretString>,
     secret_key: Option<SecretString>,
-    examples: Option<PathBuf>,
+    given: Given,
     in_flight: usize,
 }
 
@@ -104,7 +104,7 @@ impl App {
             program: None,
             secret: None,
             secret_key: None,
-            examples: None,
+            given: Given::default(),
             in_flight: IN_FLIGHT,
         }
     }
@@ -113,6 +113,14 @@ impl App {
     #[must_use]
     pub fn handler(mut self, name: impl Into<String>, handler: impl Handler) -> Self {
         self.handlers.insert(name.into(), Arc::new(handler));
+        self
+    }
+
+    /// Defines a queue, as `PUT /queues/{name}` does with this document, each time the program starts, unless the queue is
+    /// so already. A definition that cannot be used, such as one whose handler nobody registered, fails the start.
+    #[must_use]
+    pub fn queue(mut self, name: impl Into<String>, definition: serde_json::Value) -> Self {
+        self.given.code.push((name.into(), definition));
         self
     }
 
@@ -141,7 +149,7 @@ impl App {
     /// Loads the definitions in this directory that are not there yet.
     #[must_use]
     pub fn examples(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.examples = Some(directory.into());
+        self.given.examples = Some(directory.into());
         self
     }
 
@@ -161,8 +169,14 @@ impl App {
         let config = self.config;
         let db = open(&config, database).await?;
         let outbound = Outbound::new(config.allow_networks.clone())?;
-        let verifier =
-            Arc::new(Verifier::from_config(&config.jwt, self.secret.as_ref(), fetch(outbound.clone()))?);
+        let verifier = match parts {
+            Parts::Everything => {
+                Verifier::from_config(&config.jwt, self.secret.as_ref(), fetch(outbound.clone()))?
+            }
+            // Nobody can ask it for anything.
+            Parts::Worker => Verifier::of_nobody(&config.jwt),
+        };
+        let verifier = Arc::new(verifier);
         let sealer = config.secret_key.as_ref().or(self.secret_key.as_ref()).map(Sealer::new).transpose()?;
         let directory = Arc::new(directory(&config, outbound.clone())?);
         let pool = self.program.map(|program| Pool::new(PoolOptions::new(program)));
@@ -213,7 +227,7 @@ impl App {
             lease: config.lease,
             limits,
         });
-        let mut upkeep = Upkeep::new(queues.clone(), config.queues_dir.clone(), self.examples);
+        let mut upkeep = Upkeep::new(queues.clone(), config.queues_dir.clone(), self.given);
         upkeep.load().await?;
 
         let engine = worker.start(|name| {

@@ -159,6 +159,9 @@
 //!
 //! # As a library
 //!
+//! An application that only writes messages takes a [`client`] and its own connection. One that runs the work itself,
+//! with handlers in Rust, is an [`app`]:
+//!
 //! ```no_run
 //! use postrider::app::{App, Parts};
 //! use postrider::config::Config;
@@ -173,7 +176,11 @@
 //! let config = Config::from_env()?;
 //! let database = "postgres://localhost/app".parse()?;
 //! postrider::db::migrate::migrate(&database, &config.schema).await?;
-//! let server = App::new(config).handler("resize", resize).start(&database, Parts::Everything).await?;
+//! let server = App::new(config)
+//!     .handler("resize", resize)
+//!     .queue("resize", serde_json::json!({ "handler": { "kind": "native", "name": "resize" } }))
+//!     .start(&database, Parts::Everything)
+//!     .await?;
 //! # server.stop().await;
 //! # Ok(())
 //! # }
@@ -182,6 +189,7 @@
 pub mod app;
 pub mod auth;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod db;
 pub mod error;

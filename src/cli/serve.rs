@@ -65,9 +65,7 @@ pub(super) async fn worker(config: Config) -> anyhow::Result<()> {
     );
     let mut signals = Signals::new()?;
     let database = Database::open(&config).await?;
-    // A worker verifies no tokens: any key will do where none is configured.
-    let secret = SecretString::from(uuid::Uuid::new_v4().to_string());
-    let Some(server) = signals.unless(start(&config, &database, Some(secret), Parts::Worker)).await else {
+    let Some(server) = signals.unless(start(&config, &database, None, Parts::Worker)).await else {
         return Ok(());
     };
     let server = server?;

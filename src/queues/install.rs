@@ -15,6 +15,8 @@ pub enum Source {
     Api,
     /// A pair of files in the queues directory.
     File,
+    /// The program that uses this crate as a library.
+    Code,
     /// A pair of files that ships with Postrider.
     Example,
 }
@@ -25,6 +27,7 @@ impl Source {
         match self {
             Self::Api => "api",
             Self::File => "file",
+            Self::Code => "code",
             Self::Example => "example",
         }
     }

@@ -5,8 +5,9 @@ use super::files::{Change, Watcher};
 use super::install::{self, Source};
 use super::routes::Queues;
 use super::tidy::Tidy;
-use crate::error::Result;
-use crate::http::json_text::to_value;
+use crate::error::{Error, Result};
+use crate::http::json_text::{raw, to_value};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -22,22 +23,39 @@ pub struct Upkeep {
     files: Option<Watcher>,
     /// What the files say and is not in place yet.
     changes: VecDeque<Change>,
-    examples: Option<PathBuf>,
+    /// What is put in place once.
+    given: Given,
+}
+
+/// Definitions that are put in place when a process starts.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// A directory of examples; one does not replace what somebody else wrote.
+    pub examples: Option<PathBuf>,
+    /// By name, what the program says that uses this crate as a library.
+    pub code: Vec<(String, Value)>,
 }
 
 impl Upkeep {
-    /// Upkeep that watches `files` and once loads `examples`.
-    pub fn new(queues: Queues, files: Option<PathBuf>, examples: Option<PathBuf>) -> Self {
-        Self { queues, files: files.map(Watcher::new), changes: VecDeque::new(), examples }
+    /// Upkeep that watches `files` and once loads what is `given`.
+    pub fn new(queues: Queues, files: Option<PathBuf>, given: Given) -> Self {
+        Self { queues, files: files.map(Watcher::new), changes: VecDeque::new(), given }
     }
 
     /// Loads every definition there is, before the first request.
     ///
     /// # Errors
-    /// The database's, or a queues directory that cannot be read. A broken file is only logged.
+    /// The database's, a queues directory that cannot be read, or a definition in the program's code that cannot be used.
+    /// A broken file is only logged.
     pub async fn load(&mut self) -> anyhow::Result<()> {
         self.queues.access.refresh().await?;
-        if let Some(examples) = self.examples.take() {
+        let Given { examples, code } = std::mem::take(&mut self.given);
+        for (name, definition) in code {
+            self.put(&name, raw(&definition), &definition, Source::Code)
+                .await
+                .map_err(|error| anyhow::anyhow!("the queue {name}: {}", whole(&error)))?;
+        }
+        if let Some(examples) = examples {
             for change in Watcher::new(&examples).changed()? {
                 if let Change::Defined { name, .. } = &change
                     && self.queues.access.catalog.by_name(name).is_some_and(|queue| queue.source != "example")
@@ -76,25 +94,29 @@ impl Upkeep {
         Ok(())
     }
 
+    /// Puts a definition in place unless it is; says whether it did.
+    async fn put(&self, name: &str, document: Box<RawValue>, value: &Value, source: Source) -> Result<bool> {
+        let known = self.queues.access.catalog.by_name(name);
+        if known.is_some_and(|queue| is_same(&queue, &document, source)) {
+            return Ok(false);
+        }
+        install::check(&self.queues.runners, name, value).await?;
+        install::store(&self.queues.access.db, name, document, source).await?;
+        self.queues.changed().await?;
+        Ok(true)
+    }
+
     /// Puts a definition from files in place, if it says anything new. A broken one changes nothing.
     async fn apply(&self, change: &Change, source: Source) -> Result<()> {
         match change {
             Change::Defined { name, document } => {
-                let known = self.queues.access.catalog.by_name(name);
-                if known.is_some_and(|queue| is_same(&queue, document, source)) {
-                    return Ok(());
-                }
                 let value = to_value(document.get()).unwrap_or_default();
-                if let Err(error) = install::check(&self.queues.runners, name, &value).await {
-                    if error.status().is_server_error() {
-                        return Err(error);
-                    }
-                    broken(name, &error, source);
-                    return Ok(());
+                match self.put(name, document.clone(), &value, source).await {
+                    Ok(false) => {}
+                    Ok(true) => tracing::info!(queue = name, "loaded a definition from files"),
+                    Err(error) if error.status().is_server_error() => return Err(error),
+                    Err(error) => broken(name, &error, source),
                 }
-                install::store(&self.queues.access.db, name, document.clone(), source).await?;
-                self.queues.changed().await?;
-                tracing::info!(queue = name, "loaded a definition from files");
             }
             Change::Broken { name, error } => broken(name, error, source),
             Change::Removed { name } => {
@@ -105,16 +127,26 @@ impl Upkeep {
     }
 }
 
+/// What is wrong, with each violation of the schema of definitions.
+fn whole(error: &Error) -> String {
+    let mut text = error.to_string();
+    if let Error::Invalid(_, violations) = error {
+        for violation in violations {
+            text = format!("{text}; at `{}`: {}", violation.pointer, violation.message);
+        }
+    }
+    text
+}
+
 fn is_same(queue: &Queue, document: &RawValue, source: Source) -> bool {
     queue.document.get() == document.get() && queue.source == source.as_str()
 }
 
-fn broken(name: &str, error: &crate::error::Error, source: Source) {
+fn broken(name: &str, error: &Error, source: Source) {
     if source == Source::Example {
         tracing::info!(queue = name, %error, "left out an example: it needs settings that are not the default");
         return;
     }
-    let violations =
-        if let crate::error::Error::Invalid(_, violations) = error { violations.as_slice() } else { &[] };
+    let violations = if let Error::Invalid(_, violations) = error { violations.as_slice() } else { &[] };
     tracing::error!(queue = name, %error, ?violations, "a definition in files cannot be used; the former one stays");
 }

@@ -18,7 +18,7 @@ pub struct Row {
     pub definition: Json<Box<RawValue>>,
     /// The catalog's revision at its last change.
     pub version: i64,
-    /// Who wrote it: api, file or example.
+    /// Who wrote it: api, file, code or example.
     pub source: String,
     /// Whether nothing is claimed from it.
     pub paused: bool,
