@@ -1,12 +1,15 @@
-//! Counts what was handled, and wakes whoever waits for the count.
+//! What was handled: how many, with somebody who waits for the count; and when each began.
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
+use parking_lot::Mutex;
 use postrider::queues::native::{Handler, Message};
 use serde_json::json;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 /// How long nothing may be handled before it counts as stuck.
 const STUCK: Duration = Duration::from_mins(1);
@@ -60,5 +63,25 @@ impl Counter {
                 bail!("stuck: {before} of {count} messages are handled");
             }
         }
+    }
+}
+
+/// When each message began to be handled.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Starts(Arc<Mutex<HashMap<Uuid, Instant>>>);
+
+impl Starts {
+    /// A native handler that does nothing but note the time.
+    pub(super) fn handler(&self) -> impl Handler + use<> {
+        let starts = self.clone();
+        move |message: Message| {
+            starts.0.lock().insert(message.id, Instant::now());
+            std::future::ready(Ok(json!({ "result": "value" })))
+        }
+    }
+
+    /// When this message began.
+    pub(super) fn of(&self, id: Uuid) -> anyhow::Result<Instant> {
+        self.0.lock().get(&id).copied().context("a message was not handled")
     }
 }

@@ -1,6 +1,9 @@
 //! Single INSERTs by many clients, as pgbench sends them: each a prepared statement and a commit of its own.
 
+use super::lab::BODY;
+use super::raw::at_once;
 use anyhow::Context as _;
+use std::time::{Duration, Instant};
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
 /// A connection with one prepared statement of one text.
@@ -32,4 +35,28 @@ impl Inserter {
         self.client.execute(&self.statement, &[&argument]).await?;
         Ok(())
     }
+}
+
+/// How often in a second as many clients execute `statement` of a message's body.
+pub(super) async fn rate(
+    url: &str,
+    schema: &str,
+    statement: &str,
+    clients: usize,
+    time: Duration,
+) -> anyhow::Result<f64> {
+    let mut inserters = Vec::new();
+    for _ in 0..clients {
+        inserters.push(Inserter::prepare(url, schema, statement).await?);
+    }
+    let start = Instant::now();
+    let insert = |inserter: Inserter| async move {
+        let mut count = 0;
+        while start.elapsed() < time {
+            inserter.execute(BODY).await?;
+            count += 1;
+        }
+        Ok(count)
+    };
+    at_once(inserters, insert).await
 }

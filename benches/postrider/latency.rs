@@ -2,17 +2,13 @@
 //! begins at the commit.
 
 use super::client::Client;
+use super::handled::Starts;
 use super::lab::{Instance, Lab};
 use super::measure::{Measure, Unit};
 use super::raw::Raw;
 use super::times::{PERCENTILES, Times};
-use anyhow::Context as _;
-use parking_lot::Mutex;
-use postrider::queues::native::Message;
 use serde::Deserialize;
 use serde_json::json;
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use uuid::Uuid;
@@ -22,15 +18,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
     let count = usize::try_from(lab.sizes.latency.as_millis() / PAUSE.as_millis())?;
-    let started: Arc<Mutex<HashMap<Uuid, Instant>>> = Arc::default();
-    let handler = {
-        let started = Arc::clone(&started);
-        move |message: Message| {
-            started.lock().insert(message.id, Instant::now());
-            std::future::ready(Ok(json!({ "result": "value" })))
-        }
-    };
-    let instance = Instance::start(lab, |app| app.handler("note", handler)).await?;
+    let starts = Starts::default();
+    let instance = Instance::start(lab, |app| app.handler("note", starts.handler())).await?;
     instance
         .define("latency", json!({ "kind": "native", "name": "note" }), json!({ "concurrency": 16 }))
         .await?;
@@ -38,10 +27,9 @@ pub(super) async fn measure(lab: &Lab) -> anyhow::Result<Vec<Measure>> {
     instance.server.run_until_idle().await?;
     instance.stop().await?;
 
-    let started = std::mem::take(&mut *started.lock());
     let (mut from_answer, mut from_request) = (Times::new(), Times::new());
     for Pushed { id, sent, answered } in pushes {
-        let start = *started.get(&id).context("a message was not handled")?;
+        let start = starts.of(id)?;
         // The handler may well be quicker than the answer.
         from_answer.note(start.saturating_duration_since(answered));
         from_request.note(start - sent);

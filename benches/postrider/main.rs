@@ -38,6 +38,7 @@ mod push;
 mod raw;
 mod server;
 mod sizes;
+mod sql;
 mod sustained;
 mod table;
 mod times;
@@ -84,6 +85,9 @@ enum Workload {
     Sustained,
     /// From the commit of a push to the start of its handler at 200/s, beside a raw claim after a commit
     Latency,
+    /// What applications enqueue from SQL: from the commit to the handler at 1/s and 200/s, beside a raw claim after the
+    /// commit; and enqueues by 64 sessions, beside the same without the bell that wakes workers
+    Sql,
     /// Messages through the document's JavaScript handler, beside a native one of the same concurrency
     Javascript,
     /// Statements a second of a server that has nothing to do
@@ -111,6 +115,7 @@ impl Workload {
             Self::Drain => drain::measure(lab).await,
             Self::Sustained => sustained::measure(lab).await,
             Self::Latency => latency::measure(lab).await,
+            Self::Sql => sql::measure(lab).await,
             Self::Javascript => javascript::measure(lab).await,
             Self::Idle => idle::measure(lab).await,
             Self::Held => held::measure(lab).await,

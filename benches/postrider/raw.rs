@@ -4,7 +4,7 @@
 //! statements do what the engine's must do and no more, batches are of 500, nothing runs between claim and
 //! end. As in the engine the claim's commit does not wait for the disk, and everything else's does.
 
-use super::inserts::Inserter;
+use super::inserts;
 use super::lab::{BODY, Lab};
 use super::times::Times;
 use sqlx::postgres::PgConnection;
@@ -106,20 +106,7 @@ impl<'a> Raw<'a> {
     /// What `clients` connections insert in a second, one row a commit.
     pub(super) async fn inserts(&self, clients: usize, time: Duration) -> anyhow::Result<f64> {
         const SINGLE: &str = "INSERT INTO inserts (payload) VALUES ($1::text::json)";
-        let mut inserters = Vec::new();
-        for _ in 0..clients {
-            inserters.push(Inserter::prepare(self.lab.url(), &self.schema, SINGLE).await?);
-        }
-        let start = Instant::now();
-        let insert = |inserter: Inserter| async move {
-            let mut count = 0;
-            while start.elapsed() < time {
-                inserter.execute(BODY).await?;
-                count += 1;
-            }
-            Ok(count)
-        };
-        at_once(inserters, insert).await
+        inserts::rate(self.lab.url(), &self.schema, SINGLE, clients, time).await
     }
 
     /// What as many connections claim and end in a second, of messages that wait already.
@@ -186,7 +173,7 @@ impl<'a> Raw<'a> {
 
 /// Works on all connections at once; returns how much was done in a second, from the first start to the last
 /// end.
-async fn at_once<C, F>(connections: Vec<C>, work: impl Fn(C) -> F) -> anyhow::Result<f64>
+pub(super) async fn at_once<C, F>(connections: Vec<C>, work: impl Fn(C) -> F) -> anyhow::Result<f64>
 where
     F: Future<Output = anyhow::Result<usize>> + Send + 'static,
 {
