@@ -117,7 +117,7 @@ impl App {
     }
 
     /// Defines a queue, as `PUT /queues/{name}` does with this document, each time the program starts, unless the queue is
-    /// so already. A definition that cannot be used, such as one whose handler nobody registered, fails the start.
+    /// so already. A definition that breaks a rule fails the start.
     #[must_use]
     pub fn queue(mut self, name: impl Into<String>, definition: serde_json::Value) -> Self {
         self.given.code.push((name.into(), definition));
