@@ -30,6 +30,7 @@
 //! | [`jobs`] | follow a job, and answer what it asks |
 //! | [`hub`] | route a message to every mapped endpoint, and deliver it until it is taken |
 //! | [`reports`] | the rows of `sql/reports/*.sql` |
+//! | [`flow`] | when work may run, whatever it is: [moments](flow::timing) of intervals and cron |
 //! | [`worker`] | claim, run, settle, reclaim: the engine; knows items only as claimable; [retention](worker::retention) of what has ended |
 //! | [`auth`] | token → caller → may this caller do that |
 //! | [`http`] | bodies, limits, health, OpenAPI, which web pages may call (CORS), the guarded client; knows no feature |
@@ -38,9 +39,9 @@
 //! | [`error`], [`config`] | problem documents; every setting |
 //!
 //! Who may import whom, checked by `tests/house/architecture.rs`:
-//! `cli → app → {queues, jobs, hub, reports} → {worker, auth, http} → {db, seal, error, config}`. Features never
-//! import each other, and no files import each other in a circle (`tests/house/circles.rs`). From a route to its SQL it
-//! is two hops: `routes/` → `store/`. Each table is written by one part, listed in the same file; the engine's
+//! `cli → app → {queues, jobs, hub, reports} → {flow, worker, auth, http} → {db, seal, error, config}`. Features never
+//! import each other, nor do the four below them, but for [`flow`], which reads with [`http`]; and no files import each
+//! other in a circle (`tests/house/circles.rs`). From a route to its SQL it is two hops: `routes/` → `store/`. Each table is written by one part, listed in the same file; the engine's
 //! `dispatch`, `scheduled` and `lanes` take inserts from every part that stores what is to run.
 //!
 //! # The journey of a message
@@ -185,6 +186,7 @@ pub mod cli;
 pub mod config;
 pub mod db;
 pub mod error;
+pub mod flow;
 pub mod http;
 pub mod hub;
 pub mod jobs;

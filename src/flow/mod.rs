@@ -1,0 +1,5 @@
+//! When work may run, whatever it is: at which moments it comes by itself.
+//!
+//! Below the features, and knows none of them.
+
+pub mod timing;
