@@ -30,7 +30,7 @@
 //! | [`jobs`] | follow a job, and answer what it asks |
 //! | [`hub`] | route a message to every mapped endpoint, and deliver it until it is taken |
 //! | [`reports`] | the rows of `sql/reports/*.sql` |
-//! | [`flow`] | when work may run, whatever it is: [moments](flow::timing) of intervals and cron |
+//! | [`flow`] | when work may run, whatever it is: [moments](flow::timing) of intervals and cron, [rate limits](flow::rates) |
 //! | [`worker`] | claim, run, settle, reclaim: the engine; knows items only as claimable; [retention](worker::retention) of what has ended |
 //! | [`auth`] | token → caller → may this caller do that |
 //! | [`http`] | bodies, limits, health, OpenAPI, which web pages may call (CORS), the guarded client; knows no feature |
@@ -89,10 +89,10 @@
 //! 2. What comes otherwise ends in the same routing: messages of an answer with its settlement, polls of schedules
 //!    ([`hub::polling::ticker`]), changes that pollers find ([`hub::polling`]). What the SQL function `publish` stores,
 //!    and what is to wait, is pending until the router ([`hub::routing::pending`]) takes it from its lane.
-//! 3. Each endpoint has a lane. The claim loop takes as much of it as concurrency, rate limit
-//!    ([`hub::delivery::rate`]) and circuit ([`hub::delivery::circuit`]) leave room for, so that a slow endpoint holds
-//!    up no other. What goes to a service that fails waits, each delivery for a time of its own, and one tries at a
-//!    time (`hub/delivery/probing.rs`), so that a service holds up no other of its endpoint (`tests/hub/services.rs`).
+//! 3. Each endpoint has a lane. The claim loop takes as much of it as concurrency, rate limit ([`flow::rates`]) and
+//!    circuit ([`hub::delivery::circuit`]) leave room for, so that a slow endpoint holds up no other. What goes to a
+//!    service that fails waits, each delivery for a time of its own, and one tries at a time
+//!    (`hub/delivery/probing.rs`), so that a service holds up no other of its endpoint (`tests/hub/services.rs`).
 //! 4. The consumer ([`hub::delivery::consumer`]) opens token and parameters as they are now, and sends the request
 //!    ([`hub::delivery::request`]) with the guarded client ([`http::outbound`]). No transaction is held meanwhile.
 //! 5. The answer becomes a verdict ([`hub::delivery::answer`], [`hub::delivery::verdict`]): delivered, failed, or

@@ -43,6 +43,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("catalog", "worker"),
     ("duties", "worker"),
     ("weeks", "worker"),
+    ("rates", "flow"),
     ("queues", "queues"),
     ("messages", "queues"),
     ("outcomes", "queues"),
