@@ -1,8 +1,9 @@
 //! What is read of a definition: what was put, and beside it how it does, in a member [`NAME`] that a PUT ignores. So what
-//! was read can be changed and put back as it is.
+//! was read can be changed and put back as it is; and how a PUT is answered.
 
 use super::body::Json;
 use super::json_text::{is, members, object, raw};
+use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -16,6 +17,11 @@ pub fn with_state(definition: &RawValue, state: &impl Serialize) -> Box<RawValue
     let put = definition.get().trim_end().strip_suffix('}').unwrap_or("{");
     let text = format!("{put}{}{name}:{state}}}", if is_empty { "" } else { "," });
     RawValue::from_string(text).unwrap_or_else(|_| definition.to_owned())
+}
+
+/// How a definition's PUT is answered: 201 when it made something, 200 when it redefined it.
+pub fn status_of_put(made: bool) -> StatusCode {
+    if made { StatusCode::CREATED } else { StatusCode::OK }
 }
 
 /// What was put, without how it did when it was read.

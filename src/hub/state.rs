@@ -1,7 +1,7 @@
 //! What all routes of the hub share: its parts, and the names that a path has to lead to.
 
 use crate::auth::{Caller, Verifier};
-use crate::db::Database;
+use crate::db::{self, Database};
 use crate::error::{Error, Result};
 use crate::http::body::BodyLimits;
 use crate::http::outbound::Outbound;
@@ -12,9 +12,11 @@ use crate::hub::definitions::mapping::Mapping;
 use crate::hub::definitions::store::{endpoints as stored, mappings, stores};
 use crate::hub::roles::{self, Right};
 use crate::seal::Sealer;
-use crate::worker::Wake;
+use crate::worker::{self, Wake};
 use axum::extract::FromRef;
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
+use sqlx::postgres::PgConnection;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -39,6 +41,15 @@ pub struct Hub {
     pub outbound: Outbound,
     /// Who tries an idempotency key that somebody else holds: few at a time, whose tries take few connections.
     pub held: Arc<Semaphore>,
+}
+
+/// Where a definition is put.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::hub) struct Place {
+    /// The store.
+    pub(in crate::hub) store: i32,
+    /// The revision that the catalog gets by it.
+    pub(in crate::hub) version: i64,
 }
 
 /// How many try held keys at a time.
@@ -96,8 +107,26 @@ impl Hub {
         both.ok_or_else(|| Error::Conflict("this mapping cannot be used as it is: put it again".to_owned()))
     }
 
+    /// Puts a definition of a store in one transaction, and has every process read it. The first one makes the store.
+    pub(in crate::hub) async fn define<T: Send + 'static>(
+        &self,
+        store: String,
+        put: impl for<'c> FnOnce(&'c mut PgConnection, Place) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let done = db::transaction::<_, Error, _>(&self.db.api, move |tx| {
+            Box::pin(async move {
+                let version = worker::store::bump(&mut *tx).await?;
+                let store = stores::ensure(&mut *tx, &store).await?;
+                put(tx, Place { store, version }).await
+            })
+        })
+        .await?;
+        self.changed().await?;
+        Ok(done)
+    }
+
     async fn refresh(&self) -> Result<()> {
-        let revision = crate::worker::store::revision(&self.db.api).await?;
+        let revision = worker::store::revision(&self.db.api).await?;
         self.catalog.refresh(&self.db.api, revision).await?;
         Ok(())
     }

@@ -10,13 +10,12 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::json_text::to_value;
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::http::state_member::{with_state, without_state};
+use crate::http::state_member::{status_of_put, with_state, without_state};
 use crate::hub::definitions::documents::endpoint::shown;
 use crate::hub::definitions::documents::{PutSecret, check_name, check_store, is_name};
-use crate::hub::definitions::store::stores;
 use crate::hub::purpose::Purpose;
 use crate::hub::roles::{self, Right};
-use crate::hub::state::Hub;
+use crate::hub::state::{Hub, Place};
 use crate::seal::{Sealed, Sealer};
 use crate::worker::store as engine;
 use axum::Json;
@@ -144,30 +143,21 @@ pub(super) async fn put(
     let sealer = matches!(put.token, Some(PutSecret::New(_))).then(|| hub.sealer()).transpose()?;
     let document = serde_json::value::to_raw_value(&shown(document)).map_err(Error::internal)?;
     let (raw, now) = (document.clone(), hub.now()?);
-    let made = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+    let put = hub.define(store, move |tx, Place { store, version }| {
         Box::pin(async move {
-            let version = engine::bump(&mut *tx).await?;
-            let store_id = stores::ensure(&mut *tx, &store).await?;
-            let former = pollers::lock(&mut *tx, store_id, &name).await?;
-            let token = token(
-                &put,
-                former.as_ref(),
-                sealer.as_ref(),
-                &Purpose::PollerToken(&name).of_store(store_id),
-            )?;
+            let former = pollers::lock(&mut *tx, store, &name).await?;
+            let purpose = Purpose::PollerToken(&name).of_store(store);
+            let token = token(&put, former.as_ref(), sealer.as_ref(), &purpose)?;
             let next_tick = next_tick(&put, former.as_ref(), now);
             let put = Put { definition: &raw, token: token.as_ref(), next_tick };
             match &former {
                 Some(former) => pollers::update(tx, former.id, version, &put).await?,
-                None => pollers::insert(tx, store_id, &name, version, &put).await?,
+                None => pollers::insert(tx, store, &name, version, &put).await?,
             }
             Ok(former.is_none())
         })
-    })
-    .await?;
-    hub.changed().await?;
-    let status = if made { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(document)))
+    });
+    Ok((status_of_put(put.await?), Json(document)))
 }
 
 /// The token, sealed: a new one, or the one that is there.

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::http::state_member::{with_state, without_state};
+use crate::http::state_member::{status_of_put, with_state, without_state};
 use crate::queues::definition::{Handler, redacted, with_handler};
 use crate::queues::install::{self, Source};
 use crate::queues::{catalog::Queue, roles, store};
@@ -92,8 +92,7 @@ pub(super) async fn put_queue(
     install::check(&queues.runners, &name, &document.value()).await?;
     let (made, document) = install::store(&queues.access.db, &name, document.raw, Source::Api).await?;
     queues.changed().await?;
-    let status = if made { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(redacted(&document))))
+    Ok((status_of_put(made), Json(redacted(&document))))
 }
 
 /// Reads a queue: its definition as it was put, and beside it `state`, what the listing says of it. A PUT ignores that.

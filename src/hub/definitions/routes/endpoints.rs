@@ -10,9 +10,8 @@ use crate::http::state_member::{with_state, without_state};
 use crate::hub::definitions::documents::{PutEndpoint, check_name, check_store, endpoint, is_name};
 use crate::hub::definitions::secrets;
 use crate::hub::definitions::store::endpoints::{self, Deleted, Described, Put, ServiceCircuit};
-use crate::hub::definitions::store::stores;
 use crate::hub::roles::{self, Right};
-use crate::hub::state::{Hub, no_endpoint};
+use crate::hub::state::{Hub, Place, no_endpoint};
 use crate::worker::store::{self as engine, Which};
 use axum::Json;
 use axum::body::Body;
@@ -138,18 +137,14 @@ pub(super) async fn put(
     let shown: Box<RawValue> =
         serde_json::value::to_raw_value(&endpoint::shown(document)).map_err(Error::internal)?;
     let definition = shown.clone();
-    let put = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+    let put = hub.define(store, move |tx, Place { store, version }| {
         Box::pin(async move {
-            let version = engine::bump(&mut *tx).await?;
-            let store = stores::ensure(&mut *tx, &store).await?;
             let former = endpoints::secrets(&mut *tx, store, &name).await?.unwrap_or_default();
             let closed = secrets::seal(sealer.as_deref(), store, &name, &put, &former)?;
             Ok(endpoints::put(tx, store, &name, &definition, &closed, version).await?)
         })
-    })
-    .await?;
-    hub.changed().await?;
-    let status = match put {
+    });
+    let status = match put.await? {
         Put::Made => StatusCode::CREATED,
         Put::Redefined(waiting) => {
             if let Some((lane, from)) = waiting {

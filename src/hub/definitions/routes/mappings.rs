@@ -6,14 +6,13 @@ use crate::error::{Error, Result};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::http::state_member::{with_state, without_state};
+use crate::http::state_member::{status_of_put, with_state, without_state};
 use crate::hub::definitions::documents::{check_name, check_store, is_name};
 use crate::hub::definitions::mapping::Definition;
 use crate::hub::definitions::store::mappings::{self, Described, Put};
-use crate::hub::definitions::store::{endpoints, held, stores};
+use crate::hub::definitions::store::{endpoints, held};
 use crate::hub::roles::{self, Right};
-use crate::hub::state::{Hub, no_mapping};
-use crate::worker::store as engine;
+use crate::hub::state::{Hub, Place, no_mapping};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -128,10 +127,8 @@ pub(super) async fn put(
     let (definition, enabled) = Definition::read(&document.value())?;
     let first_tick = hub.first_tick(&definition, enabled)?;
     let raw = document.raw.clone();
-    let (made, woken) = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
+    let put = hub.define(store, move |tx, Place { store, version }| {
         Box::pin(async move {
-            let version = engine::bump(&mut *tx).await?;
-            let store = stores::ensure(&mut *tx, &store).await?;
             let lane = endpoints::id(&mut *tx, store, &definition.endpoint).await?.ok_or_else(|| {
                 Error::invalid("/endpoint", "endpoint", "there is no endpoint of this name in this store")
             })?;
@@ -140,13 +137,12 @@ pub(super) async fn put(
             let released = enabled && !made && held::release(tx, id, lane).await?;
             Ok((made, released.then_some(lane)))
         })
-    })
-    .await?;
-    hub.changed().await?;
+    });
+    let (made, woken) = put.await?;
     if let Some(lane) = woken {
         hub.wake.ready(lane, 0);
     }
-    Ok((if made { StatusCode::CREATED } else { StatusCode::OK }, Json(document.raw)))
+    Ok((status_of_put(made), Json(document.raw)))
 }
 
 impl Hub {

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::http::state_member::without_state;
+use crate::http::state_member::{status_of_put, without_state};
 use crate::hub::definitions::documents::parameter::is_name;
 use crate::hub::definitions::documents::{PutParameter, REDACTED, check_store};
 use crate::hub::definitions::store::parameters::{self, Described};
@@ -159,7 +159,7 @@ pub(super) async fn put(
         })
     })
     .await?;
-    Ok((if made { StatusCode::CREATED } else { StatusCode::OK }, Json(shown)))
+    Ok((status_of_put(made), Json(shown)))
 }
 
 /// Reads a parameter; of a password only that there is one.
