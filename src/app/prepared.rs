@@ -1,0 +1,67 @@
+//! What can be found wrong before anything is made or changed: the settings, and the address.
+
+use super::outside::{directory, fetch};
+use super::{App, Parts};
+use crate::auth::Verifier;
+use crate::db;
+use crate::http::outbound::Outbound;
+use crate::queues::javascript::services::Directory;
+use crate::seal::Sealer;
+use anyhow::Context as _;
+use sqlx::postgres::PgConnectOptions;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// An application whose settings work and whose address is its own.
+pub struct Prepared {
+    pub(super) app: App,
+    pub(super) outbound: Outbound,
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) sealer: Option<Arc<Sealer>>,
+    pub(super) directory: Arc<Directory>,
+    /// Where the other processes are heard, past a pooler.
+    pub(super) listen_on: Option<PgConnectOptions>,
+    /// The address of the API. Nobody is let in before there is somebody to answer.
+    pub(super) socket: Option<TcpSocket>,
+}
+
+impl Prepared {
+    pub(super) fn new(app: App, parts: Parts) -> anyhow::Result<Self> {
+        let config = &app.config;
+        let socket = (parts == Parts::Everything).then(|| reserve(config.listen)).transpose()?;
+        let outbound = Outbound::new(config.allow_networks.clone())?;
+        let fetch = fetch(outbound.clone());
+        let verifier = Arc::new(Verifier::from_config(&config.jwt, app.secret.as_ref(), fetch)?);
+        let key = config.secret_key.as_ref().or(app.secret_key.as_ref());
+        let sealer = key.map(Sealer::new).transpose()?.map(Arc::new);
+        let directory = Arc::new(directory(config, outbound.clone())?);
+        let listen_on =
+            config.listen_url.as_ref().map(|url| db::parse("POSTRIDER_LISTEN_URL", url)).transpose()?;
+        Ok(Self { outbound, verifier, sealer, directory, listen_on, socket, app })
+    }
+}
+
+/// Takes the address, without listening yet.
+fn reserve(address: SocketAddr) -> anyhow::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let bound = socket.and_then(|socket| {
+        // What a former process of ours left in TIME_WAIT does not stand in the way.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(socket)
+    });
+    bound.with_context(|| unheard(address))
+}
+
+/// Listens on the address that [`reserve`] took.
+pub(super) fn listen(socket: TcpSocket, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    socket.listen(BACKLOG).with_context(|| unheard(address))
+}
+
+fn unheard(address: SocketAddr) -> String {
+    format!("cannot listen on {address} (POSTRIDER_LISTEN)")
+}
