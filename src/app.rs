@@ -4,8 +4,6 @@ mod outside;
 mod prepared;
 mod scrape;
 
-pub use prepared::Prepared;
-
 use crate::auth::Verifier;
 use crate::config::{self, Config};
 use crate::db::Database;
@@ -40,6 +38,7 @@ use crate::worker::remote::WaitingRoom;
 use crate::worker::retention::make_ahead;
 use crate::worker::{Running, Worker};
 use anyhow::Context as _;
+use prepared::Checked;
 use scrape::{admit_readers, measure};
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
@@ -167,8 +166,16 @@ impl App {
     /// # Errors
     /// A setting that cannot work, or an address in use.
     pub fn prepare(self, parts: Parts) -> anyhow::Result<Prepared> {
-        Prepared::new(self, parts)
+        let (secret, key) = (self.secret.as_ref(), self.secret_key.as_ref());
+        let checked = Checked::new(&self.config, secret, key, parts == Parts::Everything)?;
+        Ok(Prepared { app: self, checked })
     }
+}
+
+/// An application whose settings work and whose address is its own.
+pub struct Prepared {
+    app: App,
+    checked: Checked,
 }
 
 impl Prepared {
@@ -177,7 +184,8 @@ impl Prepared {
     /// # Errors
     /// A database that cannot be reached or would lose messages.
     pub async fn start(self, database: &PgConnectOptions) -> anyhow::Result<Server> {
-        let Self { app, outbound, verifier, sealer, directory, listen_on, socket } = self;
+        let Self { app, checked } = self;
+        let Checked { outbound, verifier, sealer, directory, listen_on, socket } = checked;
         let config = app.config;
         let db = open(database, &config.schema, listen_on.as_ref()).await?;
         let pool = app.program.map(|program| Pool::new(PoolOptions::new(program)));

@@ -1,13 +1,14 @@
 //! What can be found wrong before anything is made or changed: the settings, and the address.
 
 use super::outside::{directory, fetch};
-use super::{App, Parts};
 use crate::auth::Verifier;
+use crate::config::Config;
 use crate::db;
 use crate::http::outbound::Outbound;
 use crate::queues::javascript::services::Directory;
 use crate::seal::Sealer;
 use anyhow::Context as _;
+use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,9 +17,8 @@ use tokio::net::{TcpListener, TcpSocket};
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// An application whose settings work and whose address is its own.
-pub struct Prepared {
-    pub(super) app: App,
+/// What the settings come to, and the address.
+pub(super) struct Checked {
     pub(super) outbound: Outbound,
     pub(super) verifier: Arc<Verifier>,
     pub(super) sealer: Option<Arc<Sealer>>,
@@ -29,19 +29,24 @@ pub struct Prepared {
     pub(super) socket: Option<TcpSocket>,
 }
 
-impl Prepared {
-    pub(super) fn new(app: App, parts: Parts) -> anyhow::Result<Self> {
-        let config = &app.config;
-        let socket = (parts == Parts::Everything).then(|| reserve(config.listen)).transpose()?;
+impl Checked {
+    /// `secret` and `secret_key` stand in for those that the settings do not name.
+    pub(super) fn new(
+        config: &Config,
+        secret: Option<&SecretString>,
+        secret_key: Option<&SecretString>,
+        serves: bool,
+    ) -> anyhow::Result<Self> {
+        let socket = serves.then(|| reserve(config.listen)).transpose()?;
         let outbound = Outbound::new(config.allow_networks.clone())?;
         let fetch = fetch(outbound.clone());
-        let verifier = Arc::new(Verifier::from_config(&config.jwt, app.secret.as_ref(), fetch)?);
-        let key = config.secret_key.as_ref().or(app.secret_key.as_ref());
+        let verifier = Arc::new(Verifier::from_config(&config.jwt, secret, fetch)?);
+        let key = config.secret_key.as_ref().or(secret_key);
         let sealer = key.map(Sealer::new).transpose()?.map(Arc::new);
         let directory = Arc::new(directory(config, outbound.clone())?);
         let listen_on =
             config.listen_url.as_ref().map(|url| db::parse("POSTRIDER_LISTEN_URL", url)).transpose()?;
-        Ok(Self { outbound, verifier, sealer, directory, listen_on, socket, app })
+        Ok(Self { outbound, verifier, sealer, directory, listen_on, socket })
     }
 }
 
