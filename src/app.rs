@@ -35,7 +35,6 @@ use crate::queues::upkeep::Upkeep;
 use crate::reports::{self, routes::Reports};
 use crate::seal::Sealer;
 use crate::worker::remote::WaitingRoom;
-use crate::worker::retention::make_ahead;
 use crate::worker::{Running, Worker};
 use anyhow::Context as _;
 use prepared::Checked;
@@ -187,7 +186,7 @@ impl Prepared {
         let Self { app, checked } = self;
         let Checked { outbound, verifier, sealer, directory, listen_on, socket } = checked;
         let config = app.config;
-        let db = open(database, &config.schema, listen_on.as_ref()).await?;
+        let db = prepared::open(database, &config.schema, listen_on.as_ref()).await?;
         let pool = app.program.map(|program| Pool::new(PoolOptions::new(program)));
         let runners =
             Arc::new(Runners::new(pool, outbound.clone(), app.handlers, directory, Arc::clone(&db.ids)));
@@ -280,23 +279,6 @@ impl Prepared {
         drop(tokio::time::timeout(FIRST_ROUNDS, readiness.started()).await);
         Ok(Server { address, db, engine, readiness, stop, tasks, grace: config.grace })
     }
-}
-
-/// The database, if this process can work on it, with partitions for what comes.
-async fn open(
-    database: &PgConnectOptions,
-    schema: &str,
-    listen_on: Option<&PgConnectOptions>,
-) -> anyhow::Result<Database> {
-    let mut db = Database::new(database, schema);
-    if let Some(options) = listen_on {
-        db = db.listening_on(options);
-    }
-    db.check().await?;
-    if let Err(error) = make_ahead::<queues::store::retention::Messages>(&db.worker).await {
-        tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
-    }
-    Ok(db)
 }
 
 /// What every feature is made with.

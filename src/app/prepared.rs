@@ -1,12 +1,14 @@
-//! What can be found wrong before anything is made or changed: the settings, and the address.
+//! What can be found wrong before anything is made or changed: the settings, and the address. Then the database.
 
 use super::outside::{directory, fetch};
 use crate::auth::Verifier;
 use crate::config::Config;
-use crate::db;
+use crate::db::{self, Database};
 use crate::http::outbound::Outbound;
 use crate::queues::javascript::services::Directory;
+use crate::queues::store::retention::Messages;
 use crate::seal::Sealer;
+use crate::worker::retention::make_ahead;
 use anyhow::Context as _;
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
@@ -48,6 +50,23 @@ impl Checked {
             config.listen_url.as_ref().map(|url| db::parse("POSTRIDER_LISTEN_URL", url)).transpose()?;
         Ok(Self { outbound, verifier, sealer, directory, listen_on, socket })
     }
+}
+
+/// The database, if this process can work on it, with partitions for what comes.
+pub(super) async fn open(
+    database: &PgConnectOptions,
+    schema: &str,
+    listen_on: Option<&PgConnectOptions>,
+) -> anyhow::Result<Database> {
+    let mut db = Database::new(database, schema);
+    if let Some(options) = listen_on {
+        db = db.listening_on(options);
+    }
+    db.check().await?;
+    if let Err(error) = make_ahead::<Messages>(&db.worker).await {
+        tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
+    }
+    Ok(db)
 }
 
 /// Takes the address, without listening yet.

@@ -6,9 +6,9 @@
 //! of somebody else. So it looks first, which locks nothing; and what is missing it applies in one transaction
 //! each, which has the lock and the schema in it.
 
-mod revert;
+mod reverting;
 
-pub use revert::{Reverting, revert};
+pub use reverting::{Reverting, revert};
 
 use anyhow::{Context as _, bail, ensure};
 use sqlx::migrate::{Migration, Migrator};
