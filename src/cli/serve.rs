@@ -114,16 +114,17 @@ fn welcome(
     }
     let Some(secret) = secret else { return Ok(()) };
     let token = auth::sign(secret, &config.jwt, "developer", &["system_admin".to_owned()], TOKEN)?;
-    println!("\nA token for development:\n{token}");
+    println!("\nA token for development, and lines to paste after it:\nexport TOKEN={token}");
     if config.examples && Path::new(EXAMPLES).is_dir() {
-        let auth = format!("-H 'Authorization: Bearer {token}'");
-        let push = format!(
-            "curl -sS {auth} -H 'Content-Type: application/json' -d '{{\"hello\":\"there\",\"world\":\"yes\"}}' {url}/queues/myQueue/messages"
+        let curl = "curl -sS -H \"Authorization: Bearer $TOKEN\"";
+        println!("# push a message");
+        println!(
+            "{curl} -H 'Content-Type: application/json' -d '{{\"hello\":\"there\",\"world\":\"yes\"}}' {url}/queues/myQueue/messages"
         );
-        println!("\nPush a message, read the newest one, look at its queue:");
-        println!("{push}");
-        println!("curl -sS {auth} '{url}/queues/myQueue/messages?limit=1'");
-        println!("curl -sS {auth} {url}/queues/myQueue");
+        println!("# read the newest one");
+        println!("{curl} '{url}/queues/myQueue/messages?limit=1'");
+        println!("# look at its queue");
+        println!("{curl} {url}/queues/myQueue");
     }
     println!();
     Ok(())
