@@ -67,7 +67,7 @@ async fn a_setting_that_cannot_work_and_an_address_in_use_stop_it_before_anythin
         (("POSTRIDER_JWT_SECRET", "abcde"), "POSTRIDER_JWT_SECRET"),
         (("POSTRIDER_SECRET_KEY", "short"), "POSTRIDER_SECRET_KEY"),
         (("POSTRIDER_JWT_PUBLIC_KEY_FILE", "/nowhere.pem"), "POSTRIDER_JWT_PUBLIC_KEY_FILE"),
-        (("POSTRIDER_LOG", "=="), "POSTRIDER_LOG"),
+        (("POSTRIDER_LOG", "postrider=loud"), "POSTRIDER_LOG"),
         (("POSTRIDER_LISTEN", taken.as_str()), "cannot listen on"),
     ] {
         let done = run_in(directory.path(), &["serve"], &[free, setting]).await;
@@ -136,7 +136,7 @@ async fn a_command_waits_for_an_answer_as_long_as_its_setting_says() {
     let mut holder = database.connect().await.unwrap();
     holder.execute("BEGIN; LOCK TABLE postrider.queues IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let mut report = command(&database, &["report", "queue_depth"]).await;
-    report.env("POSTRIDER_COMMAND_TIMEOUT", "200ms");
+    report.env("POSTRIDER_COMMAND_TIMEOUT", "2s");
     let done = finish(report, "").await;
     assert!(!done.ok && done.err.contains("POSTRIDER_COMMAND_TIMEOUT"), "{done:?}");
 }
