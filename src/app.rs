@@ -1,11 +1,12 @@
 //! The composition root: the only file that knows every feature.
 
 mod outside;
+mod prepared;
 mod scrape;
 
 use crate::auth::Verifier;
 use crate::config::{self, Config};
-use crate::db::{self, Database};
+use crate::db::Database;
 use crate::http::body::BodyLimits;
 use crate::http::health::Readiness;
 use crate::http::limits::{InFlight, Limits};
@@ -34,10 +35,9 @@ use crate::queues::upkeep::{Given, Upkeep};
 use crate::reports::{self, routes::Reports};
 use crate::seal::Sealer;
 use crate::worker::remote::WaitingRoom;
-use crate::worker::retention::make_ahead;
 use crate::worker::{Running, Worker};
 use anyhow::Context as _;
-use outside::{directory, fetch};
+use prepared::Checked;
 use scrape::{admit_readers, measure};
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
@@ -46,7 +46,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -166,22 +165,39 @@ impl App {
     /// A setting that cannot work, a database that cannot be reached or would lose messages, an address in
     /// use.
     pub async fn start(self, database: &PgConnectOptions, parts: Parts) -> anyhow::Result<Server> {
-        let config = self.config;
-        let db = open(&config, database).await?;
-        let outbound = Outbound::new(config.allow_networks.clone())?;
-        let verifier = match parts {
-            Parts::Everything => {
-                Verifier::from_config(&config.jwt, self.secret.as_ref(), fetch(outbound.clone()))?
-            }
-            // Nobody can ask it for anything.
-            Parts::Worker => Verifier::of_nobody(&config.jwt),
-        };
-        let verifier = Arc::new(verifier);
-        let sealer = config.secret_key.as_ref().or(self.secret_key.as_ref()).map(Sealer::new).transpose()?;
-        let directory = Arc::new(directory(&config, outbound.clone())?);
-        let pool = self.program.map(|program| Pool::new(PoolOptions::new(program)));
+        self.prepare(parts)?.start(database).await
+    }
+
+    /// Checks the settings and takes the address, before anything is made or changed for it.
+    ///
+    /// # Errors
+    /// A setting that cannot work, or an address in use.
+    pub fn prepare(self, parts: Parts) -> anyhow::Result<Prepared> {
+        let (secret, key) = (self.secret.as_ref(), self.secret_key.as_ref());
+        let checked = Checked::new(&self.config, secret, key, parts == Parts::Everything)?;
+        Ok(Prepared { app: self, checked })
+    }
+}
+
+/// An application whose settings work and whose address is its own.
+pub struct Prepared {
+    app: App,
+    checked: Checked,
+}
+
+impl Prepared {
+    /// Starts on the server that `database` names; the schema is migrated already.
+    ///
+    /// # Errors
+    /// A database that cannot be reached or would lose messages.
+    pub async fn start(self, database: &PgConnectOptions) -> anyhow::Result<Server> {
+        let Self { app, checked } = self;
+        let Checked { outbound, verifier, sealer, directory, listen_on, socket } = checked;
+        let config = app.config;
+        let db = prepared::open(database, &config.schema, listen_on.as_ref()).await?;
+        let pool = app.program.map(|program| Pool::new(PoolOptions::new(program)));
         let runners =
-            Arc::new(Runners::new(pool, outbound.clone(), self.handlers, directory, Arc::clone(&db.ids)));
+            Arc::new(Runners::new(pool, outbound.clone(), app.handlers, directory, Arc::clone(&db.ids)));
         let catalog = Arc::new(Catalog::default());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
 
@@ -202,7 +218,7 @@ impl App {
         let limits = BodyLimits::new(config.max_body);
         let base = Base {
             db: db.clone(),
-            sealer: sealer.map(Arc::new),
+            sealer,
             verifier: Arc::clone(&verifier),
             limits,
             stop: stop.clone(),
@@ -227,7 +243,7 @@ impl App {
             lease: config.lease,
             limits,
         });
-        let mut upkeep = Upkeep::new(queues.clone(), config.queues_dir.clone(), self.given);
+        let mut upkeep = Upkeep::new(queues.clone(), config.queues_dir.clone(), app.given);
         upkeep.load().await?;
 
         let engine = worker.start(|name| {
@@ -246,7 +262,7 @@ impl App {
         let state = HttpState {
             readiness: readiness.clone(),
             in_flight: InFlight::new(Limits {
-                working: self.in_flight,
+                working: app.in_flight,
                 waiting: LONG_POLLS_AT_ONCE,
                 long_polls: &LONG_WAITS,
                 bodies: BODIES.0.max(config.max_body.saturating_mul(BODIES.1)),
@@ -261,10 +277,8 @@ impl App {
             .merge(reports::routes::routes().with_state(Reports::new(db.clone(), verifier)));
         let router = http::router(features, state);
         let mut address = None;
-        if parts == Parts::Everything {
-            let listener = TcpListener::bind(config.listen)
-                .await
-                .with_context(|| format!("cannot listen on {}", config.listen))?;
+        if let Some(socket) = socket {
+            let listener = prepared::listen(socket, config.listen)?;
             address = Some(listener.local_addr()?);
             let limits = ServerLimits { grace: config.grace, ..ServerLimits::default() };
             tasks.spawn(serve(listener, router, stop.clone(), limits));
@@ -273,19 +287,6 @@ impl App {
         drop(tokio::time::timeout(FIRST_ROUNDS, readiness.started()).await);
         Ok(Server { address, db, engine, readiness, stop, tasks, grace: config.grace })
     }
-}
-
-/// The database, if this process can work on it, with partitions for what comes.
-async fn open(config: &Config, database: &PgConnectOptions) -> anyhow::Result<Database> {
-    let mut db = Database::new(database, &config.schema);
-    if let Some(url) = &config.listen_url {
-        db = db.listening_on(&db::parse("POSTRIDER_LISTEN_URL", url)?);
-    }
-    db.check().await?;
-    if let Err(error) = make_ahead::<queues::store::retention::Messages>(&db.worker).await {
-        tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
-    }
-    Ok(db)
 }
 
 /// What every feature is made with.

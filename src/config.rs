@@ -2,11 +2,24 @@
 //!
 //! `.env.example` lists the same settings with their defaults; a test holds the two together.
 
+mod database_url;
+mod dotenv;
+mod network;
+mod origins;
+
+pub use network::Network;
+pub use origins::Origins;
+
+use anyhow::Context as _;
 use secrecy::SecretString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Every setting with its meaning and its default, as a person reads them.
+pub(crate) const EXPLAINED: &str = include_str!("../.env.example");
+/// The file of settings in the current directory.
+const FILE: &str = ".env";
 
 /// The settings of a server.
 #[derive(Debug, Clone)]
@@ -39,6 +52,8 @@ pub struct Config {
     pub lease: Duration,
     /// `POSTRIDER_GRACE`: how long what runs may go on after the signal to stop.
     pub grace: Duration,
+    /// `POSTRIDER_COMMAND_TIMEOUT`: how long a command such as `report` waits for the database.
+    pub command_timeout: Duration,
     /// `POSTRIDER_METRICS`: who may read `/metrics`.
     pub metrics: Metrics,
     /// `POSTRIDER_MAX_BODY`: the largest request body, in bytes.
@@ -126,88 +141,6 @@ impl LogFormat {
     }
 }
 
-/// A range of addresses in CIDR notation, such as `127.0.0.0/8`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    address: std::net::IpAddr,
-    prefix: u8,
-}
-
-impl Network {
-    /// Whether `ip` lies in it.
-    pub fn contains(&self, ip: std::net::IpAddr) -> bool {
-        use std::net::IpAddr::{V4, V6};
-        match (self.address, ip) {
-            (V4(network), V4(ip)) => {
-                let shift = 32 - u32::from(self.prefix);
-                u32::from(network).checked_shr(shift) == u32::from(ip).checked_shr(shift)
-            }
-            (V6(network), V6(ip)) => {
-                let shift = 128 - u32::from(self.prefix);
-                u128::from(network).checked_shr(shift) == u128::from(ip).checked_shr(shift)
-            }
-            _ => false,
-        }
-    }
-}
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a network such as 10.0.0.0/8");
-        let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
-        let address: std::net::IpAddr = address.parse().map_err(|_| wrong())?;
-        let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        if prefix > longest {
-            return Err(wrong());
-        }
-        Ok(Self { address, prefix })
-    }
-}
-
-/// Origins of web pages, as browsers write them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Origins {
-    /// None but our own, which needs no permission.
-    #[default]
-    None,
-    /// These: scheme, host and, unless it is the scheme's own, port.
-    These(Vec<String>),
-    /// All.
-    Any,
-}
-
-impl Origins {
-    fn read(text: Option<&str>) -> anyhow::Result<Self> {
-        text.unwrap_or_default().parse().map_err(|why| anyhow::anyhow!("POSTRIDER_ALLOW_ORIGINS: {why}"))
-    }
-}
-
-impl FromStr for Origins {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let origins: Vec<&str> = text.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
-        match origins.as_slice() {
-            [] => return Ok(Self::None),
-            ["*"] => return Ok(Self::Any),
-            _ => {}
-        }
-        for origin in &origins {
-            // Compared with what browsers send, character by character: only what they can send may stand here.
-            let sent = url::Url::parse(origin).map(|url| url.origin().ascii_serialization());
-            if sent.as_deref() != Ok(origin) {
-                return Err(format!(
-                    "`{origin}` is not an origin such as https://shop.example or http://localhost:3000"
-                ));
-            }
-        }
-        Ok(Self::These(origins.into_iter().map(str::to_owned).collect()))
-    }
-}
-
 /// The names of all settings, as `.env.example` lists them.
 pub const SETTINGS: &[&str] = &[
     "DATABASE_URL",
@@ -229,6 +162,7 @@ pub const SETTINGS: &[&str] = &[
     "POSTRIDER_QUERY_ACCESS_KEYS",
     "POSTRIDER_LEASE",
     "POSTRIDER_GRACE",
+    "POSTRIDER_COMMAND_TIMEOUT",
     "POSTRIDER_METRICS",
     "POSTRIDER_MAX_BODY",
     "POSTRIDER_HUB_RETRY_BASE",
@@ -275,14 +209,32 @@ fn descendants(most: Option<String>) -> anyhow::Result<u32> {
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 impl Config {
     /// The settings of this process's environment.
     ///
     /// # Errors
     /// Says which setting cannot work, and why.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     pub fn from_env() -> anyhow::Result<Self> {
-        Self::from_lookup(|name| std::env::var(name).ok())
+        Self::from_lookup(environment)
+    }
+
+    /// The settings of the program: of its environment, and of a file `.env` in the current directory where the
+    /// environment does not name them.
+    ///
+    /// # Errors
+    /// As [`Config::from_env`]; or the file cannot be read.
+    pub(crate) fn of_program() -> anyhow::Result<Self> {
+        let file = match std::fs::read_to_string(Path::new(FILE)) {
+            Ok(text) => dotenv::parse(&text).context(FILE)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => dotenv::Settings::new(),
+            Err(error) => return Err(error).context(FILE),
+        };
+        Self::from_lookup(|name| environment(name).or_else(|| file.get(name).cloned()))
     }
 
     /// The settings that `lookup` knows; an empty value counts as absent.
@@ -314,8 +266,11 @@ impl Config {
                 .map_err(|_| anyhow::anyhow!("{name}: `{text}` is not an address such as 127.0.0.1:8080"))
         };
 
-        let database_url = secret("DATABASE_URL");
-        let listen_url = secret("POSTRIDER_LISTEN_URL");
+        let url = |name: &str| {
+            get(name).map(|url| database_url::check(name, &url).map(|()| url.into())).transpose()
+        };
+        let database_url: Option<SecretString> = url("DATABASE_URL")?;
+        let listen_url = url("POSTRIDER_LISTEN_URL")?;
         anyhow::ensure!(
             listen_url.is_none() || database_url.is_some(),
             "POSTRIDER_LISTEN_URL: another way to the database of DATABASE_URL, which is not set"
@@ -368,6 +323,7 @@ impl Config {
             query_access_keys: boolean("POSTRIDER_QUERY_ACCESS_KEYS", true)?,
             lease,
             grace: duration("POSTRIDER_GRACE", "20s")?,
+            command_timeout: duration("POSTRIDER_COMMAND_TIMEOUT", "30s")?,
             metrics,
             max_body,
             hub_retry: (

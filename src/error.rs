@@ -2,6 +2,10 @@
 //!
 //! Work that did not succeed is not an error but data: see [`crate::worker`].
 
+mod explain;
+
+pub use explain::explain;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -243,8 +247,7 @@ pub struct Cause(pub String);
 
 impl Cause {
     fn of(error: &(dyn std::error::Error + 'static)) -> Self {
-        let chain = std::iter::successors(Some(error), |error| error.source());
-        Self(chain.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+        Self(explain::explain(error))
     }
 }
 

@@ -1,6 +1,8 @@
 //! The command line, as processes of the real binary.
 
 mod doctor;
+mod refusals;
+mod revert;
 
 use crate::support::app::{SECRET, TestApp};
 use crate::support::eventually;

@@ -1,8 +1,10 @@
 //! The first minute: one command in an empty directory, and its lines work when they are pasted.
 
+use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::process::{descendants, is_alive, with_argument};
 use crate::support::serve::Serve;
+use axum::http::Method;
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use std::fs;
@@ -35,7 +37,13 @@ async fn curl_lines(serve: &Serve) -> Vec<String> {
         lines.len() >= 3
     })
     .await;
-    lines
+    // The token is said once, and the lines are short without it.
+    let said = serve.said();
+    let [token] = said.iter().filter(|line| line.starts_with("export TOKEN=")).collect::<Vec<_>>()[..] else {
+        panic!("{said:#?}");
+    };
+    assert!(lines.iter().all(|line| line.len() < 200), "{lines:#?}");
+    lines.iter().map(|line| format!("{token}\n{line}")).collect()
 }
 
 /// Runs a line in a shell, as a newcomer does; returns what it prints.
@@ -99,7 +107,7 @@ async fn until_gone(all: &[Pid], directory: &Path) {
 async fn one_command_serves_the_documents_queue_and_signals_stop_all_of_it() {
     let directory = directory();
     let mut former = Value::Null;
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut serve = Serve::start(directory.path(), &[]).await;
         assert_eq!(serve.is_ready().await, Some(true), "what is printed can be used at once");
         let newest = push_and_read(&serve).await;
@@ -109,15 +117,40 @@ async fn one_command_serves_the_documents_queue_and_signals_stop_all_of_it() {
             let lines = curl_lines(&serve).await;
             let both = paste(&lines[1].replace("limit=1", "limit=9"));
             let ids: Vec<&Value> = both["messages"].as_array().unwrap().iter().map(|m| &m["id"]).collect();
-            assert_eq!(ids, [&newest["id"], &former["id"]]);
+            assert_eq!(ids[..2], [&newest["id"], &former["id"]]);
         }
         former = newest;
         thumbnails_are_queued(&serve).await;
+        for line in serve.log() {
+            assert!(line.len() < 1000 && !line.contains("special-purpose"), "nobody can act upon {line}");
+        }
         let all = all_of(&serve);
         serve.signal(signal);
         assert_eq!(serve.end().await.code(), Some(0), "{:#?}", serve.log());
         until_gone(&all, directory.path()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_address_leads_a_browser_to_a_page_and_a_program_to_links() {
+    let app = TestApp::start().await;
+    let ask = async |accept: &str, path: &str| {
+        app.anonymous(Method::GET, path).header("Accept", accept).send().await.unwrap()
+    };
+    let page = ask("text/html,*/*;q=0.8", "/").await;
+    assert_eq!(page.status(), 200);
+    assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+    let page = page.text().await.unwrap();
+    let hrefs: Vec<&str> =
+        page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(hrefs.len() >= 4, "{page}");
+    let front: Value = ask("*/*", "/").await.json().await.unwrap();
+    let links = front["links"].as_object().unwrap().values().map(|link| link.as_str().unwrap());
+    for link in hrefs.into_iter().chain(links) {
+        let status = ask("*/*", link).await.status();
+        assert!(status == 200 || link == "/metrics" && status == 401, "{link}: {status}");
+    }
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,9 +4,72 @@ use crate::auth;
 use crate::config::Config;
 use crate::db;
 use crate::db::embedded::{self, Options, Server};
+use crate::error::is_time_out;
 use anyhow::Context as _;
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
+
+/// The file of the development secret in the data directory.
+const SECRET: &str = "jwt-secret";
+
+/// Where the database is, before anything is connected or started.
+pub(super) enum Place {
+    /// The server that `DATABASE_URL` names.
+    Named(PgConnectOptions),
+    /// The private server of the data directory.
+    Private,
+}
+
+impl Place {
+    /// Where the settings say that it is.
+    ///
+    /// # Errors
+    /// `DATABASE_URL` is no URL of PostgreSQL.
+    pub(super) fn of(config: &Config) -> anyhow::Result<Self> {
+        let named = config.database_url.as_ref().map(|url| db::parse("DATABASE_URL", url)).transpose()?;
+        Ok(named.map_or(Self::Private, Self::Named))
+    }
+
+    /// Connects to the server that the settings name, or starts the private one, which is made if it is not there:
+    /// for the commands that may leave something behind.
+    pub(super) async fn open(self, config: &Config) -> anyhow::Result<Database> {
+        match self {
+            Self::Named(options) => Ok(Database { options, embedded: None }),
+            Self::Private => {
+                let program = std::env::current_exe().context("cannot find this program's own file")?;
+                let server = embedded::start(Options::new(&config.data_dir, program)).await?;
+                Ok(Database { options: server.connect_options(), embedded: Some(server) })
+            }
+        }
+    }
+
+    /// As [`Place::open`], but uses the private server of a `serve` that runs already.
+    pub(super) async fn join_or_open(self, config: &Config) -> anyhow::Result<Database> {
+        match matches!(self, Self::Private).then(|| embedded::running(&config.data_dir)).flatten() {
+            Some(options) => Ok(Database { options, embedded: None }),
+            None => self.open(config).await,
+        }
+    }
+
+    /// As [`Place::join_or_open`], but makes no database: for the commands that use what is there.
+    ///
+    /// # Errors
+    /// There is none, and what to do.
+    pub(super) async fn join(self, config: &Config) -> anyhow::Result<Database> {
+        let there = matches!(self, Self::Named(_)) || embedded::exists(&config.data_dir);
+        anyhow::ensure!(there, "there is no database yet: {}", missing(config));
+        self.join_or_open(config).await
+    }
+}
+
+/// What to do where nothing is.
+fn missing(config: &Config) -> String {
+    format!(
+        "DATABASE_URL is not set, and {} holds no private one. Run `postrider serve` first, which makes it, go to the \
+         directory in which it runs, or set DATABASE_URL or POSTRIDER_DATA_DIR",
+        config.data_dir.display()
+    )
+}
 
 /// A server, and what to stop at the end.
 pub(super) struct Database {
@@ -15,27 +78,14 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Connects to the server that the settings name, or starts the private one.
-    pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
-        if let Some(url) = &config.database_url {
-            return Ok(Self { options: db::parse("DATABASE_URL", url)?, embedded: None });
-        }
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
-        let server = embedded::start(Options::new(&config.data_dir, program)).await?;
-        Ok(Self { options: server.connect_options(), embedded: Some(server) })
-    }
-
-    /// As [`Database::open`], but uses the private server of a `serve` that runs already.
+    /// The database of a command that makes none.
     pub(super) async fn join(config: &Config) -> anyhow::Result<Self> {
-        match config.database_url.is_none().then(|| embedded::running(&config.data_dir)).flatten() {
-            Some(options) => Ok(Self { options, embedded: None }),
-            None => Self::open(config).await,
-        }
+        Place::of(config)?.join(config).await
     }
 
     /// The pools of the instance on it, whatever they connect to.
     pub(super) fn pools(&self, config: &Config) -> db::Database {
-        db::Database::new(&self.options, &config.schema)
+        db::Database::patient(&self.options, &config.schema, config.command_timeout)
     }
 
     /// The pools of the instance on it.
@@ -56,19 +106,22 @@ impl Database {
     }
 }
 
-/// Says what to do when the tables are not there.
-pub(super) fn unmigrated(error: sqlx::Error) -> anyhow::Error {
+/// Says what to do when the tables are not there, or the answer does not come in time.
+pub(super) fn advised(error: sqlx::Error) -> anyhow::Error {
     let missing =
         matches!(&error, sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some("42P01"));
+    let late = is_time_out(&error);
     let error = anyhow::Error::from(error);
     if missing {
         error.context("the schema is not there or not of this version: run `postrider migrate`")
+    } else if late {
+        error.context("it takes longer than POSTRIDER_COMMAND_TIMEOUT")
     } else {
         error
     }
 }
 
-/// The secret that signs and verifies in development: none when a key is configured.
+/// The secret that signs and verifies in development, made if it is not there: none when a key is configured.
 ///
 /// # Errors
 /// `DATABASE_URL` is set and no key is: a shared database needs a key of yours.
@@ -81,7 +134,24 @@ pub(super) fn development_secret(config: &Config) -> anyhow::Result<Option<Secre
         "no key to verify tokens with: set POSTRIDER_JWT_SECRET (at least 32 bytes), \
          POSTRIDER_JWT_PUBLIC_KEY_FILE or POSTRIDER_JWKS_URL"
     );
-    auth::development_secret(&config.data_dir, "jwt-secret").map(Some)
+    auth::development_secret(&config.data_dir, SECRET).map(Some)
+}
+
+/// As [`development_secret`], but makes none.
+///
+/// # Errors
+/// As there; or there is none, and what to do.
+pub(super) fn existing_secret(config: &Config) -> anyhow::Result<Option<SecretString>> {
+    if !config.jwt.has_key() && config.database_url.is_none() {
+        let there = config.data_dir.join(SECRET).try_exists().unwrap_or(true);
+        anyhow::ensure!(
+            there,
+            "there is no secret yet: no key is set, and {} holds none for development. Run `postrider serve` first, \
+             which makes it, go to the directory in which it runs, or set POSTRIDER_JWT_SECRET or POSTRIDER_DATA_DIR",
+            config.data_dir.display()
+        );
+    }
+    development_secret(config)
 }
 
 /// The key that encrypts at rest on the private server when none is configured.

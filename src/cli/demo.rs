@@ -7,6 +7,7 @@ mod endpoint;
 mod story;
 mod stream;
 
+use super::signals::Signals;
 use crate::app::{App, Parts};
 use crate::config::Config;
 use crate::db::embedded::{self, Options};
@@ -33,12 +34,12 @@ pub(super) async fn run() -> anyhow::Result<()> {
     let mut options = Options::new(directory, &program);
     options.ephemeral = true;
     println!("Starting a PostgreSQL server and Postrider, for this demo alone …");
-    let postgres = embedded::start(options).await?;
-    let played = tokio::select! {
-        played = play(&postgres, config, &secret, program) => played,
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into),
-    };
+    let mut signals = Signals::new()?;
+    let Some(postgres) = signals.unless(embedded::start(options)).await else { return Ok(()) };
+    let postgres = postgres?;
+    let played = signals.unless(play(&postgres, config, &secret, program)).await;
     postgres.shutdown().await;
+    let Some(played) = played else { return Ok(()) };
     played?;
     println!("\nThat was all, and nothing is left of it. `postrider serve` starts a server that stays.");
     Ok(())

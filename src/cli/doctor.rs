@@ -11,6 +11,7 @@ mod work;
 use super::database::Database;
 use crate::config::Config;
 use crate::db;
+use crate::error::explain;
 use finding::{Finding, Level, fail};
 use std::io::{IsTerminal as _, Write as _};
 
@@ -18,7 +19,9 @@ use std::io::{IsTerminal as _, Write as _};
 pub(super) async fn run(config: anyhow::Result<Config>) -> anyhow::Result<()> {
     let findings = match config {
         Ok(config) => examine(&config).await,
-        Err(error) => vec![fail(format!("{error:#}"), "correct this setting; .env.example lists them all")],
+        Err(error) => {
+            vec![fail(explain(error.as_ref()), "correct this setting; .env.example lists them all")]
+        }
     };
     let mut out = std::io::stdout();
     let colour = out.is_terminal();
@@ -48,7 +51,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
     let database = match Database::join(config).await {
         Ok(database) => database,
         Err(error) => {
-            findings.push(fail(format!("{error:#}"), "nothing else can be looked at without PostgreSQL"));
+            findings.push(fail(explain(error.as_ref()), "nothing else can be looked at without PostgreSQL"));
             return findings;
         }
     };
@@ -56,12 +59,12 @@ async fn examine(config: &Config) -> Vec<Finding> {
     if let Some(url) = &config.listen_url {
         match db::parse("POSTRIDER_LISTEN_URL", url) {
             Ok(options) => db = db.listening_on(&options),
-            Err(error) => findings.push(fail(format!("{error:#}"), "correct this setting")),
+            Err(error) => findings.push(fail(explain(error.as_ref()), "correct this setting")),
         }
     }
     if let Err(error) = look(&db, &mut findings).await {
         findings.push(fail(
-            format!("the database does not answer: {error}"),
+            format!("the database does not answer: {}", explain(&error)),
             "is DATABASE_URL right, and does the server run?",
         ));
     }

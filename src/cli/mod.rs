@@ -8,18 +8,21 @@ mod migrate;
 mod push;
 mod report;
 mod serve;
+mod signals;
 mod tail;
 mod token;
 
-use crate::config::Config;
+use crate::config::{Config, EXPLAINED};
 use crate::db::embedded::{GUARD_COMMAND, GuardArgs, run_guard};
+use crate::error::explain;
 use crate::queues::javascript::child;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Job and queue orchestration on nothing but PostgreSQL.
 ///
-/// Without a subcommand: `serve`. Settings are environment variables; `.env.example` lists them.
+/// Without a subcommand: `serve`. Settings are environment variables, or lines of a file .env in the current directory;
+/// `postrider serve --help` lists them.
 #[derive(Debug, Parser)]
 #[command(version, name = "postrider")]
 struct Arguments {
@@ -30,8 +33,10 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the API, run handlers and deliver, on a private PostgreSQL unless `DATABASE_URL` names one (the default)
+    #[command(after_long_help = EXPLAINED)]
     Serve,
     /// Run handlers and deliver without serving the API; needs `DATABASE_URL`
+    #[command(after_long_help = EXPLAINED)]
     Worker,
     /// Bring the database to this version, or take the newest migration back
     Migrate(migrate::Args),
@@ -86,14 +91,14 @@ async fn run(command: Command) -> anyhow::Result<()> {
             run_guard(args).await;
             Ok(())
         }
-        Command::Serve => serve::serve(Config::from_env()?).await,
-        Command::Worker => serve::worker(Config::from_env()?).await,
-        Command::Migrate(args) => migrate::run(Config::from_env()?, &args).await,
-        Command::Token(args) => token::run(&Config::from_env()?, &args),
-        Command::Push(args) => push::run(Config::from_env()?, &args).await,
-        Command::Tail(args) => tail::run(Config::from_env()?, &args).await,
-        Command::Report(args) => report::run(Config::from_env()?, &args).await,
-        Command::Doctor => doctor::run(Config::from_env()).await,
+        Command::Serve => serve::serve(Config::of_program()?).await,
+        Command::Worker => serve::worker(Config::of_program()?).await,
+        Command::Migrate(args) => migrate::run(Config::of_program()?, &args).await,
+        Command::Token(args) => token::run(&Config::of_program()?, &args),
+        Command::Push(args) => push::run(Config::of_program()?, &args).await,
+        Command::Tail(args) => tail::run(Config::of_program()?, &args).await,
+        Command::Report(args) => report::run(Config::of_program()?, &args).await,
+        Command::Doctor => doctor::run(Config::of_program()).await,
         Command::Demo => demo::run().await,
         Command::JavaScriptChild => Ok(()),
     }
@@ -101,6 +106,6 @@ async fn run(command: Command) -> anyhow::Result<()> {
 
 #[expect(clippy::print_stderr, reason = "why a command failed goes to standard error")]
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("postrider: {error:#}");
+    eprintln!("postrider: {}", explain(error.as_ref()));
     ExitCode::FAILURE
 }

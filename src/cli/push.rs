@@ -97,7 +97,7 @@ fn read(message: &str) -> anyhow::Result<Vec<u8>> {
 /// The queue of this name, ready to hold a message against its schema.
 pub(super) async fn queue(pool: &PgPool, name: &str) -> anyhow::Result<Arc<Queue>> {
     let catalog = Catalog::default();
-    let revision = crate::worker::store::revision(pool).await.map_err(super::database::unmigrated)?;
+    let revision = crate::worker::store::revision(pool).await.map_err(super::database::advised)?;
     catalog.refresh(pool, revision).await?;
     if let Some(queue) = catalog.by_name(name) {
         return Ok(queue);

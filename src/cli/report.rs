@@ -1,6 +1,6 @@
 //! `postrider report`: answers one of the reports, or lists them.
 
-use super::database::{Database, unmigrated};
+use super::database::{Database, advised};
 use crate::config::Config;
 use crate::reports::{self, Parameters, REPORTS, Report};
 use anyhow::Context as _;
@@ -43,7 +43,8 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     let parameters = Parameters { period: args.period, lookback: args.lookback, long: args.long };
     let database = Database::join(&config).await?;
     let db = database.checked_pools(&config).await?;
-    let answer = reports::store::run(&db.api, report, parameters).await.map_err(unmigrated)?;
+    let answer = reports::store::run(&db.api, report, parameters, config.command_timeout).await;
+    let answer = answer.map_err(advised)?;
     let text = answer.write(match args.format {
         Format::Table => reports::Format::Table,
         Format::Csv => reports::Format::Csv,

@@ -1,7 +1,8 @@
 //! `postrider serve` and `postrider worker`: run until told to stop.
 
-use super::database::{Database, development_key, development_secret};
-use crate::app::{App, Parts, Server};
+use super::database::{Database, Place, development_key, development_secret};
+use super::signals::Signals;
+use crate::app::{App, Parts, Prepared, Server};
 use crate::auth;
 use crate::config::Config;
 use crate::db::migrate::migrate;
@@ -11,7 +12,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::SecretString;
 use std::path::Path;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Where the shipped definitions are, seen from a checkout.
 const EXAMPLES: &str = "examples";
@@ -22,30 +22,30 @@ const TOKEN: Duration = Duration::from_hours(30 * 24);
 pub(super) async fn serve(config: Config) -> anyhow::Result<()> {
     init_logging(&config)?;
     allow_connections();
+    let place = Place::of(&config)?;
     let secret = development_secret(&config)?;
+    let prepared = prepare(&config, secret.clone(), Parts::Everything)?;
     let mut signals = Signals::new()?;
-    let Some(database) = signals.unless(Database::open(&config)).await else { return Ok(()) };
+    let Some(database) = signals.unless(place.open(&config)).await else { return Ok(()) };
     let database = database?;
-    match signals.unless(start(&config, &database, secret.clone(), Parts::Everything)).await {
+    let served = match signals.unless(start(&config, &database, prepared)).await {
         Some(Ok(server)) => {
-            if let Some(address) = server.address() {
-                welcome(&config, &format!("http://{address}"), secret.as_ref(), &database)?;
+            let told = match server.address() {
+                Some(address) => welcome(&config, &format!("http://{address}"), secret.as_ref(), &database),
+                None => Ok(()),
+            };
+            if told.is_ok() {
+                signals.wait().await;
+                tracing::info!("stopping: what runs may finish");
             }
-            signals.wait().await;
-            tracing::info!("stopping: what runs may finish");
             server.stop().await;
-            database.close().await;
-            Ok(())
+            told
         }
-        Some(Err(error)) => {
-            database.close().await;
-            Err(error)
-        }
-        None => {
-            database.close().await;
-            Ok(())
-        }
-    }
+        Some(Err(error)) => Err(error),
+        None => Ok(()),
+    };
+    database.close().await;
+    served
 }
 
 /// Every connection is a file, and a shell allows 1,024 of them where the system allows many more: as many as it does.
@@ -63,9 +63,11 @@ pub(super) async fn worker(config: Config) -> anyhow::Result<()> {
         config.database_url.is_some(),
         "a worker shares a database with servers: set DATABASE_URL"
     );
+    let place = Place::of(&config)?;
+    let prepared = prepare(&config, None, Parts::Worker)?;
     let mut signals = Signals::new()?;
-    let database = Database::open(&config).await?;
-    let Some(server) = signals.unless(start(&config, &database, None, Parts::Worker)).await else {
+    let database = place.open(&config).await?;
+    let Some(server) = signals.unless(start(&config, &database, prepared)).await else {
         return Ok(());
     };
     let server = server?;
@@ -76,13 +78,8 @@ pub(super) async fn worker(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start(
-    config: &Config,
-    database: &Database,
-    secret: Option<SecretString>,
-    parts: Parts,
-) -> anyhow::Result<Server> {
-    migrate(&database.options, &config.schema).await?;
+/// Checks the settings and takes the address: before a cluster is made or a schema migrated.
+fn prepare(config: &Config, secret: Option<SecretString>, parts: Parts) -> anyhow::Result<Prepared> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut app = App::new(config.clone()).javascript(program);
     if let Some(secret) = secret {
@@ -94,7 +91,12 @@ async fn start(
     if config.examples && parts == Parts::Everything && Path::new(EXAMPLES).is_dir() {
         app = app.examples(EXAMPLES);
     }
-    Box::pin(app.start(&database.options, parts)).await
+    app.prepare(parts)
+}
+
+async fn start(config: &Config, database: &Database, prepared: Prepared) -> anyhow::Result<Server> {
+    migrate(&database.options, &config.schema).await?;
+    Box::pin(prepared.start(&database.options)).await
 }
 
 /// Tells a developer where everything is, and what to type.
@@ -110,44 +112,18 @@ fn welcome(
     }
     let Some(secret) = secret else { return Ok(()) };
     let token = auth::sign(secret, &config.jwt, "developer", &["system_admin".to_owned()], TOKEN)?;
-    println!("\nA token for development:\n{token}");
+    println!("\nA token for development, and lines to paste after it:\nexport TOKEN={token}");
     if config.examples && Path::new(EXAMPLES).is_dir() {
-        let auth = format!("-H 'Authorization: Bearer {token}'");
-        let push = format!(
-            "curl -sS {auth} -H 'Content-Type: application/json' -d '{{\"hello\":\"there\",\"world\":\"yes\"}}' {url}/queues/myQueue/messages"
+        let curl = "curl -sS -H \"Authorization: Bearer $TOKEN\"";
+        println!("# push a message");
+        println!(
+            "{curl} -H 'Content-Type: application/json' -d '{{\"hello\":\"there\",\"world\":\"yes\"}}' {url}/queues/myQueue/messages"
         );
-        println!("\nPush a message, read the newest one, look at its queue:");
-        println!("{push}");
-        println!("curl -sS {auth} '{url}/queues/myQueue/messages?limit=1'");
-        println!("curl -sS {auth} {url}/queues/myQueue");
+        println!("# read the newest one");
+        println!("{curl} '{url}/queues/myQueue/messages?limit=1'");
+        println!("# look at its queue");
+        println!("{curl} {url}/queues/myQueue");
     }
     println!();
     Ok(())
-}
-
-/// The signals that end a server.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-
-    /// What `work` returns, or `None` when a signal came first.
-    async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            () = self.wait() => None,
-            done = work => Some(done),
-        }
-    }
 }

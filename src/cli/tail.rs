@@ -4,6 +4,7 @@ mod job;
 mod queue;
 
 use super::database::Database;
+use super::signals::Signals;
 use crate::config::Config;
 
 /// What to follow.
@@ -35,6 +36,7 @@ impl Args {
 
 /// Follows until Ctrl-C, a job at most until its end.
 pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
     let database = Database::join(&config).await?;
     let db = database.checked_pools(&config).await?;
     let follow = async {
@@ -44,10 +46,7 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
         let name = args.queue.as_ref().or(args.of.as_ref()).map_or("", String::as_str);
         queue::follow(&db.api, name, args.lines, args.whole).await
     };
-    let followed = tokio::select! {
-        followed = follow => followed,
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into),
-    };
+    let followed = signals.unless(follow).await.unwrap_or(Ok(()));
     db.close().await;
     database.close().await;
     followed

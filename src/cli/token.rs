@@ -1,6 +1,6 @@
 //! `postrider token`: signs a token with the secret that the server verifies with.
 
-use super::database::development_secret;
+use super::database::existing_secret;
 use crate::auth;
 use crate::config::Config;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(super) struct Args {
 pub(super) fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let secret = match &config.jwt.secret {
         Some(secret) => Some(secret.clone()),
-        None => development_secret(config)?,
+        None => existing_secret(config)?,
     };
     let secret = secret.ok_or_else(|| {
         anyhow::anyhow!("tokens are signed by your issuer: only POSTRIDER_JWT_SECRET can sign here")

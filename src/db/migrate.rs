@@ -6,6 +6,10 @@
 //! of somebody else. So it looks first, which locks nothing; and what is missing it applies in one transaction
 //! each, which has the lock and the schema in it.
 
+mod reverting;
+
+pub use reverting::{Reverting, revert};
+
 use anyhow::{Context as _, bail, ensure};
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -52,27 +56,6 @@ pub async fn migrate(options: &PgConnectOptions, schema: &str) -> anyhow::Result
         }
         tx.commit().await?;
     }
-    connection.close().await?;
-    Ok(())
-}
-
-/// Takes the newest migration back.
-///
-/// # Errors
-/// As [`migrate`].
-pub async fn revert(options: &PgConnectOptions, schema: &str) -> anyhow::Result<()> {
-    let mut connection = connect(options).await?;
-    let mut tx = begin(&mut connection, schema).await?;
-    if let Some(newest) = applied(&mut tx, schema).await?.last() {
-        let migration = MIGRATIONS.iter().find(|migration| {
-            migration.version == newest.version && migration.migration_type.is_down_migration()
-        });
-        let migration = migration.context("the newest migration is not one of this program's")?;
-        tx.execute(migration.sql.clone()).await.context("cannot revert")?;
-        let forget = format!("DELETE FROM _sqlx_migrations WHERE version = {}", newest.version);
-        tx.execute(AssertSqlSafe(forget)).await?;
-    }
-    tx.commit().await?;
     connection.close().await?;
     Ok(())
 }

@@ -11,10 +11,14 @@ pub use transaction::{bounded, transaction};
 
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _};
 use std::sync::Arc;
 use std::time::Duration;
+use transaction::STATEMENT;
+
+/// How long a request or a loop waits for a connection of its pool.
+const ACQUIRE: Duration = Duration::from_millis(1500);
 
 /// One instance's database: the pools, each for one purpose so that none can starve another, and the
 /// maker of ids.
@@ -37,8 +41,18 @@ pub struct Database {
 impl Database {
     /// Pools on the server that `options` name; they connect when first used.
     pub fn new(options: &PgConnectOptions, schema: &str) -> Self {
-        let options = session(options.clone(), schema);
+        Self::within(options, schema, ACQUIRE, STATEMENT)
+    }
+
+    /// As [`Database::new`], for a person who waits: for a connection, and for each answer, at most so long.
+    pub fn patient(options: &PgConnectOptions, schema: &str, patience: Duration) -> Self {
+        Self::within(options, schema, patience, patience)
+    }
+
+    fn within(options: &PgConnectOptions, schema: &str, acquire: Duration, statement: Duration) -> Self {
+        let options = session(options.clone(), schema, statement);
         let named = |name: &str| options.clone().application_name(&format!("postrider {name}"));
+        let build = |size| build(size).acquire_timeout(acquire);
         Self {
             api: build(8).connect_lazy_with(named("api")),
             worker: build(8).connect_lazy_with(by_key(named("worker"))),
@@ -52,7 +66,7 @@ impl Database {
     /// Hears the other processes over connections of its own, which `options` name: past a pooler.
     #[must_use]
     pub fn listening_on(mut self, options: &PgConnectOptions) -> Self {
-        let options = session(options.clone(), &self.schema).application_name("postrider listen");
+        let options = session(options.clone(), &self.schema, STATEMENT).application_name("postrider listen");
         // Two: whether sessions are shared is seen by comparing.
         self.listen = Some(build(2).idle_timeout(Duration::from_secs(10)).connect_lazy_with(options));
         self
@@ -112,7 +126,7 @@ impl Database {
 fn build(size: u32) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(size)
-        .acquire_timeout(Duration::from_millis(1500))
+        .acquire_timeout(ACQUIRE)
         .acquire_slow_threshold(Duration::from_secs(1))
         .test_before_acquire(false)
         .before_acquire(|connection, meta| {
@@ -134,10 +148,11 @@ pub fn parse(name: &str, url: &SecretString) -> anyhow::Result<PgConnectOptions>
 
 /// What every connection of ours starts with. Bounds on time, so that one stuck session cannot hold rows
 /// for ever (shorter ones may stand in the URL's own options); and the schema, since SQL names are unqualified.
-pub(crate) fn session(options: PgConnectOptions, schema: &str) -> PgConnectOptions {
+pub(crate) fn session(options: PgConnectOptions, schema: &str, statement: Duration) -> PgConnectOptions {
+    let statement = format!("{}ms", statement.as_millis());
     let own = options.get_options().unwrap_or_default().to_owned();
     let bounds = [
-        ("statement_timeout", "30s"),
+        ("statement_timeout", statement.as_str()),
         ("lock_timeout", "5s"),
         ("idle_in_transaction_session_timeout", "30s"),
     ];
@@ -151,9 +166,10 @@ pub(crate) fn session(options: PgConnectOptions, schema: &str) -> PgConnectOptio
     ])
 }
 
-/// Without what sqlx starts with for servers older than 12, and poolers refuse.
+/// Without what sqlx starts with for servers older than 12, and poolers refuse; and without the text of statements in
+/// the log, where one is tens of kilobytes that nobody can act upon. PostgreSQL's own log names slow ones.
 pub(crate) fn plain(options: PgConnectOptions) -> PgConnectOptions {
-    options.extra_float_digits(None)
+    options.extra_float_digits(None).disable_statement_logging()
 }
 
 /// The engine's statements look up, by key, the hundreds of rows that they name, in tables that grow from

@@ -23,6 +23,19 @@ where
     E: From<sqlx::Error> + Send + 'static,
     F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
 {
+    transaction_within(pool, STATEMENT, work).await
+}
+
+/// As [`transaction`], for work whose statements may take another time.
+///
+/// # Errors
+/// As [`transaction`].
+pub async fn transaction_within<T, E, F>(pool: &PgPool, statement: Duration, work: F) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<sqlx::Error> + Send + 'static,
+    F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+{
     #[cfg(feature = "planted-bugs")]
     if crate::planted::has(crate::planted::Bug::CutOffBegin) {
         return Box::pin(crate::planted::cut_off(pool, work)).await;
@@ -33,7 +46,7 @@ where
         reason = "this is the one place that begins, and its task outlives its caller on purpose"
     )]
     let task = tokio::spawn(async move {
-        bounded(async {
+        bounded_by(statement + MORE, async {
             let mut borrowed = Borrowed::from(&pool).await?;
             let mut tx = borrowed.begin().await?;
             match work(&mut tx).await {
@@ -101,8 +114,10 @@ impl Drop for Borrowed {
     }
 }
 
-/// A little more than the server's own `statement_timeout`.
-const ANSWER: Duration = Duration::from_secs(35);
+/// The server's own `statement_timeout`, unless a command has another.
+pub(super) const STATEMENT: Duration = Duration::from_secs(30);
+/// How much longer than it an answer may take.
+const MORE: Duration = Duration::from_secs(5);
 
 /// Waits for the database no longer than it could take: a server that is gone without a word (a lost route, a
 /// failover) never answers, and nothing may wait for it for ever.
@@ -110,7 +125,14 @@ const ANSWER: Duration = Duration::from_secs(35);
 /// # Errors
 /// What `work` returns, or a time-out, which is a passing thing.
 pub async fn bounded<T, E: From<sqlx::Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    bounded_by(STATEMENT + MORE, work).await
+}
+
+async fn bounded_by<T, E: From<sqlx::Error>>(
+    longest: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let silent =
         || sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database is silent"));
-    tokio::time::timeout(ANSWER, work).await.unwrap_or_else(|_| Err(silent().into()))
+    tokio::time::timeout(longest, work).await.unwrap_or_else(|_| Err(silent().into()))
 }

@@ -10,6 +10,7 @@ mod connection;
 mod content_type;
 mod cors;
 mod edge;
+mod front;
 mod names;
 mod parameters;
 mod request_id;
@@ -54,7 +55,7 @@ pub struct HttpState {
     pub origins: Origins,
 }
 
-/// The whole HTTP interface: the routes of the features (with their state already in them), `/healthz`,
+/// The whole HTTP interface: the routes of the features (with their state already in them), `/`, `/healthz`,
 /// `/readyz`, `/metrics`, `/openapi.json`, `/docs`, and around all of them what every request meets.
 pub fn router(features: OpenApiRouter, state: HttpState) -> Router {
     metrics::install();
@@ -63,6 +64,7 @@ pub fn router(features: OpenApiRouter, state: HttpState) -> Router {
     let metrics = OpenApiRouter::new().routes(routes!(metrics::show)).with_state(state.on_scrape);
     let description = OpenApiRouter::new().routes(routes!(openapi::document)).with_state(document.clone());
     let (router, api) = OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(front::front))
         .routes(routes!(health::healthz))
         .merge(health)
         .merge(metrics)

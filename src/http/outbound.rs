@@ -215,7 +215,7 @@ fn vet(ip: IpAddr, allow: &[Network]) -> Result<(), RefusedAddress> {
     if allow.iter().any(|network| network.contains(ip)) {
         return Ok(());
     }
-    tracing::info!(%ip, kind, "an outbound request to a special-purpose address was refused");
+    tracing::debug!(%ip, kind, "an outbound request to a special-purpose address was refused");
     Err(RefusedAddress)
 }
 

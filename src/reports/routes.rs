@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 const READERS: [&str; 4] = [REPORT_READER, QUEUE_ADMIN, HUB_ADMIN, SYSTEM_ADMIN];
 /// Reports that run at a time: they may not take all connections from the requests.
 const AT_ONCE: usize = 2;
-/// How long one waits for its turn.
+/// How long one waits for its turn, and then for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The furthest that a report looks.
 const FURTHEST: Duration = Duration::from_hours(366 * 24);
@@ -123,7 +123,7 @@ pub(super) async fn show(
     };
     let busy = || Error::Unavailable("other reports are being made".to_owned(), Duration::from_secs(1));
     let turn = tokio::time::timeout(PATIENCE, reports.turns.acquire()).await.map_err(|_| busy())?;
-    let answer = store::run(&reports.db.api, report, parameters).await.map_err(too_long)?;
+    let answer = store::run(&reports.db.api, report, parameters, PATIENCE).await.map_err(too_long)?;
     drop(turn);
     let body = answer.write(format).map_err(Error::internal)?;
     Ok(match format {

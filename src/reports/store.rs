@@ -11,14 +11,28 @@ use std::time::Duration;
 /// Answers `report`.
 ///
 /// # Errors
-/// The database's; SQLSTATE 57014 when it took longer than ten seconds.
-pub async fn run(pool: &PgPool, report: &'static Report, parameters: Parameters) -> sqlx::Result<Answer> {
-    db::transaction(pool, move |tx| Box::pin(answer(tx, report, parameters))).await
+/// The database's; SQLSTATE 57014 when it took longer than `patience`.
+pub async fn run(
+    pool: &PgPool,
+    report: &'static Report,
+    parameters: Parameters,
+    patience: Duration,
+) -> sqlx::Result<Answer> {
+    db::transaction::transaction_within(pool, patience, move |tx| {
+        Box::pin(answer(tx, report, parameters, patience))
+    })
+    .await
 }
 
-async fn answer(tx: &mut PgConnection, report: &Report, parameters: Parameters) -> sqlx::Result<Answer> {
+async fn answer(
+    tx: &mut PgConnection,
+    report: &Report,
+    parameters: Parameters,
+    patience: Duration,
+) -> sqlx::Result<Answer> {
     sqlx::query!("SET TRANSACTION READ ONLY").execute(&mut *tx).await?;
-    sqlx::query!("SET LOCAL statement_timeout = '10s'").execute(&mut *tx).await?;
+    let patience = format!("{}ms", patience.as_millis());
+    sqlx::query!("SELECT set_config('statement_timeout', $1, true)", patience).fetch_one(&mut *tx).await?;
     let Parameters { period, lookback, long } = parameters;
     for (name, value) in [("report.period", period), ("report.lookback", lookback), ("report.long", long)] {
         // Set in any case: the session may have been someone's who left another.

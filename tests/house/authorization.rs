@@ -5,7 +5,7 @@ use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 /// The operations that anybody may call, by their path.
-const OPEN: &[&str] = &["/healthz", "/readyz", "/openapi.json"];
+const OPEN: &[&str] = &["/", "/healthz", "/readyz", "/openapi.json"];
 
 /// The operations that a key in the query opens, and no token does.
 const BY_KEY: &[&str] = &["/messages/{job_type}/{job_id}/broadcasts/stream"];

@@ -23,7 +23,7 @@ async fn they_go_up_and_down_and_up_again() {
     let all = objects(&options).await;
     assert!(all > 20);
     for _ in MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration()) {
-        revert(&options, "postrider").await.unwrap();
+        revert(&options, "postrider", true).await.unwrap();
     }
     assert_eq!(objects(&options).await, 0, "something is left behind");
     migrate(&options, "postrider").await.unwrap();
@@ -49,7 +49,7 @@ async fn they_go_down_on_rows() {
     let options = app.database.clone();
     app.stop().await;
     for _ in MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration()) {
-        revert(&options, "postrider").await.unwrap();
+        revert(&options, "postrider", true).await.unwrap();
     }
     assert_eq!(objects(&options).await, 0, "something is left behind");
 }

@@ -2,6 +2,7 @@
 
 use super::finding::{Finding, fail, ok, warn};
 use crate::db::{Database, session};
+use crate::error::explain;
 use sqlx::postgres::PgPool;
 
 /// Whether sessions are ours alone, and if not, whether that works; and whether names mean our schema.
@@ -17,7 +18,7 @@ pub(super) async fn check(db: &Database) -> sqlx::Result<Vec<Finding>> {
     }
     findings.push(match session::check_schema(&db.api, &db.schema).await {
         Ok(()) => ok(format!("names mean the schema {}", db.schema)),
-        Err(error) => fail(format!("{error:#}"), "nothing else is looked at: it would be somebody else's"),
+        Err(error) => fail(explain(error.as_ref()), "nothing else is looked at: it would be somebody else's"),
     });
     Ok(findings)
 }

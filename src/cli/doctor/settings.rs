@@ -2,8 +2,9 @@
 
 use super::finding::{Finding, fail, ok, warn};
 use crate::auth::Verifier;
-use crate::cli::database::development_secret;
+use crate::cli::database::existing_secret;
 use crate::config::Config;
+use crate::error::explain;
 use std::sync::Arc;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -12,14 +13,17 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
 
 /// Whether there is a key to verify tokens with, and whether it can be read.
 fn key(config: &Config) -> Finding {
-    let secret = match development_secret(config) {
+    let secret = match existing_secret(config) {
         Ok(secret) => secret,
-        Err(error) => return fail(format!("{error:#}"), "without a key `serve` does not start"),
+        Err(error) => return fail(explain(error.as_ref()), "without a key `serve` does not start"),
     };
     // It fetches nothing before the first token.
     let fetch = Arc::new(|_| Box::pin(async { anyhow::bail!("not now") }) as _);
     match Verifier::from_config(&config.jwt, secret.as_ref(), fetch) {
-        Err(error) => fail(format!("no token can be verified: {error:#}"), "correct the setting it names"),
+        Err(error) => fail(
+            format!("no token can be verified: {}", explain(error.as_ref())),
+            "correct the setting it names",
+        ),
         Ok(_) if secret.is_some() => {
             ok("tokens are verified by the development secret in the data directory")
         }

@@ -1,6 +1,6 @@
 //! Follows a job: each message of its log as a line of JSON, until the job has ended.
 
-use crate::cli::database::unmigrated;
+use crate::cli::database::advised;
 use crate::jobs::follow::BATCH;
 use crate::jobs::message::read_on;
 use crate::jobs::store::broadcasts::{self, Head};
@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(super) async fn follow(pool: &PgPool, job: i64, lines: u32, retention: Duration) -> anyhow::Result<()> {
     let mut after: Option<i64> = None;
     loop {
-        let head = broadcasts::head(pool, job).await.map_err(unmigrated)?;
+        let head = broadcasts::head(pool, job).await.map_err(advised)?;
         let Head { newest, finished } = head.with_context(|| format!("there is no job {job}"))?;
         let from = *after.get_or_insert((newest - i64::from(lines)).max(0));
         let found = if from < newest {

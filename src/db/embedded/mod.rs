@@ -102,6 +102,11 @@ pub async fn start(options: Options) -> anyhow::Result<Server> {
     Ok(Server { guard: Mutex::new(guard), ready, _lock: lock })
 }
 
+/// Whether there is a cluster in `data_dir`. What may not be looked at counts as one: who starts it is told why not.
+pub fn exists(data_dir: &Path) -> bool {
+    data_dir.join("postgres").join("cluster").join("PG_VERSION").try_exists().unwrap_or(true)
+}
+
 /// How to connect to the server that another process runs on `data_dir`; none when it runs none.
 pub fn running(data_dir: &Path) -> Option<PgConnectOptions> {
     let cluster = data_dir.join("postgres").join("cluster").canonicalize().ok()?;

@@ -1,0 +1,97 @@
+//! What can be found wrong before anything is made or changed: the settings, and the address. Then the database.
+
+use super::outside::{directory, fetch};
+use crate::auth::Verifier;
+use crate::config::Config;
+use crate::db::{self, Database};
+use crate::http::outbound::Outbound;
+use crate::queues::javascript::services::Directory;
+use crate::queues::store::retention::Messages;
+use crate::seal::Sealer;
+use crate::worker::retention::make_ahead;
+use anyhow::Context as _;
+use secrecy::SecretString;
+use sqlx::postgres::PgConnectOptions;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// What the settings come to, and the address.
+pub(super) struct Checked {
+    pub(super) outbound: Outbound,
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) sealer: Option<Arc<Sealer>>,
+    pub(super) directory: Arc<Directory>,
+    /// Where the other processes are heard, past a pooler.
+    pub(super) listen_on: Option<PgConnectOptions>,
+    /// The address of the API. Nobody is let in before there is somebody to answer.
+    pub(super) socket: Option<TcpSocket>,
+}
+
+impl Checked {
+    /// `secret` and `secret_key` stand in for those that the settings do not name.
+    pub(super) fn new(
+        config: &Config,
+        secret: Option<&SecretString>,
+        secret_key: Option<&SecretString>,
+        serves: bool,
+    ) -> anyhow::Result<Self> {
+        let socket = serves.then(|| reserve(config.listen)).transpose()?;
+        let outbound = Outbound::new(config.allow_networks.clone())?;
+        let fetch = fetch(outbound.clone());
+        let verifier = if serves {
+            Verifier::from_config(&config.jwt, secret, fetch)?
+        } else {
+            // Nobody can ask it for anything.
+            Verifier::of_nobody(&config.jwt)
+        };
+        let verifier = Arc::new(verifier);
+        let key = config.secret_key.as_ref().or(secret_key);
+        let sealer = key.map(Sealer::new).transpose()?.map(Arc::new);
+        let directory = Arc::new(directory(config, outbound.clone())?);
+        let listen_on =
+            config.listen_url.as_ref().map(|url| db::parse("POSTRIDER_LISTEN_URL", url)).transpose()?;
+        Ok(Self { outbound, verifier, sealer, directory, listen_on, socket })
+    }
+}
+
+/// The database, if this process can work on it, with partitions for what comes.
+pub(super) async fn open(
+    database: &PgConnectOptions,
+    schema: &str,
+    listen_on: Option<&PgConnectOptions>,
+) -> anyhow::Result<Database> {
+    let mut db = Database::new(database, schema);
+    if let Some(options) = listen_on {
+        db = db.listening_on(options);
+    }
+    db.check().await?;
+    if let Err(error) = make_ahead::<Messages>(&db.worker).await {
+        tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
+    }
+    Ok(db)
+}
+
+/// Takes the address, without listening yet.
+fn reserve(address: SocketAddr) -> anyhow::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let bound = socket.and_then(|socket| {
+        // What a former process of ours left in TIME_WAIT does not stand in the way.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(socket)
+    });
+    bound.with_context(|| unheard(address))
+}
+
+/// Listens on the address that [`reserve`] took.
+pub(super) fn listen(socket: TcpSocket, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    socket.listen(BACKLOG).with_context(|| unheard(address))
+}
+
+fn unheard(address: SocketAddr) -> String {
+    format!("cannot listen on {address} (POSTRIDER_LISTEN)")
+}
