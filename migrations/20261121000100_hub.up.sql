@@ -40,7 +40,6 @@ CREATE TABLE endpoints (
     told          boolean     NOT NULL DEFAULT false,
     gone_at       timestamptz,
     circuit       bigint      NOT NULL DEFAULT 0,
-    due_at        timestamptz,
     created_at    timestamptz NOT NULL DEFAULT now(),
     updated_at    timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT endpoints_pkey PRIMARY KEY (id),
@@ -68,7 +67,6 @@ COMMENT ON COLUMN endpoints.open_until IS 'The circuit is open until then: nothi
 COMMENT ON COLUMN endpoints.told IS 'Whether the message hub:endpoint_failing was made since the circuit was last closed: then hub:endpoint_recovered follows.';
 COMMENT ON COLUMN endpoints.gone_at IS 'When it first answered 410; null again when a delivery succeeds.';
 COMMENT ON COLUMN endpoints.circuit IS 'How often failures, open_until, gone_at or circuits of its services have changed. It is no change of the definition: who loads a delivery of this endpoint compares it with what it knows.';
-COMMENT ON COLUMN endpoints.due_at IS 'Under a rate limit: when the next request may leave (the theoretical arrival time of the generic cell rate algorithm).';
 COMMENT ON COLUMN endpoints.created_at IS 'When it was first put.';
 COMMENT ON COLUMN endpoints.updated_at IS 'When it was last put.';
 

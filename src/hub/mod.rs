@@ -24,7 +24,7 @@
 //! | [`definitions`] | endpoints, mappings and parameters, as administrators put them |
 //!
 //! Who may import whom, checked by `tests/house/architecture.rs`: `start → {routes, upkeep} → {delivery, polling} →
-//! notices → routing → state → definitions → {schedule, lines} → {key, listing, purpose, roles}`. Only the routes of
+//! notices → routing → state → definitions → lines → {key, listing, purpose, roles}`. Only the routes of
 //! definitions import the [`state`] above them.
 
 pub mod definitions;
@@ -38,7 +38,6 @@ pub mod purpose;
 pub mod roles;
 pub mod routes;
 pub mod routing;
-pub mod schedule;
 pub mod state;
 pub mod upkeep;
 

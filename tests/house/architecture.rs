@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 /// Who may import whom; `main`, `lib`, `app` and `cli` may import all below them.
 const IMPORTS: &[(&str, &[&str])] = &[
-    ("queues", &["worker", "auth", "http", "db", "error", "config"]),
+    ("queues", &["flow", "worker", "auth", "http", "db", "error", "config"]),
     ("jobs", &["worker", "auth", "http", "db", "error", "config", "seal"]),
-    ("hub", &["worker", "auth", "http", "db", "error", "config", "seal"]),
+    ("hub", &["flow", "worker", "auth", "http", "db", "error", "config", "seal"]),
     ("reports", &["worker", "auth", "http", "db", "error", "config"]),
+    ("flow", &["http", "db", "error", "config"]),
     ("worker", &["db", "error", "config"]),
     ("auth", &["db", "error", "config"]),
     ("http", &["db", "error", "config"]),
@@ -27,7 +28,7 @@ const ROOMS: &[&[&str]] = &[
     &["routing"],
     &["state"],
     &["definitions"],
-    &["schedule", "lines"],
+    &["lines"],
     &["key", "listing", "purpose", "roles"],
 ];
 
@@ -42,6 +43,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("catalog", "worker"),
     ("duties", "worker"),
     ("weeks", "worker"),
+    ("rates", "flow"),
     ("queues", "queues"),
     ("messages", "queues"),
     ("outcomes", "queues"),

@@ -6,6 +6,8 @@ use crate::support::answer::json;
 use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::scripted::{Asked, Reply, Scripted};
+use postrider::flow::rate::Rate;
+use postrider::flow::store::rates;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -259,11 +261,30 @@ async fn a_rate_limit_spaces_requests_and_costs_no_attempt() {
     let (first, second) =
         (app.tell("order:new", json!({ "n": 8 })).await, app.tell("order:new", json!({ "n": 9 })).await);
     let mut db = app.connect().await;
-    sqlx::Executor::execute(&mut db, "UPDATE endpoints SET due_at = NULL").await.unwrap();
+    sqlx::Executor::execute(&mut db, "UPDATE rates SET due_at = now()").await.unwrap();
     eventually("one has left", async || numbers(&endpoint).len() == 9).await;
     let waiting = if numbers(&endpoint)[8] == 8 { second } else { first };
     assert_eq!(app.told(&waiting).await["deliveries"][0]["attempts"], 0);
     app.server.stop_within(Duration::from_millis(100)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_does_not_wait_for_slots_that_are_being_reserved() {
+    let endpoint = Scripted::agreeable().await;
+    let app = started(&endpoint, super::stage::eager()).await;
+    let rate = json!({ "rate": { "per_second": 1000, "burst": 1000 } });
+    app.endpoint("e", &endpoint.url, rate).await;
+    let first = app.tell("order:new", json!({})).await;
+    app.delivered(&first, "COMPLETE").await;
+    let mut db = app.connect().await;
+    let lane: i32 = ask(&mut db, "SELECT id FROM endpoints").await;
+    let rate = Rate { per_second: 1000.0, burst: 1000 };
+    let mut reserving = sqlx::Connection::begin(&mut db).await.unwrap();
+    assert_eq!(rates::take(&mut *reserving, lane, rate, 5).await.unwrap().unwrap().granted, 5);
+    let second = app.tell("order:new", json!({})).await;
+    reserving.rollback().await.unwrap();
+    app.delivered(&second, "COMPLETE").await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! An endpoint: a server that takes messages, and how gently it is to be treated.
 
+use crate::flow::rate::Rate;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use std::time::Duration;
@@ -49,15 +50,6 @@ pub struct Definition {
     pub breaker: Breaker,
     /// Whether it is sent anything.
     pub enabled: bool,
-}
-
-/// A rate limit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rate {
-    /// Requests a second in the long run.
-    pub per_second: f64,
-    /// How many may leave at once after a pause.
-    pub burst: u32,
 }
 
 /// A circuit breaker.

@@ -55,7 +55,7 @@ pub struct Definition {
 }
 
 pub use super::filter::{Filters, Path};
-pub use crate::hub::schedule::Schedule;
+pub use super::schedule::Schedule;
 
 /// How the messages of a mapping are delivered.
 #[derive(Debug, Clone)]

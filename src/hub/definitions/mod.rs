@@ -8,6 +8,7 @@ pub mod filter;
 pub mod mapping;
 pub mod path;
 pub mod routes;
+pub mod schedule;
 pub mod secrets;
 pub mod service_catalogue;
 pub mod store;

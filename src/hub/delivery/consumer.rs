@@ -4,24 +4,23 @@ use super::attempt::{Attempt, Means};
 use super::circuits::Circuits;
 use super::linked::Parameter;
 use super::outcome::{Attempted, Outcome};
-use super::rate::HORIZON;
 use super::request;
 use super::store::deliveries::{self, Loaded};
 use super::store::{circuits, ends, parameters};
 use super::verdict::{Failed, Verdict};
 use crate::db::{Database, bounded};
+use crate::flow::rates::{Rates, Slot};
 use crate::http::outbound::Outbound;
 use crate::hub::definitions::catalog::Catalog;
-use crate::hub::definitions::endpoint::{Endpoint, Rate};
+use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::{Mapping, Retry};
 use crate::seal::Sealer;
 use crate::worker::{Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
 use chrono::{DateTime, Utc};
-use parking_lot::Mutex;
 use sqlx::postgres::PgConnection;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use url::Url;
 use uuid::Uuid;
 
@@ -38,8 +37,8 @@ pub struct Deliveries {
     /// How many messages may come of one from outside.
     pub(super) descendants: u32,
     pub(super) means: Arc<Means>,
-    /// Until when the rate limits of endpoints have no slots to give.
-    spent: Mutex<HashMap<i32, Instant>>,
+    /// The rate limits of endpoints.
+    rates: Rates,
 }
 
 /// A delivery that may be sent now.
@@ -63,7 +62,7 @@ impl Deliveries {
         descendants: u32,
     ) -> Self {
         let means = Means { outbound, ids: Arc::clone(&db.ids), circuits: Circuits::default() };
-        Self { db, catalog, sealer, retry, descendants, means: Arc::new(means), spent: Mutex::default() }
+        Self { db, catalog, sealer, retry, descendants, means: Arc::new(means), rates: Rates::default() }
     }
 
     pub(super) fn now(&self) -> DateTime<Utc> {
@@ -73,12 +72,10 @@ impl Deliveries {
     /// How many deliveries of an endpoint may run now.
     fn room(&self, endpoint: &Endpoint) -> Option<usize> {
         let (now, definition) = (self.now(), &endpoint.definition);
-        let spent = definition.rate.is_some()
-            && self.spent.lock().get(&endpoint.id).is_some_and(|until| Instant::now() < *until);
-        if !definition.enabled || spent {
+        if !definition.enabled {
             return None;
         }
-        let most = definition.rate.map_or(usize::MAX, Rate::room);
+        let most = definition.rate.map_or(Some(usize::MAX), |rate| self.rates.room(endpoint.id, rate))?;
         self.means.circuits.of(endpoint).room(definition.concurrency.min(most), definition.breaker, now)
     }
 
@@ -199,25 +196,19 @@ impl Deliveries {
         Ok(found.into_iter().map(|(mapping, sent)| (mapping, Arc::new(sent))).collect())
     }
 
-    /// How long each delivery waits for its slot; `None` for one that has to come again.
-    async fn slots(&self, ready: &[Ready]) -> sqlx::Result<HashMap<Uuid, (bool, Duration)>> {
+    /// The slots of those deliveries whose endpoints have a rate limit.
+    async fn slots(&self, ready: &[Ready]) -> sqlx::Result<HashMap<Uuid, Slot>> {
         let mut limited: HashMap<i32, Vec<&Ready>> = HashMap::new();
         for ready in ready.iter().filter(|ready| ready.endpoint.definition.rate.is_some()) {
             limited.entry(ready.endpoint.id).or_default().push(ready);
         }
-        let mut waits = HashMap::new();
+        let mut slots = HashMap::new();
         for (id, ready) in limited {
             let Some(rate) = ready[0].endpoint.definition.rate else { continue };
-            let slots = bounded(circuits::reserve(&self.db.worker, id, rate, ready.len())).await?;
-            for (place, ready) in ready.iter().enumerate() {
-                waits.insert(ready.claim.item, (place < slots.granted, rate.wait(slots.ahead, place)));
-            }
-            if slots.granted < ready.len() {
-                let pause = rate.wait(slots.ahead, slots.granted).saturating_sub(HORIZON);
-                self.spent.lock().insert(id, Instant::now() + pause);
-            }
+            let reserved = self.rates.reserve(&self.db.worker, id, rate, ready.len()).await?;
+            slots.extend(ready.iter().map(|ready| ready.claim.item).zip(reserved));
         }
-        Ok(waits)
+        Ok(slots)
     }
 }
 
@@ -228,7 +219,7 @@ impl Consumer for Deliveries {
         self.catalog.refresh(&self.db.worker, revision).await?;
         let here = |id| self.catalog.endpoint(id).is_some();
         self.means.circuits.retain(here);
-        self.spent.lock().retain(|id, _| here(*id));
+        self.rates.retain(here);
         Ok(())
     }
 
@@ -284,12 +275,15 @@ impl Consumer for Deliveries {
         let mut services: HashMap<(i32, i64, i64), Arc<Url>> = HashMap::new();
         let mut fanouts: HashMap<i32, usize> = HashMap::new();
         for Ready { claim, endpoint, mapping, loaded, message } in ready {
-            let (granted, wait) = slots.get(&claim.item).copied().unwrap_or((true, Duration::ZERO));
-            if !granted {
-                let outcome = Outcome::NotStarted { lane: claim.lane, after: wait };
-                runs.push(Run { claim, attempt: Box::pin(std::future::ready(outcome)) });
-                continue;
-            }
+            let wait = match slots.get(&claim.item) {
+                None => Duration::ZERO,
+                Some(Slot::Granted(wait)) => *wait,
+                Some(Slot::Refused(after)) => {
+                    let outcome = Outcome::NotStarted { lane: claim.lane, after: *after };
+                    runs.push(Run { claim, attempt: Box::pin(std::future::ready(outcome)) });
+                    continue;
+                }
+            };
             let service =
                 services.entry((mapping.id, mapping.version, endpoint.version)).or_insert_with(|| {
                     Arc::new(request::url(&endpoint.definition.url, &mapping.definition.service))

@@ -7,7 +7,6 @@ pub mod consumer;
 pub mod linked;
 pub mod metrics;
 pub mod outcome;
-pub mod rate;
 pub mod redact;
 pub mod request;
 pub mod routes;

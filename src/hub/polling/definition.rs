@@ -2,7 +2,7 @@
 
 use super::mark::Overlap;
 use super::paging::Paging;
-use crate::hub::schedule::Timing;
+use crate::flow::timing::Timing;
 use axum::http::HeaderName;
 use std::time::Duration;
 use url::Url;

@@ -7,8 +7,8 @@ use crate::hub::definitions::documents::read;
 use crate::hub::definitions::filter::{Filters, Path};
 use crate::hub::definitions::mapping::{Ack, Definition, MaySet, Options, Retry, Serial};
 use crate::hub::definitions::path;
+use crate::hub::definitions::schedule::Schedule;
 use crate::hub::key::Pattern;
-use crate::hub::schedule::Schedule;
 use serde_json::Value;
 use std::time::Duration;
 

@@ -153,7 +153,7 @@ impl Hub {
     /// When the schedule of a mapping fires first: never while it is switched off.
     pub(super) fn first_tick(&self, definition: &Definition, enabled: bool) -> Result<Option<DateTime<Utc>>> {
         let Some(schedule) = definition.schedule.as_ref().filter(|_| enabled) else { return Ok(None) };
-        Ok(schedule.next_after(self.now()?))
+        Ok(schedule.timing.next_after(self.now()?))
     }
 }
 

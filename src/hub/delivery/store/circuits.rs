@@ -1,9 +1,7 @@
-//! The SQL of what attempts change in endpoints: circuits, whether they are gone, the slots of their rate limits.
+//! The SQL of what attempts change in endpoints: circuits, and whether they are gone.
 
-use crate::hub::definitions::endpoint::Rate;
 use crate::hub::delivery::circuit::Circuit;
 use crate::hub::delivery::circuits::{Service, Written};
-use crate::hub::delivery::rate::HORIZON;
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
@@ -116,53 +114,4 @@ pub async fn written(db: impl PgExecutor<'_>, ids: &[i32]) -> sqlx::Result<Vec<(
         }
     }
     Ok(written)
-}
-
-/// What a rate limit grants.
-#[derive(Debug, Clone, Copy)]
-pub struct Slots {
-    /// How far the bucket was ahead of now, in seconds.
-    pub ahead: f64,
-    /// How many requests have a slot.
-    pub granted: usize,
-}
-
-/// Reserves slots for at most `requests` requests, as many as may leave within [`HORIZON`].
-pub async fn reserve(db: impl PgExecutor<'_>, id: i32, rate: Rate, requests: usize) -> sqlx::Result<Slots> {
-    let row = sqlx::query!(
-        r#"
-        WITH bucket AS (
-            -- No slot lies further ahead than these, unless it was given before the clock was set back.
-            SELECT
-                id,
-                CASE WHEN due_at <= now() + make_interval(secs => $3::float8 + $4::float8 + $5::float8 + 1) THEN greatest(due_at, now()) ELSE now() END AS full_at
-            FROM endpoints
-            WHERE id = $1
-            FOR UPDATE
-        ),
-        ahead AS (
-            SELECT id, full_at, extract(epoch FROM full_at - now())::float8 AS seconds
-            FROM bucket
-        ),
-        granted AS (
-            SELECT id, full_at, seconds, least($2::float8, greatest(floor(($5::float8 + $4::float8 - seconds) / $3::float8) + 1, 0)) AS slots
-            FROM ahead
-        )
-        UPDATE endpoints AS e
-        SET due_at = g.full_at + make_interval(secs => g.slots * $3)
-        FROM granted AS g
-        WHERE e.id = g.id
-        RETURNING g.seconds AS "seconds!", g.slots::bigint AS "slots!"
-        "#,
-        id,
-        f64::from(u32::try_from(requests).unwrap_or(u32::MAX)),
-        rate.interval(),
-        rate.tolerance(),
-        HORIZON.as_secs_f64(),
-    )
-    .fetch_optional(db)
-    .await?;
-    // An endpoint that is gone just now limits nothing.
-    let Some(row) = row else { return Ok(Slots { ahead: 0.0, granted: requests }) };
-    Ok(Slots { ahead: row.seconds, granted: usize::try_from(row.slots).unwrap_or(0) })
 }

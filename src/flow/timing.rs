@@ -1,11 +1,9 @@
-//! Schedules: when something happens by itself, at an interval or by cron in a time zone.
+//! When something happens by itself: at an interval, or by cron in a time zone.
 //!
-//! `{every, message}` or `{cron, timezone?, message}`. Where clocks change, croner's rules hold: a fixed time
-//! that the clock skips comes right after the gap, one that it repeats comes once; intervals (`*/15 * * * *`)
-//! go on evenly.
+//! `{every}` or `{cron, timezone?}`. Where clocks change, croner's rules hold: a fixed time that the clock skips
+//! comes right after the gap, one that it repeats comes once; intervals (`*/15 * * * *`) go on evenly.
 
 use crate::http::reader::Reader;
-use crate::hub::key::{is_key, is_reserved};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
@@ -19,15 +17,6 @@ const LONGEST: Duration = Duration::from_hours(366 * 24);
 /// The longest cron expression, in characters.
 const MAX_CRON: usize = 255;
 
-/// The schedule of a mapping: when its service is sent a poll message, and which.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Schedule {
-    /// When.
-    pub timing: Timing,
-    /// The key of the message.
-    pub message: String,
-}
-
 /// When something happens by itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Timing {
@@ -35,29 +24,6 @@ pub enum Timing {
     Every(Duration),
     /// At the moments of a cron expression, on the clocks of a place.
     Cron(Box<Cron>, Tz),
-}
-
-impl Schedule {
-    /// Reads the members of a schedule; `None` if a rule is broken, which is noted.
-    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let timing = Timing::read(reader);
-        let message = reader.required("message", |reader, name| {
-            let text = reader.text(name)?;
-            if !is_key(text) {
-                reader.note("/message", "pattern", "must be a message key such as orders:poll");
-            }
-            if is_reserved(text) {
-                reader.note("/message", "reserved", "keys that begin with hub: are the hub's own");
-            }
-            (is_key(text) && !is_reserved(text)).then(|| text.to_owned())
-        });
-        Some(Self { timing: timing?, message: message? })
-    }
-
-    /// As [`Timing::next_after`].
-    pub fn next_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        self.timing.next_after(moment)
-    }
 }
 
 impl Timing {
@@ -133,14 +99,14 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn read(document: &Value) -> Result<Schedule, Vec<(String, String)>> {
-        let (mut schedule, mut violations) = (None, Vec::new());
+    fn read(document: &Value) -> Result<Timing, Vec<(String, String)>> {
+        let (mut timing, mut violations) = (None, Vec::new());
         Reader::within(document, "/schedule".to_owned(), &mut violations, |reader| {
-            schedule = Schedule::read(reader);
+            timing = Timing::read(reader);
         });
         let found = violations.into_iter().map(|violation| (violation.pointer, violation.keyword));
         let found: Vec<_> = found.collect();
-        if found.is_empty() { Ok(schedule.unwrap()) } else { Err(found) }
+        if found.is_empty() { Ok(timing.unwrap()) } else { Err(found) }
     }
 
     fn at(text: &str) -> DateTime<Utc> {
@@ -149,10 +115,8 @@ mod tests {
 
     /// The moments of a cron expression in Berlin after one, in UTC.
     fn berlin(cron: &str, after: &str, count: usize) -> Vec<String> {
-        let schedule =
-            read(&json!({ "cron": cron, "timezone": "Europe/Berlin", "message": "a:poll" })).unwrap();
-        let moments =
-            std::iter::successors(schedule.next_after(at(after)), |last| schedule.next_after(*last));
+        let timing = read(&json!({ "cron": cron, "timezone": "Europe/Berlin" })).unwrap();
+        let moments = std::iter::successors(timing.next_after(at(after)), |last| timing.next_after(*last));
         moments.take(count).map(|moment| moment.format("%FT%RZ").to_string()).collect()
     }
 
@@ -160,14 +124,10 @@ mod tests {
     fn every_broken_rule_is_noted() {
         let found = |document| read(&document).unwrap_err();
         let one = |pointer: &str, keyword: &str| vec![(pointer.to_owned(), keyword.to_owned())];
-        let message = "orders:poll";
         assert_eq!(found(json!([])), one("/schedule", "type"));
-        assert_eq!(found(json!({ "message": message })), one("/schedule", "required"));
-        assert_eq!(found(json!({ "every": "5m" })), one("/schedule", "required"));
-        assert_eq!(found(json!({ "every": "5m", "message": "poll" })), one("/schedule/message", "pattern"));
-        let both = json!({ "every": "5m", "cron": "* * * * *", "message": message });
-        assert_eq!(found(both), one("/schedule", "oneOf"));
-        let zone = json!({ "every": "5m", "timezone": "UTC", "message": message });
+        assert_eq!(found(json!({})), one("/schedule", "required"));
+        assert_eq!(found(json!({ "every": "5m", "cron": "* * * * *" })), one("/schedule", "oneOf"));
+        let zone = json!({ "every": "5m", "timezone": "UTC" });
         assert_eq!(found(zone), one("/schedule/timezone", "dependentRequired"));
         for (every, keyword) in [
             (json!("soon"), "duration"),
@@ -176,16 +136,15 @@ mod tests {
             (json!("999ms"), "range"),
             (json!("367days"), "range"),
         ] {
-            assert_eq!(found(json!({ "every": every, "message": message })), one("/schedule/every", keyword));
+            assert_eq!(found(json!({ "every": every })), one("/schedule/every", keyword));
         }
         let odd = ["", "* * * *", "0 * * * * *", "* * * * * 2030", "61 * * * *", "0 6 30 2 *", "a b c d e"];
         for cron in odd.into_iter().map(Value::from).chain([json!(5), json!(" ".repeat(256))]) {
-            let document = json!({ "cron": cron, "message": message });
-            assert_eq!(found(document), one("/schedule/cron", "cron"), "{cron}");
+            assert_eq!(found(json!({ "cron": cron })), one("/schedule/cron", "cron"), "{cron}");
         }
-        let several = found(json!({ "cron": "x", "timezone": "Mars", "message": 1, "a/b": 1 }));
+        let several = found(json!({ "cron": "x", "timezone": "Mars", "a/b": 1 }));
         let pointers: Vec<&str> = several.iter().map(|(pointer, _)| pointer.as_str()).collect();
-        assert_eq!(pointers, ["/schedule/cron", "/schedule/timezone", "/schedule/message", "/schedule/a~1b"]);
+        assert_eq!(pointers, ["/schedule/cron", "/schedule/timezone", "/schedule/a~1b"]);
     }
 
     #[test]
@@ -193,7 +152,7 @@ mod tests {
         // Summer time begins on 29 March 2026 and ends on 25 October.
         let mornings = berlin("0 6 * * *", "2026-03-28T00:00:00Z", 3);
         assert_eq!(mornings, ["2026-03-28T05:00Z", "2026-03-29T04:00Z", "2026-03-30T04:00Z"]);
-        let utc = read(&json!({ "cron": "0 6 * * *", "message": "a:poll" })).unwrap();
+        let utc = read(&json!({ "cron": "0 6 * * *" })).unwrap();
         assert_eq!(utc.next_after(at("2026-07-01T06:00:00Z")), Some(at("2026-07-02T06:00:00Z")));
         assert_eq!(utc.next_after(at("2026-07-01T05:59:59.5Z")), Some(at("2026-07-01T06:00:00Z")));
         let mondays = berlin("30 7 * * MON", "2026-07-01T00:00:00Z", 2);
@@ -221,15 +180,15 @@ mod tests {
 
     #[test]
     fn an_interval_neither_drifts_nor_makes_up_for_what_it_missed() {
-        let schedule = read(&json!({ "every": "5m", "message": "a:poll" })).unwrap();
+        let timing = read(&json!({ "every": "5m" })).unwrap();
         let first = at("2026-07-01T00:00:00.25Z");
-        assert_eq!(schedule.next_after(first), Some(at("2026-07-01T00:05:00.25Z")));
-        let following = |now: &str| schedule.timing.following(first, at(now)).unwrap();
+        assert_eq!(timing.next_after(first), Some(at("2026-07-01T00:05:00.25Z")));
+        let following = |now: &str| timing.following(first, at(now)).unwrap();
         assert_eq!(following("2026-07-01T00:00:03Z"), at("2026-07-01T00:05:00.25Z"));
         assert_eq!(following("2026-07-01T00:05:00.25Z"), at("2026-07-01T00:10:00.25Z"));
         assert_eq!(following("2026-07-02T12:34:56Z"), at("2026-07-02T12:35:00.25Z"));
-        let monthly = read(&json!({ "cron": "0 0 1 * *", "message": "a:poll" })).unwrap();
-        let late = monthly.timing.following(at("2026-01-01T00:00:00Z"), at("2026-05-20T00:00:00Z"));
+        let monthly = read(&json!({ "cron": "0 0 1 * *" })).unwrap();
+        let late = monthly.following(at("2026-01-01T00:00:00Z"), at("2026-05-20T00:00:00Z"));
         assert_eq!(late, Some(at("2026-06-01T00:00:00Z")));
     }
 

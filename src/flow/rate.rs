@@ -1,35 +1,43 @@
-//! Rate limits: when each of some requests may leave, by the generic cell rate algorithm.
+//! A rate limit: when each of some items may go, by the generic cell rate algorithm.
 
-use crate::hub::definitions::endpoint::Rate;
 use std::time::Duration;
 
-/// A delivery waits for its turn in memory for at most this long; one that would wait longer goes back.
-pub const HORIZON: Duration = Duration::from_secs(30);
+/// An item waits for its slot in memory for at most this long; one that would wait longer goes back.
+pub(super) const HORIZON: Duration = Duration::from_secs(30);
+
+/// A rate limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// Items a second in the long run.
+    pub per_second: f64,
+    /// How many may go at once after a pause.
+    pub burst: u32,
+}
 
 impl Rate {
-    /// The time between two requests in the long run, in seconds.
-    pub fn interval(self) -> f64 {
+    /// The time between two items in the long run, in seconds.
+    pub(super) fn interval(self) -> f64 {
         1.0 / self.per_second
     }
 
-    /// How far requests may run ahead of that, in seconds.
-    pub fn tolerance(self) -> f64 {
+    /// How far items may run ahead of that, in seconds.
+    pub(super) fn tolerance(self) -> f64 {
         f64::from(self.burst.saturating_sub(1)) * self.interval()
     }
 
-    /// How many requests may be claimed at once, so that none waits much longer than [`HORIZON`].
+    /// How many items may be claimed at once, so that none waits much longer than [`HORIZON`].
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a bound, cut to what it can be"
     )]
-    pub fn room(self) -> usize {
+    pub(super) fn room(self) -> usize {
         ((HORIZON.as_secs_f64() * self.per_second).ceil() as usize).saturating_add(self.burst as usize).max(1)
     }
 
-    /// How long the request in this place of a batch waits, when the bucket is `ahead` seconds ahead of now.
+    /// How long the item in this place of a batch waits, when the bucket is `ahead` seconds ahead of now.
     #[expect(clippy::cast_precision_loss, reason = "places are few")]
-    pub fn wait(self, ahead: f64, place: usize) -> Duration {
+    pub(super) fn wait(self, ahead: f64, place: usize) -> Duration {
         let wait = ahead + place as f64 * self.interval() - self.tolerance();
         let wait = Duration::try_from_secs_f64(wait.max(0.0)).unwrap_or(Duration::from_hours(1));
         Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))

@@ -1,0 +1,15 @@
+//! When work may run, whatever it is: at which moments it comes by itself, and how much of a lane may go.
+//!
+//! Below the features, and knows none of them: an item is known by its id, and what limits it by its lane.
+//!
+//! | file | decides |
+//! | --- | --- |
+//! | `timing.rs` | at which moments something happens by itself: intervals and cron |
+//! | `rate.rs` | when each of some items may go under a rate limit |
+//! | `rates.rs` | how many items of a lane have slots under its rate limit, over all processes |
+//! | `store/` | all SQL of `rates` |
+
+pub mod rate;
+pub mod rates;
+pub mod store;
+pub mod timing;

@@ -1,0 +1,3 @@
+//! All SQL of `rates`.
+
+pub mod rates;
