@@ -204,3 +204,8 @@ pub mod queues;
 pub mod reports;
 pub mod seal;
 pub mod worker;
+
+/// The guide to the library, whose program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/library.md")]
+struct Library;

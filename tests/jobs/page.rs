@@ -1,6 +1,6 @@
 //! A page of another origin in a real browser, behind a real proxy, which each do as they do by default: it polls, waits,
 //! and streams by `fetch` and by `EventSource`, while the server comes and goes. What it does with `EventSource` is what
-//! README has.
+//! `docs/browsers.md` has.
 
 use super::{JOBS, channel};
 use crate::faults::{connect, url_of};
@@ -27,9 +27,9 @@ use tokio::task::JoinSet;
 /// The four ways to follow a job.
 const READERS: [&str; 4] = ["poll", "wait", "fetch", "events"];
 
-/// The example of README, as it stands there.
+/// The example of the page about browsers, as it stands there.
 fn example() -> &'static str {
-    let (_, section) = include_str!("../../README.md").split_once("### From a browser\n").unwrap();
+    let (_, section) = include_str!("../../docs/browsers.md").split_once("# From a browser\n").unwrap();
     let (_, example) = section.split_once("```js\n").unwrap();
     example.split_once("```\n").unwrap().0
 }
