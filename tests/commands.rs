@@ -1,6 +1,7 @@
 //! The command line, as processes of the real binary.
 
 mod doctor;
+mod grants;
 
 use crate::support::app::{SECRET, TestApp};
 use crate::support::eventually;

@@ -56,16 +56,21 @@ impl Database {
     }
 }
 
-/// Says what to do when the tables are not there.
+/// Says what to do when the tables are not there, or when the role may not use them.
 pub(super) fn unmigrated(error: sqlx::Error) -> anyhow::Error {
-    let missing =
-        matches!(&error, sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some("42P01"));
-    let error = anyhow::Error::from(error);
-    if missing {
-        error.context("the schema is not there or not of this version: run `postrider migrate`")
-    } else {
-        error
-    }
+    let advice = match &error {
+        // Who may not use the schema does not see its tables.
+        sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some("42P01") => {
+            "the schema is not there or not of this version: run `postrider migrate`; or the role of DATABASE_URL may \
+             not use it: its owner may run `postrider grant ROLE --reports`"
+        }
+        sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some("42501") => {
+            "the role of DATABASE_URL does not own the schema; reports are for whom `postrider grant ROLE --reports` \
+             let read them, everything else is for its owner"
+        }
+        _ => return error.into(),
+    };
+    anyhow::Error::from(error).context(advice)
 }
 
 /// The secret that signs and verifies in development: none when a key is configured.

@@ -42,6 +42,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("catalog", "worker"),
     ("duties", "worker"),
     ("weeks", "worker"),
+    ("grants", "db"),
     ("queues", "queues"),
     ("messages", "queues"),
     ("outcomes", "queues"),

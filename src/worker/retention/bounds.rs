@@ -11,6 +11,7 @@
 //! | `duties` | the duties there are: one row each. |
 //! | `catalog` | itself: one row. |
 //! | `weeks` | the weeks that have partitions; a row goes with them. |
+//! | `grants` | what administrators grant; revoking deletes it. |
 //! | `queues` | what administrators define; a row goes with its queue. |
 //! | `messages` | retention: weeks are dropped, what had to stay is deleted once its end is as old. |
 //! | `outcomes` | retention, with the messages. |
@@ -59,6 +60,7 @@ pub const BOUNDS: &[(&str, &str)] = &[
     ("duties", "the duties there are: one row each."),
     ("catalog", "itself: one row."),
     ("weeks", "the weeks that have partitions; a row goes with them."),
+    ("grants", "what administrators grant; revoking deletes it."),
     ("queues", "what administrators define; a row goes with its queue."),
     ("messages", "retention: weeks are dropped, what had to stay is deleted once its end is as old."),
     ("outcomes", "retention, with the messages."),
