@@ -242,6 +242,57 @@ COMMENT ON COLUMN catalog.revision IS 'Grows with every change of a definition, 
 COMMENT ON COLUMN catalog.removed IS 'The revision of the last change that removed a definition: a process that knows an older one asks which are left.';
 INSERT INTO catalog DEFAULT VALUES;
 
+CREATE TABLE grants (
+    role       text        NOT NULL,
+    kind       text        NOT NULL,
+    name       text        NOT NULL DEFAULT '',
+    granted_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT grants_pkey PRIMARY KEY (role, kind, name),
+    CONSTRAINT grants_kind_known CHECK (kind IN ('queue', 'store', 'job type', 'reports')),
+    CONSTRAINT grants_name_unless_reports CHECK ((kind = 'reports') = (name = '')),
+    CONSTRAINT grants_name_grammar CHECK (name ~ '^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?[*]?$')
+);
+COMMENT ON TABLE grants IS 'Who may call the SQL functions, and for what, and who may read the reports: postrider grant and revoke write it. Bounded by: what administrators grant; revoking deletes it.';
+COMMENT ON COLUMN grants.role IS 'The role of PostgreSQL, by its name, which outlives a dump; its members that inherit from it have the grant too.';
+COMMENT ON COLUMN grants.kind IS 'What may be done: queue (enqueue), store (publish), job type (broadcast) or reports.';
+COMMENT ON COLUMN grants.name IS 'Which queue, store or job type; with * at its end all that begin so; empty for reports.';
+COMMENT ON COLUMN grants.granted_at IS 'When it was granted.';
+
+CREATE FUNCTION sql_caller() RETURNS name
+LANGUAGE sql STABLE
+RETURN coalesce(nullif(current_setting('role'), 'none')::name, session_user);
+COMMENT ON FUNCTION sql_caller() IS 'Who calls, also within a SECURITY DEFINER function, where current_user is its owner: the role that the session has set, else the one that it logged in as.';
+
+CREATE FUNCTION is_covered(name text, by text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN by = name OR right(by, 1) = '*' AND starts_with(name, left(by, -1));
+COMMENT ON FUNCTION is_covered(text, text) IS 'Whether a grant for this name, or for all that begin so, is one for that name.';
+
+CREATE VIEW callers_grants AS
+SELECT kind, name
+FROM grants
+WHERE pg_has_role(sql_caller(), to_regrole(quote_ident(role)), 'USAGE');
+COMMENT ON VIEW callers_grants IS 'The grants of whoever calls: its own, and those of the roles that it inherits from.';
+
+CREATE FUNCTION require_grant(kind text, name text) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_variable
+BEGIN
+    -- The function that asks is SECURITY DEFINER: current_user is the owner, which needs no grant; nor do its members,
+    -- and superusers are members of every role.
+    IF pg_has_role(sql_caller(), current_user, 'USAGE') THEN
+        RETURN true;
+    END IF;
+    IF EXISTS (SELECT FROM callers_grants AS g WHERE g.kind = kind AND is_covered(name, g.name)) THEN
+        RETURN true;
+    END IF;
+    RAISE insufficient_privilege USING
+        MESSAGE = format('role %I has no grant for %s', sql_caller(), coalesce(kind || ' ' || quote_literal(name), 'this ' || kind)),
+        HINT = format('The owner of the schema may run: postrider grant %I --%s %s',
+            sql_caller(), replace(kind, ' ', '-'), CASE WHEN name ~ '^[A-Za-z0-9._-]+$' THEN name ELSE 'NAME' END);
+END $$;
+COMMENT ON FUNCTION require_grant(text, text) IS 'True for the owner and whoever has a grant for this queue, store or job type, itself or by a role that it inherits from; refuses everybody else. Asked before anything is looked up, so that a refusal does not tell what is there.';
+
 CREATE FUNCTION uuid_v7(at timestamptz DEFAULT clock_timestamp()) RETURNS uuid
 LANGUAGE sql VOLATILE PARALLEL SAFE
 -- RFC 9562, 5.7: 48 bits of milliseconds, version, 12 random bits, variant, 62 random bits. One expression, which

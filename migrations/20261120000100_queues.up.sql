@@ -252,6 +252,34 @@ JOIN queues AS q ON q.id = m.queue_id
 LEFT JOIN outcomes AS o ON o.queue_id = m.queue_id AND o.id = m.id;
 COMMENT ON VIEW queue_messages IS 'Every message with its status as one word, for reports and for people.';
 
+-- What reports need of columns that hold more: who may read the reports need not see the rest.
+CREATE VIEW queue_handlers AS
+SELECT
+    q.id AS queue_id,
+    readable_json(q.definition) #>> '{handler,kind}' AS kind,
+    readable_json(q.definition) #>> '{handler,name}' AS native
+FROM queues AS q;
+COMMENT ON VIEW queue_handlers IS 'Which kind of handler each queue has, for reports.';
+COMMENT ON COLUMN queue_handlers.queue_id IS 'The queue.';
+COMMENT ON COLUMN queue_handlers.kind IS 'javascript, http, worker or native; null without a handler.';
+COMMENT ON COLUMN queue_handlers.native IS 'The name of a native handler.';
+
+CREATE VIEW outcome_causes AS
+SELECT
+    o.queue_id,
+    o.id,
+    o.status,
+    o.finished_at,
+    CASE
+        WHEN o.status = 'COMPLETE' THEN NULL
+        -- json keeps what PostgreSQL's text cannot hold; to look into it as it is would fail.
+        WHEN json_typeof(o.error) = 'object' THEN coalesce(readable_json(o.error) ->> 'name', 'other')
+        ELSE 'other'
+    END AS error
+FROM outcomes AS o;
+COMMENT ON VIEW outcome_causes IS 'How messages ended, with the name of the error alone, for reports.';
+COMMENT ON COLUMN outcome_causes.error IS 'The name of the error; other when it has none; null when there is none.';
+
 CREATE FUNCTION enqueue_due(delay interval, run_at timestamptz, priority integer) RETURNS timestamptz
 LANGUAGE plpgsql
 AS $$
@@ -281,10 +309,11 @@ CREATE FUNCTION enqueue(
     priority        integer     DEFAULT NULL,
     idempotency_key text        DEFAULT NULL
 ) RETURNS uuid
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 AS $$
 #variable_conflict use_variable
 DECLARE
+    allowed boolean := require_grant('queue', queue);
     lane_id integer;
     message uuid := uuid_v7();
     due     timestamptz := enqueue_due(delay, run_at, priority);
@@ -358,10 +387,11 @@ CREATE FUNCTION enqueue_many(
     run_at   timestamptz DEFAULT NULL,
     priority integer     DEFAULT NULL
 ) RETURNS uuid[]
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 AS $$
 #variable_conflict use_variable
 DECLARE
+    allowed boolean := require_grant('queue', queue);
     lane_id integer;
     due     timestamptz := enqueue_due(delay, run_at, priority);
     ids     uuid[];

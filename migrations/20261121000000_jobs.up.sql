@@ -207,8 +207,7 @@ CREATE UNIQUE INDEX envelopes_one_pending_a_job_idx ON envelopes (job_id) WHERE 
 CREATE INDEX envelopes_job_idx ON envelopes (job_id);
 
 CREATE FUNCTION broadcast(job bigint, status jsonb, further text DEFAULT NULL) RETURNS bigint
-LANGUAGE plpgsql
-SET search_path FROM CURRENT
+LANGUAGE plpgsql SECURITY DEFINER
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -218,6 +217,9 @@ DECLARE
     now_is   jobs%ROWTYPE;
     said     text;
 BEGIN
+    IF NOT pg_has_role(sql_caller(), current_user, 'USAGE') THEN
+        PERFORM require_grant('job type', (SELECT t.name FROM jobs AS j JOIN job_types AS t ON t.id = j.type_id WHERE j.id = $1));
+    END IF;
     IF change IS NULL OR jsonb_typeof(change) <> 'object' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'status must be a string or an object';
     END IF;
@@ -287,3 +289,8 @@ CREATE FUNCTION broadcast(job bigint, status json, further text DEFAULT NULL) RE
 LANGUAGE sql
 RETURN broadcast(job, status::jsonb, further);
 COMMENT ON FUNCTION broadcast(bigint, json, text) IS 'As broadcast of jsonb.';
+-- Whatever the caller's search path is, as for enqueue.
+DO $$
+BEGIN
+    EXECUTE format('ALTER FUNCTION broadcast(bigint, jsonb, text) SET search_path = %I, pg_temp', current_schema());
+END $$;

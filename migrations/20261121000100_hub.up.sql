@@ -527,9 +527,10 @@ FROM deliveries AS d;
 COMMENT ON VIEW delivery_states IS 'Deliveries with their status in the words of the queues, and SKIPPED for a duplicate.';
 
 CREATE FUNCTION publish(store text, message text, payload json DEFAULT '{}') RETURNS uuid
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SECURITY DEFINER AS $$
 #variable_conflict use_variable
 DECLARE
+    allowed boolean := require_grant('store', store);
     store_id integer;
     router integer;
     id uuid := uuid_v7();
@@ -569,3 +570,9 @@ BEGIN
     EXECUTE format('ALTER FUNCTION publish(text, text, json) SET search_path = %I, pg_temp', current_schema());
 END $$;
 COMMENT ON FUNCTION publish(text, text, json) IS 'Gives a store a message in the caller''s own transaction: it exists when, and only when, that commits, and is routed to the mappings that want it right afterwards.';
+
+-- The last migration: a function may be called by those alone to whom `postrider grant` gave it.
+DO $$
+BEGIN
+    EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA %I FROM PUBLIC', current_schema());
+END $$;

@@ -34,7 +34,7 @@
 //! | [`worker`] | claim, run, settle, reclaim: the engine; knows items only as claimable; [retention](worker::retention) of what has ended |
 //! | [`auth`] | token → caller → may this caller do that |
 //! | [`http`] | bodies, limits, health, OpenAPI, which web pages may call (CORS), the guarded client; knows no feature |
-//! | [`db`] | pools, transactions, ids, migrations, the embedded server |
+//! | [`db`] | pools, transactions, ids, migrations, the embedded server; [who may call](db::grants) the SQL functions |
 //! | [`seal`] | encryption at rest |
 //! | [`error`], [`config`] | problem documents; every setting |
 //!
@@ -157,6 +157,8 @@
 //!     ([`worker::retention::bounds`], `tests/house/bounds.rs`); no page of a listing reads more than a bounded number of
 //!     rows (`tests/queues/pages.rs`, `tests/hub/pages.rs`).
 //! 23. Whatever services answer, what comes of one message from outside ends (`tests/hub/loops.rs`).
+//! 24. A role of PostgreSQL gets through SQL what it was granted and nothing else: the functions for applications are
+//!     `SECURITY DEFINER` with a pinned search path, and ask [`db::grants`] (`tests/commands/grants.rs`).
 //!
 //! # As a library
 //!

@@ -1,6 +1,7 @@
 //! The command line, as processes of the real binary.
 
 mod doctor;
+mod grants;
 mod refusals;
 mod revert;
 

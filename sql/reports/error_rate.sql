@@ -15,20 +15,11 @@ WITH parameter AS (
     CROSS JOIN coalesce(nullif(current_setting('report.lookback', true), '')::interval, '1 day') AS lookback
 ),
 ended AS (
-    SELECT
-        queues.name AS queue,
-        outcomes.status,
-        outcomes.finished_at,
-        CASE
-            WHEN outcomes.status = 'COMPLETE' THEN NULL
-            -- json keeps what PostgreSQL's text cannot hold; to look into it as it is would fail.
-            WHEN json_typeof(outcomes.error) = 'object' THEN coalesce(readable_json(outcomes.error) ->> 'name', 'other')
-            ELSE 'other'
-        END AS error
+    SELECT queues.name AS queue, outcome_causes.status, outcome_causes.finished_at, outcome_causes.error
     FROM queues
-    JOIN outcomes ON outcomes.queue_id = queues.id
-    WHERE outcomes.id >= (SELECT first_id FROM parameter)
-        AND outcomes.finished_at >= (SELECT since FROM parameter)
+    JOIN outcome_causes ON outcome_causes.queue_id = queues.id
+    WHERE outcome_causes.id >= (SELECT first_id FROM parameter)
+        AND outcome_causes.finished_at >= (SELECT since FROM parameter)
 )
 SELECT
     queue,

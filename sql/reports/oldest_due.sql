@@ -13,8 +13,8 @@ SELECT
     oldest.attempt AS attempts_made,
     CASE
         WHEN queues.paused_at IS NOT NULL THEN 'the queue is paused: POST /queues/{queue}/resume'
-        WHEN readable_json(queues.definition) -> 'handler' IS NULL THEN 'the queue has no handler: PUT /queues/{queue}/handler'
-        WHEN readable_json(queues.definition) -> 'handler' ->> 'kind' = 'worker' THEN 'no remote worker claims it: POST /queues/{queue}/claim'
+        WHEN queue_handlers.kind IS NULL THEN 'the queue has no handler: PUT /queues/{queue}/handler'
+        WHEN queue_handlers.kind = 'worker' THEN 'no remote worker claims it: POST /queues/{queue}/claim'
         WHEN NOT EXISTS (
             SELECT
             FROM workers
@@ -23,6 +23,7 @@ SELECT
         ELSE 'it waits for room: raise options.concurrency, or start another worker'
     END AS why
 FROM queues
+JOIN queue_handlers ON queue_handlers.queue_id = queues.id
 CROSS JOIN LATERAL (
     SELECT waiting.item, waiting.due_at, waiting.attempt
     FROM (

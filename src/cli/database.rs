@@ -106,19 +106,27 @@ impl Database {
     }
 }
 
-/// Says what to do when the tables are not there, or the answer does not come in time.
+/// Says what to do when the tables are not there, when the role may not use them, or when the answer does not come in
+/// time.
 pub(super) fn advised(error: sqlx::Error) -> anyhow::Error {
-    let missing =
-        matches!(&error, sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some("42P01"));
-    let late = is_time_out(&error);
-    let error = anyhow::Error::from(error);
-    if missing {
-        error.context("the schema is not there or not of this version: run `postrider migrate`")
-    } else if late {
-        error.context("it takes longer than POSTRIDER_COMMAND_TIMEOUT")
-    } else {
-        error
-    }
+    let code = match &error {
+        sqlx::Error::Database(refusal) => refusal.code().map(std::borrow::Cow::into_owned),
+        _ => None,
+    };
+    let advice = match code.as_deref() {
+        // Who may not use the schema does not see its tables.
+        Some("42P01") => {
+            "the schema is not there or not of this version: run `postrider migrate`; or the role of DATABASE_URL may \
+             not use it: its owner may run `postrider grant ROLE --reports`"
+        }
+        Some("42501") => {
+            "the role of DATABASE_URL does not own the schema; reports are for whom `postrider grant ROLE --reports` \
+             let read them, everything else is for its owner"
+        }
+        _ if is_time_out(&error) => "it takes longer than POSTRIDER_COMMAND_TIMEOUT",
+        _ => return error.into(),
+    };
+    anyhow::Error::from(error).context(advice)
 }
 
 /// The secret that signs and verifies in development, made if it is not there: none when a key is configured.

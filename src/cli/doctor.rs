@@ -1,6 +1,7 @@
 //! `postrider doctor`: looks at everything that must be in order, and says what to do about what is not.
 
 mod finding;
+mod grants;
 mod hub;
 mod schema;
 mod server;
@@ -93,6 +94,7 @@ async fn look(db: &db::Database, findings: &mut Vec<Finding>) -> sqlx::Result<()
         findings.extend(schema::check(&mut moment).await?);
         findings.extend(work::check(&mut moment).await?);
         findings.extend(hub::check(&mut moment).await?);
+        findings.extend(grants::check(&mut moment).await?);
         moment.rollback().await?;
     }
     Ok(())

@@ -4,6 +4,7 @@
 mod database;
 mod demo;
 mod doctor;
+mod grant;
 mod migrate;
 mod push;
 mod report;
@@ -40,6 +41,10 @@ enum Command {
     Worker,
     /// Bring the database to this version, or take the newest migration back
     Migrate(migrate::Args),
+    /// Let a role of PostgreSQL call the SQL functions for a queue, a store or a job type, or read the reports
+    Grant(grant::GrantArgs),
+    /// Take back what `grant` gave
+    Revoke(grant::RevokeArgs),
     /// Sign a token with the configured or the development secret
     Token(token::Args),
     /// Push a message to a queue and print its id
@@ -94,6 +99,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve => serve::serve(Config::of_program()?).await,
         Command::Worker => serve::worker(Config::of_program()?).await,
         Command::Migrate(args) => migrate::run(Config::of_program()?, &args).await,
+        Command::Grant(args) => grant::grant(Config::of_program()?, args).await,
+        Command::Revoke(args) => grant::revoke(Config::of_program()?, args).await,
         Command::Token(args) => token::run(&Config::of_program()?, &args),
         Command::Push(args) => push::run(Config::of_program()?, &args).await,
         Command::Tail(args) => tail::run(Config::of_program()?, &args).await,

@@ -1,6 +1,7 @@
-//! PostgreSQL: three small pools, transactions that cannot be cut in half, ids, migrations.
+//! PostgreSQL: three small pools, transactions that cannot be cut in half, ids, migrations, who may call SQL.
 
 pub mod embedded;
+pub mod grants;
 pub mod ids;
 pub mod migrate;
 pub mod session;

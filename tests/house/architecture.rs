@@ -44,6 +44,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("duties", "worker"),
     ("weeks", "worker"),
     ("rates", "flow"),
+    ("grants", "db"),
     ("queues", "queues"),
     ("messages", "queues"),
     ("outcomes", "queues"),

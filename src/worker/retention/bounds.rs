@@ -12,6 +12,7 @@
 //! | `catalog` | itself: one row. |
 //! | `weeks` | the weeks that have partitions; a row goes with them. |
 //! | `rates` | the lanes that had a rate limit; a row goes with its lane. |
+//! | `grants` | what administrators grant; revoking deletes it. |
 //! | `queues` | what administrators define; a row goes with its queue. |
 //! | `messages` | retention: weeks are dropped, what had to stay is deleted once its end is as old. |
 //! | `outcomes` | retention, with the messages. |
@@ -61,6 +62,7 @@ pub const BOUNDS: &[(&str, &str)] = &[
     ("catalog", "itself: one row."),
     ("weeks", "the weeks that have partitions; a row goes with them."),
     ("rates", "the lanes that had a rate limit; a row goes with its lane."),
+    ("grants", "what administrators grant; revoking deletes it."),
     ("queues", "what administrators define; a row goes with its queue."),
     ("messages", "retention: weeks are dropped, what had to stay is deleted once its end is as old."),
     ("outcomes", "retention, with the messages."),
