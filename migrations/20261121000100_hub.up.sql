@@ -118,7 +118,7 @@ COMMENT ON COLUMN parameters.key_id IS 'Which key it is sealed with.';
 COMMENT ON COLUMN parameters.updated_at IS 'When it was last put, by hand or by an answer.';
 
 CREATE TABLE mappings (
-    id          integer GENERATED ALWAYS AS IDENTITY,
+    id          integer     NOT NULL,
     store_id    integer     NOT NULL,
     name        text        NOT NULL,
     endpoint_id integer     NOT NULL,
@@ -131,6 +131,7 @@ CREATE TABLE mappings (
     deleted_at  timestamptz,
     sends_to    integer GENERATED ALWAYS AS (CASE WHEN deleted_at IS NULL THEN endpoint_id END) STORED,
     CONSTRAINT mappings_pkey PRIMARY KEY (id),
+    CONSTRAINT mappings_series_fkey FOREIGN KEY (id) REFERENCES series (id),
     CONSTRAINT mappings_store_fkey FOREIGN KEY (store_id) REFERENCES stores (id),
     CONSTRAINT mappings_endpoint_fkey FOREIGN KEY (sends_to) REFERENCES endpoints (id),
     CONSTRAINT mappings_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$')
@@ -139,7 +140,7 @@ CREATE UNIQUE INDEX mappings_name_idx ON mappings (store_id, name) WHERE deleted
 CREATE INDEX mappings_next_tick_idx ON mappings (next_tick) WHERE next_tick IS NOT NULL AND enabled AND deleted_at IS NULL;
 CREATE INDEX mappings_version_idx ON mappings (version);
 COMMENT ON TABLE mappings IS 'Which messages of a store go to which service of which endpoint, and how. Bounded by: what is put; a deleted one is kept until the weeks of its deliveries are gone.';
-COMMENT ON COLUMN mappings.id IS 'The mapping. One that is deleted and made again has another.';
+COMMENT ON COLUMN mappings.id IS 'The mapping, and the series of its lines. One that is deleted and made again has another.';
 COMMENT ON COLUMN mappings.store_id IS 'Its store.';
 COMMENT ON COLUMN mappings.name IS 'Its name in the API.';
 COMMENT ON COLUMN mappings.endpoint_id IS 'The endpoint of its service. That of a deleted mapping may be gone.';
@@ -359,32 +360,6 @@ COMMENT ON COLUMN held_deliveries.mapping_id IS 'The mapping.';
 COMMENT ON COLUMN held_deliveries.seq IS 'The order.';
 COMMENT ON COLUMN held_deliveries.delivery_id IS 'The delivery.';
 
-CREATE TABLE lines (
-    mapping_id integer NOT NULL,
-    line       bytea   NOT NULL,
-    head       uuid    NOT NULL,
-    CONSTRAINT lines_pkey PRIMARY KEY (mapping_id, line)
-);
-COMMENT ON TABLE lines IS 'Lines of serial mappings that somebody stands in. The row is locked to join or to leave a line. Bounded by: lines that somebody stands in.';
-COMMENT ON COLUMN lines.mapping_id IS 'The mapping.';
-COMMENT ON COLUMN lines.line IS 'Which line: SHA-256 of the values of its key path, or of nothing.';
-COMMENT ON COLUMN lines.head IS 'The delivery that may run.';
-
-CREATE TABLE line_waits (
-    mapping_id  integer NOT NULL,
-    line        bytea   NOT NULL,
-    seq         bigint GENERATED ALWAYS AS IDENTITY,
-    delivery_id uuid    NOT NULL,
-    CONSTRAINT line_waits_pkey PRIMARY KEY (mapping_id, line, seq),
-    CONSTRAINT line_waits_delivery_key UNIQUE (delivery_id),
-    CONSTRAINT line_waits_line_fkey FOREIGN KEY (mapping_id, line) REFERENCES lines (mapping_id, line)
-);
-COMMENT ON TABLE line_waits IS 'Who waits behind the head of a line. Bounded by: what waits in lines.';
-COMMENT ON COLUMN line_waits.mapping_id IS 'The mapping.';
-COMMENT ON COLUMN line_waits.line IS 'The line.';
-COMMENT ON COLUMN line_waits.seq IS 'The place in it.';
-COMMENT ON COLUMN line_waits.delivery_id IS 'The delivery.';
-
 CREATE TABLE log_entries (
     id             bigint GENERATED ALWAYS AS IDENTITY,
     store_id       integer     NOT NULL,
@@ -512,7 +487,7 @@ SELECT unnest(items) FROM leases WHERE holder IS NULL AND lane IN (SELECT id FRO
 UNION
 SELECT delivery_id FROM held_deliveries
 UNION
-SELECT delivery_id FROM line_waits;
+SELECT item FROM line_waits;
 COMMENT ON VIEW unfinished_deliveries IS 'Every delivery that is PENDING is in one of these places; what is there may have ended all the same (its lease holds others, or somebody parked it): ask for its status.';
 
 CREATE VIEW delivery_states AS

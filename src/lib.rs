@@ -30,7 +30,7 @@
 //! | [`jobs`] | follow a job, and answer what it asks |
 //! | [`hub`] | route a message to every mapped endpoint, and deliver it until it is taken |
 //! | [`reports`] | the rows of `sql/reports/*.sql` |
-//! | [`flow`] | when work may run, whatever it is: [moments](flow::timing) of intervals and cron, [rate limits](flow::rates) |
+//! | [`flow`] | when work may run, whatever it is: [moments](flow::timing) of intervals and cron, [rate limits](flow::rates), [lines](flow::store::lines) of items that run one after another |
 //! | [`worker`] | claim, run, settle, reclaim: the engine; knows items only as claimable; [retention](worker::retention) of what has ended |
 //! | [`auth`] | token → caller → may this caller do that |
 //! | [`http`] | bodies, limits, health, OpenAPI, which web pages may call (CORS), the guarded client; knows no feature |

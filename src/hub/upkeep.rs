@@ -66,7 +66,7 @@ async fn tidy(db: &Database, holder: Uuid, retention: &mut Retention<Hub>) -> sq
         }
     }
     retention.tidy(pool, now - KEEP).await;
-    let forgotten = mappings::forget_deleted(pool).await?;
+    let forgotten = db::transaction::<_, sqlx::Error, _>(pool, |tx| Box::pin(mappings::forget_deleted(tx))).await?;
     if forgotten > 0 {
         tracing::info!(forgotten, "forgot deleted mappings");
     }

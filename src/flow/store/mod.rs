@@ -1,3 +1,4 @@
-//! All SQL of `rates`.
+//! All SQL of `rates`, `series`, `lines` and `line_waits`.
 
+pub mod lines;
 pub mod rates;

@@ -19,9 +19,9 @@ use super::store::ends::{self, End, Locked, Standing};
 use super::store::learned::{self, Learned};
 use super::store::{returned, service_circuits};
 use super::verdict::{Delivered, Verdict};
+use crate::flow::store::lines::{self, Place};
 use crate::http::outbound::Cause;
 use crate::hub::definitions::mapping::{Definition, MaySet};
-use crate::hub::lines::{self, Place};
 use crate::hub::notices::log_entry::{Entry, Level, Note};
 use crate::hub::notices::{Notice, store as log_entries};
 use crate::hub::routing::decide;
@@ -373,7 +373,7 @@ impl<'a> Effects<'a> {
 
     fn leave(&mut self, delivery: &Delivery) {
         if let Some(line) = delivery.line.clone() {
-            self.left.push(Place { mapping_id: delivery.mapping_id, line, id: delivery.id });
+            self.left.push(Place { series: delivery.mapping_id, line, item: delivery.id });
         }
     }
 

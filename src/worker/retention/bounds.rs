@@ -12,6 +12,9 @@
 //! | `catalog` | itself: one row. |
 //! | `weeks` | the weeks that have partitions; a row goes with them. |
 //! | `rates` | the lanes that had a rate limit; a row goes with its lane. |
+//! | `series` | the mappings; a row goes with its mapping. |
+//! | `lines` | lines that somebody stands in. |
+//! | `line_waits` | what waits in lines. |
 //! | `queues` | what administrators define; a row goes with its queue. |
 //! | `messages` | retention: weeks are dropped, what had to stay is deleted once its end is as old. |
 //! | `outcomes` | retention, with the messages. |
@@ -37,8 +40,6 @@
 //! | `delivery_attempts` | their delivery: they go with it. |
 //! | `delivered_identifiers` | 90 days. |
 //! | `held_deliveries` | what waits for mappings that are switched off; switching on, or deleting the mapping, empties it. |
-//! | `lines` | lines that somebody stands in. |
-//! | `line_waits` | what waits in lines. |
 //! | `log_entries` | 30 days after they were last repeated. |
 //! | `pollers` | what is put; a row goes with its poller. |
 //! | `poller_bookmarks` | the collections that their poller has read; they go with it. |
@@ -61,6 +62,9 @@ pub const BOUNDS: &[(&str, &str)] = &[
     ("catalog", "itself: one row."),
     ("weeks", "the weeks that have partitions; a row goes with them."),
     ("rates", "the lanes that had a rate limit; a row goes with its lane."),
+    ("series", "the mappings; a row goes with its mapping."),
+    ("lines", "lines that somebody stands in."),
+    ("line_waits", "what waits in lines."),
     ("queues", "what administrators define; a row goes with its queue."),
     ("messages", "retention: weeks are dropped, what had to stay is deleted once its end is as old."),
     ("outcomes", "retention, with the messages."),
@@ -98,8 +102,6 @@ pub const BOUNDS: &[(&str, &str)] = &[
         "held_deliveries",
         "what waits for mappings that are switched off; switching on, or deleting the mapping, empties it.",
     ),
-    ("lines", "lines that somebody stands in."),
-    ("line_waits", "what waits in lines."),
     ("log_entries", "30 days after they were last repeated."),
     ("pollers", "what is put; a row goes with its poller."),
     ("poller_bookmarks", "the collections that their poller has read; they go with it."),
