@@ -8,9 +8,13 @@
 //! | `timing.rs` | at which moments something happens by itself: intervals and cron |
 //! | `rate.rs` | when each of some items may go under a rate limit |
 //! | `rates.rs` | how many items of a lane have slots under its rate limit, over all processes |
+//! | `circuit.rs` | when a server that fails, or a part of it, is left alone, and when it is tried again |
+//! | `circuits.rs` | what this process knows of the circuits of lanes |
 //! | `store/lines.rs` | whose turn it is, of items that run one after another |
-//! | `store/` | all SQL of `rates`, `series`, `lines` and `line_waits` |
+//! | `store/` | all SQL of `rates`, `series`, `lines`, `line_waits`, `circuits` and `circuit_parts` |
 
+pub mod circuit;
+pub mod circuits;
 pub mod rate;
 pub mod rates;
 pub mod store;

@@ -43,9 +43,7 @@ pub async fn lock(tx: &mut PgConnection, series: i32, line: Option<&[u8]>) -> sq
 
 /// As [`lock`], for all lines of a series.
 pub async fn lock_all(tx: &mut PgConnection, series: i32) -> sqlx::Result<()> {
-    sqlx::query!("SELECT FROM lines WHERE series = $1 ORDER BY line FOR UPDATE", series)
-        .execute(tx)
-        .await?;
+    sqlx::query!("SELECT FROM lines WHERE series = $1 ORDER BY line FOR UPDATE", series).execute(tx).await?;
     Ok(())
 }
 
@@ -182,10 +180,7 @@ pub async fn join(tx: &mut PgConnection, place: &Place) -> sqlx::Result<bool> {
 
 /// Has items join their lines, given in their order; returns those that are the head of their line. The others are to be
 /// written into `line_waits`.
-pub async fn join_all(
-    tx: &mut PgConnection,
-    items: &[(i32, [u8; 32], Uuid)],
-) -> sqlx::Result<HashSet<Uuid>> {
+pub async fn join_all(tx: &mut PgConnection, items: &[(i32, [u8; 32], Uuid)]) -> sqlx::Result<HashSet<Uuid>> {
     if items.is_empty() {
         return Ok(HashSet::new());
     }

@@ -17,9 +17,10 @@ use super::repeats;
 use super::store::deliveries::Delivery;
 use super::store::ends::{self, End, Locked, Standing};
 use super::store::learned::{self, Learned};
-use super::store::{returned, service_circuits};
+use super::store::returned;
 use super::verdict::{Delivered, Verdict};
 use crate::flow::store::lines::{self, Place};
+use crate::flow::store::parts;
 use crate::http::outbound::Cause;
 use crate::hub::definitions::mapping::{Definition, MaySet};
 use crate::hub::notices::log_entry::{Entry, Level, Note};
@@ -264,7 +265,7 @@ impl Deliveries {
         mappings: &[returned::Mapping],
     ) -> sqlx::Result<Settled> {
         effects.decide_held(&mut *tx, mappings).await?;
-        let changed = std::mem::take(&mut effects.changes).write(&mut *tx).await?;
+        let changed = std::mem::take(&mut effects.changes).write(&mut *tx, &self.catalog).await?;
         effects.settled.soonest = changed.soonest;
         let mut notices = changed.notices;
         notices.extend(parked::notices(&mut *tx, &self.catalog, &effects.parkings).await?);
@@ -385,7 +386,7 @@ impl<'a> Effects<'a> {
         let waits = std::mem::take(&mut self.waits);
         let services: Vec<(i32, String)> =
             waits.iter().map(|(claim, service, _)| (claim.lane, service.clone())).collect();
-        let shut = service_circuits::locked(tx, &services).await?;
+        let shut = parts::locked(tx, &services).await?;
         for ((claim, _, until), service) in waits.into_iter().zip(services) {
             let after = (until - now).to_std().ok().filter(|_| shut.contains(&service));
             let after = after.unwrap_or_default();

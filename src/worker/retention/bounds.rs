@@ -12,6 +12,8 @@
 //! | `catalog` | itself: one row. |
 //! | `weeks` | the weeks that have partitions; a row goes with them. |
 //! | `rates` | the lanes that had a rate limit; a row goes with its lane. |
+//! | `circuits` | the endpoints; a row goes with its lane. |
+//! | `circuit_parts` | the services of mappings that fail; a row goes when its circuit closes, with its lane, and when no mapping names its service any more. |
 //! | `series` | the mappings; a row goes with its mapping. |
 //! | `lines` | lines that somebody stands in. |
 //! | `line_waits` | what waits in lines. |
@@ -28,7 +30,6 @@
 //! | `envelopes` | their job: they go with it. |
 //! | `stores` | the names that whoever has a role for them used. |
 //! | `endpoints` | what is put; a row goes with its endpoint. |
-//! | `service_circuits` | the services of mappings that fail; a row goes when its circuit closes, with its endpoint, and when no mapping names its service any more. |
 //! | `parameters` | what is put, and the names that answers set. |
 //! | `mappings` | what is put; a deleted one is kept until the weeks of its deliveries are gone. |
 //! | `learned_parameters` | their mapping: they go when it is deleted, one row a name that its answers set. |
@@ -62,6 +63,11 @@ pub const BOUNDS: &[(&str, &str)] = &[
     ("catalog", "itself: one row."),
     ("weeks", "the weeks that have partitions; a row goes with them."),
     ("rates", "the lanes that had a rate limit; a row goes with its lane."),
+    ("circuits", "the endpoints; a row goes with its lane."),
+    (
+        "circuit_parts",
+        "the services of mappings that fail; a row goes when its circuit closes, with its lane, and when no mapping names its service any more.",
+    ),
     ("series", "the mappings; a row goes with its mapping."),
     ("lines", "lines that somebody stands in."),
     ("line_waits", "what waits in lines."),
@@ -78,10 +84,6 @@ pub const BOUNDS: &[(&str, &str)] = &[
     ("envelopes", "their job: they go with it."),
     ("stores", "the names that whoever has a role for them used."),
     ("endpoints", "what is put; a row goes with its endpoint."),
-    (
-        "service_circuits",
-        "the services of mappings that fail; a row goes when its circuit closes, with its endpoint, and when no mapping names its service any more.",
-    ),
     ("parameters", "what is put, and the names that answers set."),
     ("mappings", "what is put; a deleted one is kept until the weeks of its deliveries are gone."),
     ("learned_parameters", "their mapping: they go when it is deleted, one row a name that its answers set."),

@@ -298,6 +298,24 @@ pub async fn forget_deleted(tx: &mut PgConnection) -> sqlx::Result<usize> {
     Ok(gone.len())
 }
 
+/// The endpoints and services whose circuits are not closed, and that no mapping names any more.
+pub async fn unnamed_services(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<(i32, String)>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT p.lane, p.part
+        FROM circuit_parts AS p
+        WHERE NOT EXISTS (
+            SELECT
+            FROM mappings AS m
+            WHERE m.sends_to = p.lane AND readable_json(m.definition) ->> 'service' = p.part
+        )
+        "#
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.lane, row.part)).collect())
+}
+
 /// The deliveries of a mapping that wait to be claimed, each with its lane. It may have sent to another endpoint
 /// before, so any endpoint of the store may have some, and any that was deleted.
 async fn waiting(tx: &mut PgConnection, store_id: i32, mapping: i32) -> sqlx::Result<Vec<(i32, Uuid)>> {
