@@ -1,1 +1,1 @@
-DROP TABLE rates;
+DROP TABLE line_waits, lines, series, circuit_parts, circuits, rates;

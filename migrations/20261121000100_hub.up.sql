@@ -35,11 +35,6 @@ CREATE TABLE endpoints (
     key_id        text,
     catalogue     json,
     version       bigint      NOT NULL,
-    failures      integer     NOT NULL DEFAULT 0,
-    open_until    timestamptz,
-    told          boolean     NOT NULL DEFAULT false,
-    gone_at       timestamptz,
-    circuit       bigint      NOT NULL DEFAULT 0,
     created_at    timestamptz NOT NULL DEFAULT now(),
     updated_at    timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT endpoints_pkey PRIMARY KEY (id),
@@ -47,10 +42,8 @@ CREATE TABLE endpoints (
     CONSTRAINT endpoints_lane_fkey FOREIGN KEY (id) REFERENCES lanes (id),
     CONSTRAINT endpoints_store_fkey FOREIGN KEY (store_id) REFERENCES stores (id),
     CONSTRAINT endpoints_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
-    CONSTRAINT endpoints_sealed_with_a_key CHECK ((token IS NULL AND secrets IS NULL) = (key_id IS NULL)),
-    CONSTRAINT endpoints_failures_not_negative CHECK (failures >= 0),
-    CONSTRAINT endpoints_told_while_open CHECK (NOT told OR open_until IS NOT NULL)
-) WITH (fillfactor = 70);
+    CONSTRAINT endpoints_sealed_with_a_key CHECK ((token IS NULL AND secrets IS NULL) = (key_id IS NULL))
+);
 CREATE INDEX endpoints_version_idx ON endpoints (version);
 COMMENT ON TABLE endpoints IS 'Servers that take messages. Bounded by: what is put; a row goes with its endpoint.';
 COMMENT ON COLUMN endpoints.id IS 'The endpoint''s lane.';
@@ -62,35 +55,8 @@ COMMENT ON COLUMN endpoints.secrets IS 'Its signing secrets, a JSON array of str
 COMMENT ON COLUMN endpoints.key_id IS 'Which key both are sealed with.';
 COMMENT ON COLUMN endpoints.catalogue IS 'What its endpoint.json said when it was imported.';
 COMMENT ON COLUMN endpoints.version IS 'The catalog''s revision at its last change.';
-COMMENT ON COLUMN endpoints.failures IS 'Attempts in a row that did not reach it, over all processes.';
-COMMENT ON COLUMN endpoints.open_until IS 'The circuit is open until then: nothing is claimed for it; afterwards one delivery at a time tries whether it is back. Null: closed.';
-COMMENT ON COLUMN endpoints.told IS 'Whether the message hub:endpoint_failing was made since the circuit was last closed: then hub:endpoint_recovered follows.';
-COMMENT ON COLUMN endpoints.gone_at IS 'When it first answered 410; null again when a delivery succeeds.';
-COMMENT ON COLUMN endpoints.circuit IS 'How often failures, open_until, gone_at or circuits of its services have changed. It is no change of the definition: who loads a delivery of this endpoint compares it with what it knows.';
 COMMENT ON COLUMN endpoints.created_at IS 'When it was first put.';
 COMMENT ON COLUMN endpoints.updated_at IS 'When it was last put.';
-
-CREATE TABLE service_circuits (
-    endpoint_id integer     NOT NULL,
-    service     text        NOT NULL,
-    failures    integer     NOT NULL,
-    open_until  timestamptz NOT NULL,
-    told        boolean     NOT NULL DEFAULT false,
-    probe       uuid,
-    probed_at   timestamptz,
-    CONSTRAINT service_circuits_pkey PRIMARY KEY (endpoint_id, service),
-    CONSTRAINT service_circuits_endpoint_fkey FOREIGN KEY (endpoint_id) REFERENCES endpoints (id) ON DELETE CASCADE,
-    CONSTRAINT service_circuits_failures_positive CHECK (failures > 0),
-    CONSTRAINT service_circuits_probe_has_time CHECK ((probe IS NULL) = (probed_at IS NULL))
-);
-COMMENT ON TABLE service_circuits IS 'Services whose circuits are not closed: they answer badly, or not in time, while their endpoint is there. Whoever changes one has the row of its endpoint locked, and counts its circuit up. Bounded by: the services of mappings that fail; a row goes when its circuit closes, with its endpoint, and when no mapping names its service any more.';
-COMMENT ON COLUMN service_circuits.endpoint_id IS 'The endpoint.';
-COMMENT ON COLUMN service_circuits.service IS 'The service: the path below the endpoint''s URL that mappings name.';
-COMMENT ON COLUMN service_circuits.failures IS 'Failed attempts since the last that was not, when the circuit last opened.';
-COMMENT ON COLUMN service_circuits.open_until IS 'The circuit is open until then: its deliveries wait in scheduled; afterwards one delivery at a time tries whether it is back.';
-COMMENT ON COLUMN service_circuits.told IS 'Whether the message hub:endpoint_failing was made of it: then hub:endpoint_recovered follows.';
-COMMENT ON COLUMN service_circuits.probe IS 'The lease of the delivery that tries; it counts while that lease is there.';
-COMMENT ON COLUMN service_circuits.probed_at IS 'When that began.';
 
 CREATE TABLE parameters (
     store_id   integer     NOT NULL,
@@ -118,7 +84,7 @@ COMMENT ON COLUMN parameters.key_id IS 'Which key it is sealed with.';
 COMMENT ON COLUMN parameters.updated_at IS 'When it was last put, by hand or by an answer.';
 
 CREATE TABLE mappings (
-    id          integer GENERATED ALWAYS AS IDENTITY,
+    id          integer     NOT NULL,
     store_id    integer     NOT NULL,
     name        text        NOT NULL,
     endpoint_id integer     NOT NULL,
@@ -131,6 +97,7 @@ CREATE TABLE mappings (
     deleted_at  timestamptz,
     sends_to    integer GENERATED ALWAYS AS (CASE WHEN deleted_at IS NULL THEN endpoint_id END) STORED,
     CONSTRAINT mappings_pkey PRIMARY KEY (id),
+    CONSTRAINT mappings_series_fkey FOREIGN KEY (id) REFERENCES series (id),
     CONSTRAINT mappings_store_fkey FOREIGN KEY (store_id) REFERENCES stores (id),
     CONSTRAINT mappings_endpoint_fkey FOREIGN KEY (sends_to) REFERENCES endpoints (id),
     CONSTRAINT mappings_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$')
@@ -139,7 +106,7 @@ CREATE UNIQUE INDEX mappings_name_idx ON mappings (store_id, name) WHERE deleted
 CREATE INDEX mappings_next_tick_idx ON mappings (next_tick) WHERE next_tick IS NOT NULL AND enabled AND deleted_at IS NULL;
 CREATE INDEX mappings_version_idx ON mappings (version);
 COMMENT ON TABLE mappings IS 'Which messages of a store go to which service of which endpoint, and how. Bounded by: what is put; a deleted one is kept until the weeks of its deliveries are gone.';
-COMMENT ON COLUMN mappings.id IS 'The mapping. One that is deleted and made again has another.';
+COMMENT ON COLUMN mappings.id IS 'The mapping, and the series of its lines. One that is deleted and made again has another.';
 COMMENT ON COLUMN mappings.store_id IS 'Its store.';
 COMMENT ON COLUMN mappings.name IS 'Its name in the API.';
 COMMENT ON COLUMN mappings.endpoint_id IS 'The endpoint of its service. That of a deleted mapping may be gone.';
@@ -359,32 +326,6 @@ COMMENT ON COLUMN held_deliveries.mapping_id IS 'The mapping.';
 COMMENT ON COLUMN held_deliveries.seq IS 'The order.';
 COMMENT ON COLUMN held_deliveries.delivery_id IS 'The delivery.';
 
-CREATE TABLE lines (
-    mapping_id integer NOT NULL,
-    line       bytea   NOT NULL,
-    head       uuid    NOT NULL,
-    CONSTRAINT lines_pkey PRIMARY KEY (mapping_id, line)
-);
-COMMENT ON TABLE lines IS 'Lines of serial mappings that somebody stands in. The row is locked to join or to leave a line. Bounded by: lines that somebody stands in.';
-COMMENT ON COLUMN lines.mapping_id IS 'The mapping.';
-COMMENT ON COLUMN lines.line IS 'Which line: SHA-256 of the values of its key path, or of nothing.';
-COMMENT ON COLUMN lines.head IS 'The delivery that may run.';
-
-CREATE TABLE line_waits (
-    mapping_id  integer NOT NULL,
-    line        bytea   NOT NULL,
-    seq         bigint GENERATED ALWAYS AS IDENTITY,
-    delivery_id uuid    NOT NULL,
-    CONSTRAINT line_waits_pkey PRIMARY KEY (mapping_id, line, seq),
-    CONSTRAINT line_waits_delivery_key UNIQUE (delivery_id),
-    CONSTRAINT line_waits_line_fkey FOREIGN KEY (mapping_id, line) REFERENCES lines (mapping_id, line)
-);
-COMMENT ON TABLE line_waits IS 'Who waits behind the head of a line. Bounded by: what waits in lines.';
-COMMENT ON COLUMN line_waits.mapping_id IS 'The mapping.';
-COMMENT ON COLUMN line_waits.line IS 'The line.';
-COMMENT ON COLUMN line_waits.seq IS 'The place in it.';
-COMMENT ON COLUMN line_waits.delivery_id IS 'The delivery.';
-
 CREATE TABLE log_entries (
     id             bigint GENERATED ALWAYS AS IDENTITY,
     store_id       integer     NOT NULL,
@@ -512,7 +453,7 @@ SELECT unnest(items) FROM leases WHERE holder IS NULL AND lane IN (SELECT id FRO
 UNION
 SELECT delivery_id FROM held_deliveries
 UNION
-SELECT delivery_id FROM line_waits;
+SELECT item FROM line_waits;
 COMMENT ON VIEW unfinished_deliveries IS 'Every delivery that is PENDING is in one of these places; what is there may have ended all the same (its lease holds others, or somebody parked it): ask for its status.';
 
 CREATE VIEW delivery_states AS

@@ -30,7 +30,7 @@
 //! | [`jobs`] | follow a job, and answer what it asks |
 //! | [`hub`] | route a message to every mapped endpoint, and deliver it until it is taken |
 //! | [`reports`] | the rows of `sql/reports/*.sql` |
-//! | [`flow`] | when work may run, whatever it is: [moments](flow::timing) of intervals and cron, [rate limits](flow::rates) |
+//! | [`flow`] | when work may run, whatever it is: [moments](flow::timing) of intervals and cron, [rate limits](flow::rates) and [circuits](flow::circuit) of lanes, [lines](flow::store::lines) of items that run one after another |
 //! | [`worker`] | claim, run, settle, reclaim: the engine; knows items only as claimable; [retention](worker::retention) of what has ended |
 //! | [`auth`] | token → caller → may this caller do that |
 //! | [`http`] | bodies, limits, health, OpenAPI, which web pages may call (CORS), the guarded client; knows no feature |
@@ -90,7 +90,7 @@
 //!    ([`hub::polling::ticker`]), changes that pollers find ([`hub::polling`]). What the SQL function `publish` stores,
 //!    and what is to wait, is pending until the router ([`hub::routing::pending`]) takes it from its lane.
 //! 3. Each endpoint has a lane. The claim loop takes as much of it as concurrency, rate limit ([`flow::rates`]) and
-//!    circuit ([`hub::delivery::circuit`]) leave room for, so that a slow endpoint holds up no other. What goes to a
+//!    circuit ([`flow::circuit`]) leave room for, so that a slow endpoint holds up no other. What goes to a
 //!    service that fails waits, each delivery for a time of its own, and one tries at a time
 //!    (`hub/delivery/probing.rs`), so that a service holds up no other of its endpoint (`tests/hub/services.rs`).
 //! 4. The consumer ([`hub::delivery::consumer`]) opens token and parameters as they are now, and sends the request
@@ -119,7 +119,7 @@
 //!    `is_silent` and `is_over` say, also when the clock was set (`tests/engine/clock.rs`, `tests/faults/clock.rs`).
 //! 5. What is accepted is committed; what one step causes commits with it (`tests/faults`).
 //!    One order of locks, so that nobody waits in a circle: the catalog, leases, mappings, unfinished deliveries,
-//!    endpoints, circuits of services, lines, and then what waits (`tests/hub/kept.rs`). A push locks its endpoints
+//!    endpoints, circuits, lines, and then what waits (`tests/hub/kept.rs`). A push locks its endpoints
 //!    first, but waits for none, and nothing but the deletion of one, which has only the catalog, waits for it. Only
 //!    messages that answer each other along two lines
 //!    can meet in a circle; PostgreSQL undoes one of the settlements, which comes again.

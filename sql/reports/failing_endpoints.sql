@@ -52,24 +52,25 @@ SELECT
     coalesce(tried.attempts, 0) AS attempts,
     coalesce(tried.failed, 0) AS failed,
     round(100.0 * tried.failed / tried.attempts, 1) AS failed_percent,
-    endpoints.failures AS in_a_row,
+    circuits.failures AS in_a_row,
     CASE
-        WHEN endpoints.open_until > now() THEN 'open'
-        WHEN endpoints.open_until IS NOT NULL THEN 'half-open'
+        WHEN circuits.open_until > now() THEN 'open'
+        WHEN circuits.open_until IS NOT NULL THEN 'half-open'
         ELSE 'closed'
     END AS circuit,
     services.failing AS failing_services,
-    endpoints.gone_at AS gone_since,
+    circuits.gone_at AS gone_since,
     coalesce(waiting.unfinished, 0) AS unfinished,
     coalesce(waiting.parked, 0) AS parked,
     left(tried.commonest_error, 200) AS commonest_error,
     tried.last_failed_at
 FROM endpoints
 JOIN stores ON stores.id = endpoints.store_id
+JOIN circuits ON circuits.lane = endpoints.id
 LEFT JOIN tried ON tried.endpoint_id = endpoints.id
 LEFT JOIN waiting ON waiting.endpoint_id = endpoints.id
 LEFT JOIN (
-    SELECT endpoint_id, string_agg(service, ', ' ORDER BY service) AS failing FROM service_circuits GROUP BY endpoint_id
-) AS services ON services.endpoint_id = endpoints.id
-WHERE tried.failed > 0 OR endpoints.open_until IS NOT NULL OR endpoints.gone_at IS NOT NULL OR services.failing IS NOT NULL
+    SELECT lane, string_agg(part, ', ' ORDER BY part) AS failing FROM circuit_parts GROUP BY lane
+) AS services ON services.lane = endpoints.id
+WHERE tried.failed > 0 OR circuits.open_until IS NOT NULL OR circuits.gone_at IS NOT NULL OR services.failing IS NOT NULL
 ORDER BY failed_percent DESC NULLS LAST, failed DESC, store, endpoint;

@@ -18,7 +18,7 @@ SELECT
     count(*) FILTER (WHERE d.attempts = 0) AS fresh,
     count(*) FILTER (WHERE d.attempts > 0) AS retrying,
     count(held.delivery_id) AS held,
-    count(line_waits.delivery_id) AS in_line,
+    count(line_waits.item) AS in_line,
     max(d.attempts) AS most_attempts,
     round(extract(epoch FROM now() - min(uuid_v7_time(d.id)))::numeric, 1) AS oldest_seconds,
     min(d.next_attempt_at) AS next_attempt_at,
@@ -29,7 +29,7 @@ JOIN mappings ON mappings.id = d.mapping_id
 JOIN stores ON stores.id = mappings.store_id
 LEFT JOIN endpoints ON endpoints.id = mappings.endpoint_id
 LEFT JOIN held_deliveries AS held ON held.delivery_id = d.id
-LEFT JOIN line_waits ON line_waits.delivery_id = d.id
+LEFT JOIN line_waits ON line_waits.item = d.id
 WHERE d.status = 'PENDING'
 GROUP BY stores.name, mappings.name, endpoints.name
 ORDER BY oldest_seconds DESC, store, mapping;

@@ -1,4 +1,5 @@
-//! When work may run, whatever it is: at which moments it comes by itself, and how much of a lane may go.
+//! When work may run, whatever it is: at which moments it comes by itself, and how much of a lane may go, and what waits for its
+//! turn.
 //!
 //! Below the features, and knows none of them: an item is known by its id, and what limits it by its lane.
 //!
@@ -7,8 +8,13 @@
 //! | `timing.rs` | at which moments something happens by itself: intervals and cron |
 //! | `rate.rs` | when each of some items may go under a rate limit |
 //! | `rates.rs` | how many items of a lane have slots under its rate limit, over all processes |
-//! | `store/` | all SQL of `rates` |
+//! | `circuit.rs` | when a server that fails, or a part of it, is left alone, and when it is tried again |
+//! | `circuits.rs` | what this process knows of the circuits of lanes |
+//! | `store/lines.rs` | whose turn it is, of items that run one after another |
+//! | `store/` | all SQL of `rates`, `series`, `lines`, `line_waits`, `circuits` and `circuit_parts` |
 
+pub mod circuit;
+pub mod circuits;
 pub mod rate;
 pub mod rates;
 pub mod store;

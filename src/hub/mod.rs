@@ -24,13 +24,12 @@
 //! | [`definitions`] | endpoints, mappings and parameters, as administrators put them |
 //!
 //! Who may import whom, checked by `tests/house/architecture.rs`: `start → {routes, upkeep} → {delivery, polling} →
-//! notices → routing → state → definitions → lines → {key, listing, purpose, roles}`. Only the routes of
+//! notices → routing → state → definitions → {key, listing, purpose, roles}`. Only the routes of
 //! definitions import the [`state`] above them.
 
 pub mod definitions;
 pub mod delivery;
 pub mod key;
-pub mod lines;
 pub mod listing;
 pub mod notices;
 pub mod polling;

@@ -5,8 +5,8 @@
 pub mod store;
 
 use crate::db::{self, Database};
+use crate::flow::store::parts;
 use crate::hub::definitions::store::{astray, mappings};
-use crate::hub::delivery::store::service_circuits;
 use crate::worker::retention::{self, Retention};
 use crate::worker::store as engine;
 use sqlx::postgres::PgPool;
@@ -50,7 +50,7 @@ async fn tidy(db: &Database, holder: Uuid, retention: &mut Retention<Hub>) -> sq
     if let Err(error) = look_after_retired_lanes(pool).await {
         tracing::warn!(%error, "cannot look for deliveries at endpoints that were deleted; trying again later");
     }
-    if let Err(error) = service_circuits::forget_unnamed(pool).await {
+    if let Err(error) = forget_unnamed(pool).await {
         tracing::warn!(%error, "cannot forget circuits of services without a mapping; trying again later");
     }
     let Some(now) = db.ids.now() else { return Ok(()) };
@@ -66,11 +66,18 @@ async fn tidy(db: &Database, holder: Uuid, retention: &mut Retention<Hub>) -> sq
         }
     }
     retention.tidy(pool, now - KEEP).await;
-    let forgotten = mappings::forget_deleted(pool).await?;
+    let forgotten =
+        db::transaction::<_, sqlx::Error, _>(pool, |tx| Box::pin(mappings::forget_deleted(tx))).await?;
     if forgotten > 0 {
         tracing::info!(forgotten, "forgot deleted mappings");
     }
     Ok(())
+}
+
+/// Forgets circuits of services that no mapping names any more.
+async fn forget_unnamed(pool: &PgPool) -> sqlx::Result<()> {
+    let unnamed = mappings::unnamed_services(pool).await?;
+    if unnamed.is_empty() { Ok(()) } else { parts::forget(pool, &unnamed).await }
 }
 
 /// Finds what came to endpoints after they were deleted: a push that still knew them.

@@ -120,7 +120,7 @@ async fn all_that_it_says_of_the_work_is_of_one_moment() {
     let (database, mut db, mut looker) = (app.database.clone(), app.connect().await, app.connect().await);
     app.stop().await;
     let mut tx = db.begin().await.unwrap();
-    tx.execute("UPDATE endpoints SET open_until = NULL, told = false, failures = 0").await.unwrap();
+    tx.execute("UPDATE circuits SET open_until = NULL, told = false, failures = 0").await.unwrap();
     tx.execute("LOCK TABLE ONLY deliveries IN ACCESS EXCLUSIVE MODE").await.unwrap();
     tx.execute("UPDATE deliveries SET archived_at = now()").await.unwrap();
     let committed = async {

@@ -42,7 +42,7 @@ async fn what_was_claimed_while_another_process_opened_the_circuit_is_not_sent_a
     let mut db = app.connect().await;
     // As another process does it.
     let opened =
-        "UPDATE endpoints SET failures = 5, open_until = now() + interval '1 hour', circuit = circuit + 1";
+        "UPDATE circuits SET failures = 5, open_until = now() + interval '1 hour', changes = changes + 1";
     act(&mut db, opened).await;
     let id = app.tell("order:new", json!({})).await;
     eventually("it goes back", async || ask::<i64>(&mut db, "SELECT count(*) FROM scheduled").await == 1)

@@ -205,14 +205,14 @@ async fn a_breaker_lets_one_try_after_its_cooldown_and_counts_no_attempt_of_thos
     assert!(times[3] - times[2] >= Duration::from_millis(1900), "{:?}", times[3] - times[2]);
     let mut db = app.connect().await;
     eventually("everybody knows", async || {
-        ask::<bool>(&mut db, "SELECT EXISTS (SELECT FROM service_circuits WHERE failures >= 3)").await
+        ask::<bool>(&mut db, "SELECT EXISTS (SELECT FROM circuit_parts WHERE failures >= 3)").await
     })
     .await;
     endpoint.follow(|asked| asked.acknowledge(json!({})));
     for id in &ids {
         app.delivered(id, "COMPLETE").await;
     }
-    assert!(ask::<bool>(&mut db, "SELECT NOT EXISTS (SELECT FROM service_circuits)").await);
+    assert!(ask::<bool>(&mut db, "SELECT NOT EXISTS (SELECT FROM circuit_parts)").await);
     let attempts = "SELECT count(*) FROM delivery_attempts";
     assert_eq!(ask::<i64>(&mut db, attempts).await, i64::try_from(endpoint.asked().len()).unwrap());
     app.stop().await;
@@ -230,12 +230,12 @@ async fn an_endpoint_that_says_it_is_gone_is_marked_until_it_is_back() {
     let id = app.tell("order:new", json!({})).await;
     eventually("it is asked again", async || endpoint.asked().len() == 3).await;
     let mut db = app.connect().await;
-    assert!(ask::<bool>(&mut db, "SELECT gone_at IS NOT NULL FROM endpoints").await);
+    assert!(ask::<bool>(&mut db, "SELECT gone_at IS NOT NULL FROM circuits").await);
     let log = app.log().await;
     assert_eq!((log.len(), log[0].0.as_str()), (1, "error"), "{log:?}");
     endpoint.release();
     app.delivered(&id, "COMPLETE").await;
-    assert!(ask::<bool>(&mut db, "SELECT gone_at IS NULL FROM endpoints").await);
+    assert!(ask::<bool>(&mut db, "SELECT gone_at IS NULL FROM circuits").await);
     app.stop().await;
 }
 

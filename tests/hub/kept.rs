@@ -76,7 +76,7 @@ async fn an_endpoint_is_not_deleted_beneath_a_push_that_still_knows_it() {
     // The push knows that its mappings are as they were, and is held before it writes a delivery.
     let mut other = app.connect().await;
     let mut held = other.begin().await.unwrap();
-    let joins = "INSERT INTO lines (mapping_id, line, head)
+    let joins = "INSERT INTO lines (series, line, head)
         SELECT id, sha256(''), uuid_v7() FROM mappings WHERE name = 'moves'";
     sqlx::raw_sql(joins).execute(&mut *held).await.unwrap();
     let changes = async {
@@ -218,7 +218,7 @@ async fn a_mapping_is_deleted_while_the_head_of_its_line_ends() {
     // The deletion is held among those that wait in the line; then the head leaves it.
     let mut other = app.connect().await;
     let mut held = other.begin().await.unwrap();
-    let waiting = "SELECT FROM deliveries WHERE id = (SELECT delivery_id FROM line_waits) FOR UPDATE";
+    let waiting = "SELECT FROM deliveries WHERE id = (SELECT item FROM line_waits) FOR UPDATE";
     sqlx::raw_sql(waiting).execute(&mut *held).await.unwrap();
     let end = async {
         app.waits_for_a_lock("WITH held AS").await;

@@ -77,7 +77,8 @@ async fn what_is_delivered_what_fails_and_what_waits_is_told_apart() {
     // An endpoint that was gone long ago is told of for as long as it is.
     let past = "UPDATE delivery_attempts SET finished_at = finished_at - interval '2 hours';
         UPDATE deliveries SET finished_at = finished_at - interval '2 hours';
-        UPDATE endpoints SET gone_at = now(), open_until = now() + interval '1 hour' WHERE name = 'dead'";
+        UPDATE circuits SET gone_at = now(), open_until = now() + interval '1 hour'
+            WHERE lane = (SELECT id FROM endpoints WHERE name = 'dead')";
     act(&mut app.connect().await, past).await;
     assert_eq!(rows(&app, "delivery_latency").await, Vec::<Value>::new());
     assert_eq!(rows(&app, "delivery_attempts_by_outcome").await, Vec::<Value>::new());

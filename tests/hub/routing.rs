@@ -146,7 +146,7 @@ async fn messages_of_one_line_stand_one_behind_the_other() {
     };
     let ready = list(&mut db, "SELECT item::text FROM dispatch ORDER BY seq").await;
     assert_eq!(ready, [ids[0].clone(), ids[1].clone()]);
-    let waits = list(&mut db, "SELECT delivery_id::text FROM line_waits ORDER BY seq").await;
+    let waits = list(&mut db, "SELECT item::text FROM line_waits ORDER BY seq").await;
     assert_eq!(waits, [ids[2].clone(), ids[3].clone()]);
     app.stop().await;
 }
@@ -213,9 +213,10 @@ async fn what_cannot_be_routed_is_parked_and_what_is_to_wait_waits() {
     .await
     .unwrap();
     sqlx::query(
-        "INSERT INTO mappings (store_id, name, endpoint_id, definition, version)
-         SELECT 1, 'm', id, '{\"endpoint\": \"e\", \"service\": \"s\", \"messages\": [\"deep:new\"],
-             \"filters\": [{\"path\": \"payload.a\", \"operator\": \"present\"}]}', 1 FROM endpoints",
+        "WITH made AS (INSERT INTO series (lane) SELECT id FROM endpoints RETURNING id, lane)
+         INSERT INTO mappings (id, store_id, name, endpoint_id, definition, version)
+         SELECT id, 1, 'm', lane, '{\"endpoint\": \"e\", \"service\": \"s\", \"messages\": [\"deep:new\"],
+             \"filters\": [{\"path\": \"payload.a\", \"operator\": \"present\"}]}', 1 FROM made",
     )
     .execute(&mut *tx)
     .await

@@ -204,9 +204,12 @@ async fn thousands_of_one_minute_fire_in_a_few_transactions() {
     let app = TestApp::start().await;
     app.endpoint("source", &source.url, json!({})).await;
     app.mapping("pull", "source", &[], polling(&hourly())).await;
-    let more = "INSERT INTO mappings (store_id, name, endpoint_id, definition, version, next_tick)
-        SELECT store_id, name || number, endpoint_id, definition, revision + 1, now() - interval '1 minute'
-        FROM mappings, catalog, generate_series(1, 2000) AS number";
+    let more = "WITH made AS (
+            INSERT INTO series (lane) SELECT endpoint_id FROM mappings, generate_series(1, 2000) RETURNING id
+        )
+        INSERT INTO mappings (id, store_id, name, endpoint_id, definition, version, next_tick)
+        SELECT made.id, store_id, name || made.id, endpoint_id, definition, revision + 1, now() - interval '1 minute'
+        FROM mappings, catalog, made";
     multiply(&app, more).await;
     eventually("the mappings fire", async || ticks(&app).await == (2000, 2000)).await;
     let mut db = app.connect().await;

@@ -9,7 +9,7 @@ use crate::support::answer::{json, text};
 use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::scripted::{Asked, Reply, Scripted};
-use postrider::hub::delivery::store::service_circuits;
+use postrider::flow::store::parts;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
@@ -253,7 +253,7 @@ async fn of_two_connections_that_both_would_try_a_service_one_does_and_who_knows
     eventually("its circuit opens", async || open_services(&app).await == ["bad"]).await;
     let mut db = app.connect().await;
     let (lane, known): (i32, i64) =
-        sqlx::query_as("SELECT id, circuit FROM endpoints").fetch_one(&mut db).await.unwrap();
+        sqlx::query_as("SELECT lane, changes FROM circuits").fetch_one(&mut db).await.unwrap();
     // Leases as of two processes that have claimed.
     let leases = "INSERT INTO leases (expires_at, lease, lane, ranks, items, attempts)
         SELECT now() + interval '1 hour', interval '1 hour', id, '{0}', ARRAY[gen_random_uuid()], '{1}'
@@ -261,15 +261,15 @@ async fn of_two_connections_that_both_would_try_a_service_one_does_and_who_knows
     let leases: Vec<uuid::Uuid> = sqlx::query_scalar(leases).fetch_all(&mut db).await.unwrap();
     let (mut one, mut two) = (app.connect().await, app.connect().await);
     let (first, second) = tokio::join!(
-        service_circuits::reserve(&mut one, lane, "bad", leases[0], known),
-        service_circuits::reserve(&mut two, lane, "bad", leases[1], known),
+        parts::reserve(&mut one, lane, "bad", leases[0], known),
+        parts::reserve(&mut two, lane, "bad", leases[1], known),
     );
     let (first, second) = (first.unwrap(), second.unwrap());
     assert!(first != second, "{first} {second}");
     // Who knows all of it does not either, while the lease of who tries is there.
     let other = leases[usize::from(first)];
-    assert!(!service_circuits::reserve(&mut db, lane, "bad", other, known + 1).await.unwrap());
+    assert!(!parts::reserve(&mut db, lane, "bad", other, known + 1).await.unwrap());
     act(&mut db, "DELETE FROM leases").await;
-    assert!(service_circuits::reserve(&mut db, lane, "bad", other, known + 1).await.unwrap());
+    assert!(parts::reserve(&mut db, lane, "bad", other, known + 1).await.unwrap());
     app.stop().await;
 }

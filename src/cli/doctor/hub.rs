@@ -24,17 +24,18 @@ async fn endpoints(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
                     SELECT stores.name || '/' || o.name AS name
                     FROM endpoints AS o
                     JOIN stores ON stores.id = o.store_id
-                    WHERE o.open_until IS NOT NULL
+                    JOIN circuits AS c ON c.lane = o.id
+                    WHERE c.open_until IS NOT NULL
                     UNION ALL
-                    SELECT stores.name || '/' || o.name || '/' || c.service
-                    FROM service_circuits AS c
-                    JOIN endpoints AS o ON o.id = c.endpoint_id
+                    SELECT stores.name || '/' || o.name || '/' || p.part
+                    FROM circuit_parts AS p
+                    JOIN endpoints AS o ON o.id = p.lane
                     JOIN stores ON stores.id = o.store_id
                 ) AS open
             ) AS "open!",
             coalesce(
                 string_agg(stores.name || '/' || e.name, ', ' ORDER BY stores.name, e.name)
-                    FILTER (WHERE e.gone_at IS NOT NULL),
+                    FILTER (WHERE c.gone_at IS NOT NULL),
                 ''
             ) AS "gone!",
             (
@@ -45,6 +46,7 @@ async fn endpoints(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
             ) AS "failing!"
         FROM endpoints AS e
         JOIN stores ON stores.id = e.store_id
+        LEFT JOIN circuits AS c ON c.lane = e.id
         "#
     )
     .fetch_one(db)

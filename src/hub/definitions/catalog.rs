@@ -230,10 +230,7 @@ impl Kind for OfEndpoints {
             token,
             signing_secrets,
             version: row.version,
-            failures: row.failures.unsigned_abs(),
-            open_until: row.open_until,
-            is_gone: row.is_gone,
-            circuit: row.circuit,
+            state: row.state,
         };
         known.insert(endpoint.id, Arc::new(endpoint));
         Ok(())

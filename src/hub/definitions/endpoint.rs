@@ -1,7 +1,8 @@
 //! An endpoint: a server that takes messages, and how gently it is to be treated.
 
+use crate::flow::circuit::Breaker;
+use crate::flow::circuits::{Guarded, State};
 use crate::flow::rate::Rate;
-use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use std::time::Duration;
 use url::Url;
@@ -25,14 +26,15 @@ pub struct Endpoint {
     pub signing_secrets: Vec<SecretString>,
     /// The catalog's revision at its last change.
     pub version: i64,
-    /// Failed attempts since the last that was not, as they were written when the definition was read.
-    pub failures: u32,
-    /// Until when its circuit is open, as was written then.
-    pub open_until: Option<DateTime<Utc>>,
-    /// Whether it answered 410, as was written then.
-    pub is_gone: bool,
-    /// How often these three had changed by then.
-    pub circuit: i64,
+    /// What was written of its circuits when the definition was read.
+    pub state: State,
+}
+
+impl Endpoint {
+    /// Its lane, as its circuit breaker guards it.
+    pub fn guarded(&self) -> Guarded {
+        Guarded { lane: self.id, breaker: self.definition.breaker, state: self.state }
+    }
 }
 
 /// The definition of an endpoint, without its secrets.
@@ -50,13 +52,4 @@ pub struct Definition {
     pub breaker: Breaker,
     /// Whether it is sent anything.
     pub enabled: bool,
-}
-
-/// A circuit breaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Breaker {
-    /// It opens after so many failed attempts in a row.
-    pub failures: u32,
-    /// For how long it stays open before one delivery tries again.
-    pub cooldown: Duration,
 }

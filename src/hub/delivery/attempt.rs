@@ -1,7 +1,5 @@
 //! One attempt at a delivery: the service request goes out, its answer becomes a verdict, secrets are blotted out.
 
-use super::circuit::Sign;
-use super::circuits::Circuits;
 use super::judge::Judge;
 use super::linked::Parameter;
 use super::outcome::{Attempted, Outcome};
@@ -9,6 +7,8 @@ use super::request::{self, Message};
 use super::store::deliveries::{self, Delivery};
 use super::verdict::{Failed, Verdict};
 use crate::db::Ids;
+use crate::flow::circuit::Sign;
+use crate::flow::circuits::Circuits;
 use crate::http::outbound::{Answer as Reply, Cause, Failure, Outbound, Request};
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::Mapping;
@@ -129,7 +129,7 @@ impl Attempt {
             Err(failure) => failure.status.map(|status| status.as_u16()),
         };
         let service = &self.mapping.definition.service;
-        let mut change = self.means.circuits.record(&self.endpoint, service, sign, gone, now);
+        let mut change = self.means.circuits.record(self.endpoint.guarded(), service, sign, gone, now);
         change.quiet = is_reserved(&self.message.key);
         let deliveries::Message { key, lineage, .. } = self.message;
         let lineage = lineage.through(self.mapping.id, key);

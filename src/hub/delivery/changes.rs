@@ -1,14 +1,17 @@
 //! What the ends of attempts change in the circuits of endpoints and of their services, gathered before it is written; and
 //! what is to be told of that.
 
-use super::circuit::Circuit;
-use super::circuits::Change;
-use super::store::circuits::{self, Changed, Turned};
-use super::store::service_circuits::{self, Opened};
+use crate::flow::circuit::Circuit;
+use crate::flow::circuits::Change;
+use crate::flow::store::circuits::{self, Changed, Turned};
+use crate::flow::store::parts::{self, Opened};
+use crate::hub::definitions::catalog::Catalog;
+use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::notices::{Notice, Place};
 use crate::worker::store::{self as engine, Which};
 use sqlx::postgres::PgConnection;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// When a circuit closes, so many of those that wait for it and were never tried go at once. The others come by
@@ -57,7 +60,7 @@ impl Changes {
         }
         let error = error.unwrap_or_default();
         let turn = self.endpoints.entry(endpoint).or_default();
-        turn.changed.id = endpoint;
+        turn.changed.lane = endpoint;
         turn.changed.gone = change.gone.or(turn.changed.gone);
         turn.tells_gone |= change.gone == Some(true) && !change.quiet;
         if let Some(circuit) = change.circuit {
@@ -65,7 +68,7 @@ impl Changes {
             turn.changed.tells |= circuit.open_until.is_some() && !change.quiet;
             error.clone_into(&mut turn.error);
         }
-        if let Some((service, circuit)) = &change.service {
+        if let Some((service, circuit)) = &change.part {
             let of_service = self.services.entry((endpoint, service.clone())).or_default();
             of_service.circuit = *circuit;
             of_service.tells |= circuit.open_until.is_some() && !change.quiet;
@@ -75,30 +78,32 @@ impl Changes {
 
     /// Writes which circuits opened and closed. What waited for a service whose circuit closed, and was never tried, goes
     /// at once.
-    pub(super) async fn write(self, tx: &mut PgConnection) -> sqlx::Result<Written> {
+    pub(super) async fn write(self, tx: &mut PgConnection, catalog: &Catalog) -> sqlx::Result<Written> {
         let mut written = Written::default();
         if self.endpoints.is_empty() {
             return Ok(written);
         }
         let changed: Vec<Changed> = self.endpoints.values().map(|turn| turn.changed).collect();
         let turned = circuits::change(&mut *tx, &changed).await?;
-        let turned: HashMap<i32, Turned> = turned.into_iter().map(|turned| (turned.id, turned)).collect();
-        for (id, turn) in &self.endpoints {
-            if let Some(turned) = turned.get(id) {
-                written.notices.extend(turn.notices(turned));
+        // What is gone by now tells nothing.
+        let endpoints: HashMap<i32, Arc<Endpoint>> =
+            turned.iter().filter_map(|turned| Some((turned.lane, catalog.endpoint(turned.lane)?))).collect();
+        let place = |lane: i32| endpoints.get(&lane).map(|endpoint| place(endpoint));
+        for turned in &turned {
+            if let (Some(turn), Some(place)) = (self.endpoints.get(&turned.lane), place(turned.lane)) {
+                written.notices.extend(turn.notices(turned, place));
             }
         }
-        let place = |endpoint: i32| turned.get(&endpoint).map(Turned::place);
         let (mut opened, mut closed) = (Vec::new(), Vec::new());
         for ((endpoint, service), OfService { circuit, tells, .. }) in &self.services {
-            let (endpoint, service, circuit, tells) = (*endpoint, service.as_str(), *circuit, *tells);
+            let (lane, part, circuit, tells) = (*endpoint, service.as_str(), *circuit, *tells);
             match circuit.open_until {
-                Some(_) => opened.push(Opened { endpoint, service, circuit, tells }),
-                None => closed.push((endpoint, service)),
+                Some(_) => opened.push(Opened { lane, part, circuit, tells }),
+                None => closed.push((lane, part)),
             }
         }
         if !opened.is_empty() {
-            let news = service_circuits::open(&mut *tx, &opened).await?;
+            let news = parts::open(&mut *tx, &opened).await?;
             for (key, OfService { circuit, error, .. }) in &self.services {
                 if let Some(place) = place(key.0).filter(|_| news.contains(key)) {
                     let place = Place { service: Some(&key.1), ..place };
@@ -107,12 +112,12 @@ impl Changes {
             }
         }
         if !closed.is_empty() {
-            for closed in service_circuits::close(&mut *tx, &closed).await? {
-                if let Some(place) = place(closed.endpoint_id).filter(|_| closed.told) {
-                    let place = Place { service: Some(&closed.service), ..place };
+            for closed in parts::close(&mut *tx, &closed).await? {
+                if let Some(place) = place(closed.lane).filter(|_| closed.told) {
+                    let place = Place { service: Some(&closed.part), ..place };
                     written.notices.push(Notice::endpoint_recovered(place));
                 }
-                let (lane, until) = (closed.endpoint_id, closed.open_until);
+                let (lane, until) = (closed.lane, closed.open_until);
                 if engine::hasten(&mut *tx, lane, Which::Untried, until, HASTENED).await? > 0 {
                     written.soonest = Some(Duration::ZERO);
                 }
@@ -123,8 +128,7 @@ impl Changes {
 }
 
 impl Turn {
-    fn notices(&self, turned: &Turned) -> Vec<Notice> {
-        let place = turned.place();
+    fn notices(&self, turned: &Turned, place: Place<'_>) -> Vec<Notice> {
         let mut notices = Vec::new();
         if turned.failing {
             let failures = self.changed.circuit.unwrap_or_default().failures;
@@ -140,8 +144,6 @@ impl Turn {
     }
 }
 
-impl Turned {
-    fn place(&self) -> Place<'_> {
-        Place { store_id: self.store_id, endpoint: &self.name, service: None }
-    }
+fn place(endpoint: &Endpoint) -> Place<'_> {
+    Place { store_id: endpoint.store_id, endpoint: &endpoint.name, service: None }
 }

@@ -1,15 +1,16 @@
 //! Deliveries as the engine sees them: the lanes of endpoints, and what makes a claimed delivery ready to run.
 
 use super::attempt::{Attempt, Means};
-use super::circuits::Circuits;
 use super::linked::Parameter;
 use super::outcome::{Attempted, Outcome};
 use super::request;
 use super::store::deliveries::{self, Loaded};
-use super::store::{circuits, ends, parameters};
+use super::store::{ends, parameters};
 use super::verdict::{Failed, Verdict};
 use crate::db::{Database, bounded};
+use crate::flow::circuits::Circuits;
 use crate::flow::rates::{Rates, Slot};
+use crate::flow::store::circuits;
 use crate::http::outbound::Outbound;
 use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::endpoint::Endpoint;
@@ -76,7 +77,11 @@ impl Deliveries {
             return None;
         }
         let most = definition.rate.map_or(Some(usize::MAX), |rate| self.rates.room(endpoint.id, rate))?;
-        self.means.circuits.of(endpoint).room(definition.concurrency.min(most), definition.breaker, now)
+        self.means.circuits.of(endpoint.guarded()).room(
+            definition.concurrency.min(most),
+            definition.breaker,
+            now,
+        )
     }
 
     fn lane_of(&self, endpoint: &Endpoint) -> Option<Lane> {
@@ -88,7 +93,7 @@ impl Deliveries {
     async fn adopt_circuits(&self, lanes: &[i32], changes: i64) -> sqlx::Result<()> {
         let known: Vec<Arc<Endpoint>> =
             lanes.iter().filter_map(|lane| self.catalog.endpoint(*lane)).collect();
-        if self.means.circuits.changes(known.iter().map(AsRef::as_ref)) == changes {
+        if self.means.circuits.changes(known.iter().map(|endpoint| endpoint.guarded())) == changes {
             return Ok(());
         }
         self.adopt(lanes).await
@@ -105,7 +110,7 @@ impl Deliveries {
     /// After which time the circuit of an endpoint lets a delivery try; `None` unless it is open.
     fn closes_after(&self, endpoint: &Endpoint) -> Option<Duration> {
         let now = self.db.ids.now()?;
-        let until = self.means.circuits.of(endpoint).open_until.filter(|until| now < *until)?;
+        let until = self.means.circuits.of(endpoint.guarded()).open_until.filter(|until| now < *until)?;
         Some((until - now).to_std().unwrap_or_default().min(endpoint.definition.breaker.cooldown))
     }
 

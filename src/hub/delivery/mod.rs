@@ -1,8 +1,6 @@
 //! Delivery: how a message reaches an endpoint, and what its answer causes.
 
 pub mod answer;
-pub mod circuit;
-pub mod circuits;
 pub mod consumer;
 pub mod linked;
 pub mod metrics;

@@ -1,9 +1,9 @@
 //! How an attempt at a delivery ends, and what follows from it.
 
-use super::circuits::Change;
 use super::store::deliveries::Delivery;
 use super::store::ends;
 use super::verdict::{Failed, Verdict};
+use crate::flow::circuits::Change;
 use crate::hub::definitions::mapping::{Mapping, Options, Retry};
 use crate::hub::routing::lineage::Lineage;
 use crate::worker::delay::delay_after;

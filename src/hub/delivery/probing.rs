@@ -8,11 +8,12 @@
 //! ```
 //! All who wait are scheduled, each for a moment of its own: nobody has to wake them, and none can be forgotten.
 
-use super::circuits::Gate;
 use super::consumer::{Deliveries, Ready};
 use super::outcome::Outcome;
-use super::store::{deliveries, service_circuits};
+use super::store::deliveries;
 use crate::db;
+use crate::flow::circuits::Gate;
+use crate::flow::store::parts;
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::worker::{Claim, store as engine};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -48,7 +49,7 @@ impl Deliveries {
         let (mut sent, mut queues) = (Vec::with_capacity(ready.len()), BTreeMap::new());
         for ready in ready {
             let service = &ready.mapping.definition.service;
-            match self.means.circuits.gate(&ready.endpoint, service, now) {
+            match self.means.circuits.gate(ready.endpoint.guarded(), service, now) {
                 Gate::Open => sent.push(ready),
                 gate => {
                     let queue = queues.entry((ready.endpoint.id, service.clone())).or_insert_with(|| Queue {
@@ -93,8 +94,8 @@ impl Deliveries {
 
     /// Whether this delivery may try if the service is back: of all processes, one says so at a time.
     async fn may_try(&self, endpoint: &Endpoint, service: &str, claim: &Claim) -> sqlx::Result<bool> {
-        let known = self.means.circuits.changes_of(endpoint);
-        let reserved = service_circuits::reserve(&self.db.worker, endpoint.id, service, claim.lease, known);
+        let known = self.means.circuits.changes_of(endpoint.guarded());
+        let reserved = parts::reserve(&self.db.worker, endpoint.id, service, claim.lease, known);
         let may = db::bounded(reserved).await?;
         // Either way something has changed that is not known here.
         self.adopt(&[endpoint.id]).await?;
@@ -128,7 +129,7 @@ impl Deliveries {
         db::transaction(&self.db.worker, move |tx| {
             Box::pin(async move {
                 // Who closes the circuit waits for us, and then finds what we have put off.
-                if service_circuits::locked(&mut *tx, &[(lane, service)]).await?.is_empty() {
+                if parts::locked(&mut *tx, &[(lane, service)]).await?.is_empty() {
                     return Ok(());
                 }
                 engine::put_off(tx, lane, &put_off).await
@@ -140,7 +141,7 @@ impl Deliveries {
     /// The first of `count` places among those that wait until a circuit is no longer open.
     fn place(&self, endpoint: &Endpoint, service: &str, gate: Gate, count: usize) -> usize {
         match gate {
-            Gate::Shut(_) => self.means.circuits.queue(endpoint, service, count),
+            Gate::Shut(_) => self.means.circuits.queue(endpoint.guarded(), service, count),
             Gate::Open | Gate::Ajar(_) => 0,
         }
     }

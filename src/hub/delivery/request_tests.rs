@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use super::*;
-use crate::hub::definitions::endpoint::{Breaker, Definition};
+use crate::flow::circuit::Breaker;
+use crate::flow::circuits::State;
+use crate::hub::definitions::endpoint::Definition;
 use secrecy::SecretString;
 use std::time::Duration;
 
@@ -94,10 +96,7 @@ fn endpoint(token: Option<&str>, secrets: &[&str]) -> Endpoint {
         token: token.map(SecretString::from),
         signing_secrets: secrets.iter().map(|secret| SecretString::from(*secret)).collect(),
         version: 1,
-        failures: 0,
-        open_until: None,
-        is_gone: false,
-        circuit: 0,
+        state: State::default(),
     }
 }
 

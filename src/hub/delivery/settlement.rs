@@ -17,11 +17,12 @@ use super::repeats;
 use super::store::deliveries::Delivery;
 use super::store::ends::{self, End, Locked, Standing};
 use super::store::learned::{self, Learned};
-use super::store::{returned, service_circuits};
+use super::store::returned;
 use super::verdict::{Delivered, Verdict};
+use crate::flow::store::lines::{self, Place};
+use crate::flow::store::parts;
 use crate::http::outbound::Cause;
 use crate::hub::definitions::mapping::{Definition, MaySet};
-use crate::hub::lines::{self, Place};
 use crate::hub::notices::log_entry::{Entry, Level, Note};
 use crate::hub::notices::{Notice, store as log_entries};
 use crate::hub::routing::decide;
@@ -264,7 +265,7 @@ impl Deliveries {
         mappings: &[returned::Mapping],
     ) -> sqlx::Result<Settled> {
         effects.decide_held(&mut *tx, mappings).await?;
-        let changed = std::mem::take(&mut effects.changes).write(&mut *tx).await?;
+        let changed = std::mem::take(&mut effects.changes).write(&mut *tx, &self.catalog).await?;
         effects.settled.soonest = changed.soonest;
         let mut notices = changed.notices;
         notices.extend(parked::notices(&mut *tx, &self.catalog, &effects.parkings).await?);
@@ -373,7 +374,7 @@ impl<'a> Effects<'a> {
 
     fn leave(&mut self, delivery: &Delivery) {
         if let Some(line) = delivery.line.clone() {
-            self.left.push(Place { mapping_id: delivery.mapping_id, line, id: delivery.id });
+            self.left.push(Place { series: delivery.mapping_id, line, item: delivery.id });
         }
     }
 
@@ -385,7 +386,7 @@ impl<'a> Effects<'a> {
         let waits = std::mem::take(&mut self.waits);
         let services: Vec<(i32, String)> =
             waits.iter().map(|(claim, service, _)| (claim.lane, service.clone())).collect();
-        let shut = service_circuits::locked(tx, &services).await?;
+        let shut = parts::locked(tx, &services).await?;
         for ((claim, _, until), service) in waits.into_iter().zip(services) {
             let after = (until - now).to_std().ok().filter(|_| shut.contains(&service));
             let after = after.unwrap_or_default();

@@ -62,8 +62,8 @@ impl Feature for Hub {
                 SELECT delivery_id FROM held_deliveries
                 WHERE delivery_id >= (SELECT floor FROM week) AND delivery_id < (SELECT ceiling FROM week)
                 UNION ALL
-                SELECT delivery_id FROM line_waits
-                WHERE delivery_id >= (SELECT floor FROM week) AND delivery_id < (SELECT ceiling FROM week)
+                SELECT item FROM line_waits
+                WHERE item >= (SELECT floor FROM week) AND item < (SELECT ceiling FROM week)
             ),
             stay AS (
                 SELECT d.store_id, d.id, d.message_id

@@ -13,6 +13,11 @@
 //! | `weeks` | the weeks that have partitions; a row goes with them. |
 //! | `rates` | the lanes that had a rate limit; a row goes with its lane. |
 //! | `grants` | what administrators grant; revoking deletes it. |
+//! | `circuits` | the endpoints; a row goes with its lane. |
+//! | `circuit_parts` | the services of mappings that fail; a row goes when its circuit closes, with its lane, and when no mapping names its service any more. |
+//! | `series` | the mappings; a row goes with its mapping. |
+//! | `lines` | lines that somebody stands in. |
+//! | `line_waits` | what waits in lines. |
 //! | `queues` | what administrators define; a row goes with its queue. |
 //! | `messages` | retention: weeks are dropped, what had to stay is deleted once its end is as old. |
 //! | `outcomes` | retention, with the messages. |
@@ -26,7 +31,6 @@
 //! | `envelopes` | their job: they go with it. |
 //! | `stores` | the names that whoever has a role for them used. |
 //! | `endpoints` | what is put; a row goes with its endpoint. |
-//! | `service_circuits` | the services of mappings that fail; a row goes when its circuit closes, with its endpoint, and when no mapping names its service any more. |
 //! | `parameters` | what is put, and the names that answers set. |
 //! | `mappings` | what is put; a deleted one is kept until the weeks of its deliveries are gone. |
 //! | `learned_parameters` | their mapping: they go when it is deleted, one row a name that its answers set. |
@@ -38,8 +42,6 @@
 //! | `delivery_attempts` | their delivery: they go with it. |
 //! | `delivered_identifiers` | 90 days. |
 //! | `held_deliveries` | what waits for mappings that are switched off; switching on, or deleting the mapping, empties it. |
-//! | `lines` | lines that somebody stands in. |
-//! | `line_waits` | what waits in lines. |
 //! | `log_entries` | 30 days after they were last repeated. |
 //! | `pollers` | what is put; a row goes with its poller. |
 //! | `poller_bookmarks` | the collections that their poller has read; they go with it. |
@@ -63,6 +65,14 @@ pub const BOUNDS: &[(&str, &str)] = &[
     ("weeks", "the weeks that have partitions; a row goes with them."),
     ("rates", "the lanes that had a rate limit; a row goes with its lane."),
     ("grants", "what administrators grant; revoking deletes it."),
+    ("circuits", "the endpoints; a row goes with its lane."),
+    (
+        "circuit_parts",
+        "the services of mappings that fail; a row goes when its circuit closes, with its lane, and when no mapping names its service any more.",
+    ),
+    ("series", "the mappings; a row goes with its mapping."),
+    ("lines", "lines that somebody stands in."),
+    ("line_waits", "what waits in lines."),
     ("queues", "what administrators define; a row goes with its queue."),
     ("messages", "retention: weeks are dropped, what had to stay is deleted once its end is as old."),
     ("outcomes", "retention, with the messages."),
@@ -76,10 +86,6 @@ pub const BOUNDS: &[(&str, &str)] = &[
     ("envelopes", "their job: they go with it."),
     ("stores", "the names that whoever has a role for them used."),
     ("endpoints", "what is put; a row goes with its endpoint."),
-    (
-        "service_circuits",
-        "the services of mappings that fail; a row goes when its circuit closes, with its endpoint, and when no mapping names its service any more.",
-    ),
     ("parameters", "what is put, and the names that answers set."),
     ("mappings", "what is put; a deleted one is kept until the weeks of its deliveries are gone."),
     ("learned_parameters", "their mapping: they go when it is deleted, one row a name that its answers set."),
@@ -100,8 +106,6 @@ pub const BOUNDS: &[(&str, &str)] = &[
         "held_deliveries",
         "what waits for mappings that are switched off; switching on, or deleting the mapping, empties it.",
     ),
-    ("lines", "lines that somebody stands in."),
-    ("line_waits", "what waits in lines."),
     ("log_entries", "30 days after they were last repeated."),
     ("pollers", "what is put; a row goes with its poller."),
     ("poller_bookmarks", "the collections that their poller has read; they go with it."),

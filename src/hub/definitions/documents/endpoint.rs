@@ -1,11 +1,12 @@
 //! The definition of an endpoint: `{url, token?, signing_secrets?, concurrency?, rate?, timeout?, breaker?, enabled?}`.
 
 use crate::error::Result;
+use crate::flow::circuit::Breaker;
 use crate::flow::rate::Rate;
 use crate::http::reader::Reader;
 use crate::http::signature::is_secret;
 use crate::hub::definitions::documents::{REDACTED, read};
-use crate::hub::definitions::endpoint::{Breaker, Definition};
+use crate::hub::definitions::endpoint::Definition;
 use axum::http::HeaderValue;
 use secrecy::SecretString;
 use serde_json::{Value, json};

@@ -1,6 +1,9 @@
 //! The SQL of `endpoints`: their definitions and secrets.
 
 use super::astray;
+use crate::flow::circuit::Circuit;
+use crate::flow::circuits::State;
+use crate::flow::store::circuits;
 use crate::worker;
 use crate::worker::store::Catalogued;
 use chrono::{DateTime, Utc};
@@ -31,14 +34,8 @@ pub struct Row {
     pub key_id: Option<String>,
     /// The catalog's revision at its last change.
     pub version: i64,
-    /// Failed attempts since the last that was not.
-    pub failures: i32,
-    /// Until when its circuit is open.
-    pub open_until: Option<DateTime<Utc>>,
-    /// Whether it answered 410.
-    pub is_gone: bool,
-    /// How often its circuit has changed.
-    pub circuit: i64,
+    /// What is written of its circuits.
+    pub state: State,
 }
 
 /// The endpoints that changed after the revision `known`, those of `again`, and the catalog that they belong to.
@@ -52,10 +49,11 @@ pub async fn changed(
         SELECT
             catalog.revision, catalog.removed, e.id AS "id?", e.store_id AS "store_id?", s.name AS "store?",
             e.name AS "name?", e.definition AS "definition?: Json<Box<RawValue>>", e.token, e.secrets, e.key_id,
-            e.version AS "version?", e.failures AS "failures?", e.open_until, e.gone_at, e.circuit AS "circuit?"
+            e.version AS "version?", c.failures AS "failures?", c.open_until, c.gone_at, c.changes AS "changes?"
         FROM catalog
         LEFT JOIN endpoints AS e ON e.version > $1 OR e.id = ANY ($2)
         LEFT JOIN stores AS s ON s.id = e.store_id
+        LEFT JOIN circuits AS c ON c.lane = e.id
         ORDER BY e.version
         "#,
         known,
@@ -78,10 +76,14 @@ pub async fn changed(
             secrets: row.secrets,
             key_id: row.key_id,
             version: row.version?,
-            failures: row.failures?,
-            open_until: row.open_until,
-            is_gone: row.gone_at.is_some(),
-            circuit: row.circuit?,
+            state: State {
+                circuit: Circuit {
+                    failures: row.failures.unwrap_or_default().unsigned_abs(),
+                    open_until: row.open_until,
+                },
+                is_gone: row.gone_at.is_some(),
+                changes: row.changes.unwrap_or_default(),
+            },
         })
     });
     Ok((catalog, endpoints.collect()))
@@ -137,22 +139,24 @@ pub async fn describe(
         Described,
         r#"
         SELECT
-            name, definition AS "definition: Json<Box<RawValue>>", catalogue AS "catalogue: Json<Box<RawValue>>",
-            failures, open_until, gone_at, created_at, updated_at,
+            e.name, e.definition AS "definition: Json<Box<RawValue>>",
+            e.catalogue AS "catalogue: Json<Box<RawValue>>", coalesce(c.failures, 0) AS "failures!",
+            c.open_until AS "open_until?", c.gone_at AS "gone_at?", e.created_at, e.updated_at,
             (
                 SELECT coalesce(
                     json_agg(
-                        json_build_object('service', service, 'failures', c.failures, 'open_until', c.open_until)
-                        ORDER BY service
+                        json_build_object('service', p.part, 'failures', p.failures, 'open_until', p.open_until)
+                        ORDER BY p.part
                     ),
                     '[]'
                 )
-                FROM service_circuits AS c
-                WHERE c.endpoint_id = e.id
+                FROM circuit_parts AS p
+                WHERE p.lane = e.id
             ) AS "services!: Json<Vec<ServiceCircuit>>"
         FROM endpoints AS e
-        WHERE store_id = $1 AND ($2::text IS NULL OR name = $2)
-        ORDER BY name
+        LEFT JOIN circuits AS c ON c.lane = e.id
+        WHERE e.store_id = $1 AND ($2::text IS NULL OR e.name = $2)
+        ORDER BY e.name
         "#,
         store_id,
         name,
@@ -213,8 +217,8 @@ pub async fn put(
     let changed = sqlx::query_scalar!(
         r#"
         UPDATE endpoints
-        SET definition = $3::text::json, token = $4, secrets = $5, key_id = $6, version = $7, failures = 0,
-            open_until = NULL, told = false, gone_at = NULL, circuit = circuit + 1, updated_at = now()
+        SET definition = $3::text::json, token = $4, secrets = $5, key_id = $6, version = $7,
+            updated_at = now()
         WHERE store_id = $1 AND name = $2
         RETURNING id
         "#,
@@ -229,17 +233,16 @@ pub async fn put(
     .fetch_optional(&mut *tx)
     .await?;
     if let Some(id) = changed {
-        let closed = sqlx::query_scalar!(
-            "DELETE FROM service_circuits WHERE endpoint_id = $1 RETURNING open_until",
-            id,
-        );
-        let soonest = closed.fetch_all(tx).await?.into_iter().min();
+        let soonest = circuits::reset(tx, id).await?;
         return Ok(Put::Redefined(soonest.map(|until| (id, until))));
     }
     sqlx::query!(
         r#"
         WITH lane AS (
             INSERT INTO lanes (kind) VALUES ('endpoint') RETURNING id
+        ),
+        circuit AS (
+            INSERT INTO circuits (lane) SELECT id FROM lane
         )
         INSERT INTO endpoints (id, store_id, name, definition, token, secrets, key_id, version)
         SELECT id, $1, $2, $3::text::json, $4, $5, $6, $7 FROM lane

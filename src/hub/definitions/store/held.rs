@@ -1,6 +1,6 @@
 //! The SQL that sends the deliveries which waited for their mapping to be switched on.
 
-use crate::hub::lines;
+use crate::flow::store::lines;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
@@ -38,7 +38,7 @@ pub async fn release(tx: &mut PgConnection, mapping_id: i32, lane: i32) -> sqlx:
             INSERT INTO dispatch (lane, rank, item)
             SELECT $2, 0, id FROM unnest($3::uuid[]) WITH ORDINALITY AS r (id, place) ORDER BY place
         )
-        INSERT INTO line_waits (mapping_id, line, delivery_id)
+        INSERT INTO line_waits (series, line, item)
         SELECT $1, line, id FROM unnest($4::uuid[], $5::bytea[]) WITH ORDINALITY AS w (id, line, place) ORDER BY place
         "#,
         mapping_id,

@@ -1,5 +1,6 @@
 //! The SQL of `mappings`: their definitions.
 
+use crate::flow::store::lines;
 use crate::worker;
 use crate::worker::store::Catalogued;
 use chrono::{DateTime, Utc};
@@ -199,12 +200,16 @@ pub async fn put(tx: &mut PgConnection, store_id: i32, put: &Put<'_>) -> sqlx::R
     .fetch_optional(&mut *tx)
     .await?;
     if let Some(id) = changed {
+        lines::send(tx, id, put.endpoint_id).await?;
         return Ok((id, false));
     }
     let id = sqlx::query_scalar!(
         r#"
-        INSERT INTO mappings (store_id, name, endpoint_id, definition, enabled, next_tick, version)
-        VALUES ($1, $2, $3, $4::text::json, $5, $6, $7)
+        WITH made AS (
+            INSERT INTO series (lane) VALUES ($3) RETURNING id
+        )
+        INSERT INTO mappings (id, store_id, name, endpoint_id, definition, enabled, next_tick, version)
+        SELECT id, $1, $2, $3, $4::text::json, $5, $6, $7 FROM made
         RETURNING id
         "#,
         store_id,
@@ -245,20 +250,16 @@ pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::R
 /// Parks what waits for a mapping that was deleted.
 pub async fn park_waiting(tx: &mut PgConnection, store_id: i32, id: i32) -> sqlx::Result<()> {
     // In the order of locks: who leaves a line has it, and goes for who waits there.
-    sqlx::query!("SELECT FROM lines WHERE mapping_id = $1 ORDER BY line FOR UPDATE", id)
-        .execute(&mut *tx)
-        .await?;
+    lines::lock_all(&mut *tx, id).await?;
     // Taken from where it waits, so that no claim takes it at the same time. What changes its place meanwhile is
     // parked when it is claimed.
     let waiting = waiting(&mut *tx, store_id, id).await?;
-    let withdrawn = worker::store::withdraw(&mut *tx, &waiting).await?;
+    let mut waited = worker::store::withdraw(&mut *tx, &waiting).await?;
+    waited.extend(lines::clear(&mut *tx, id).await?);
     sqlx::query!(
         r#"
         WITH held AS (
             DELETE FROM held_deliveries WHERE mapping_id = $1 RETURNING delivery_id
-        ),
-        in_line AS (
-            DELETE FROM line_waits WHERE mapping_id = $1 RETURNING delivery_id
         )
         UPDATE deliveries AS d
         SET status = 'ERROR', finished_at = now(), next_attempt_at = NULL, last_error = 'the mapping was deleted'
@@ -266,24 +267,21 @@ pub async fn park_waiting(tx: &mut PgConnection, store_id: i32, id: i32) -> sqlx
             SELECT id FROM unnest($2::uuid[]) AS w (id)
             UNION ALL
             SELECT delivery_id FROM held
-            UNION ALL
-            SELECT delivery_id FROM in_line
         ) AS waited
         WHERE d.id = waited.id AND d.status = 'PENDING'
         "#,
         id,
-        &withdrawn,
+        &waited,
     )
-    .execute(&mut *tx)
+    .execute(tx)
     .await?;
-    sqlx::query!("DELETE FROM lines WHERE mapping_id = $1", id).execute(tx).await?;
     Ok(())
 }
 
 /// Forgets deleted mappings of which no delivery is left: every week from before they were deleted is gone, and what
 /// had to stay of them too. A day is left for pushes that did not know yet. Returns how many.
-pub async fn forget_deleted(db: impl PgExecutor<'_>) -> sqlx::Result<u64> {
-    let gone = sqlx::query!(
+pub async fn forget_deleted(tx: &mut PgConnection) -> sqlx::Result<usize> {
+    let gone = sqlx::query_scalar!(
         r#"
         DELETE FROM mappings AS m
         WHERE m.deleted_at < now() - interval '1 day'
@@ -291,11 +289,31 @@ pub async fn forget_deleted(db: impl PgExecutor<'_>) -> sqlx::Result<u64> {
                 SELECT FROM weeks AS w WHERE w.feature = 'hub' AND w.starts < m.deleted_at + interval '1 day'
             )
             AND NOT EXISTS (SELECT FROM deliveries_default AS d WHERE d.mapping_id = m.id)
+        RETURNING id
         "#
     )
-    .execute(db)
+    .fetch_all(&mut *tx)
     .await?;
-    Ok(gone.rows_affected())
+    lines::forget(tx, &gone).await?;
+    Ok(gone.len())
+}
+
+/// The endpoints and services whose circuits are not closed, and that no mapping names any more.
+pub async fn unnamed_services(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<(i32, String)>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT p.lane, p.part
+        FROM circuit_parts AS p
+        WHERE NOT EXISTS (
+            SELECT
+            FROM mappings AS m
+            WHERE m.sends_to = p.lane AND readable_json(m.definition) ->> 'service' = p.part
+        )
+        "#
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.lane, row.part)).collect())
 }
 
 /// The deliveries of a mapping that wait to be claimed, each with its lane. It may have sent to another endpoint

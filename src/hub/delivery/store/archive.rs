@@ -1,7 +1,7 @@
 //! The SQL of a delivery that is not wanted any more: parked, or taken from where it waits.
 
 use super::listing::{self, Standing};
-use crate::hub::lines::{self, Place};
+use crate::flow::store::lines::{self, Place};
 use crate::worker::store as engine;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
@@ -41,43 +41,22 @@ pub async fn archive(tx: &mut PgConnection, id: Uuid, standing: &Standing) -> sq
     .execute(&mut *tx)
     .await?;
     let Some(line) = standing.line.clone() else { return Ok(Archived::Done(Vec::new())) };
-    let place = Place { mapping_id: standing.mapping_id, line, id };
+    let place = Place { series: standing.mapping_id, line, item: id };
     Ok(Archived::Done(lines::leave(tx, &[place]).await?))
 }
 
 /// Takes a delivery from where it waits, so that nobody claims it; returns whether it waited.
 async fn take(tx: &mut PgConnection, id: Uuid, standing: &Standing) -> sqlx::Result<bool> {
     // In the order of locks: who leaves the line calls the next from where it waits.
-    sqlx::query!(
-        "SELECT FROM lines WHERE mapping_id = $1 AND line = $2 FOR UPDATE",
-        standing.mapping_id,
-        standing.line,
-    )
-    .execute(&mut *tx)
-    .await?;
+    lines::lock(&mut *tx, standing.mapping_id, standing.line.as_deref()).await?;
     for _ in 0..LOOKS {
         let waiting: Vec<(i32, Uuid)> =
             engine::lanes_of(&mut *tx, id).await?.into_iter().map(|lane| (lane, id)).collect();
         if !engine::withdraw(&mut *tx, &waiting).await?.is_empty() {
             return Ok(true);
         }
-        let kept = sqlx::query_scalar!(
-            r#"
-            WITH held AS (
-                DELETE FROM held_deliveries WHERE delivery_id = $1 RETURNING delivery_id
-            ),
-            in_line AS (
-                DELETE FROM line_waits WHERE delivery_id = $1 RETURNING delivery_id
-            )
-            SELECT delivery_id AS "id!" FROM held
-            UNION ALL
-            SELECT delivery_id FROM in_line
-            "#,
-            id,
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        if !kept.is_empty() {
+        let held = sqlx::query!("DELETE FROM held_deliveries WHERE delivery_id = $1", id);
+        if held.execute(&mut *tx).await?.rows_affected() > 0 || lines::withdraw(&mut *tx, id).await? {
             return Ok(true);
         }
         if listing::is_under_way(&mut *tx, id).await? {

@@ -80,7 +80,7 @@ pub async fn load(
             (SELECT EXISTS (SELECT FROM learned_parameters))
                 AND EXISTS (SELECT FROM learned_parameters AS l WHERE l.mapping_id = d.mapping_id) AS "learns!",
             (SELECT revision FROM catalog) AS "revision!",
-            (SELECT coalesce(sum(circuit), 0)::bigint FROM endpoints WHERE id = ANY ($2)) AS "circuits!"
+            (SELECT coalesce(sum(changes), 0)::bigint FROM circuits WHERE lane = ANY ($2)) AS "circuits!"
         FROM unnest($1::uuid[]) AS c (item)
         CROSS JOIN LATERAL (
             SELECT id, store_id, mapping_id, message_id, attempts, line, continue_url

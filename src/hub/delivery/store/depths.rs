@@ -37,9 +37,10 @@ pub async fn read(pool: &PgPool) -> sqlx::Result<Vec<Depth>> {
                 of_endpoint AS (
                     SELECT
                         e.store_id, ready.items + coalesce(later.items, 0) AS pending, head.made_at,
-                        (e.open_until IS NOT NULL)::integer
-                            + (SELECT count(*) FROM service_circuits AS c WHERE c.endpoint_id = e.id) AS open
+                        (c.open_until IS NOT NULL)::integer
+                            + (SELECT count(*) FROM circuit_parts AS p WHERE p.lane = e.id) AS open
                     FROM endpoints AS e
+                    LEFT JOIN circuits AS c ON c.lane = e.id
                     CROSS JOIN LATERAL (
                         SELECT count(*) AS items
                         FROM (SELECT FROM dispatch WHERE dispatch.lane = e.id LIMIT 100000) AS waiting

@@ -1,7 +1,6 @@
 //! The SQL of deliveries, their attempts, and what their endpoints said.
 
 pub mod archive;
-pub mod circuits;
 pub mod deliveries;
 pub mod depths;
 pub mod descendants;
@@ -15,4 +14,3 @@ pub mod parameters;
 pub mod rerun;
 pub mod returned;
 pub mod revive;
-pub mod service_circuits;

@@ -206,7 +206,7 @@ async fn waiting(
                 SELECT h.delivery_id FROM mappings AS m JOIN held_deliveries AS h ON h.mapping_id = m.id
                 WHERE m.store_id = $1
                 UNION ALL
-                SELECT w.delivery_id FROM mappings AS m JOIN line_waits AS w ON w.mapping_id = m.id
+                SELECT w.item FROM mappings AS m JOIN line_waits AS w ON w.series = m.id
                 WHERE m.store_id = $1
             ) AS r
             LIMIT $5

@@ -1,7 +1,7 @@
 //! The SQL of deliveries that people run again.
 
 use super::returned;
-use crate::hub::lines;
+use crate::flow::store::lines;
 use crate::worker;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
@@ -52,7 +52,7 @@ pub async fn retry(tx: &mut PgConnection, store_id: i32, ids: &[Uuid]) -> sqlx::
         }
         let first = match row.line {
             Some(line) => {
-                lines::join(&mut *tx, &lines::Place { mapping_id: mapping.id, line, id: row.id }).await?
+                lines::join(&mut *tx, &lines::Place { series: mapping.id, line, item: row.id }).await?
             }
             None => true,
         };

@@ -222,7 +222,7 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
             SELECT lane, 0, id FROM input WHERE place = 'ready' ORDER BY number
         ),
         waits AS (
-            INSERT INTO line_waits (mapping_id, line, delivery_id)
+            INSERT INTO line_waits (series, line, item)
             SELECT mapping_id, line, id FROM input WHERE place = 'waits' ORDER BY number
         ),
         held AS (

@@ -213,13 +213,13 @@ async fn push_claiming(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx
         ),
         joined AS (
             -- It changes nothing and locks the row: whoever leaves the line waits, and then finds who joined.
-            INSERT INTO lines AS l (mapping_id, line, head)
+            INSERT INTO lines AS l (series, line, head)
             SELECT mapping_id, line, id
             FROM wanted
             WHERE line IS NOT NULL AND NOT held AND (first IS NULL OR first = id)
             ORDER BY mapping_id
             ON CONFLICT ON CONSTRAINT lines_pkey DO UPDATE SET head = l.head
-            RETURNING mapping_id, head
+            RETURNING series, head
         ),
         placed AS MATERIALIZED (
             SELECT
@@ -231,14 +231,14 @@ async fn push_claiming(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx
                     ELSE 'ready'
                 END AS place
             FROM wanted AS w
-            LEFT JOIN joined ON joined.mapping_id = w.mapping_id
+            LEFT JOIN joined ON joined.series = w.mapping_id
         ),
         ready AS (
             INSERT INTO dispatch (lane, rank, item)
             SELECT lane, 0, id FROM placed WHERE place = 'ready' ORDER BY number
         ),
         waits AS (
-            INSERT INTO line_waits (mapping_id, line, delivery_id)
+            INSERT INTO line_waits (series, line, item)
             SELECT mapping_id, line, id FROM placed WHERE place = 'waits' ORDER BY number
         ),
         held AS (

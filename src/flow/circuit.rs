@@ -1,5 +1,5 @@
-//! A circuit breaker, of an endpoint or of one of its services: closed, open for a while, half-open for one delivery at
-//! a time.
+//! A circuit breaker, of a lane whose items are sent to one server, or of a part of it, such as a service of that server:
+//! closed, open for a while, half-open for one item at a time.
 //!
 //! ```text
 //!            n failures in a row              the cooldown is over
@@ -8,12 +8,21 @@
 //!     │                              └───────────────────────────────────┼───────┘
 //!     └──────────────────────────────────────────────────────────────────┘ a success
 //! ```
-//! Whose circuit a failure counts for, its cause says: that of the endpoint where no conversation came about, else that
-//! of the service, so that one which answers 500 does not hold up its neighbours.
+//! Whose circuit a failure counts for, its cause says: that of the lane where no conversation came about, else that of the
+//! part, so that a service which answers 500 does not hold up its neighbours.
 
 use crate::http::outbound::Cause;
-use crate::hub::definitions::endpoint::Breaker;
 use chrono::{DateTime, TimeDelta, Utc};
+use std::time::Duration;
+
+/// When to leave a server alone for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breaker {
+    /// It opens after so many failed attempts in a row.
+    pub failures: u32,
+    /// For how long it stays open before one item tries again.
+    pub cooldown: Duration,
+}
 
 /// A circuit. It is half-open once `open_until` lies in the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,7 +34,7 @@ pub struct Circuit {
 }
 
 impl Circuit {
-    /// How many deliveries may run at once, of `concurrency`, half as many for each failure in a row; `None` while it
+    /// How many items may run at once, of `concurrency`, half as many for each failure in a row; `None` while it
     /// is open.
     pub fn room(self, concurrency: usize, breaker: Breaker, now: DateTime<Utc>) -> Option<usize> {
         match self.open_until {
@@ -68,14 +77,14 @@ fn later(now: DateTime<Utc>, breaker: Breaker) -> DateTime<Utc> {
     now.checked_add_signed(cooldown).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-/// What an attempt says of the service that was asked, and of its endpoint.
+/// What an attempt says of the part that was asked, and of the whole server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sign {
-    /// The service did its work.
+    /// The part did its work.
     Well,
-    /// It answered badly, or not in time: the endpoint is there, and nothing is said of its other services.
+    /// It answered badly, or not in time: the server is there, and nothing is said of its other parts.
     Refused,
-    /// No conversation with the endpoint came about, whichever service was meant.
+    /// No conversation with the server came about, whichever part was meant.
     Unreachable,
 }
 
@@ -107,7 +116,6 @@ impl Sign {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::time::Duration;
 
     const BREAKER: Breaker = Breaker { failures: 3, cooldown: Duration::from_secs(30) };
 
