@@ -190,13 +190,25 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             code.starts_with("08")      // connection exception
+                || code.starts_with("25")   // transaction state: ended by a limit of the session, or read-only
+                || code.starts_with("28")   // authorization: a password that is being changed
                 || code.starts_with("53")   // insufficient resources: disk full, too many connections
                 || code.starts_with("57")   // operator intervention: shutdown, starting up, statement timeout
                 || code.starts_with("58")   // system error
-                || matches!(code.as_ref(), "40001" | "40P01" | "55P03" | "25006")
+                || matches!(code.as_ref(), "40001" | "40P01" | "55P03")
         }),
         _ => false,
     }
+}
+
+/// Whether the database cannot do what it is asked for whatever there is to be written: a table is not there, a right is
+/// gone, a page is broken. That passes when somebody mends it.
+pub fn is_amiss(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    // Access rules and names, the catalog and the schema, the server's own errors.
+    error
+        .code()
+        .is_some_and(|code| ["3D", "3F", "42", "F0", "XX"].iter().any(|class| code.starts_with(class)))
 }
 
 /// Whether the database stopped a statement that took longer than it may (57014): nothing of it was done.

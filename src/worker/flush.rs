@@ -4,7 +4,7 @@ use super::unwritten::Unwritten;
 use super::wake::Wake;
 use super::{Claim, Consumer, Ended, Settled, store};
 use crate::db;
-use crate::error::{is_time_out, is_transient};
+use crate::error::{is_amiss, is_time_out, is_transient};
 use parking_lot::Mutex;
 use sqlx::postgres::{PgConnection, PgPool};
 use std::collections::hash_map::Entry;
@@ -59,13 +59,13 @@ pub(super) enum Limit {
 /// Why ends could not be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// The database is unreachable, full or shutting down: the same transaction may succeed later.
+    /// The database is unreachable, full, shutting down or not as it should be: the same transaction may succeed later.
     Passing,
     /// Another transaction holds a lock on a row or a table.
     Locked,
     /// It took too long.
     Slow,
-    /// The database refuses it.
+    /// The database refuses what is to be written.
     Refused,
 }
 
@@ -76,7 +76,7 @@ impl Trouble {
         match error {
             _ if is_locked => Self::Locked,
             _ if is_time_out(error) => Self::Slow,
-            _ if is_transient(error) => Self::Passing,
+            _ if is_transient(error) || is_amiss(error) => Self::Passing,
             _ => Self::Refused,
         }
     }

@@ -3,7 +3,7 @@
 use super::{Gate, act, ask, ended, push_all, work};
 use crate::support::app::{TestApp, database};
 use crate::support::eventually;
-use postrider::queues::native::Message;
+use postrider::queues::native::{Failure, Message};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
@@ -92,6 +92,46 @@ async fn a_lock_that_outlasts_every_time_limit_costs_no_end() {
     }
     app.server.run_until_idle().await.unwrap();
     assert_eq!(ask::<i64>(&mut db, "SELECT count(*) FROM leases").await, 0);
+    app.stop().await;
+}
+
+async fn echo(message: Message) -> Result<Value, Failure> {
+    message.json()
+}
+
+/// Makes PostgreSQL refuse a row three times whose result names the error.
+const REFUSING: &str = "
+    CREATE SEQUENCE tries;
+    CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.result IS NOT NULL AND nextval('tries') <= 3 THEN
+            RAISE EXCEPTION 'refused' USING ERRCODE = NEW.result #>> '{}';
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER refuses BEFORE INSERT ON outcomes FOR EACH ROW EXECUTE FUNCTION refuses()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_the_database_says_of_an_end_itself_costs_the_end() {
+    let app = TestApp::with(&[], |app| app.handler("work", echo)).await;
+    app.define("q", work(json!({ "timeout": "10m" }))).await;
+    let mut db = app.connect().await;
+    act(&mut db, REFUSING).await;
+    // A session's limit, a database that may not be written, a table or a right that is gone, a broken page.
+    for passing in ["25P03", "25006", "28P01", "42P01", "42501", "XX001"] {
+        act(&mut db, "SELECT setval('tries', 1, false)").await;
+        let id = app.push("q", &json!(passing)).await;
+        let message = ended(&app, "q", &id).await;
+        assert_eq!(
+            (&message["status"], &message["result"]),
+            (&json!("COMPLETE"), &json!(passing)),
+            "{message}"
+        );
+        assert!(ask::<i64>(&mut db, "SELECT last_value FROM tries").await > 3, "{passing} was raised");
+    }
+    act(&mut db, "SELECT setval('tries', 1, false)").await;
+    let id = app.push("q", &json!("22023")).await;
+    assert_eq!(ended(&app, "q", &id).await["error"]["name"], "UnstorableResult");
     app.stop().await;
 }
 
