@@ -1,4 +1,5 @@
-# Not built where it was written: no image builder is there. The files that it copies were compiled outside of one.
+# Not built where it was written: no image builder is there. .ci/deploy checks that cargo
+# finds all that the manifest names among the files that it copies.
 #
 #     docker build -t postrider .
 #     docker run --rm -p 127.0.0.1:8080:8080 --read-only --env-file postrider.env postrider
