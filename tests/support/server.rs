@@ -3,7 +3,6 @@
 use postrider::db::embedded::{self, Options, Server};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
-use std::path::PathBuf;
 use tokio::sync::OnceCell;
 
 /// Our binary, which has the guard in it.
@@ -14,7 +13,6 @@ static SERVER: OnceCell<TestServer> = OnceCell::const_new();
 /// One server for all tests of this process.
 pub(crate) struct TestServer {
     server: Server,
-    data_dir: PathBuf,
 }
 
 /// The server; the first call starts it. The end of the process stops and removes it, whatever ends it.
@@ -25,18 +23,12 @@ pub(crate) async fn server() -> &'static TestServer {
 impl TestServer {
     async fn start() -> Self {
         let data_dir = std::env::temp_dir().join(format!("postrider-test-{}", uuid::Uuid::now_v7().simple()));
-        let mut options = Options::new(&data_dir, BINARY);
+        let mut options = Options::new(data_dir, BINARY);
         options.ephemeral = true;
         // Hundreds of short-lived databases: the launcher would go round them all the time.
         options.settings = vec![("autovacuum_naptime".to_owned(), "1min".to_owned())];
         let server = embedded::start(options).await.expect("tests need PostgreSQL's programs");
-        Self { server, data_dir }
-    }
-
-    /// What PostgreSQL has logged.
-    pub(crate) fn log(&self) -> String {
-        let log = std::fs::read(self.data_dir.join("postgres").join("server.log")).unwrap();
-        String::from_utf8_lossy(&log).into_owned()
+        Self { server }
     }
 
     /// How to connect to `database` as the superuser.
