@@ -32,7 +32,7 @@ struct Inner {
     first: Arc<Notify>,
     stopping: AtomicBool,
     pool: PgPool,
-    /// When the database was asked last, and whether it answered. Held while one request asks for all.
+    /// When the database was asked last, and whether it answered and takes writes. Held while one request asks for all.
     database: tokio::sync::Mutex<Option<(Instant, bool)>>,
 }
 
@@ -60,7 +60,7 @@ impl Pulse {
 }
 
 impl Readiness {
-    /// Ready when the database behind `pool` answers, and whatever is watched goes round.
+    /// Ready when the database behind `pool` answers and takes writes, and whatever is watched goes round.
     pub fn new(pool: PgPool) -> Self {
         let (loops, stopping, database) =
             (Mutex::default(), AtomicBool::default(), tokio::sync::Mutex::default());
@@ -109,9 +109,10 @@ impl Readiness {
         match *last {
             Some((asked, answered)) if asked.elapsed() < DATABASE_HOLDS => answered,
             _ => {
-                let ask = sqlx::query("SELECT 1").execute(&self.inner.pool);
-                let answer = tokio::time::timeout(DATABASE_TIMEOUT, ask).await;
-                let answered = matches!(answer, Ok(Ok(_)));
+                // A standby answers too, and takes nothing.
+                let ask = sqlx::query_scalar!("SELECT current_setting('transaction_read_only') = 'off'");
+                let answer = tokio::time::timeout(DATABASE_TIMEOUT, ask.fetch_one(&self.inner.pool)).await;
+                let answered = matches!(answer, Ok(Ok(Some(true))));
                 *last = Some((Instant::now(), answered));
                 answered
             }
@@ -140,7 +141,7 @@ pub(super) async fn healthz() -> axum::Json<Health> {
     axum::Json(Health { status: "alive", red: Vec::new() })
 }
 
-/// The process can do its work: the database answers and every loop goes round.
+/// The process can do its work: the database answers, takes writes, and every loop goes round.
 #[utoipa::path(
     get,
     path = "/readyz",

@@ -4,6 +4,7 @@ use super::{command, finish, run};
 use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::server::server;
+use axum::http::Method;
 use serde_json::json;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
@@ -135,6 +136,29 @@ async fn all_that_it_says_of_the_work_is_of_one_moment() {
     for line in ["warn  their circuits are open: s1/away", "warn  1 deliveries are parked"] {
         assert!(done.out.contains(line), "{line}\n{}", done.out);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_no_writes_is_said_so_and_no_server_is_ready_on_it() {
+    let app = TestApp::start().await;
+    let mut db = app.connect().await;
+    let lines = run(&app.database, &["doctor"]).await.out;
+    assert!(!lines.contains("takes no writes"), "{lines}");
+    db.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$;
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .await
+    .unwrap();
+    eventually("it is not ready, and says that it is the database", async || {
+        let ready = app.anonymous(Method::GET, "/readyz").send().await.unwrap();
+        ready.status() == 503 && ready.text().await.unwrap().contains("\"database\"")
+    })
+    .await;
+    let lines = run(&app.database, &["doctor"]).await.out;
+    assert!(lines.contains("FAIL  the database takes no writes: default_transaction_read_only"), "{lines}");
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,8 @@ pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
             current_setting('synchronous_commit') AS "synchronous_commit!",
             current_setting('full_page_writes') AS "full_page_writes!",
             current_setting('autovacuum') AS "autovacuum!",
+            pg_is_in_recovery() AS "is_standby!",
+            current_setting('transaction_read_only') = 'on' AS "is_read_only!",
             current_setting('max_connections')::bigint AS "connections!",
             (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()) AS "prepared!",
             (
@@ -38,6 +40,15 @@ pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
     } else {
         fail(format!("PostgreSQL {} is too old", row.version), "use 14 or newer")
     }];
+    if row.is_standby {
+        findings
+            .push(fail("the database is a standby: it takes no writes", "name the primary in DATABASE_URL"));
+    } else if row.is_read_only {
+        findings.push(fail(
+            "the database takes no writes: default_transaction_read_only = on",
+            "ALTER DATABASE or ALTER ROLE … RESET default_transaction_read_only; a failover may have set it",
+        ));
+    }
     for (name, value) in [
         ("fsync", &row.fsync),
         ("synchronous_commit", &row.synchronous_commit),
