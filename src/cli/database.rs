@@ -15,7 +15,7 @@ const SECRET: &str = "jwt-secret";
 /// Where the database is, before anything is connected or started.
 pub(super) enum Place {
     /// The server that `DATABASE_URL` names.
-    Named(PgConnectOptions),
+    Named(Box<PgConnectOptions>),
     /// The private server of the data directory.
     Private,
 }
@@ -27,14 +27,14 @@ impl Place {
     /// `DATABASE_URL` is no URL of PostgreSQL.
     pub(super) fn of(config: &Config) -> anyhow::Result<Self> {
         let named = config.database_url.as_ref().map(|url| db::parse("DATABASE_URL", url)).transpose()?;
-        Ok(named.map_or(Self::Private, Self::Named))
+        Ok(named.map_or(Self::Private, |options| Self::Named(Box::new(options))))
     }
 
     /// Connects to the server that the settings name, or starts the private one, which is made if it is not there:
     /// for the commands that may leave something behind.
     pub(super) async fn open(self, config: &Config) -> anyhow::Result<Database> {
         match self {
-            Self::Named(options) => Ok(Database { options, embedded: None }),
+            Self::Named(options) => Ok(Database { options: *options, embedded: None }),
             Self::Private => {
                 let program = std::env::current_exe().context("cannot find this program's own file")?;
                 let server = embedded::start(Options::new(&config.data_dir, program)).await?;

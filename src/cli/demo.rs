@@ -37,7 +37,7 @@ pub(super) async fn run() -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let Some(postgres) = signals.unless(embedded::start(options)).await else { return Ok(()) };
     let postgres = postgres?;
-    let played = signals.unless(play(&postgres, config, &secret, program)).await;
+    let played = signals.unless(Box::pin(play(&postgres, config, &secret, program))).await;
     postgres.shutdown().await;
     let Some(played) = played else { return Ok(()) };
     played?;

@@ -106,7 +106,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Tail(args) => tail::run(Config::of_program()?, &args).await,
         Command::Report(args) => report::run(Config::of_program()?, &args).await,
         Command::Doctor => doctor::run(Config::of_program()).await,
-        Command::Demo => demo::run().await,
+        Command::Demo => Box::pin(demo::run()).await,
         Command::JavaScriptChild => Ok(()),
     }
 }

@@ -25,6 +25,8 @@ const FUNCTIONS: &[(&str, &[&str])] = &[
 const READABLE: &[(&str, &str)] = &[
     ("attempts", "queue_id, id, lease, ending, started_at, finished_at"),
     ("broadcasts", "job_id, seq, created_at"),
+    ("circuit_parts", "lane, part, failures, open_until"),
+    ("circuits", "lane, failures, open_until, gone_at"),
     (
         "deliveries",
         "id, mapping_id, attempts, status, next_attempt_at, finished_at, archived_at, last_error, parked",
@@ -34,14 +36,14 @@ const READABLE: &[(&str, &str)] = &[
         "id, endpoint_id, verdict, status_code, started_at, finished_at, duration, cause, error",
     ),
     ("dispatch", "lane, rank, seq, item, attempt"),
-    ("endpoints", "id, store_id, name, failures, open_until, gone_at"),
+    ("endpoints", "id, store_id, name"),
     ("envelopes", "job_id, type, status, created_at, deadline, answered_at"),
     ("held_deliveries", "mapping_id, delivery_id"),
     ("job_types", "id, name"),
     ("jobs", "id, type_id, status, termination_type, created_at, started_at, completed_at, deadline, seq"),
     ("leased_items", "lease, lane, item, claimed_at, worker, holder"),
     ("lease_terms", "id, lane, items, claimed_at, holder, renewed_at, lease"),
-    ("line_waits", "mapping_id, delivery_id"),
+    ("line_waits", "item"),
     ("mappings", "id, store_id, name, endpoint_id, enabled, next_tick, deleted_at"),
     ("messages", "queue_id, rank, id"),
     ("outcome_causes", "queue_id, id, status, finished_at, error"),
@@ -50,7 +52,6 @@ const READABLE: &[(&str, &str)] = &[
     ("queues", "id, name, paused_at, created_at, updated_at"),
     ("registrations", "job_id, subject, via, cursor, created_at"),
     ("scheduled", "run_at, lane, rank, item, attempt"),
-    ("service_circuits", "endpoint_id, service, failures, open_until"),
     ("stores", "id, name"),
     ("unfinished_deliveries", "id"),
     ("workers", "id, name, started_at, heartbeat, given_up_at, lease, capacity"),
@@ -165,15 +166,14 @@ async fn apply(tx: &mut PgConnection, role: &str) -> sqlx::Result<()> {
     }
     let quoted =
         sqlx::query_scalar!(r#"SELECT quote_ident($1) AS "quoted!""#, role).fetch_one(&mut *tx).await?;
-    let mut all = String::new();
-    for (is_granted, what, object) in given {
-        all += &if is_granted {
-            format!("GRANT {what} {object} TO {quoted};")
+    let statements = given.into_iter().map(|(is_granted, what, object)| {
+        if is_granted {
+            format!("GRANT {what} {object} TO {quoted}")
         } else {
-            format!("REVOKE {what} {object} FROM {quoted};")
-        };
-    }
-    tx.execute(AssertSqlSafe(all)).await?;
+            format!("REVOKE {what} {object} FROM {quoted}")
+        }
+    });
+    tx.execute(AssertSqlSafe(statements.collect::<Vec<_>>().join(";"))).await?;
     Ok(())
 }
 

@@ -177,7 +177,16 @@ async fn the_document_describes_every_route_and_how_to_authenticate() {
     let paths: Vec<_> = api["paths"].as_object().unwrap().keys().collect();
     assert_eq!(
         paths,
-        ["/healthz", "/letters", "/letters/wait", "/letters/{id}", "/metrics", "/openapi.json", "/readyz"]
+        [
+            "/",
+            "/healthz",
+            "/letters",
+            "/letters/wait",
+            "/letters/{id}",
+            "/metrics",
+            "/openapi.json",
+            "/readyz"
+        ]
     );
     assert_eq!(api["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
     assert_eq!(api["components"]["securitySchemes"]["x-access-token"]["in"], "header");
