@@ -9,7 +9,8 @@ use postrider::config::Config;
 use postrider::queues::native::{Failure, Message};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Receipt {
@@ -31,8 +32,8 @@ async fn send(pool: PgPool, message: Message) -> Result<Value, Failure> {
     Ok(json!({ "sent_to": sent }))
 }
 
-async fn place(pool: &PgPool, postrider: &Client, email: &str) -> anyhow::Result<i64> {
-    let mut tx = pool.begin().await?;
+async fn place(db: &mut PgConnection, postrider: &Client, email: &str) -> anyhow::Result<i64> {
+    let mut tx = db.begin().await?;
     let order = sqlx::query_scalar("INSERT INTO public.orders (email) VALUES ($1) RETURNING id")
         .bind(email)
         .fetch_one(&mut *tx)
@@ -62,7 +63,8 @@ pub(crate) async fn run(config: Config, database: &PgConnectOptions) -> anyhow::
         )
         .start(database, Parts::Worker)
         .await?;
-    let order = place(&pool, &postrider, "ada@example.com").await?;
+    let mut db = PgConnection::connect_with(database).await?;
+    let order = place(&mut db, &postrider, "ada@example.com").await?;
     server.run_until_idle().await?;
     server.stop().await;
     let sent = sqlx::query_scalar("SELECT receipt_sent FROM public.orders WHERE id = $1");
@@ -70,6 +72,7 @@ pub(crate) async fn run(config: Config, database: &PgConnectOptions) -> anyhow::
 }
 
 #[tokio::main]
+#[expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a program of its own")]
 async fn main() -> anyhow::Result<()> {
     let (config, database) = (Config::from_env()?, std::env::var("DATABASE_URL")?.parse()?);
     postrider::db::migrate::migrate(&database, &config.schema).await?;
