@@ -12,7 +12,7 @@ pub struct Reserved {
     pub granted: usize,
 }
 
-/// Reserves slots for at most `count` items of a lane, as many as may go within [`HORIZON`].
+/// Reserves slots for at most `count` items of a lane, as many as may go within `HORIZON`.
 pub async fn reserve(db: &PgPool, lane: i32, rate: Rate, count: usize) -> sqlx::Result<Reserved> {
     if let Some(reserved) = take(db, lane, rate, count).await? {
         return Ok(reserved);
