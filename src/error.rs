@@ -201,9 +201,15 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the fault is the database's state and not what is to be written, which the same statement may store once that
+/// has passed: what [`is_transient`] says, or that something is amiss there.
+pub fn is_passing(error: &sqlx::Error) -> bool {
+    is_transient(error) || is_amiss(error)
+}
+
 /// Whether the database cannot do what it is asked for whatever there is to be written: a table is not there, a right is
 /// gone, a page is broken. That passes when somebody mends it.
-pub fn is_amiss(error: &sqlx::Error) -> bool {
+fn is_amiss(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(error) = error else { return false };
     // Access rules and names, the catalog and the schema, the server's own errors.
     error

@@ -6,6 +6,7 @@ mod orders;
 
 use crate::support::app::{TestApp, config, database};
 use crate::support::eventually;
+use axum::http::Method;
 use postrider::app::{App, Parts};
 use postrider::client::{Client, Options};
 use postrider::queues::native::{Failure, Message};
@@ -87,7 +88,6 @@ async fn the_options_mean_what_they_mean_over_http() {
 async fn it_publishes_in_stores_and_speaks_to_who_follows_a_job() {
     let app = TestApp::start().await;
     let (client, mut db) = (Client::default(), app.connect().await);
-    app.put("/stores/s1", &json!({})).await;
     let id = client.publish(&mut db, "s1", "order:new", &json!({ "id": 7 })).await.unwrap();
     eventually("nobody wants it", async || {
         let message: Value = app.get(&format!("/stores/s1/messages/{id}")).await.json().await.unwrap();
@@ -98,6 +98,16 @@ async fn it_publishes_in_stores_and_speaks_to_who_follows_a_job() {
     assert!(no_key.contains("is no message key"), "{no_key}");
     let nobody = client.broadcast(&mut db, 1, "RUNNING").await.unwrap_err().to_string();
     assert!(nobody.contains("there is no job 1"), "{nobody}");
+    let job = app.post("/place_card_on_single_site_jobs", &json!({ "cardholder_id": 7 })).await;
+    let job: Value = job.json().await.unwrap();
+    let status = json!({ "status": "UPDATING", "percent_complete": 80 });
+    let number = client.broadcast(&mut db, job["id"].as_i64().unwrap(), &status).await.unwrap();
+    let log =
+        format!("/messages/place_card_on_single_site_jobs/{}/broadcasts?after={}", job["id"], number - 1);
+    let log = app.request(Method::GET, &log);
+    let log = log.header("cardsavr-messaging-access-key", job["access_key"].as_str().unwrap());
+    let log: Value = log.send().await.unwrap().json().await.unwrap();
+    assert_eq!(log[0]["message"]["percent_complete"], 80, "{log}");
     app.stop().await;
 }
 

@@ -11,10 +11,12 @@ mod work;
 
 use super::database::Database;
 use crate::config::Config;
-use crate::db;
+use crate::db::{self, transaction::transaction_within};
 use crate::error::explain;
 use finding::{Finding, Level, fail};
+use sqlx::postgres::PgConnection;
 use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
 
 /// Prints a line a check; an error when one of them failed.
 pub(super) async fn run(config: anyhow::Result<Config>) -> anyhow::Result<()> {
@@ -63,7 +65,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
             Err(error) => findings.push(fail(explain(error.as_ref()), "correct this setting")),
         }
     }
-    if let Err(error) = look(&db, &mut findings).await {
+    if let Err(error) = look(&db, config.command_timeout, &mut findings).await {
         findings.push(fail(
             format!("the database does not answer: {}", explain(&error)),
             "is DATABASE_URL right, and does the server run?",
@@ -74,7 +76,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
     findings
 }
 
-async fn look(db: &db::Database, findings: &mut Vec<Finding>) -> sqlx::Result<()> {
+async fn look(db: &db::Database, patience: Duration, findings: &mut Vec<Finding>) -> sqlx::Result<()> {
     let pool = &db.api;
     let session = session::check(db).await?;
     let works = session.iter().all(|finding| finding.level != Level::Fail);
@@ -89,13 +91,19 @@ async fn look(db: &db::Database, findings: &mut Vec<Finding>) -> sqlx::Result<()
     let current = schema.level != Level::Fail;
     findings.push(schema);
     if current {
-        // One moment: what a statement finds settled, no statement finds on its way.
-        let mut moment = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-        findings.extend(schema::check(&mut moment).await?);
-        findings.extend(work::check(&mut moment).await?);
-        findings.extend(hub::check(&mut moment).await?);
-        findings.extend(grants::check(&mut moment).await?);
-        moment.rollback().await?;
+        let moment: Vec<Finding> =
+            transaction_within(pool, patience, |tx| Box::pin(at_one_moment(tx))).await?;
+        findings.extend(moment);
     }
     Ok(())
+}
+
+/// What is to be said of the work: what one statement finds settled, no other finds on its way.
+async fn at_one_moment(tx: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
+    sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
+    let mut findings = schema::check(&mut *tx).await?;
+    findings.extend(work::check(&mut *tx).await?);
+    findings.extend(hub::check(&mut *tx).await?);
+    findings.extend(grants::check(tx).await?);
+    Ok(findings)
 }

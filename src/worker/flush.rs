@@ -4,7 +4,7 @@ use super::unwritten::Unwritten;
 use super::wake::Wake;
 use super::{Claim, Consumer, Ended, Settled, store};
 use crate::db;
-use crate::error::{is_amiss, is_time_out, is_transient};
+use crate::error::{is_passing, is_time_out};
 use parking_lot::Mutex;
 use sqlx::postgres::{PgConnection, PgPool};
 use std::collections::hash_map::Entry;
@@ -76,7 +76,7 @@ impl Trouble {
         match error {
             _ if is_locked => Self::Locked,
             _ if is_time_out(error) => Self::Slow,
-            _ if is_transient(error) || is_amiss(error) => Self::Passing,
+            _ if is_passing(error) => Self::Passing,
             _ => Self::Refused,
         }
     }

@@ -135,3 +135,34 @@ async fn a_record_that_the_database_refuses_is_left_out_and_one_that_takes_too_l
     assert_eq!((ask::<i64>(&mut db, TOLD).await, ask::<i64>(&mut db, each).await), (29, 29));
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_something_is_amiss_with_the_database_no_record_is_left_out() {
+    let poller = &format!("{STORE}/pollers/shop");
+    let shop = Storefront::start("orders").await;
+    orders(&shop, 5);
+    let app = TestApp::start().await;
+    let mut db = app.connect().await;
+    // A right that is gone, and comes back.
+    act(
+        &mut db,
+        "CREATE SEQUENCE tries;
+        CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF nextval('tries') <= 6 THEN
+                RAISE insufficient_privilege;
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER refuses BEFORE INSERT ON poller_snapshots FOR EACH ROW EXECUTE FUNCTION refuses()",
+    )
+    .await;
+    json(app.put(poller, &definition(&shop, 20)).await, 201).await;
+    run(&app, poller).await;
+    let done = "SELECT count(*) FROM pollers WHERE NOT queued AND failures = 0 AND last_run IS NOT NULL";
+    eventually("it is done", async || ask::<i64>(&mut db, done).await == 1).await;
+    assert_eq!(ask::<i64>(&mut db, TOLD).await, 5);
+    let remarks: i64 = ask(&mut db, "SELECT count(*) FROM pollers WHERE last_error IS NOT NULL").await;
+    assert_eq!(remarks, 0, "nothing was left out");
+    app.stop().await;
+}

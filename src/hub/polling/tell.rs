@@ -9,7 +9,7 @@ use super::page::Record;
 use super::pollers::Poller;
 use super::store::{pollers, snapshots};
 use crate::db::{self, Database};
-use crate::error::{is_time_out, is_transient};
+use crate::error::{is_passing, is_time_out};
 use crate::hub::definitions::catalog::Catalog;
 use crate::hub::routing::decide::{self, Accepted};
 use crate::hub::routing::message::Draft;
@@ -109,11 +109,11 @@ impl Teller {
             };
             tracing::warn!(%error, poller = poller.name, records = records.len(), "cannot tell what changed");
             slow += u32::from(is_time_out(&error));
-            if (is_time_out(&error) || !is_transient(&error)) && records.len() > 1 {
+            if (is_time_out(&error) || !is_passing(&error)) && records.len() > 1 {
                 let (first, second) = records.split_at(records.len() / 2);
                 parts.extend([second, first]);
                 slow = 0;
-            } else if is_transient(&error) {
+            } else if is_passing(&error) {
                 if slow == TRIES {
                     return Err(Untold::TooSlow);
                 }
