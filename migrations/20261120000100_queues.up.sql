@@ -37,11 +37,12 @@ COMMENT ON COLUMN queues.created_at IS 'When it was first defined.';
 COMMENT ON COLUMN queues.updated_at IS 'When it was last defined, paused or resumed.';
 
 CREATE TABLE messages (
-    queue_id  integer  NOT NULL,
-    rank      smallint NOT NULL DEFAULT 0,
-    validated boolean  NOT NULL DEFAULT false,
-    id        uuid     NOT NULL,
-    request   json     NOT NULL,
+    queue_id   integer  NOT NULL,
+    rank       smallint NOT NULL DEFAULT 0,
+    validated  boolean  NOT NULL DEFAULT false,
+    id         uuid     NOT NULL,
+    request_id text,
+    request    json     NOT NULL,
     CONSTRAINT messages_pkey PRIMARY KEY (queue_id, id)
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE messages IS 'What was pushed, as it was sent. Weekly partitions by the time inside the id. Bounded by: retention: weeks are dropped, what had to stay is deleted once its end is as old.';
@@ -49,6 +50,7 @@ COMMENT ON COLUMN messages.queue_id IS 'The queue.';
 COMMENT ON COLUMN messages.rank IS 'The negated priority, for a retry by hand.';
 COMMENT ON COLUMN messages.validated IS 'Held against the schema when it was pushed. What SQL enqueues is held against it before it runs.';
 COMMENT ON COLUMN messages.id IS 'UUIDv7: its time is when the message was pushed.';
+COMMENT ON COLUMN messages.request_id IS 'The x-request-id of the request that pushed it, so that the line of its failure can name it; null, and without a byte, when none did.';
 COMMENT ON COLUMN messages.request IS 'The body, byte for byte.';
 CREATE TABLE messages_default PARTITION OF messages DEFAULT;
 

@@ -2,6 +2,7 @@
 
 use super::catalog::{Catalog, Queue};
 use super::definition::Handler;
+use super::failures::Told;
 use super::metrics::Tally;
 use super::options::Options;
 use super::outcome::{self, End, Next, Outcome};
@@ -90,6 +91,7 @@ impl Consumer for Messages {
     async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Outcome>]) -> sqlx::Result<Settled> {
         let mut finished = Vec::new();
         let mut failed = Vec::new();
+        let mut told = Vec::new();
         let mut tally = Tally::default();
         let now = self.db.ids.now();
         for end in ended {
@@ -101,10 +103,11 @@ impl Consumer for Messages {
                 queue.as_ref().map_or_else(|| Options::default().terms(), |q| q.definition.options.terms())
             });
             let next = outcome::next(&outcome.end, end.claim.attempt, &terms);
-            if let Some(queue) = queue {
-                let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
-                tally.attempt(&queue, &outcome.end, &next, took);
+            let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
+            if let Some(queue) = &queue {
+                tally.attempt(queue, &outcome.end, &next, took);
             }
+            told.extend(Told::of(&end.claim, queue.as_ref(), &next, took));
             match next {
                 Next::Complete(result) => finished.push((&end.claim, outcome, Ok(result))),
                 Next::Error(error) => finished.push((&end.claim, outcome, Err(error))),
@@ -137,7 +140,7 @@ impl Consumer for Messages {
             })
             .collect();
         if !failures.is_empty() {
-            let noted: HashSet<Uuid> = ends::fail(tx, &failures).await?.into_iter().collect();
+            let noted: HashSet<Uuid> = ends::fail(&mut *tx, &failures).await?.into_iter().collect();
             settled.written += noted.len();
             settled.again = failed
                 .iter()
@@ -150,6 +153,16 @@ impl Consumer for Messages {
                     after: *after,
                 })
                 .collect();
+        }
+        if !told.is_empty() {
+            // Of a message that was deleted there is no end to tell of.
+            let claims: Vec<&Claim> = told.iter().map(|told| told.claim).collect();
+            let mut pushed_by = ends::pushed_by(tx, &claims).await?;
+            for told in told {
+                if let Some(request_id) = pushed_by.remove(&told.claim.item) {
+                    told.note(&mut settled.lines, request_id);
+                }
+            }
         }
         Ok(settled)
     }

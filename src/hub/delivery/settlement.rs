@@ -203,8 +203,13 @@ impl Deliveries {
             }
             Next::Complete => effects.leave(delivery),
             Next::Parked(why) => {
-                let parking = Parking { delivery: delivery.clone(), lane: claim.lane, reason: why.clone() };
-                effects.parkings.push(parking);
+                effects.parkings.push(Parking {
+                    delivery: delivery.clone(),
+                    lane: claim.lane,
+                    reason: why.clone(),
+                    error: end.cause.unwrap_or("other"),
+                    took: attempted.took,
+                });
                 end.parked = Some(why);
                 effects.leave(delivery);
             }
@@ -268,7 +273,8 @@ impl Deliveries {
         let changed = std::mem::take(&mut effects.changes).write(&mut *tx, &self.catalog).await?;
         effects.settled.soonest = changed.soonest;
         let mut notices = changed.notices;
-        notices.extend(parked::notices(&mut *tx, &self.catalog, &effects.parkings).await?);
+        let lines = &mut effects.settled.lines;
+        notices.extend(parked::tell(&mut *tx, &self.catalog, &effects.parkings, lines).await?);
         effects.drafts.extend(notices.iter().map(|notice| notice.draft(&self.db.ids)));
         effects.entries.extend(notices.iter().map(Notice::entry));
         effects.decide_waiting(&mut *tx, self.now()).await?;
@@ -286,6 +292,7 @@ impl Deliveries {
         if !drafts.is_empty() {
             descendants::count(&mut *tx, &mut drafts, self.descendants).await?;
             let accepted = decide::accept(&mut *tx, &self.catalog, &self.db.ids, drafts).await?;
+            parked::tell_of_unsent(&mut *tx, &self.catalog, accepted.unsent, &mut settled.lines).await?;
             settled.woken.extend(accepted.ready);
             settled.soonest = settled.soonest.into_iter().chain(accepted.soonest).min();
         }
