@@ -266,6 +266,30 @@ COMMENT ON COLUMN queue_handlers.queue_id IS 'The queue.';
 COMMENT ON COLUMN queue_handlers.kind IS 'javascript, http, worker or native; null without a handler.';
 COMMENT ON COLUMN queue_handlers.native IS 'The name of a native handler.';
 
+CREATE VIEW queue_runners AS
+SELECT
+    h.queue_id,
+    h.kind,
+    h.native,
+    EXISTS (
+        SELECT
+        FROM workers AS w
+        WHERE w.given_up_at IS NULL
+            AND NOT is_silent(w.heartbeat, w.lease)
+            AND CASE h.kind
+                WHEN 'javascript' THEN 'javascript' = ANY (w.runs)
+                WHEN 'native' THEN 'native ' || h.native = ANY (w.runs)
+                ELSE true
+            END
+    ) AS is_there
+FROM queue_handlers AS h
+WHERE h.kind IN ('javascript', 'http', 'native');
+COMMENT ON VIEW queue_runners IS 'Of each queue whose messages our processes run, whether one lives that can.';
+COMMENT ON COLUMN queue_runners.queue_id IS 'The queue.';
+COMMENT ON COLUMN queue_runners.kind IS 'As in queue_handlers.';
+COMMENT ON COLUMN queue_runners.native IS 'As in queue_handlers.';
+COMMENT ON COLUMN queue_runners.is_there IS 'Whether a process lives that has the native handler, or runs JavaScript; for http, whether any lives.';
+
 CREATE VIEW outcome_causes AS
 SELECT
     o.queue_id,

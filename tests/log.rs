@@ -79,8 +79,7 @@ async fn a_remote_workers_failure_names_the_push_and_not_the_workers_request() {
 async fn each_attempt_is_a_line_for_who_asks_for_more() {
     let serve = Serve::on(&url_of(&database().await), &[("POSTRIDER_LOG", "postrider=debug")]).await;
     let handler = "module.exports = async (m) => { if (m.fails) throw 'no'; };";
-    let definition =
-        json!({ "handler": { "kind": "javascript", "source": handler }, "options": eager(2) });
+    let definition = json!({ "handler": { "kind": "javascript", "source": handler }, "options": eager(2) });
     serve.define("failing", &definition).await;
     let failing = serve.push("failing", &json!({ "fails": true })).await;
     let well = serve.push("failing", &json!({})).await;
@@ -225,7 +224,9 @@ async fn a_job_that_fails_is_one_line_with_the_request_that_created_it_however_i
     named("-", say, &end("PROCESS_FAILURE")).await;
     let late = create("late").await;
     claim().await;
-    db.execute("UPDATE jobs SET deadline = now() - interval '1 second' WHERE completed_at IS NULL").await.unwrap();
+    db.execute("UPDATE jobs SET deadline = now() - interval '1 second' WHERE completed_at IS NULL")
+        .await
+        .unwrap();
     eventually("its time is over", async || lines(&serve, "a job ended badly").len() >= 3).await;
     let lost = create("lost").await;
     claim().await;

@@ -2,6 +2,7 @@
 
 pub mod embedded;
 pub mod grants;
+pub mod holdups;
 pub mod ids;
 pub mod migrate;
 pub mod session;

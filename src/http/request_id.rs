@@ -1,8 +1,8 @@
 //! The name under which a request appears in the log and in its answer.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 
 /// The header that carries it, both ways.
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");

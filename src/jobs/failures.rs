@@ -65,8 +65,7 @@ mod tests {
 
     #[test]
     fn what_was_done_and_what_was_cancelled_are_no_failures() {
-        let ended =
-            |end: &str, cancelled| Ended { end: Some(end.to_owned()), cancelled, ..Ended::default() };
+        let ended = |end: &str, cancelled| Ended { end: Some(end.to_owned()), cancelled, ..Ended::default() };
         assert!(ended("PROCESS_FAILURE", false).is_bad() && ended("USER_DATA_FAILURE", false).is_bad());
         assert!(!ended("BILLABLE", false).is_bad() && !ended("NEVER_STARTED", false).is_bad());
         assert!(!ended("USER_DATA_FAILURE", true).is_bad() && !Ended::default().is_bad());

@@ -25,6 +25,18 @@ pub(super) struct Parking {
     pub(super) took: Duration,
 }
 
+impl Parking {
+    pub(super) fn new(
+        delivery: &Delivery,
+        lane: i32,
+        reason: String,
+        cause: Option<&'static str>,
+        took: Duration,
+    ) -> Self {
+        Self { delivery: delivery.clone(), lane, reason, error: cause.unwrap_or("other"), took }
+    }
+}
+
 /// What is to be told of these deliveries: in the log of all of them, to the store nothing of those of messages that the
 /// hub made itself.
 pub(super) async fn tell(
@@ -39,8 +51,7 @@ pub(super) async fn tell(
     let messages = parked.iter().map(|parking| (parking.delivery.store_id, parking.delivery.message_id));
     let messages = deliveries::origins(tx, &messages.collect::<Vec<_>>()).await?;
     for Parking { delivery, lane, reason, error, took } in parked {
-        let request_id =
-            messages.get(&delivery.message_id).and_then(|message| message.request_id.clone());
+        let request_id = messages.get(&delivery.message_id).and_then(|message| message.request_id.clone());
         let attempt = Some((delivery.attempts.saturating_add(1), *error, *took));
         note(lines, catalog, (delivery.id, *lane), reason, attempt, request_id);
     }

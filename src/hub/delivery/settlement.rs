@@ -155,8 +155,8 @@ impl Deliveries {
         let options = mapping.as_ref().map(|mapping| &mapping.definition.options);
         let next = next(&attempted.verdict, claim.attempt, standing.age, options, self.retry);
         let endpoint = self.catalog.endpoint(claim.lane);
+        let cause = attempted.verdict.cause().map(Cause::word);
         if let Some(endpoint) = &endpoint {
-            let cause = attempted.verdict.cause().map(Cause::word);
             effects.tally.attempt(endpoint, word, cause, attempted.took);
         }
         let (notes, error) = match &attempted.verdict {
@@ -179,7 +179,7 @@ impl Deliveries {
             verdict: word,
             status: attempted.status.and_then(|status| i16::try_from(status).ok()),
             took: attempted.took,
-            cause: attempted.verdict.cause().map(Cause::word),
+            cause,
             error,
             body: attempted.body.as_deref(),
             business_error: matches!(&attempted.verdict, Verdict::Delivered(delivered) if delivered.business_error),
@@ -203,13 +203,8 @@ impl Deliveries {
             }
             Next::Complete => effects.leave(delivery),
             Next::Parked(why) => {
-                effects.parkings.push(Parking {
-                    delivery: delivery.clone(),
-                    lane: claim.lane,
-                    reason: why.clone(),
-                    error: end.cause.unwrap_or("other"),
-                    took: attempted.took,
-                });
+                let took = attempted.took;
+                effects.parkings.push(Parking::new(delivery, claim.lane, why.clone(), cause, took));
                 end.parked = Some(why);
                 effects.leave(delivery);
             }

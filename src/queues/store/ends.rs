@@ -187,7 +187,10 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
 }
 
 /// The requests that pushed the messages of these claims, where one did: for those messages that are there.
-pub async fn pushed_by(tx: &mut PgConnection, claims: &[&Claim]) -> sqlx::Result<HashMap<Uuid, Option<String>>> {
+pub async fn pushed_by(
+    tx: &mut PgConnection,
+    claims: &[&Claim],
+) -> sqlx::Result<HashMap<Uuid, Option<String>>> {
     let queues: Vec<i32> = claims.iter().map(|c| c.lane).collect();
     let ids: Vec<Uuid> = claims.iter().map(|c| c.item).collect();
     let rows = sqlx::query!(
