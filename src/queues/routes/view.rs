@@ -61,14 +61,14 @@ pub struct FullMessage {
     pub priority: i16,
     /// Who runs it now, or ran it last.
     pub worker: Option<String>,
-    /// The `x-request-id` of the request that pushed it, which the log names with its failure; null when none did (SQL, a
-    /// handler).
-    pub request_id: Option<String>,
     /// Every ended attempt, oldest first.
     pub history: Vec<HistoryEntry>,
     /// What the handler logged in the last attempt that ended.
     #[schema(value_type = Vec<serde_json::Value>)]
     pub logs: Box<RawValue>,
+    /// The `x-request-id` of the request that pushed it, which the log names with its failure; null when none did (SQL, a
+    /// handler).
+    pub request_id: Option<String>,
 }
 
 /// One attempt.
