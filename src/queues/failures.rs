@@ -85,7 +85,7 @@ impl Said {
             Some(Value::String(text)) => Some(text),
             _ => None,
         };
-        let mut said = Self { name: None, words: error.get().to_owned() };
+        let mut said = Self { name: None, words: error.get().chars().take(LONGEST + 1).collect() };
         match serde_json::from_str(error.get()) {
             Ok(Value::String(text)) => said.words = text,
             Ok(Value::Object(mut members)) => {
