@@ -3,6 +3,7 @@
 use super::definition::{Definition, Handler};
 use super::schema::CompiledSchema;
 use super::store::definitions;
+use crate::db::by_id;
 use crate::error;
 use crate::http::json_text::to_value;
 use crate::worker::definitions::{Definitions, Kind, Stored};
@@ -39,7 +40,7 @@ pub struct Queue {
 #[derive(Debug, Clone, Default)]
 struct Known {
     by_name: HashMap<String, Arc<Queue>>,
-    by_id: HashMap<i32, Arc<Queue>>,
+    by_id: by_id::HashMap<i32, Arc<Queue>>,
 }
 
 /// Definitions of queues.

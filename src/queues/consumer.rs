@@ -7,10 +7,10 @@ use super::options::Options;
 use super::outcome::{self, End, Next, Outcome};
 use super::runners::{Runners, unrunnable};
 use super::store::ends::{self, Failure};
+use crate::db::by_id::{HashMap, HashSet};
 use crate::db::{Database, bounded};
 use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
 use sqlx::postgres::PgConnection;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -71,7 +71,7 @@ impl Consumer for Messages {
         if revision > self.catalog.revision() {
             self.catalog.refresh(&self.db.worker, revision).await?;
         }
-        let mut queues: HashMap<i32, Option<Arc<Queue>>> = HashMap::new();
+        let mut queues: HashMap<i32, Option<Arc<Queue>>> = HashMap::default();
         let mut claims: HashMap<Uuid, Claim> = claims.into_iter().map(|claim| (claim.item, claim)).collect();
         let mut runs = Vec::with_capacity(loaded.len());
         for message in loaded {
@@ -92,9 +92,11 @@ impl Consumer for Messages {
         let mut failed = Vec::new();
         let mut tally = Tally::default();
         let now = self.db.ids.now();
+        let mut queues: HashMap<i32, Option<Arc<Queue>>> = HashMap::default();
         for end in ended {
             let Some(outcome) = &end.outcome else { continue };
-            let queue = self.catalog.by_id(end.claim.lane);
+            let lane = end.claim.lane;
+            let queue = queues.entry(lane).or_insert_with(|| self.catalog.by_id(lane));
             // What it ran under decides, whatever became of the definition since. Where nobody knows, and the queue
             // is gone or out of service here, the defaults do.
             let terms = outcome.terms.unwrap_or_else(|| {
@@ -103,7 +105,7 @@ impl Consumer for Messages {
             let next = outcome::next(&outcome.end, end.claim.attempt, &terms);
             if let Some(queue) = queue {
                 let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
-                tally.attempt(&queue, &outcome.end, &next, took);
+                tally.attempt(queue, &outcome.end, &next, took);
             }
             match next {
                 Next::Complete(result) => finished.push((&end.claim, outcome, Ok(result))),

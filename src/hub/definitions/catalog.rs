@@ -4,6 +4,7 @@ use super::documents::PutEndpoint;
 use super::endpoint::Endpoint;
 use super::mapping::{Definition, Mapping};
 use super::store::{endpoints, mappings};
+use crate::db::by_id;
 use crate::error::Error;
 use crate::http::json_text::to_value;
 use crate::hub::purpose::Purpose;
@@ -102,9 +103,9 @@ impl Catalog {
 /// The mappings that this process knows.
 #[derive(Debug, Clone, Default)]
 struct KnownMappings {
-    by_id: HashMap<i32, Arc<Mapping>>,
+    by_id: by_id::HashMap<i32, Arc<Mapping>>,
     /// Those of each store, by name.
-    by_store: HashMap<i32, Vec<Arc<Mapping>>>,
+    by_store: by_id::HashMap<i32, Vec<Arc<Mapping>>>,
     /// The stores that have some, by name.
     stores: HashMap<String, i32>,
 }
@@ -203,7 +204,7 @@ impl Stored for endpoints::Row {
 
 impl Kind for OfEndpoints {
     type Row = endpoints::Row;
-    type Known = HashMap<i32, Arc<Endpoint>>;
+    type Known = by_id::HashMap<i32, Arc<Endpoint>>;
 
     async fn changed(
         &self,

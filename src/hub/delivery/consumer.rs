@@ -7,6 +7,7 @@ use super::request;
 use super::store::deliveries::{self, Loaded};
 use super::store::{ends, parameters};
 use super::verdict::{Failed, Verdict};
+use crate::db::by_id::{HashMap, HashSet};
 use crate::db::{Database, bounded};
 use crate::flow::circuits::Circuits;
 use crate::flow::rates::{Rates, Slot};
@@ -19,7 +20,6 @@ use crate::seal::Sealer;
 use crate::worker::{Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -169,13 +169,13 @@ impl Deliveries {
         &self,
         ready: &[Ready],
     ) -> sqlx::Result<HashMap<i32, Arc<Result<Vec<Parameter>, String>>>> {
-        let mut mappings: HashMap<i32, &Ready> = HashMap::new();
+        let mut mappings: HashMap<i32, &Ready> = HashMap::default();
         for ready in ready {
             let has_some = ready.loaded.learns || !ready.mapping.definition.parameters.is_empty();
             has_some.then(|| mappings.insert(ready.mapping.id, ready));
         }
         if mappings.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(HashMap::default());
         }
         let mut named = Vec::new();
         for Ready { mapping, .. } in mappings.values() {
@@ -189,7 +189,7 @@ impl Deliveries {
         }
         let ids: Vec<i32> = mappings.keys().copied().collect();
         let stored = bounded(parameters::linked(&self.db.worker, &named, &ids)).await?;
-        let mut found: HashMap<i32, Result<Vec<Parameter>, String>> = HashMap::new();
+        let mut found: HashMap<i32, Result<Vec<Parameter>, String>> = HashMap::default();
         for stored in stored {
             let sent = found.entry(stored.mapping_id).or_insert_with(|| Ok(Vec::new()));
             let Ok(parameters) = sent else { continue };
@@ -203,11 +203,11 @@ impl Deliveries {
 
     /// The slots of those deliveries whose endpoints have a rate limit.
     async fn slots(&self, ready: &[Ready]) -> sqlx::Result<HashMap<Uuid, Slot>> {
-        let mut limited: HashMap<i32, Vec<&Ready>> = HashMap::new();
+        let mut limited: HashMap<i32, Vec<&Ready>> = HashMap::default();
         for ready in ready.iter().filter(|ready| ready.endpoint.definition.rate.is_some()) {
             limited.entry(ready.endpoint.id).or_default().push(ready);
         }
-        let mut slots = HashMap::new();
+        let mut slots = HashMap::default();
         for (id, ready) in limited {
             let Some(rate) = ready[0].endpoint.definition.rate else { continue };
             let reserved = self.rates.reserve(&self.db.worker, id, rate, ready.len()).await?;
@@ -277,8 +277,8 @@ impl Consumer for Deliveries {
         let parameters = self.parameters(&ready).await?;
         let slots = self.slots(&ready).await?;
         let none = Arc::new(Ok(Vec::new()));
-        let mut services: HashMap<(i32, i64, i64), Arc<Url>> = HashMap::new();
-        let mut fanouts: HashMap<i32, usize> = HashMap::new();
+        let mut services: HashMap<(i32, i64, i64), Arc<Url>> = HashMap::default();
+        let mut fanouts: HashMap<i32, usize> = HashMap::default();
         for Ready { claim, endpoint, mapping, loaded, message } in ready {
             let wait = match slots.get(&claim.item) {
                 None => Duration::ZERO,
