@@ -62,6 +62,8 @@ CREATE TABLE workers (
     given_up_at  timestamptz,
     lease        interval    NOT NULL,
     capacity     integer     NOT NULL,
+    process      uuid        NOT NULL DEFAULT gen_random_uuid(),
+    runs         text[]      NOT NULL DEFAULT '{}',
     CONSTRAINT workers_pkey PRIMARY KEY (id),
     CONSTRAINT workers_lease_positive CHECK (lease > interval '0')
 ) WITH (fillfactor = 50);
@@ -74,6 +76,8 @@ COMMENT ON COLUMN workers.clock_at IS 'What the database''s clock said then: wit
 COMMENT ON COLUMN workers.steady_since IS 'Since when the database''s clock has gone on as this process''s own does: when it last saw the clock being set; -infinity if it never did.';
 COMMENT ON COLUMN workers.given_up_at IS 'When it was found silent. From then on it neither renews nor claims, and what it holds goes back.';
 COMMENT ON COLUMN workers.lease IS 'How long after a heartbeat it still counts as alive.';
+COMMENT ON COLUMN workers.process IS 'The process, however often it registers: one that was given up, or that a failover cut off, and that lives under another id has not died.';
+COMMENT ON COLUMN workers.runs IS 'What it can run and another may not, in the words of the features: javascript, native NAME.';
 COMMENT ON COLUMN workers.capacity IS 'How many items it runs at once, over all lanes.';
 
 CREATE TABLE leases (

@@ -37,11 +37,12 @@ COMMENT ON COLUMN queues.created_at IS 'When it was first defined.';
 COMMENT ON COLUMN queues.updated_at IS 'When it was last defined, paused or resumed.';
 
 CREATE TABLE messages (
-    queue_id  integer  NOT NULL,
-    rank      smallint NOT NULL DEFAULT 0,
-    validated boolean  NOT NULL DEFAULT false,
-    id        uuid     NOT NULL,
-    request   json     NOT NULL,
+    queue_id   integer  NOT NULL,
+    rank       smallint NOT NULL DEFAULT 0,
+    validated  boolean  NOT NULL DEFAULT false,
+    id         uuid     NOT NULL,
+    request_id text,
+    request    json     NOT NULL,
     CONSTRAINT messages_pkey PRIMARY KEY (queue_id, id)
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE messages IS 'What was pushed, as it was sent. Weekly partitions by the time inside the id. Bounded by: retention: weeks are dropped, what had to stay is deleted once its end is as old.';
@@ -49,6 +50,7 @@ COMMENT ON COLUMN messages.queue_id IS 'The queue.';
 COMMENT ON COLUMN messages.rank IS 'The negated priority, for a retry by hand.';
 COMMENT ON COLUMN messages.validated IS 'Held against the schema when it was pushed. What SQL enqueues is held against it before it runs.';
 COMMENT ON COLUMN messages.id IS 'UUIDv7: its time is when the message was pushed.';
+COMMENT ON COLUMN messages.request_id IS 'The x-request-id of the request that pushed it, so that the line of its failure can name it; null, and without a byte, when none did.';
 COMMENT ON COLUMN messages.request IS 'The body, byte for byte.';
 CREATE TABLE messages_default PARTITION OF messages DEFAULT;
 
@@ -263,6 +265,30 @@ COMMENT ON VIEW queue_handlers IS 'Which kind of handler each queue has, for rep
 COMMENT ON COLUMN queue_handlers.queue_id IS 'The queue.';
 COMMENT ON COLUMN queue_handlers.kind IS 'javascript, http, worker or native; null without a handler.';
 COMMENT ON COLUMN queue_handlers.native IS 'The name of a native handler.';
+
+CREATE VIEW queue_runners AS
+SELECT
+    h.queue_id,
+    h.kind,
+    h.native,
+    EXISTS (
+        SELECT
+        FROM workers AS w
+        WHERE w.given_up_at IS NULL
+            AND NOT is_silent(w.heartbeat, w.lease)
+            AND CASE h.kind
+                WHEN 'javascript' THEN 'javascript' = ANY (w.runs)
+                WHEN 'native' THEN 'native ' || h.native = ANY (w.runs)
+                ELSE true
+            END
+    ) AS is_there
+FROM queue_handlers AS h
+WHERE h.kind IN ('javascript', 'http', 'native');
+COMMENT ON VIEW queue_runners IS 'Of each queue whose messages our processes run, whether one lives that can.';
+COMMENT ON COLUMN queue_runners.queue_id IS 'The queue.';
+COMMENT ON COLUMN queue_runners.kind IS 'As in queue_handlers.';
+COMMENT ON COLUMN queue_runners.native IS 'As in queue_handlers.';
+COMMENT ON COLUMN queue_runners.is_there IS 'Whether a process lives that has the native handler, or runs JavaScript; for http, whether any lives.';
 
 CREATE VIEW outcome_causes AS
 SELECT

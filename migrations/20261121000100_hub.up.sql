@@ -143,17 +143,18 @@ COMMENT ON COLUMN ticks.at IS 'The moment it was to fire.';
 COMMENT ON COLUMN ticks.message_id IS 'The poll message it made; null when the one before was not done yet.';
 
 CREATE TABLE hub_messages (
-    store_id  integer           NOT NULL,
-    hop       smallint          NOT NULL DEFAULT 0,
-    state     hub_message_state NOT NULL,
-    id        uuid              NOT NULL,
-    message   text              NOT NULL,
-    payload   json              NOT NULL,
-    parent_id uuid,
-    delivery  uuid,
-    root_id   uuid,
-    reason    text,
-    lineage   json,
+    store_id   integer           NOT NULL,
+    hop        smallint          NOT NULL DEFAULT 0,
+    state      hub_message_state NOT NULL,
+    id         uuid              NOT NULL,
+    message    text              NOT NULL,
+    payload    json              NOT NULL,
+    parent_id  uuid,
+    delivery   uuid,
+    root_id    uuid,
+    reason     text,
+    lineage    json,
+    request_id text,
     CONSTRAINT hub_messages_pkey PRIMARY KEY (store_id, id),
     CONSTRAINT hub_messages_message_length CHECK (length(message) BETWEEN 1 AND 255),
     CONSTRAINT hub_messages_parked_has_reason CHECK ((state = 'parked') = (reason IS NOT NULL)),
@@ -177,6 +178,7 @@ COMMENT ON COLUMN hub_messages.delivery IS 'That delivery.';
 COMMENT ON COLUMN hub_messages.root_id IS 'The message from outside that it comes of, over however many answers; null when it came from outside itself.';
 COMMENT ON COLUMN hub_messages.reason IS 'Why it is parked.';
 COMMENT ON COLUMN hub_messages.lineage IS 'What it has come through since its root, or since the last of its ancestors that was to wait: a list of [mapping, key], one for each delivery; null when that is none.';
+COMMENT ON COLUMN hub_messages.request_id IS 'The x-request-id of the request that pushed it, so that the line of a delivery that is parked can name it; null when none did, and for an answer, whose root has it.';
 CREATE TABLE hub_messages_default PARTITION OF hub_messages DEFAULT;
 
 CREATE TABLE hub_descendants (

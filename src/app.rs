@@ -202,7 +202,7 @@ impl Prepared {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
 
         let name = name();
-        let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY);
+        let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY, runners.runs());
         let messages = Messages::new(db.clone(), Arc::clone(&catalog), Arc::clone(&runners), name);
         let settler = worker.add(Arc::new(messages));
         let pushes = db.worker.clone();
@@ -255,7 +255,9 @@ impl Prepared {
 
         let of_queues = Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy());
         let of_jobs = jobs::depths::Depths::new(db.clone(), Arc::clone(&jobs.types));
-        let mut on_scrape = measure(of_queues, of_jobs, hub::delivery::metrics::Depths::new(db.clone()));
+        let of_hub = hub::delivery::metrics::Depths::new(db.clone());
+        let of_others = metrics::Holdups::new(db.api.clone());
+        let mut on_scrape = measure(of_queues, of_jobs, of_hub, of_others);
         if config.metrics == config::Metrics::Token {
             on_scrape = admit_readers(on_scrape, &verifier);
         }

@@ -45,6 +45,11 @@ impl Sealer {
         Ok(Self { keys })
     }
 
+    /// Whether it has the key of this name.
+    pub fn knows(&self, key_id: &str) -> bool {
+        self.keys.iter().any(|(id, _)| id == key_id)
+    }
+
     /// Seals `secret` for `purpose`, without which it cannot be opened.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! The command line, as processes of the real binary.
 
+mod advice;
 mod doctor;
 mod grants;
+mod holdups;
 mod refusals;
 mod revert;
 

@@ -15,15 +15,21 @@ SELECT
         WHEN queues.paused_at IS NOT NULL THEN 'the queue is paused: POST /queues/{queue}/resume'
         WHEN queue_handlers.kind IS NULL THEN 'the queue has no handler: PUT /queues/{queue}/handler'
         WHEN queue_handlers.kind = 'worker' THEN 'no remote worker claims it: POST /queues/{queue}/claim'
+        WHEN queue_handlers.kind = 'native' AND NOT queue_runners.is_there
+        THEN 'no process lives that has the native handler ' || queue_handlers.native
+            || ': start the program that registers it, or correct handler.name'
         WHEN NOT EXISTS (
             SELECT
             FROM workers
             WHERE workers.given_up_at IS NULL AND NOT is_silent(workers.heartbeat, workers.lease)
         ) THEN 'no worker lives: start postrider serve or postrider worker'
+        WHEN NOT queue_runners.is_there
+        THEN 'no process lives that runs JavaScript: start postrider serve or postrider worker'
         ELSE 'it waits for room: raise options.concurrency, or start another worker'
     END AS why
 FROM queues
 JOIN queue_handlers ON queue_handlers.queue_id = queues.id
+LEFT JOIN queue_runners ON queue_runners.queue_id = queues.id
 CROSS JOIN LATERAL (
     SELECT waiting.item, waiting.due_at, waiting.attempt
     FROM (

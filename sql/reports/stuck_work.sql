@@ -1,11 +1,13 @@
 -- Is there work that should have gone on, and did not?
 --
 -- lease is over: its worker is gone, and nobody took the work back. overdue: its time came, and nobody made it
--- ready. long attempt: it has been running for longer than report.long. lost: a message without an end that
--- nothing would ever run; there must never be one.
+-- ready. long attempt: it has been running for longer than report.long. nobody runs it: the message of a queue that
+-- has been due the longest, since no process lives that can. lost, lost delivery: a message without an end that
+-- nothing would ever run, or a delivery that nothing would ever send; there must never be one. Of a delivery, queue is
+-- its store and mapping, and message its id.
 --
 -- Parameters: report.long, how long an attempt may run (10 minutes); report.period, how far back lost messages
--- are looked for (1 hour). In psql: SET report.long = '1 minute';
+-- and deliveries are looked for (1 hour). In psql: SET report.long = '1 minute';
 --
 -- What to do: no row is the normal answer. The last column says what to do about one.
 WITH parameter AS (
@@ -14,6 +16,13 @@ WITH parameter AS (
         uuid_v7_floor(now() - period) AS first_id
     FROM coalesce(nullif(current_setting('report.long', true), '')::interval, '10 minutes') AS long
     CROSS JOIN coalesce(nullif(current_setting('report.period', true), '')::interval, '1 hour') AS period
+),
+alive AS (
+    SELECT EXISTS (
+        SELECT
+        FROM workers
+        WHERE workers.given_up_at IS NULL AND NOT is_silent(workers.heartbeat, workers.lease)
+    ) AS somebody
 ),
 held AS (
     SELECT
@@ -50,7 +59,11 @@ stuck AS (
         item,
         alive_until AS since,
         holder,
-        'start a worker: it takes the message back within seconds' AS what_to_do
+        CASE
+            WHEN (SELECT alive.somebody FROM alive)
+            THEN 'look at the workers'' logs: whoever lives takes the message back within seconds'
+            ELSE 'start postrider serve or postrider worker: it takes the message back within seconds'
+        END AS what_to_do
     FROM running
     WHERE is_over
     UNION ALL
@@ -71,9 +84,40 @@ stuck AS (
         item,
         run_at,
         NULL,
-        'start a worker: any makes it ready'
+        CASE
+            WHEN (SELECT alive.somebody FROM alive)
+            THEN 'look at the workers'' logs: whoever lives makes it ready within seconds'
+            ELSE 'start postrider serve or postrider worker: any makes it ready'
+        END
     FROM scheduled
     WHERE run_at < now() - interval '10 seconds'
+    UNION ALL
+    SELECT
+        'nobody runs it',
+        queue_runners.queue_id,
+        oldest.item,
+        uuid_v7_time(oldest.item),
+        NULL,
+        CASE
+            WHEN queue_runners.kind = 'native'
+            THEN 'start the program that has the native handler ' || queue_runners.native
+            ELSE 'start postrider serve or postrider worker'
+        END
+    FROM queue_runners
+    CROSS JOIN LATERAL (
+        SELECT dispatch.item
+        FROM dispatch
+        WHERE dispatch.lane = queue_runners.queue_id
+        ORDER BY dispatch.rank, dispatch.seq
+        LIMIT 1
+    ) AS oldest
+    WHERE NOT queue_runners.is_there
+        AND uuid_v7_time(oldest.item) < now() - interval '10 seconds'
+        AND NOT EXISTS (
+            SELECT
+            FROM queues
+            WHERE queues.id = queue_runners.queue_id AND queues.paused_at IS NOT NULL
+        )
     UNION ALL
     SELECT
         'lost',
@@ -104,16 +148,38 @@ stuck AS (
             FROM running
             WHERE running.item = messages.id
         )
+),
+named AS (
+    SELECT stuck.problem, queues.name AS queue, stuck.item, stuck.since, stuck.holder, stuck.what_to_do
+    FROM stuck
+    JOIN queues ON queues.id = stuck.lane
+    UNION ALL
+    SELECT
+        'lost delivery',
+        stores.name || '/' || mappings.name,
+        deliveries.id,
+        uuid_v7_time(deliveries.id),
+        NULL,
+        'POST /stores/{store}/deliveries/{id}/retry, and report this: Postrider never loses a delivery'
+    FROM deliveries
+    JOIN mappings ON mappings.id = deliveries.mapping_id
+    JOIN stores ON stores.id = mappings.store_id
+    WHERE deliveries.id >= (SELECT first_id FROM parameter)
+        AND deliveries.status = 'PENDING'
+        AND NOT EXISTS (
+            SELECT
+            FROM unfinished_deliveries
+            WHERE unfinished_deliveries.id = deliveries.id
+        )
 )
 SELECT
-    stuck.problem,
-    queues.name AS queue,
-    stuck.item AS message,
-    stuck.since,
-    round(extract(epoch FROM now() - stuck.since)::numeric, 1) AS seconds,
-    stuck.holder,
-    stuck.what_to_do
-FROM stuck
-JOIN queues ON queues.id = stuck.lane
-ORDER BY stuck.since, queue
+    named.problem,
+    named.queue,
+    named.item AS message,
+    named.since,
+    round(extract(epoch FROM now() - named.since)::numeric, 1) AS seconds,
+    named.holder,
+    named.what_to_do
+FROM named
+ORDER BY named.since, named.queue
 LIMIT 1000;

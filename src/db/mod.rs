@@ -3,6 +3,7 @@
 pub mod by_id;
 pub mod embedded;
 pub mod grants;
+pub mod holdups;
 pub mod ids;
 pub mod migrate;
 pub mod session;

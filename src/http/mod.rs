@@ -13,7 +13,7 @@ mod edge;
 mod front;
 mod names;
 mod parameters;
-mod request_id;
+pub mod request_id;
 mod shape;
 mod unread;
 

@@ -31,6 +31,7 @@ pub mod data;
 pub mod deadline;
 pub mod depths;
 pub mod envelope;
+pub mod failures;
 pub mod follow;
 pub mod job_type;
 pub mod message;

@@ -4,6 +4,7 @@
 //! by a leased row; when it dies another goes on within seconds.
 
 use super::deadline;
+use super::failures::Ended;
 use super::routes::Jobs;
 use super::store::due::{self, Overdue};
 use super::store::{broadcasts, idempotency, jobs, registrations};
@@ -107,17 +108,28 @@ async fn end_overdue(jobs: &Jobs) -> Result<usize> {
                 let passed = due::lock(&mut *tx, id).await?.unwrap_or_default();
                 let Some(end) = deadline::end_of(&passed) else { return Ok(None) };
                 let seq = jobs::broadcast(tx, id, &end).await?;
-                Ok(Some((seq, end, passed.answer.is_some())))
+                Ok(Some((seq, end, passed)))
             })
         });
-        let Some((seq, end, expired)) = ended.await? else { continue };
+        let Some((seq, end, passed)) = ended.await? else { continue };
         count += 1;
         jobs.tails.said(id, seq);
-        if let Some(job_type) = jobs.types.by_id(type_id) {
+        let job_type = jobs.types.by_id(type_id);
+        if let Some(job_type) = &job_type {
             job_type.series.said(end["termination_type"].as_str());
-            job_type.series.expired.increment(u64::from(expired));
+            job_type.series.expired.increment(u64::from(passed.answer.is_some()));
         }
-        tracing::info!(job = id, "ended a job whose time was over");
+        let text = |name: &str| end[name].as_str().map(str::to_owned);
+        Ended {
+            job: id,
+            kind: job_type.map(|job_type| job_type.name.clone()),
+            end: text("termination_type"),
+            status: text("status"),
+            cancelled: passed.cancel,
+            request_id: passed.request_id,
+            ..Ended::default()
+        }
+        .tell();
     }
     Ok(count)
 }

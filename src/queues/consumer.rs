@@ -2,6 +2,7 @@
 
 use super::catalog::{Catalog, Queue};
 use super::definition::Handler;
+use super::failures::Told;
 use super::metrics::Tally;
 use super::options::Options;
 use super::outcome::{self, End, Next, Outcome};
@@ -31,7 +32,7 @@ impl Messages {
 
     /// The lane of a queue, unless it is paused, or its handler runs elsewhere.
     fn lane_of(&self, queue: &Queue) -> Option<Lane> {
-        let concurrency = self.runners.room(&queue.definition).filter(|_| !queue.paused)?;
+        let concurrency = self.runners.room(queue).filter(|_| !queue.paused)?;
         let yields = matches!(queue.definition.handler, Some(Handler::Http { .. }));
         Some(Lane { id: queue.id, concurrency, yields })
     }
@@ -90,6 +91,7 @@ impl Consumer for Messages {
     async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Outcome>]) -> sqlx::Result<Settled> {
         let mut finished = Vec::new();
         let mut failed = Vec::new();
+        let mut told = Vec::new();
         let mut tally = Tally::default();
         let now = self.db.ids.now();
         let mut queues: HashMap<i32, Option<Arc<Queue>>> = HashMap::default();
@@ -103,10 +105,11 @@ impl Consumer for Messages {
                 queue.as_ref().map_or_else(|| Options::default().terms(), |q| q.definition.options.terms())
             });
             let next = outcome::next(&outcome.end, end.claim.attempt, &terms);
-            if let Some(queue) = queue {
-                let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
+            let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
+            if let Some(queue) = queue.as_ref() {
                 tally.attempt(queue, &outcome.end, &next, took);
             }
+            told.extend(Told::of(&end.claim, queue.as_ref(), &next, took));
             match next {
                 Next::Complete(result) => finished.push((&end.claim, outcome, Ok(result))),
                 Next::Error(error) => finished.push((&end.claim, outcome, Err(error))),
@@ -139,7 +142,7 @@ impl Consumer for Messages {
             })
             .collect();
         if !failures.is_empty() {
-            let noted: HashSet<Uuid> = ends::fail(tx, &failures).await?.into_iter().collect();
+            let noted: HashSet<Uuid> = ends::fail(&mut *tx, &failures).await?.into_iter().collect();
             settled.written += noted.len();
             settled.again = failed
                 .iter()
@@ -152,6 +155,16 @@ impl Consumer for Messages {
                     after: *after,
                 })
                 .collect();
+        }
+        if !told.is_empty() {
+            // Of a message that was deleted there is no end to tell of.
+            let claims: Vec<&Claim> = told.iter().map(|told| told.claim).collect();
+            let mut pushed_by = ends::pushed_by(tx, &claims).await?;
+            for told in told {
+                if let Some(request_id) = pushed_by.remove(&told.claim.item) {
+                    told.note(&mut settled.lines, request_id);
+                }
+            }
         }
         Ok(settled)
     }

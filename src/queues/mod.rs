@@ -36,5 +36,6 @@ pub mod upkeep;
 pub mod webhook;
 pub mod when;
 
+mod failures;
 mod held;
 mod tidy;

@@ -50,6 +50,12 @@ impl Runners {
         drop(self.messaging.set(messaging));
     }
 
+    /// What this process can run and another may not, in the words of the view `queue_runners`.
+    pub fn runs(&self) -> Vec<String> {
+        let native = self.native.keys().map(|name| format!("native {name}"));
+        self.javascript.iter().map(|_| "javascript".to_owned()).chain(native).collect()
+    }
+
     /// How many of the queue's messages this process can run at a time; `None` if it runs none. Remote
     /// workers claim theirs themselves; a native handler may be registered in another process.
     pub fn room(&self, definition: &Definition) -> Option<usize> {

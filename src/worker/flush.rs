@@ -173,6 +173,7 @@ impl<C: Consumer> Flush<C> {
             metrics::counter!(LOST_CLAIMS).increment(lost as u64);
         }
         self.wake.settled(&settled);
+        settled.lines.write();
         Ok(Wrote { alive, finished, counted })
     }
 

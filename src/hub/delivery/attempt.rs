@@ -122,7 +122,7 @@ impl Attempt {
             _ => (Sign::Well, false),
         };
         if let Verdict::Failed(failed) = &verdict {
-            self.warn(failed);
+            self.tell(failed, took);
         }
         let status = match reply {
             Ok(reply) => Some(reply.status.as_u16()),
@@ -146,15 +146,17 @@ impl Attempt {
         }
     }
 
-    /// Says in the log that it failed, with nothing that is to be hidden.
-    fn warn(&self, failed: &Failed) {
-        tracing::warn!(
+    /// Says in the log that it failed, with nothing that is to be hidden. It is tried again, or parked: that is another
+    /// line.
+    fn tell(&self, failed: &Failed, took: Duration) {
+        tracing::debug!(
             store = self.endpoint.store,
             endpoint = self.endpoint.name,
             delivery = %self.delivery.id,
             attempt = self.delivery.attempts.saturating_add(1),
             cause = failed.cause.map_or("other", Cause::word),
             error = failed.error,
+            ?took,
             "an attempt at a delivery failed"
         );
     }

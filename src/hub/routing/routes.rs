@@ -10,6 +10,7 @@ use crate::http::body;
 use crate::http::extract::{Path, Query};
 use crate::http::idempotency::Key;
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::request_id;
 use crate::hub::definitions::documents::check_store;
 use crate::hub::key::{Pattern, is_key, is_reserved};
 use crate::hub::listing::page::one_moment;
@@ -87,7 +88,8 @@ pub(super) async fn push(
     let key = Key::read(&headers, "push", &document.raw)?;
     let Pushing { message, payload } = document.to_typed()?;
     check(&message, &payload)?;
-    let pushing = Push { store: store.clone(), message: message.clone(), payload, key };
+    let request_id = request_id::kept(&headers);
+    let pushing = Push { store: store.clone(), message: message.clone(), payload, key, request_id };
     let pushed = push::push(&hub.db, &hub.catalog, &hub.held, pushing).await?;
     let status = if pushed.accepted.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     if let Some(accepted) = pushed.accepted {

@@ -12,6 +12,7 @@ use crate::http::body;
 use crate::http::extract::{Path, Query};
 use crate::http::json_text::raw;
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::jobs::failures::Ended;
 use crate::jobs::follow::{BATCH, Tail};
 use crate::jobs::message::{Message, read_on};
 use crate::jobs::room::{Held, hold};
@@ -221,7 +222,7 @@ pub(super) async fn say(
 ) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     let job_type = jobs.job_type(&name)?;
     roles::require_worker(&caller)?;
-    jobs.visible(&job_type, id, &caller).await?;
+    let job = jobs.visible(&job_type, id, &caller).await?;
     let document = body::read_json(&headers, body, &jobs.limits).await?;
     let lease = lease(&headers, Some(&document.value()))?;
     let key = once::key(&headers, &caller, &job_type, ("broadcast", id), &document.raw)?;
@@ -230,6 +231,7 @@ pub(super) async fn say(
         return Err(member("status", "required", "must say something"));
     }
     let (retention, end, digest) = (jobs.retention, change.end(), change.end_digest());
+    let status = change.status().map(str::to_owned);
     let said = jobs
         .as_worker(&job_type, id, lease, key, move |tx, job| {
             Box::pin(async move {
@@ -247,6 +249,8 @@ pub(super) async fn say(
     match said? {
         Once::Now(seq, answer) => {
             jobs.said(&job_type, id, seq, end.as_deref());
+            let status = status.or_else(|| Some(job.status.clone()));
+            Ended { end, status, ..Ended::of(&job_type.name, &job) }.tell();
             Ok((StatusCode::CREATED, Json(answer)))
         }
         Once::Before(answer) => Ok((StatusCode::OK, Json(answer))),

@@ -12,6 +12,7 @@ use crate::http::extract::{Path, Query};
 use crate::http::idempotency;
 use crate::http::json_text::{is, members, object, to_value};
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::request_id;
 use crate::jobs::job_type::JobType;
 use crate::jobs::roles;
 use crate::jobs::store::idempotency::{self as keys, Key, Known};
@@ -69,7 +70,12 @@ pub(super) async fn create(
     }
     let key = idempotency::Key::read(&headers, "create", &raw)?;
     let key = key.map(|key| Key { type_id: job_type.id, owner: caller.subject.clone(), key });
-    let new = documents.into_iter().map(|one| read(one, &jobs, &job_type)).collect::<Result<Vec<New>>>()?;
+    let request_id = request_id::kept(&headers);
+    let new = documents.into_iter().map(|one| {
+        let new = read(one, &jobs, &job_type)?;
+        Ok(New { request_id: request_id.clone(), ..new })
+    });
+    let new = new.collect::<Result<Vec<New>>>()?;
     let (status, made) = store(&jobs, job_type.id, caller.subject.clone(), new, key).await?;
     let (found, keys): (Vec<Job>, Vec<String>) = made.into_iter().unzip();
     let mut views = hydrate(&jobs, &caller, found, wants_requests(&headers)).await?;
@@ -167,7 +173,7 @@ fn read(document: &RawValue, jobs: &Jobs, job_type: &JobType) -> Result<New> {
     let item = jobs.db.ids.next();
     let has_data = !(sent.is_empty() && nested.is_empty());
     let data = has_data.then(|| sealed(jobs, item, &object(sent.into_iter().chain(nested)))).transpose()?;
-    Ok(New { item, cardholder_id, data, job_timeout, credential_timeout })
+    Ok(New { item, cardholder_id, data, job_timeout, credential_timeout, request_id: None })
 }
 
 fn sealed(jobs: &Jobs, item: Uuid, data: &RawValue) -> Result<Sealed> {

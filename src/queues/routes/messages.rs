@@ -9,6 +9,7 @@ use crate::http::body::{self, Json as Document};
 use crate::http::extract::{Path, Query};
 use crate::http::idempotency::{self, Key};
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::request_id;
 use crate::queues::access::{check, no_message};
 use crate::queues::catalog::Queue;
 use crate::queues::push::SINGLE;
@@ -60,7 +61,8 @@ pub(super) async fn push(
     let id = queues.access.db.ids.next();
     let claim = key.clone().map(|key| Claim::Leads { key, answer: None });
     let (rank, delay) = (when.rank(), when.delay);
-    let pushed = Push { queue_id: queue.id, id, request: raw.clone(), rank, delay, key: claim };
+    let request_id = request_id::kept(&headers);
+    let pushed = Push { queue_id: queue.id, id, request: raw.clone(), rank, delay, key: claim, request_id };
     let stored = queues.access.inbox.push(vec![pushed]).await?;
     if stored.contains(&id) {
         let message = pending(&queue, id, raw);
