@@ -27,6 +27,8 @@ pub mod limits;
 pub mod metrics;
 pub mod openapi;
 pub mod outbound;
+#[cfg(test)]
+pub(crate) mod published;
 pub mod reader;
 pub mod retry_after;
 pub mod server;

@@ -32,6 +32,7 @@ use axum::http::{HeaderValue, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
@@ -40,9 +41,13 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 pub use utoipa_axum::router::OpenApiRouter;
 pub use utoipa_axum::routes;
 
+/// Members of a schema that hold values, not schemas.
+const VALUES: [&str; 4] = ["default", "enum", "example", "examples"];
+
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Postrider", description = "Queues, job channels and a delivery hub on PostgreSQL"),
+    servers((url = "/", description = "This server")),
     components(schemas(Problem, Violation)),
     modifiers(&Tokens),
     security(("bearer" = []), ("x-access-token" = []))
@@ -72,6 +77,9 @@ pub(super) fn base() -> utoipa::openapi::OpenApi {
 /// The refusals that every authenticated route has: list it among the `responses`.
 #[derive(Debug, IntoResponses)]
 pub enum Problems {
+    /// The query, or the body, cannot be read.
+    #[response(status = 400, content_type = "application/problem+json")]
+    BadRequest(Problem),
     /// No token, or one that does not hold.
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(Problem),
@@ -92,9 +100,6 @@ pub enum Problems {
 /// The refusals of a route that reads a JSON body, beside [`Problems`].
 #[derive(Debug, IntoResponses)]
 pub enum BodyProblems {
-    /// The body or the query cannot be read.
-    #[response(status = 400, content_type = "application/problem+json")]
-    BadRequest(Problem),
     /// The body did not arrive in time.
     #[response(status = 408, content_type = "application/problem+json")]
     RequestTimeout(Problem),
@@ -115,7 +120,31 @@ pub(super) struct Document(Arc<OnceLock<Bytes>>);
 
 impl Document {
     pub(super) fn fill(&self, api: &utoipa::openapi::OpenApi) {
-        self.0.get_or_init(|| serde_json::to_vec(api).unwrap_or_default().into());
+        self.0.get_or_init(|| {
+            let mut document = serde_json::to_value(api).unwrap_or_default();
+            open_free_forms(&mut document);
+            serde_json::to_vec(&document).unwrap_or_default().into()
+        });
+    }
+}
+
+/// Says of each object of which no member is described that it may have any. Without that, generators of clients take
+/// it for one that has none.
+fn open_free_forms(part: &mut Value) {
+    match part {
+        Value::Object(members) => {
+            let is_object = match members.get("type") {
+                Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "object"),
+                kind => kind.is_some_and(|kind| kind == "object"),
+            };
+            if is_object && !members.contains_key("properties") {
+                members.entry("additionalProperties").or_insert(Value::Bool(true));
+            }
+            let described = members.iter_mut().filter(|(name, _)| !VALUES.contains(&name.as_str()));
+            described.for_each(|(_, member)| open_free_forms(member));
+        }
+        Value::Array(items) => items.iter_mut().for_each(open_free_forms),
+        _ => {}
     }
 }
 

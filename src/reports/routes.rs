@@ -53,7 +53,7 @@ pub fn routes() -> OpenApiRouter<Reports> {
 
 /// A report that can be asked for.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Listed {
+pub(super) struct ListedReport {
     /// Its name.
     #[schema(example = "queue_depth")]
     name: &'static str,
@@ -66,12 +66,15 @@ pub(super) struct Listed {
 /// Lists the reports.
 #[utoipa::path(
     get, path = "/reports", tag = "reports", operation_id = "list_reports",
-    responses((status = 200, description = "All reports, by name", body = Vec<Listed>), Problems),
+    responses((status = 200, description = "All reports, by name", body = Vec<ListedReport>), Problems),
 )]
-pub(super) async fn list(Authenticated(caller): Authenticated) -> Result<Json<Vec<Listed>>> {
+pub(super) async fn list(Authenticated(caller): Authenticated) -> Result<Json<Vec<ListedReport>>> {
     require_reader(&caller)?;
-    let listed =
-        |report: &Report| Listed { name: report.name, question: report.question(), notes: report.notes() };
+    let listed = |report: &Report| ListedReport {
+        name: report.name,
+        question: report.question(),
+        notes: report.notes(),
+    };
     Ok(Json(REPORTS.iter().map(listed).collect()))
 }
 

@@ -13,6 +13,7 @@ use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{status_of_put, with_state, without_state};
 use crate::hub::definitions::documents::endpoint::shown;
 use crate::hub::definitions::documents::{PutSecret, check_name, check_store, is_name};
+use crate::hub::polling::documented::PollerDefinition;
 use crate::hub::purpose::Purpose;
 use crate::hub::roles::{self, Right};
 use crate::hub::state::{Hub, Place};
@@ -37,7 +38,7 @@ pub(super) struct ListedPoller {
     #[schema(example = "shop")]
     name: String,
     /// The definition as it was put, with a stand-in for its token.
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = PollerDefinition)]
     definition: Box<RawValue>,
     #[serde(flatten)]
     state: PollerState,
@@ -100,7 +101,7 @@ pub(super) async fn list(
     put, path = "/stores/{store}/pollers/{name}", tag = "hub definitions", operation_id = "put_poller",
     params(("store" = String, Path, description = "The store; the first thing that is put makes it"),
         ("name" = String, Path, description = "The poller's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition: `api`, and `every` or `cron`, are required.\n\n\
+    request_body(content = PollerDefinition, content_type = "application/json", description = "The definition: `api`, and `every` or `cron`, are required.\n\n\
             * `api`: the base URL of the storefront; it is asked `GET {api}/{path}?since=…&page=…&per_page=…`\n\
             * `token`, `token_header`: what it is shown, and where (`X-Spree-Token`); `[redacted]` as the token keeps \
             the one that is stored\n\
@@ -120,8 +121,8 @@ pub(super) async fn list(
         example = json!({"api": "https://shop.example.com/api", "token": "x123", "every": "5m", "collections": [
             {"name": "orders", "id": "number", "key": "order", "rules": [{"from": "complete", "to": "canceled", "message": "order:cancel"}]}]})),
     responses(
-        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})),
-        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})),
+        (status = 200, description = "Redefined: the definition", body = PollerDefinition, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})),
+        (status = 201, description = "Defined: the definition", body = PollerDefinition, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})),
         Problems, BodyProblems,
     ),
 )]
@@ -198,7 +199,7 @@ fn next_tick(put: &PutPoller, former: Option<&Former>, now: DateTime<Utc>) -> Op
 #[utoipa::path(
     get, path = "/stores/{store}/pollers/{name}", tag = "hub definitions", operation_id = "get_poller",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
-    responses((status = 200, description = "The definition as it was put, with a stand-in for its token", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})), Problems),
+    responses((status = 200, description = "The definition as it was put, with a stand-in for its token", body = PollerDefinition, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,

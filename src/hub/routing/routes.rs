@@ -135,6 +135,7 @@ pub(super) struct Listing {
     /// `next` of the page before.
     after: Option<String>,
     /// 1 to 500 messages; 50 if absent.
+    #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<i64>,
 }
 
@@ -142,7 +143,7 @@ pub(super) struct Listing {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct MessagePage {
     /// The messages.
-    messages: Vec<Listed>,
+    messages: Vec<ListedMessage>,
     /// The cursor of the next page; null on the last one. A page that was searched for in many messages may have
     /// fewer than were asked for, even none, and yet a next one.
     next: Option<Uuid>,
@@ -150,7 +151,7 @@ pub(super) struct MessagePage {
 
 /// A message in a listing.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Listed {
+pub(super) struct ListedMessage {
     /// The message.
     message_id: Uuid,
     /// Its key.
@@ -201,7 +202,7 @@ pub(super) async fn list(
     .await?;
     let mut rows = found.rows;
     let next = page.cut(&mut rows, |row| row.id).or(found.stopped_at);
-    let listed = |row: page::Listed| Listed {
+    let listed = |row: page::Listed| ListedMessage {
         message_id: row.id,
         message: row.message,
         state: row.state.as_str(),

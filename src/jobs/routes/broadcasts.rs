@@ -1,5 +1,6 @@
 //! A job's log: polled, waited for, read again; and written by workers.
 
+use super::documented::JobChange;
 use super::edge::member;
 use super::entry::{self, lease};
 use super::once::{self, Once};
@@ -203,7 +204,7 @@ pub(super) fn full() -> Error {
     params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
         ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
         ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease; it may be the body's `lease` too")),
-    request_body(content = serde_json::Value, content_type = "application/json",
+    request_body(content = JobChange, content_type = "application/json",
         description = "As for `PUT /{job_type}/{job_id}`, or that in `message`"),
     responses(
         (status = 201, description = "The message as it is sent, with its `seq`", body = Message),

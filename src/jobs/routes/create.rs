@@ -1,5 +1,6 @@
 //! Create jobs, and list them.
 
+use super::documented::NewJobs;
 use super::edge::member;
 use super::job::{hydrate, wants_requests};
 use super::state::{Jobs, no_key};
@@ -41,7 +42,7 @@ const LONGEST: u64 = 30 * 86_400;
     params(("job_type" = String, Path, description = "The kind of jobs"),
         ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same creator returns the first job again, with another access key that reads from the beginning"),
         ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator")),
-    request_body(content = serde_json::Value, content_type = "application/json",
+    request_body(content = NewJobs, content_type = "application/json",
         description = "`cardholder_id`, and what the worker needs to know; `job_timeout` and `credential_timeout` in seconds. One object, or an array of 1 to 100"),
     responses(
         (status = 201, description = "The job with its `access_key`; for an array, an array", body = View),

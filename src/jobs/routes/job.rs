@@ -1,5 +1,6 @@
 //! One job: read it, have it cancelled, say how far it is.
 
+use super::documented::JobChange;
 use super::edge::member;
 use super::entry::{beat, lease, say};
 use super::once::{self, Once, first_answer, keep};
@@ -101,7 +102,7 @@ pub(super) async fn asked(jobs: &Jobs, ids: Vec<i64>) -> Result<HashMap<i64, Box
         ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
         ("x-postrider-lease" = Option<String>, Header, description = "A worker's lease; it may be the body's `lease` too"),
         ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator")),
-    request_body(content = serde_json::Value, content_type = "application/json",
+    request_body(content = JobChange, content_type = "application/json",
         description = "`status`, `percent_complete`, `status_message`, `termination_type`; further members are passed on"),
     responses(
         (status = 200, description = "The job as it is now; also when a worker says its end again", body = View),

@@ -7,6 +7,7 @@ mod broadcasts;
 mod cardholders;
 mod claim;
 mod create;
+pub mod documented;
 mod edge;
 mod entry;
 mod job;

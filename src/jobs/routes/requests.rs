@@ -1,5 +1,6 @@
 //! What a job asks: its worker asks, the client that created the job reads it.
 
+use super::documented::CredentialRequest;
 use super::edge::member;
 use super::entry::lease;
 use super::once::{self, Once};
@@ -30,7 +31,7 @@ const ONE_PENDING: &str = "envelopes_one_pending_a_job_idx";
     params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
         ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
         ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease; it may be the body's `lease` too")),
-    request_body(content = serde_json::Value, content_type = "application/json",
+    request_body(content = CredentialRequest, content_type = "application/json",
         description = "`type` (tfa_request, credential_request or a word of yours); `message`, `account_link` and what else the owner is to see"),
     responses(
         (status = 201, description = "The question as the owner sees it, with its `envelope_id`", body = Object),

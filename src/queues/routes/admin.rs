@@ -35,6 +35,7 @@ pub(super) struct Listing {
     /// `next` of the page before.
     cursor: Option<String>,
     /// 1 to 500 messages; 50 if absent.
+    #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<i64>,
 }
 
@@ -190,6 +191,7 @@ pub(super) struct Again {
     /// Pushed before this moment (RFC 3339).
     created_before: Option<DateTime<Utc>>,
     /// At most this many, 1 to 10,000; 1,000 if absent.
+    #[param(minimum = 1, maximum = 10000, default = 1000)]
     limit: Option<i64>,
 }
 

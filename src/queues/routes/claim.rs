@@ -32,6 +32,7 @@ pub(super) struct Claiming {
     /// How long to wait for a message, such as `20s`; at most a minute. Absent: not at all.
     wait: Option<String>,
     /// At most this many messages, 1 to 100; 1 if absent.
+    #[param(minimum = 1, maximum = 100, default = 1)]
     max: Option<i32>,
 }
 

@@ -8,6 +8,7 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{status_of_put, with_state, without_state};
+use crate::queues::definition::documented::{QueueDefinition, QueueHandler};
 use crate::queues::definition::{Handler, redacted, with_handler};
 use crate::queues::install::{self, Source};
 use crate::queues::{catalog::Queue, roles, store};
@@ -26,7 +27,7 @@ pub(super) struct Described {
     #[serde(flatten)]
     state: QueueState,
     /// The definition as it was put; a signing secret is replaced by stars.
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = QueueDefinition)]
     definition: Box<RawValue>,
 }
 
@@ -72,11 +73,11 @@ pub(super) async fn list_queues(
 #[utoipa::path(
     put, path = "/queues/{queue}", tag = "queue definitions", operation_id = "put_queue",
     params(("queue" = String, Path, description = "The queue's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition: name, client_id, roles, incoming, handler, options",
+    request_body(content = QueueDefinition, content_type = "application/json", description = "The definition: name, client_id, roles, incoming, handler, options",
         example = json!({"name": "myQueue", "incoming": {"schema": {"type": "object"}}, "handler": {"kind": "worker"}})),
     responses(
-        (status = 200, description = "Redefined: the definition", body = serde_json::Value),
-        (status = 201, description = "Defined: the definition", body = serde_json::Value),
+        (status = 200, description = "Redefined: the definition", body = QueueDefinition),
+        (status = 201, description = "Defined: the definition", body = QueueDefinition),
         Problems, BodyProblems,
     ),
 )]
@@ -99,7 +100,7 @@ pub(super) async fn put_queue(
 #[utoipa::path(
     get, path = "/queues/{queue}", tag = "queue definitions", operation_id = "get_queue",
     params(("queue" = String, Path, description = "The queue's name")),
-    responses((status = 200, description = "The definition; signing secrets are replaced by stars", body = serde_json::Value), Problems),
+    responses((status = 200, description = "The definition; signing secrets are replaced by stars", body = QueueDefinition), Problems),
 )]
 pub(super) async fn get_queue(
     Authenticated(caller): Authenticated,
@@ -137,10 +138,10 @@ pub(super) async fn delete_queue(
 #[utoipa::path(
     put, path = "/queues/{queue}/handler", tag = "queue definitions", operation_id = "put_handler",
     params(("queue" = String, Path, description = "The queue's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "The handler: kind and what that kind needs",
+    request_body(content = QueueHandler, content_type = "application/json", description = "The handler: kind and what that kind needs",
         example = json!({"kind": "javascript", "source": "module.exports = async function (message) { return message; };"})),
     responses(
-        (status = 200, description = "The definition with the new handler", body = serde_json::Value),
+        (status = 200, description = "The definition with the new handler", body = QueueDefinition),
         Problems, BodyProblems,
     ),
 )]

@@ -67,20 +67,20 @@ pub(super) struct Failing {
     error: Option<Box<RawValue>>,
     /// `true`: try again by the queue's backoff; a duration such as `"10s"`: after that; else it is final.
     #[serde(default)]
-    retry: Retry,
+    retry: TryAgain,
 }
 
 /// Whether to try again.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
-pub(super) enum Retry {
+pub(super) enum TryAgain {
     /// By the queue's backoff, or not.
     Flag(bool),
     /// After this time.
     After(String),
 }
 
-impl Default for Retry {
+impl Default for TryAgain {
     fn default() -> Self {
         Self::Flag(false)
     }
@@ -108,9 +108,9 @@ pub(super) async fn fail(
     let Failing { lease, error, retry } = body::read_json_as(&headers, body, &queues.limits).await?;
     let error = error.unwrap_or_else(|| crate::queues::outcome::error("Error", "the worker gave no reason"));
     let end = match retry {
-        Retry::Flag(false) => End::Fail(error),
-        Retry::Flag(true) => End::Retry(error, None),
-        Retry::After(text) => {
+        TryAgain::Flag(false) => End::Fail(error),
+        TryAgain::Flag(true) => End::Retry(error, None),
+        TryAgain::After(text) => {
             let after = humantime::parse_duration(text.trim()).ok().filter(|after| *after <= LONGEST_DELAY);
             let after = after.ok_or_else(|| {
                 let words = "must be a boolean or a duration such as 10s, ten years at most";

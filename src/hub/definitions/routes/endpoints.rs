@@ -7,6 +7,7 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{with_state, without_state};
+use crate::hub::definitions::documents::documented::EndpointDefinition;
 use crate::hub::definitions::documents::{PutEndpoint, check_name, check_store, endpoint, is_name};
 use crate::hub::definitions::secrets;
 use crate::hub::definitions::store::endpoints::{self, Deleted, Described, Put, ServiceCircuit};
@@ -31,7 +32,7 @@ pub(super) struct ListedEndpoint {
     /// Its name.
     name: String,
     /// The definition as it was put; secrets are replaced by `[redacted]`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = EndpointDefinition)]
     definition: Box<RawValue>,
     #[serde(flatten)]
     state: EndpointState,
@@ -101,7 +102,7 @@ pub(super) async fn list(
 #[utoipa::path(
     put, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "put_endpoint",
     params(("store" = String, Path, description = "The store; the first thing put makes it"), ("name" = String, Path, description = "The endpoint's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition. All but `url` may be absent.\n\n\
+    request_body(content = EndpointDefinition, content_type = "application/json", description = "The definition. All but `url` may be absent.\n\n\
             * `url`: services are paths below it\n\
             * `token`: sent as `X-Hub-Token` and `X-Augury-Token`\n\
             * `signing_secrets`: of Standard Webhooks, `whsec_` and base64; one signature each, at most 4; the \
@@ -114,8 +115,8 @@ pub(super) async fn list(
             * `enabled`: whether anything is sent to it (true)",
         example = json!({"url": "https://warehouse.example.com/hub", "token": "x123", "concurrency": 8, "rate": {"per_second": 10, "burst": 20}, "timeout": "180s", "breaker": {"failures": 5, "cooldown": "30s"}, "enabled": true})),
     responses(
-        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
-        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
+        (status = 200, description = "Redefined: the definition", body = EndpointDefinition, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
+        (status = 201, description = "Defined: the definition", body = EndpointDefinition, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
         Problems, BodyProblems,
     ),
 )]
@@ -171,7 +172,7 @@ async fn hasten(hub: &Hub, lane: i32, from: DateTime<Utc>) -> Result<()> {
 #[utoipa::path(
     get, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "get_endpoint",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
-    responses((status = 200, description = "The definition; secrets are replaced by `[redacted]`", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})), Problems),
+    responses((status = 200, description = "The definition; secrets are replaced by `[redacted]`", body = EndpointDefinition, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,

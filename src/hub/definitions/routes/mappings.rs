@@ -7,6 +7,7 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{status_of_put, with_state, without_state};
+use crate::hub::definitions::documents::documented::MappingDefinition;
 use crate::hub::definitions::documents::{check_name, check_store, is_name};
 use crate::hub::definitions::mapping::Definition;
 use crate::hub::definitions::store::mappings::{self, Described, Put};
@@ -27,7 +28,7 @@ pub(super) struct ListedMapping {
     /// Its name.
     name: String,
     /// The definition as it was put.
-    #[schema(value_type = Object)]
+    #[schema(value_type = MappingDefinition)]
     definition: Box<RawValue>,
     #[serde(flatten)]
     state: MappingState,
@@ -87,7 +88,7 @@ pub(super) async fn list(
 #[utoipa::path(
     put, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "put_mapping",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition. `endpoint` and `service` are required, and `messages` or a `schedule`.\n\n\
+    request_body(content = MappingDefinition, content_type = "application/json", description = "The definition. `endpoint` and `service` are required, and `messages` or a `schedule`.\n\n\
             * `endpoint`, `service`: where to, the service as a path below the endpoint's URL\n\
             * `messages`: keys such as `order:new`, or `order:*` for all that begin so; `hub:*` is what the hub says of \
             itself: `hub:endpoint_failing`, `hub:endpoint_recovered`, `hub:endpoint_gone`, `hub:delivery_parked`, \
@@ -108,8 +109,8 @@ pub(super) async fn list(
             "filters": [{"path": "payload.order.total", "operator": "gt", "value": 10}], "identifiers": {"order_number": "payload.order.number"},
             "options": {"ack": "strict", "retries_allowed": true, "retry": {"base": "5s", "cap": "1h"}, "serial": false}, "enabled": true})),
     responses(
-        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
-        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
+        (status = 200, description = "Redefined: the definition", body = MappingDefinition, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
+        (status = 201, description = "Defined: the definition", body = MappingDefinition, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
         Problems, BodyProblems,
     ),
 )]
@@ -157,7 +158,7 @@ impl Hub {
 #[utoipa::path(
     get, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "get_mapping",
     params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
-    responses((status = 200, description = "The definition as it was put", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})), Problems),
+    responses((status = 200, description = "The definition as it was put", body = MappingDefinition, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,

@@ -7,6 +7,7 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{status_of_put, without_state};
+use crate::hub::definitions::documents::documented::ParameterDefinition;
 use crate::hub::definitions::documents::parameter::is_name;
 use crate::hub::definitions::documents::{PutParameter, REDACTED, check_store};
 use crate::hub::definitions::store::parameters::{self, Described};
@@ -107,7 +108,7 @@ enum Write {
 #[utoipa::path(
     put, path = "/stores/{store}/parameters/{name}", tag = "hub definitions", operation_id = "put_parameter",
     params(("store" = String, Path, description = "The store; the first thing put makes it"), ("name" = String, Path, description = "The parameter's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "value, and data_type: string, integer, float, boolean, list or password; absent, what the value is",
+    request_body(content = ParameterDefinition, content_type = "application/json", description = "value, and data_type: string, integer, float, boolean, list or password; absent, what the value is",
         example = json!({"value": "1234567890", "data_type": "password"})),
     responses(
         (status = 200, description = "Changed: as it is shown", body = Shown),

@@ -75,6 +75,7 @@ pub(super) struct Listing {
     /// `next` of the page before.
     after: Option<String>,
     /// 1 to 500 entries; 50 if absent.
+    #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<i64>,
 }
 

@@ -110,7 +110,7 @@ pub(super) async fn archive(
 /// Which deliveries to run again; all that are parked, if nothing is said.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Retry {
+pub(super) struct RetryDeliveries {
     /// Of the mapping of this name.
     #[schema(example = "ship")]
     mapping: Option<String>,
@@ -123,7 +123,7 @@ pub(super) struct Retry {
     #[schema(example = "2026-11-20T00:00:00Z")]
     since: Option<DateTime<Utc>>,
     /// At most this many, 1 to 10,000; 1,000 if absent.
-    #[schema(example = 1000)]
+    #[schema(example = 1000, minimum = 1, maximum = 10000, default = 1000)]
     limit: Option<i64>,
 }
 
@@ -163,7 +163,7 @@ pub(super) struct Outcome {
 #[utoipa::path(
     post, path = "/stores/{store}/deliveries/retry", tag = "hub deliveries", operation_id = "retry_deliveries",
     params(("store" = String, Path, description = "The store")),
-    request_body = Retry,
+    request_body = RetryDeliveries,
     responses((status = 200, description = "How many", body = Outcome), Problems, BodyProblems),
 )]
 pub(super) async fn retry_many(
@@ -174,7 +174,7 @@ pub(super) async fn retry_many(
     body: Body,
 ) -> Result<Json<Outcome>> {
     let store = hub.store(&store, &caller, Right::Admin).await?;
-    let Retry { mapping, endpoint, status, since, limit } =
+    let RetryDeliveries { mapping, endpoint, status, since, limit } =
         body::read_json_as(&headers, body, &hub.limits).await?;
     let limit = limit.unwrap_or(1000);
     if !(1..=10_000).contains(&limit) {
