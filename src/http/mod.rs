@@ -19,6 +19,7 @@ mod unread;
 
 pub mod address;
 pub mod body;
+pub mod duration;
 pub mod extract;
 pub mod health;
 pub mod idempotency;

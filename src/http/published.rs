@@ -95,6 +95,9 @@ impl Published {
         if let Some(value) = schema.get("example").filter(|_| schema["type"] != "integer") {
             return value.clone();
         }
+        if let Some(value) = schema.get("default").filter(|value| value.is_string()) {
+            return value.clone();
+        }
         if let Some(name) = schema["$ref"].as_str() {
             let pointer = name.trim_start_matches('#');
             return self.make(self.root.pointer(pointer).unwrap_or(&Value::Null), next);
@@ -104,9 +107,6 @@ impl Published {
                 let one = &all[next() as usize % all.len()];
                 return if several == "enum" { one.clone() } else { self.make(one, next) };
             }
-        }
-        if let Some(value) = schema.get("default").filter(|value| value.is_string()) {
-            return value.clone();
         }
         let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str()).unwrap_or_default();
         match kind {

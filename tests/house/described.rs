@@ -30,6 +30,41 @@ fn is_open(schema: &Value) -> bool {
     !says.iter().any(|keyword| schema.get(keyword).is_some())
 }
 
+/// The places in a schema at which a reader would be shown "string", since nothing says what stands there.
+fn unsaid(api: &Value, schema: &Value, place: &str, depth: usize, found: &mut Vec<String>) {
+    let says = ["example", "examples", "default", "enum", "const", "format"];
+    if depth > 12 || says.iter().any(|keyword| schema.get(keyword).is_some()) {
+        return;
+    }
+    if let Some(name) = schema["$ref"].as_str() {
+        let named = api.pointer(name.trim_start_matches('#')).unwrap();
+        return unsaid(
+            api,
+            named,
+            &format!("{place} ({})", name.rsplit('/').next().unwrap()),
+            depth + 1,
+            found,
+        );
+    }
+    let mut below = |schema: &Value, name: &str| {
+        unsaid(api, schema, &format!("{place}/{name}"), depth + 1, found);
+    };
+    for (name, member) in schema["properties"].as_object().into_iter().flatten() {
+        below(member, name);
+    }
+    for several in ["oneOf", "anyOf", "allOf"] {
+        schema[several].as_array().into_iter().flatten().for_each(|one| below(one, several));
+    }
+    if let Some(items) = schema.get("items") {
+        below(items, "items");
+    }
+    let is_text = schema["type"] == "string"
+        || schema["type"].as_array().is_some_and(|kinds| kinds.contains(&json!("string")));
+    if is_text {
+        found.push(place.to_owned());
+    }
+}
+
 fn each_schema<'v>(part: &'v Value, place: &str, look: &mut impl FnMut(&str, &'v Value)) {
     look(place, part);
     match part {
@@ -81,12 +116,46 @@ async fn what_may_have_any_member_says_so_and_every_limit_has_its_ends() {
         }
     });
     assert!(limits >= 5, "only {limits} limits were looked at");
-    for (name, operation) in operations(&api).filter(|(_, operation)| operation["security"].is_null()) {
+    for (name, operation) in operations(&api) {
         assert!(
             operation["responses"].get("400").is_some(),
             "{name} answers 400 to a parameter it does not know"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_text_that_is_sent_or_answered_has_an_example_of_its_own() {
+    let api = description().await;
+    let (mut found, mut seen) = (Vec::new(), 0);
+    for (name, operation) in operations(&api) {
+        let request = operation.pointer("/requestBody/content").into_iter();
+        let answers = operation["responses"].as_object().unwrap().values();
+        let answers = answers.filter_map(|answer| answer.get("content"));
+        for (kind, content) in request.chain(answers).flat_map(|content| content.as_object().unwrap()) {
+            if content.get("example").is_none() && kind.ends_with("json") {
+                seen += 1;
+                unsaid(&api, &content["schema"], &format!("{name}: {kind}"), 0, &mut found);
+            }
+        }
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            assert!(
+                parameter["schema"].get("oneOf").is_none_or(|_| parameter["name"] == "wait"),
+                "{name}: {parameter}"
+            );
+            assert!(
+                !parameter["schema"]["type"].is_array(),
+                "{name}: a parameter is absent, not null: {parameter}"
+            );
+            if parameter.get("example").is_none() {
+                unsaid(&api, &parameter["schema"], &format!("{name}: {}", parameter["name"]), 0, &mut found);
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    assert!(found.is_empty(), "{} texts are shown as \"string\": {found:#?}", found.len());
+    assert!(seen > 100, "only {seen} bodies were looked at");
 }
 
 #[test]
@@ -111,21 +180,28 @@ fn collect(folder: &Path, places: &mut BTreeMap<String, Vec<String>>) {
             collect(&path, places);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).unwrap();
-            for (_, after) in
-                text.match_indices("ToSchema)]").map(|(at, found)| text.split_at(at + found.len()))
-            {
-                let words: Vec<&str> = after
-                    .lines()
-                    .map(str::trim)
-                    .find(|line| line.contains("struct ") || line.contains("enum "))
-                    .unwrap_or_default()
-                    .split_whitespace()
-                    .collect();
-                let at = words.iter().position(|word| ["struct", "enum"].contains(word));
-                let name = at.and_then(|at| words.get(at + 1)).map(|name| name.trim_matches(['{', ';', '(']));
+            for (at, found) in text.match_indices("ToSchema)]") {
+                let after = &text[at + found.len()..];
                 let place = path.display().to_string();
-                places.entry(name.unwrap_or_default().to_owned()).or_default().push(place);
+                places.entry(name(after)).or_default().push(place);
             }
         }
     }
+}
+
+/// The name that the first type in `after` has in the description: its own, or the one after `as`.
+fn name(after: &str) -> String {
+    let mut called = None;
+    for line in after.lines().map(str::trim) {
+        if let Some((_, rest)) = line.split_once("schema(as = ") {
+            called = rest.split([',', ')']).next();
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = words.iter().position(|word| ["struct", "enum"].contains(word));
+        if let Some(name) = at.filter(|_| !line.starts_with("//")).and_then(|at| words.get(at + 1)) {
+            let own = name.split(['{', ';', '(', '<']).next().unwrap_or_default();
+            return called.unwrap_or(own).to_owned();
+        }
+    }
+    String::new()
 }

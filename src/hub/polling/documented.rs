@@ -2,9 +2,12 @@
 //! default. [`super::document`] reads it by hand, to report every violation at once; the test below holds the two
 //! together.
 
+use crate::http::duration::DurationText;
+use crate::http::openapi::tag;
+use crate::hub::definitions::documents::names::MessageKey;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::collections::HashMap;
+use utoipa::openapi::schema::Object;
 
 /// A poller: what is read from a storefront, and when. `api` is required, and `every` or `cron`; `null` reads as absent.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -19,13 +22,13 @@ pub struct PollerDefinition {
     )]
     pub api: String,
     /// What the storefront is shown: visible ASCII characters. `[redacted]` keeps the one that is stored.
-    #[schema(min_length = 1, max_length = 2000, example = "x123")]
+    #[schema(min_length = 1, max_length = 2000, pattern = r"^[!-~]([\t -~]*[!-~])?$", example = "x123")]
     pub token: Option<String>,
     /// The header in which the token is sent.
-    #[schema(min_length = 1, example = "X-Spree-Token", default = "X-Spree-Token")]
+    #[schema(min_length = 1, pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", default = "X-Spree-Token")]
     pub token_header: Option<String>,
     /// The interval: a duration from `1s` to 366 days.
-    #[schema(example = "5m")]
+    #[schema(value_type = Option<DurationText>)]
     pub every: Option<String>,
     /// A cron expression of five fields, in the place of `every`.
     #[schema(max_length = 255, example = "0 6 * * *")]
@@ -40,7 +43,6 @@ pub struct PollerDefinition {
     pub paging: Option<PollerPaging>,
     /// How far before the last change that it knows a run begins, for what was committed late: a duration up to 30 days,
     /// or a number where changes are numbered. Absent, `5m`.
-    #[schema(example = "5m")]
     pub overlap: Option<PollerOverlap>,
     /// Whether what is there at the first run without `since` is told (`messages`), or only known from then on
     /// (`snapshot`). Absent, `messages`.
@@ -52,14 +54,31 @@ pub struct PollerDefinition {
     #[schema(min_items = 1, max_items = 50)]
     pub collections: Option<Vec<PollerCollection>>,
     /// How long a page may take: a duration from `1s` to `10m`.
-    #[schema(example = "30s", default = "30s")]
+    #[schema(value_type = Option<DurationText>, default = "30s")]
     pub timeout: Option<String>,
     /// Whether it runs by itself.
     #[schema(default = true)]
     pub enabled: Option<bool>,
     /// In the answer to a GET only: how the poller does. A PUT ignores it.
+    #[serde(default)]
     #[schema(read_only)]
-    pub state: Option<HashMap<String, Value>>,
+    pub state: PollerState,
+}
+
+/// How a poller does.
+#[derive(Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PollerState {
+    /// When it runs next by itself; null while it is switched off.
+    pub next_run: Option<DateTime<Utc>>,
+    /// Whether a run waits or goes on.
+    pub queued: bool,
+    /// Runs that failed since the last that did not.
+    pub failures: i32,
+    /// When a run was last done.
+    pub last_run: Option<DateTime<Utc>>,
+    /// Why the last run failed, or what it left out; null when there is nothing to say.
+    #[schema(example = "refused: the server accepts no connection")]
+    pub last_error: Option<String>,
 }
 
 /// How the pages of a list are asked for, by its `kind`.
@@ -81,8 +100,8 @@ pub enum PollerPaging {
 #[serde(deny_unknown_fields)]
 pub struct NumberPaging {
     /// `page`.
-    #[schema(inline)]
-    pub kind: NumberPagingKind,
+    #[schema(schema_with = page_kind)]
+    pub kind: String,
     /// Where the number is sent.
     #[schema(min_length = 1, max_length = 100, pattern = r"^\S(.*\S)?$", example = "page", default = "page")]
     pub parameter: Option<String>,
@@ -102,8 +121,8 @@ pub struct NumberPaging {
 #[serde(deny_unknown_fields)]
 pub struct CursorPaging {
     /// `cursor`.
-    #[schema(inline)]
-    pub kind: CursorPagingKind,
+    #[schema(schema_with = cursor_kind)]
+    pub kind: String,
     /// Where the cursor is sent.
     #[schema(
         min_length = 1,
@@ -138,8 +157,8 @@ pub struct CursorPaging {
 #[serde(deny_unknown_fields)]
 pub struct LinkPaging {
     /// `link`.
-    #[schema(inline)]
-    pub kind: LinkPagingKind,
+    #[schema(schema_with = link_kind)]
+    pub kind: String,
     /// Where `page_size` is sent.
     #[schema(
         min_length = 1,
@@ -159,40 +178,8 @@ pub struct LinkPaging {
 #[serde(deny_unknown_fields)]
 pub struct NoPaging {
     /// `none`.
-    #[schema(inline)]
-    pub kind: NoPagingKind,
-}
-
-/// The kind of [`NumberPaging`].
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum NumberPagingKind {
-    /// The only one.
-    Page,
-}
-
-/// The kind of [`CursorPaging`].
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CursorPagingKind {
-    /// The only one.
-    Cursor,
-}
-
-/// The kind of [`LinkPaging`].
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LinkPagingKind {
-    /// The only one.
-    Link,
-}
-
-/// The kind of [`NoPaging`].
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum NoPagingKind {
-    /// The only one.
-    None,
+    #[schema(schema_with = none_kind)]
+    pub kind: String,
 }
 
 /// How far before the last change that it knows a run begins.
@@ -200,7 +187,7 @@ pub enum NoPagingKind {
 #[serde(untagged)]
 pub enum PollerOverlap {
     /// A duration.
-    Time(String),
+    Time(DurationText),
     /// Where changes are numbered.
     Number(u32),
 }
@@ -268,8 +255,23 @@ pub struct PollerRule {
     #[schema(min_length = 1, max_length = 100, pattern = r"^\S(.*\S)?$", example = "canceled")]
     pub to: String,
     /// The key of the message.
-    #[schema(min_length = 1, max_length = 100, pattern = r"^\S(.*\S)?$", example = "order:cancel")]
-    pub message: String,
+    pub message: MessageKey,
+}
+
+fn page_kind() -> Object {
+    tag("page")
+}
+
+fn cursor_kind() -> Object {
+    tag("cursor")
+}
+
+fn link_kind() -> Object {
+    tag("link")
+}
+
+fn none_kind() -> Object {
+    tag("none")
 }
 
 #[cfg(test)]
@@ -279,6 +281,7 @@ mod tests {
     use crate::http::published::Published;
     use crate::hub::polling::document::PutPoller;
     use proptest::prelude::*;
+    use serde_json::Value;
 
     proptest! {
         #[test]
@@ -287,7 +290,7 @@ mod tests {
         ) {
             // It has one timing; no two collections have one name.
             let between = ["required", "oneOf", "dependentRequired", "uniqueItems", "minItems"];
-            let beyond = ["url", "token", "pattern", "duration", "cron", "timezone", "word", "reserved"];
+            let beyond = ["url", "pattern", "cron", "timezone", "word", "reserved"];
             let read = |document: &Value| match PutPoller::read(document) {
                 Ok(_) => Ok(()),
                 Err(Error::Invalid(_, found)) => Err(found.into_iter().map(|one| one.keyword).collect()),

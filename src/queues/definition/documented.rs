@@ -2,9 +2,12 @@
 //! default. [`super::Definition::read`] reads it by hand, to report every violation at once; the test below holds the
 //! two together.
 
+use crate::http::duration::DurationText;
+use crate::http::openapi::tag;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
+use utoipa::openapi::schema::Object;
 
 /// A queue's definition: who may push, what may be pushed, what handles it and how.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -33,7 +36,17 @@ pub struct QueueDefinition {
     /// In the answer to a GET only: whether the queue is paused, and who wrote its definition. A PUT ignores it.
     #[serde(default)]
     #[schema(read_only)]
-    pub state: HashMap<String, Value>,
+    pub state: QueueState,
+}
+
+/// How a queue stands.
+#[derive(Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct QueueState {
+    /// Whether nothing is claimed from it.
+    pub paused: bool,
+    /// Who wrote the definition: api, file, code or example.
+    #[schema(example = "api")]
+    pub source: String,
 }
 
 /// Who may push, read and delete.
@@ -94,7 +107,7 @@ pub enum QueueHandler {
 
 impl Default for QueueHandler {
     fn default() -> Self {
-        Self::Worker(WorkerHandler { kind: WorkerKind::Worker })
+        Self::Worker(WorkerHandler { kind: "worker".to_owned() })
     }
 }
 
@@ -103,8 +116,8 @@ impl Default for QueueHandler {
 #[serde(deny_unknown_fields)]
 pub struct JavaScriptHandler {
     /// `javascript`.
-    #[schema(inline)]
-    pub kind: JavaScriptKind,
+    #[schema(schema_with = javascript_kind)]
+    pub kind: String,
     /// A CommonJS module that exports a function of the message; what it returns is the message's response.
     #[schema(min_length = 1, example = "module.exports = async function (message) { return message; };")]
     pub source: String,
@@ -115,8 +128,8 @@ pub struct JavaScriptHandler {
 #[serde(deny_unknown_fields)]
 pub struct HttpHandler {
     /// `http`.
-    #[schema(inline)]
-    pub kind: HttpKind,
+    #[schema(schema_with = http_kind)]
+    pub kind: String,
     /// Where messages are posted to, by `http` or `https`, without a user name or a password.
     #[schema(min_length = 1, pattern = "^[Hh][Tt][Tt][Pp][Ss]?:", example = "https://example.com/messages")]
     pub url: String,
@@ -132,8 +145,8 @@ pub struct HttpHandler {
 #[serde(deny_unknown_fields)]
 pub struct WorkerHandler {
     /// `worker`.
-    #[schema(inline)]
-    pub kind: WorkerKind,
+    #[schema(schema_with = worker_kind)]
+    pub kind: String,
 }
 
 /// Messages are handled by Rust code of a program that uses this crate.
@@ -141,43 +154,11 @@ pub struct WorkerHandler {
 #[serde(deny_unknown_fields)]
 pub struct NativeHandler {
     /// `native`.
-    #[schema(inline)]
-    pub kind: NativeKind,
+    #[schema(schema_with = native_kind)]
+    pub kind: String,
     /// The name under which the program registered the handler.
     #[schema(min_length = 1, max_length = 100, pattern = r"^\S(.*\S)?$", example = "resize")]
     pub name: String,
-}
-
-/// The kind of [`JavaScriptHandler`].
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum JavaScriptKind {
-    /// The only one.
-    JavaScript,
-}
-
-/// The kind of [`HttpHandler`].
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum HttpKind {
-    /// The only one.
-    Http,
-}
-
-/// The kind of [`WorkerHandler`].
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum WorkerKind {
-    /// The only one.
-    Worker,
-}
-
-/// The kind of [`NativeHandler`].
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum NativeKind {
-    /// The only one.
-    Native,
 }
 
 /// How the messages of a queue run.
@@ -187,7 +168,7 @@ pub struct QueueOptions {
     /// How long one attempt may take, the time it awaits services included: a duration from `1ms` to `24h`. Absent,
     /// `30s`; but a remote worker may take any time, as long as its heartbeats come.
     #[serde(default)]
-    #[schema(example = "30s")]
+    #[schema(value_type = DurationText)]
     pub timeout: String,
     /// How many messages one process handles at a time, or all remote workers together have claimed. Absent, one a
     /// process, and any number of remote workers.
@@ -208,7 +189,7 @@ pub struct QueueOptions {
     pub priority: i16,
     /// How long a message is kept once it has ended, at least: a duration from `1h` to 10 years. Absent, 30 days.
     #[serde(default)]
-    #[schema(example = "30days", default = "30days")]
+    #[schema(value_type = DurationText, default = "30days")]
     pub retention: String,
 }
 
@@ -218,12 +199,28 @@ pub struct QueueOptions {
 pub struct QueueRetry {
     /// The pause before the second attempt: a duration from `1ms` to `24h`.
     #[serde(default)]
-    #[schema(example = "1s", default = "1s")]
+    #[schema(value_type = DurationText, default = "1s")]
     pub base: String,
     /// The longest pause: a duration from `base` to `7days`.
     #[serde(default)]
-    #[schema(example = "5m", default = "5m")]
+    #[schema(value_type = DurationText, default = "5m")]
     pub cap: String,
+}
+
+fn javascript_kind() -> Object {
+    tag("javascript")
+}
+
+fn http_kind() -> Object {
+    tag("http")
+}
+
+fn worker_kind() -> Object {
+    tag("worker")
+}
+
+fn native_kind() -> Object {
+    tag("native")
 }
 
 #[cfg(test)]
@@ -236,7 +233,7 @@ mod tests {
     use serde_json::json;
 
     /// Rules between members, and about the meaning of a text, which no schema says.
-    const BEYOND: &[&str] = &["minimum", "url", "duration", "secret", "word", "const"];
+    const BEYOND: &[&str] = &["minimum", "url", "secret", "word", "const"];
 
     fn keywords<T>(read: Result<T, Error>) -> Result<(), Vec<String>> {
         match read {

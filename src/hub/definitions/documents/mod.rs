@@ -6,6 +6,7 @@
 pub mod documented;
 pub mod endpoint;
 pub mod mapping;
+pub mod names;
 pub mod parameter;
 
 pub use endpoint::{PutEndpoint, PutSecret};
