@@ -59,8 +59,10 @@ pub(super) struct ListedReport {
     #[schema(example = "queue_depth")]
     name: &'static str,
     /// What it answers.
+    #[schema(example = "How much waits in each queue?")]
     question: &'static str,
     /// What its columns mean, its parameters, what to do about the answer.
+    #[schema(example = "waiting: messages that are due and not claimed")]
     notes: String,
 }
 

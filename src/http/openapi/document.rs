@@ -16,13 +16,11 @@ impl Document {
         self.0.get_or_init(|| {
             let mut document = json!(api);
             for operation in operations(&mut document) {
-                for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
-                    never_null(&mut parameter["schema"]);
+                for parameter in list(operation, "parameters") {
+                    parameter.get_mut("schema").into_iter().for_each(never_null);
                 }
             }
-            for schema in
-                document["components"]["schemas"].as_object_mut().into_iter().flat_map(Map::values_mut)
-            {
+            for schema in members(document.pointer_mut("/components/schemas")) {
                 say_defaults(schema);
             }
             open_free_forms(&mut document);
@@ -38,8 +36,17 @@ impl Document {
 
 /// Every operation.
 fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
-    let paths = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
-    paths.filter_map(Value::as_object_mut).flat_map(|operations| operations.values_mut())
+    members(document.get_mut("paths")).flat_map(|path| members(Some(path)))
+}
+
+/// The values of an object's members, if it is there.
+fn members(object: Option<&mut Value>) -> impl Iterator<Item = &mut Value> {
+    object.and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut)
+}
+
+/// The items of a list of an object, if it is there.
+fn list<'v>(object: &'v mut Value, name: &str) -> impl Iterator<Item = &'v mut Value> {
+    object.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten()
 }
 
 /// Takes `null` out of the schema of a parameter: one that is not there is absent, and a query or a header holds texts.
@@ -65,7 +72,7 @@ fn never_null(schema: &mut Value) {
 /// Says in words what an absent member means, instead of by `default`: generators of clients take a member with a default
 /// for one that is always there, and have their callers write it, or send it by themselves.
 fn say_defaults(schema: &mut Value) {
-    for member in schema["properties"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+    for member in members(schema.get_mut("properties")) {
         let Some(members) = member.as_object_mut() else { continue };
         let Some(default) = members.remove("default") else { continue };
         let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);

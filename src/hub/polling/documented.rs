@@ -25,7 +25,12 @@ pub struct PollerDefinition {
     #[schema(min_length = 1, max_length = 2000, pattern = r"^[!-~]([\t -~]*[!-~])?$", example = "x123")]
     pub token: Option<String>,
     /// The header in which the token is sent.
-    #[schema(min_length = 1, pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", default = "X-Spree-Token")]
+    #[schema(
+        min_length = 1,
+        pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
+        example = "X-Spree-Token",
+        default = "X-Spree-Token"
+    )]
     pub token_header: Option<String>,
     /// The interval: a duration from `1s` to 366 days.
     #[schema(value_type = Option<DurationText>)]

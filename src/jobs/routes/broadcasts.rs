@@ -66,9 +66,9 @@ enum Waiting {
 #[utoipa::path(
     get, path = "/messages/{job_type}/{job_id}/broadcasts", tag = "job channels", operation_id = "read_broadcasts",
     params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
-        ("cardsavr-messaging-access-key" = String, Header, description = "The access key; also as `x-cardsavr-messaging-access-key`"),
-        ("x-cardsavr-messaging-access-key" = Option<String>, Header, description = "As `cardsavr-messaging-access-key`"),
-        ("x-cardsavr-cardsavr-messaging-access-key" = Option<String>, Header, description = "As `cardsavr-messaging-access-key`; clients in the field send this"),
+        ("cardsavr-messaging-access-key" = String, Header, description = "The access key; also as `x-cardsavr-messaging-access-key`", example = "Jx0n3p0wq8yq1zq9f2mG6A=="),
+        ("x-cardsavr-messaging-access-key" = Option<String>, Header, description = "As `cardsavr-messaging-access-key`", example = "Jx0n3p0wq8yq1zq9f2mG6A=="),
+        ("x-cardsavr-cardsavr-messaging-access-key" = Option<String>, Header, description = "As `cardsavr-messaging-access-key`; clients in the field send this", example = "Jx0n3p0wq8yq1zq9f2mG6A=="),
         ("last-event-id" = Option<i64>, Header, description = "For a stream: the `seq` of the last event that was read"), Reading),
     responses(
         (status = 200, description = "The messages, oldest first, possibly none", body = Vec<Message>),

@@ -43,7 +43,7 @@ const LONGEST: u64 = 30 * 86_400;
     post, path = "/{job_type}", tag = "jobs", operation_id = "create_job",
     params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"),
         ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, known for a day: the same key with the same body of the same creator returns the first job again, with another access key that reads from the beginning"),
-        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator")),
+        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator", example = "[\"credential_requests\"]")),
     request_body(content = NewJobs, content_type = "application/json",
         description = "`cardholder_id`, and what the worker needs to know; `job_timeout` and `credential_timeout` in seconds. One object, or an array of 1 to 100"),
     responses(
@@ -214,7 +214,7 @@ pub(super) struct Listing {
 #[utoipa::path(
     get, path = "/{job_type}", tag = "jobs", operation_id = "list_jobs",
     params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), Listing,
-        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator")),
+        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator", example = "[\"credential_requests\"]")),
     responses((status = 200, description = "The jobs", body = Vec<View>), Problems),
 )]
 pub(super) async fn list(

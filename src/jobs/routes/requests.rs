@@ -105,7 +105,13 @@ fn pending() -> Error {
 #[utoipa::path(
     get, path = "/messages/{job_type}/{job_id}/credential_requests", tag = "job channels", operation_id = "read_request",
     params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1)),
-    responses((status = 200, description = "`type`, `job_id`, `envelope_id` and what the worker sent with it; or an empty body", body = Question), Problems),
+    responses(
+        (status = 200, description = "`type`, `job_id`, `envelope_id` and what the worker sent with it; or an empty text", content(
+            (Question = "application/json"),
+            (String = "text/plain", example = ""),
+        )),
+        Problems,
+    ),
 )]
 pub(super) async fn read(
     Authenticated(caller): Authenticated,
@@ -117,7 +123,8 @@ pub(super) async fn read(
     let job = jobs.own(&job_type, id, &caller).await?;
     let pending = if job.asks { envelopes::pending(&jobs.db.api, &[id]).await? } else { Vec::new() };
     Ok(pending.first().map_or_else(
-        || StatusCode::OK.into_response(),
+        // An empty text: of what is no JSON no client in the field makes a value.
+        || String::new().into_response(),
         |pending| Json(view::request(pending)).into_response(),
     ))
 }

@@ -16,7 +16,7 @@ use crate::jobs::{envelope, roles};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -138,7 +138,10 @@ pub(super) struct PickedUp {
     params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
         ("x-postrider-lease" = Option<uuid::Uuid>, Header, description = "The worker's lease")),
     responses(
-        (status = 200, description = "The answer; or an empty body", body = PickedUp,
+        (status = 200, description = "The answer; or an empty text", content(
+                (PickedUp = "application/json"),
+                (String = "text/plain", example = ""),
+            ),
             headers(("x-postrider-cancel" = String, description = "`requested`: the job is to be ended"))),
         (status = 409, description = "The job is finished, or the lease is over", body = Problem, content_type = "application/problem+json"),
         Problems,
@@ -168,7 +171,7 @@ pub(super) async fn pick_up(
         jobs.deadlines.notify_one();
     }
     let mut response = match picked {
-        None => StatusCode::OK.into_response(),
+        None => String::new().into_response(),
         Some((envelope_id, kind, message)) => {
             let (kind, message) = (envelope::response_type(&kind), message.expose_secret().to_owned());
             Json(PickedUp { kind, job_id: id, envelope_id, message }).into_response()

@@ -43,6 +43,7 @@ const RETRY: std::ops::Range<u32> = 1000..5000;
 #[into_params(parameter_in = Query)]
 pub(super) struct Streaming {
     /// The access key.
+    #[param(example = "Jx0n3p0wq8yq1zq9f2mG6A==")]
     access_key: Option<String>,
     /// Begin after this `seq`; `Last-Event-ID`, which the browser sends when it comes back, counts before it.
     after: Option<i64>,

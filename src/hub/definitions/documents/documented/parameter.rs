@@ -23,6 +23,7 @@ pub struct ParameterDefinition {
 #[serde(untagged)]
 pub enum ParameterValue {
     /// For string and password, of which the longest has 10,000 bytes.
+    #[schema(example = "1234567890")]
     Text(String),
     /// For integer and float.
     Number(f64),
