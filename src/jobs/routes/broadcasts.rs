@@ -218,7 +218,7 @@ pub(super) fn full() -> Error {
     post, path = "/messages/{job_type}/{job_id}/broadcasts", tag = "job workers", operation_id = "broadcast",
     params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
         ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
-        ("x-postrider-lease" = Option<uuid::Uuid>, Header, description = "The worker's lease; it may be the body's `lease` too")),
+        ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease; it may be the body's `lease` too", example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")),
     request_body(content = JobChange, content_type = "application/json",
         description = "As for `PUT /{job_type}/{job_id}`, or that in `message`"),
     responses(

@@ -35,7 +35,7 @@ use uuid::Uuid;
 #[utoipa::path(
     get, path = "/{job_type}/{job_id}", tag = "jobs", operation_id = "get_job",
     params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
-        ("x-postrider-lease" = Option<uuid::Uuid>, Header, description = "A worker's lease"),
+        ("x-postrider-lease" = Option<String>, Header, description = "A worker's lease", example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a"),
         ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator", example = "[\"credential_requests\"]")),
     responses(
         (status = 200, description = "The job", body = View),
@@ -105,7 +105,7 @@ pub(super) async fn asked(jobs: &Jobs, ids: Vec<i64>) -> Result<HashMap<i64, Box
     put, path = "/{job_type}/{job_id}", tag = "jobs", operation_id = "update_job",
     params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
         ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
-        ("x-postrider-lease" = Option<uuid::Uuid>, Header, description = "A worker's lease; it may be the body's `lease` too"),
+        ("x-postrider-lease" = Option<String>, Header, description = "A worker's lease; it may be the body's `lease` too", example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a"),
         ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator", example = "[\"credential_requests\"]")),
     request_body(content = JobChange, content_type = "application/json",
         description = "`status`, `percent_complete`, `status_message`, `termination_type`; further members are passed on"),

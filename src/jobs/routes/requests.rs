@@ -31,7 +31,7 @@ const ONE_PENDING: &str = "envelopes_one_pending_a_job_idx";
     post, path = "/messages/{job_type}/{job_id}/credential_requests", tag = "job workers", operation_id = "ask",
     params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
         ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
-        ("x-postrider-lease" = Option<uuid::Uuid>, Header, description = "The worker's lease; it may be the body's `lease` too")),
+        ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease; it may be the body's `lease` too", example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")),
     request_body(content = CredentialRequest, content_type = "application/json",
         description = "`type` (tfa_request, credential_request or a word of yours); `message`, `account_link` and what else the owner is to see"),
     responses(

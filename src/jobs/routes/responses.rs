@@ -136,7 +136,7 @@ pub(super) struct PickedUp {
 #[utoipa::path(
     get, path = "/messages/{job_type}/{job_id}/credential_responses", tag = "job workers", operation_id = "pick_up_response",
     params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
-        ("x-postrider-lease" = Option<uuid::Uuid>, Header, description = "The worker's lease")),
+        ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease", example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")),
     responses(
         (status = 200, description = "The answer; or an empty text", content(
                 (PickedUp = "application/json"),

@@ -53,7 +53,7 @@ pub(super) enum Pushed {
     post, path = "/queues/{queue}/messages:batch", tag = "queue messages", operation_id = "push_messages",
     params(("queue" = inline(QueueName), Path, description = "The queue's name"), WhenQuery,
         ("postrider-delay" = inline(Option<DurationText>), Header, description = "As `delay`"),
-        ("postrider-run-at" = Option<chrono::DateTime<chrono::Utc>>, Header, description = "As `run_at`"),
+        ("postrider-run-at" = Option<String>, Header, description = "As `run_at`", example = "2030-01-31T12:00:00Z"),
         ("postrider-priority" = Option<i16>, Header, description = "As `priority`", minimum = -100, maximum = 100),
         ("atomic" = Option<bool>, Query, description = "Store all or none"),
         ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, unique per queue, for the whole batch: the same key with the same batch returns the first answer again. A batch of which nothing is stored does not use its key up")),

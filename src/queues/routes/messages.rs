@@ -34,7 +34,7 @@ use uuid::Uuid;
     post, path = "/queues/{queue}/messages", tag = "queue messages", operation_id = "push_message",
     params(("queue" = inline(QueueName), Path, description = "The queue's name"), WhenQuery,
         ("postrider-delay" = inline(Option<DurationText>), Header, description = "As `delay`"),
-        ("postrider-run-at" = Option<chrono::DateTime<chrono::Utc>>, Header, description = "As `run_at`"),
+        ("postrider-run-at" = Option<String>, Header, description = "As `run_at`", example = "2030-01-31T12:00:00Z"),
         ("postrider-priority" = Option<i16>, Header, description = "As `priority`", minimum = -100, maximum = 100),
         ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, unique per queue: the same key with the same body, however its JSON is spelt, makes no second message")),
     request_body(content = serde_json::Value, content_type = "application/json", description = "Any JSON value that the queue's schema allows",
@@ -107,13 +107,13 @@ enum ReadMessage {}
 
 impl PartialSchema for ReadMessage {
     fn schema() -> RefOr<Schema> {
-        either::<Message, FullMessage>()
+        either::<FullMessage, Message>()
     }
 }
 
 impl ToSchema for ReadMessage {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        both::<Message, FullMessage>(schemas);
+        both::<FullMessage, Message>(schemas);
     }
 }
 
