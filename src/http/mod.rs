@@ -19,6 +19,7 @@ mod unread;
 
 pub mod address;
 pub mod body;
+pub mod duration;
 pub mod extract;
 pub mod health;
 pub mod idempotency;
@@ -27,6 +28,8 @@ pub mod limits;
 pub mod metrics;
 pub mod openapi;
 pub mod outbound;
+#[cfg(test)]
+pub(crate) mod published;
 pub mod reader;
 pub mod retry_after;
 pub mod server;

@@ -12,6 +12,7 @@
 //!
 //! Unknown members are refused, so that a misspelt one is not silently without effect.
 
+pub mod documented;
 mod handler;
 
 pub use handler::{Handler, handler_of, redacted, with_handler};

@@ -53,7 +53,7 @@ impl Upkeep {
         for (name, definition) in code {
             self.put(&name, raw(&definition), &definition, Source::Code)
                 .await
-                .map_err(|error| anyhow::anyhow!("the queue {name}: {}", whole(&error)))?;
+                .map_err(|error| anyhow::anyhow!("the queue {name}: {}", error.whole()))?;
         }
         if let Some(examples) = examples {
             for change in Watcher::new(&examples).changed()? {
@@ -127,26 +127,19 @@ impl Upkeep {
     }
 }
 
-/// What is wrong, with each violation of the schema of definitions.
-fn whole(error: &Error) -> String {
-    let mut text = error.to_string();
-    if let Error::Invalid(_, violations) = error {
-        for violation in violations {
-            text = format!("{text}; at `{}`: {}", violation.pointer, violation.message);
-        }
-    }
-    text
-}
-
 fn is_same(queue: &Queue, document: &RawValue, source: Source) -> bool {
     queue.document.get() == document.get() && queue.source == source.as_str()
 }
 
 fn broken(name: &str, error: &Error, source: Source) {
+    let error = error.whole();
     if source == Source::Example {
-        tracing::info!(queue = name, %error, "left out an example: it needs settings that are not the default");
+        tracing::info!(
+            queue = name,
+            error,
+            "left out an example: it needs settings that are not the default"
+        );
         return;
     }
-    let violations = if let Error::Invalid(_, violations) = error { violations.as_slice() } else { &[] };
-    tracing::error!(queue = name, %error, ?violations, "a definition in files cannot be used; the former one stays");
+    tracing::error!(queue = name, error, "a definition in files cannot be used; the former one stays");
 }

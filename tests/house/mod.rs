@@ -5,6 +5,7 @@ mod authorization;
 mod bounds;
 mod circles;
 mod configuration;
+mod described;
 mod members;
 mod migrations;
 mod parameters;

@@ -3,8 +3,10 @@
 //! Unknown members are refused, so that a misspelt one is not silently without effect; a member that is `null`
 //! reads as absent. Where a secret stands, [`REDACTED`] is shown; put back, it means the secret that is there.
 
+pub mod documented;
 pub mod endpoint;
 pub mod mapping;
+pub mod names;
 pub mod parameter;
 
 pub use endpoint::{PutEndpoint, PutSecret};
