@@ -7,6 +7,7 @@ mod schema;
 mod server;
 mod session;
 mod settings;
+mod upkeep;
 mod work;
 
 use super::database::Database;
@@ -103,6 +104,7 @@ async fn at_one_moment(tx: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
     sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
     let mut findings = schema::check(&mut *tx).await?;
     findings.extend(work::check(&mut *tx).await?);
+    findings.extend(upkeep::check(&mut *tx).await?);
     findings.extend(hub::check(&mut *tx).await?);
     findings.extend(grants::check(tx).await?);
     Ok(findings)
