@@ -458,11 +458,25 @@ UNION
 SELECT item FROM line_waits;
 COMMENT ON VIEW unfinished_deliveries IS 'Every delivery that is PENDING is in one of these places; what is there may have ended all the same (its lease holds others, or somebody parked it): ask for its status.';
 
+CREATE VIEW delivery_lanes AS
+SELECT store_id, id AS lane
+FROM endpoints
+UNION ALL
+SELECT stores.id, lanes.id
+FROM stores
+CROSS JOIN lanes
+WHERE lanes.kind = 'endpoint' AND lanes.removed_at IS NOT NULL;
+COMMENT ON VIEW delivery_lanes IS 'The lanes in which deliveries of a store are held: those of its endpoints, and those of endpoints that were deleted, whosoever they were: a process that does not know yet may claim there.';
+
 CREATE VIEW delivery_states AS
 SELECT
     d.id, d.store_id, d.mapping_id, d.message_id,
     CASE
-        WHEN d.status = 'PENDING' AND EXISTS (SELECT FROM leases AS l WHERE l.holder IS NULL AND d.id = ANY (l.items)) THEN 'INPROGRESS'
+        WHEN d.status = 'PENDING' AND EXISTS (
+            SELECT FROM leases AS l
+            WHERE l.lane = ANY (ARRAY(SELECT e.lane FROM delivery_lanes AS e WHERE e.store_id = d.store_id))
+                AND l.holder IS NULL AND d.id = ANY (l.items)
+        ) THEN 'INPROGRESS'
         ELSE d.status::text
     END AS status,
     d.business_error, d.attempts, d.next_attempt_at, d.finished_at, d.archived_at, d.last_error

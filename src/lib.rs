@@ -153,7 +153,8 @@
 //! 21. JSON is text, kept as it was sent; a value is only made to look into it ([`http::json_text`];
 //!     `tests/queues/json_text.rs`).
 //! 22. What must stay does not keep what may go, and a reader of an old week holds up nobody
-//!     (`tests/engine/retention.rs`, `tests/hub/upkeep.rs`); every table says what bounds it
+//!     (`tests/engine/retention.rs`, `tests/hub/upkeep.rs`); no duty of the upkeep waits for the long work of another,
+//!     and no start for any of them ([`worker::upkeep`], `tests/engine/upkeep.rs`); every table says what bounds it
 //!     ([`worker::retention::bounds`], `tests/house/bounds.rs`); no page of a listing reads more than a bounded number of
 //!     rows (`tests/queues/pages.rs`, `tests/hub/pages.rs`).
 //! 23. Whatever services answer, what comes of one message from outside ends (`tests/hub/loops.rs`).

@@ -10,6 +10,7 @@ mod connection;
 mod content_type;
 mod cors;
 mod edge;
+mod framing;
 mod front;
 mod names;
 mod parameters;

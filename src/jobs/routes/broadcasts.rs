@@ -112,12 +112,12 @@ pub(super) async fn read(
             drop(db);
         } else {
             if place.is_none() {
-                place = jobs.tails.room.try_enter();
+                place = jobs.tails.room.try_enter(&caller.subject);
             }
             let Some(held) = place.take() else {
                 // Nobody waits there with a connection.
                 drop(db);
-                place = timeout(ROOM, jobs.tails.room.enter()).await.map_err(|_| full())?;
+                place = timeout(ROOM, jobs.tails.room.enter(&caller.subject)).await.map_err(|_| full())?;
                 continue;
             };
             let found = match after {
