@@ -31,7 +31,7 @@ impl Messages {
 
     /// The lane of a queue, unless it is paused, or its handler runs elsewhere.
     fn lane_of(&self, queue: &Queue) -> Option<Lane> {
-        let concurrency = self.runners.room(&queue.definition).filter(|_| !queue.paused)?;
+        let concurrency = self.runners.room(queue).filter(|_| !queue.paused)?;
         let yields = matches!(queue.definition.handler, Some(Handler::Http { .. }));
         Some(Lane { id: queue.id, concurrency, yields })
     }

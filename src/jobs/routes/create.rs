@@ -2,7 +2,7 @@
 
 use super::edge::member;
 use super::job::{hydrate, wants_requests};
-use super::state::{Jobs, no_key};
+use super::state::Jobs;
 use super::view::View;
 use crate::auth::Authenticated;
 use crate::db;
@@ -18,7 +18,7 @@ use crate::jobs::store::idempotency::{self as keys, Key, Known};
 use crate::jobs::store::jobs::{self, Filter, Job, New};
 use crate::jobs::store::registrations;
 use crate::jobs::{access_key, data};
-use crate::seal::Sealed;
+use crate::seal::{Sealed, no_key};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;

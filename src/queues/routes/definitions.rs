@@ -8,7 +8,7 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{status_of_put, with_state, without_state};
-use crate::queues::definition::{Handler, redacted, with_handler};
+use crate::queues::definition::Handler;
 use crate::queues::install::{self, Source};
 use crate::queues::{catalog::Queue, roles, store};
 use axum::Json;
@@ -25,7 +25,7 @@ pub(super) struct Described {
     name: String,
     #[serde(flatten)]
     state: QueueState,
-    /// The definition as it was put; a signing secret is replaced by stars.
+    /// The definition as it was put; a signing secret is replaced by `[redacted]`.
     #[schema(value_type = serde_json::Value)]
     definition: Box<RawValue>,
 }
@@ -48,7 +48,7 @@ impl QueueState {
 impl Described {
     fn of(queue: &Queue) -> Self {
         let (name, state) = (queue.name.clone(), QueueState::of(queue));
-        Self { name, state, definition: redacted(&queue.document) }
+        Self { name, state, definition: queue.document.clone() }
     }
 }
 
@@ -90,16 +90,17 @@ pub(super) async fn put_queue(
     roles::require_admin(&caller)?;
     let document = without_state(body::read_json(&headers, body, &queues.limits).await?);
     install::check(&queues.runners, &name, &document.value()).await?;
-    let (made, document) = install::store(&queues.access.db, &name, document.raw, Source::Api).await?;
+    let (made, document) =
+        install::store(&queues.access.db, queues.sealer.clone(), &name, document.raw, Source::Api).await?;
     queues.changed().await?;
-    Ok((status_of_put(made), Json(redacted(&document))))
+    Ok((status_of_put(made), Json(document)))
 }
 
 /// Reads a queue: its definition as it was put, and beside it `state`, what the listing says of it. A PUT ignores that.
 #[utoipa::path(
     get, path = "/queues/{queue}", tag = "queue definitions", operation_id = "get_queue",
     params(("queue" = String, Path, description = "The queue's name")),
-    responses((status = 200, description = "The definition; signing secrets are replaced by stars", body = serde_json::Value), Problems),
+    responses((status = 200, description = "The definition; a signing secret is replaced by `[redacted]`, which put back keeps it", body = serde_json::Value), Problems),
 )]
 pub(super) async fn get_queue(
     Authenticated(caller): Authenticated,
@@ -107,7 +108,7 @@ pub(super) async fn get_queue(
     Path(name): Path<String>,
 ) -> Result<Json<Box<RawValue>>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
-    Ok(Json(with_state(&redacted(&queue.document), &QueueState::of(&queue))))
+    Ok(Json(with_state(&queue.document, &QueueState::of(&queue))))
 }
 
 /// Deletes a queue. Its messages can no longer be asked for, and those that wait never run.
@@ -154,16 +155,8 @@ pub(super) async fn put_handler(
     queues.queue_for_admin(&name, &caller).await?;
     let handler = body::read_json(&headers, body, &queues.limits).await?;
     queues.runners.check(&name, &Handler::read(&handler.value())?).await?;
-    let document = db::transaction::<_, Error, _>(&queues.access.db.api, move |tx| {
-        Box::pin(async move {
-            let gone = || Error::NotFound("there is no such queue".to_owned());
-            let former = store::definitions::lock(tx, &name).await?.ok_or_else(gone)?;
-            let document = with_handler(&former, &handler.raw);
-            store::definitions::put(tx, &name, &document, Source::Api.as_str()).await?;
-            Ok(document)
-        })
-    })
-    .await?;
+    let document =
+        install::store_handler(&queues.access.db, queues.sealer.clone(), &name, handler.raw).await?;
     queues.changed().await?;
-    Ok(Json(redacted(&document)))
+    Ok(Json(document))
 }
