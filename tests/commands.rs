@@ -2,6 +2,7 @@
 
 mod doctor;
 mod grants;
+mod keys;
 mod refusals;
 mod revert;
 

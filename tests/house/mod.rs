@@ -8,4 +8,5 @@ mod configuration;
 mod members;
 mod migrations;
 mod parameters;
+pub(crate) mod sealed;
 mod singles;

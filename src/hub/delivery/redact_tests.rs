@@ -158,9 +158,9 @@ fn a_piece_of_a_long_secret_that_begins_within_a_character_is_found() {
 #[test]
 fn json_stays_json() {
     let mut redactor = hiding("1234567");
-    redactor.hide("k\"ey!");
-    let redacted =
-        redactor.json(raw(&json!({ "a": 1_234_567, "k\"ey!": ["x k\"ey! y", 1], "b": { "c": "1234567" } })));
+    redactor.hide("k\"ey!!");
+    let redacted = redactor
+        .json(raw(&json!({ "a": 1_234_567, "k\"ey!!": ["x k\"ey!! y", 1], "b": { "c": "1234567" } })));
     let expected =
         json!({ "a": "[redacted]", "[redacted]": ["x [redacted] y", 1], "b": { "c": "[redacted]" } });
     assert_eq!(serde_json::from_str::<Value>(redacted.get()).unwrap(), expected);
