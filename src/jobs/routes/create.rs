@@ -3,7 +3,7 @@
 use super::documented::{JobTypeName, NewJobs};
 use super::edge::member;
 use super::job::{hydrate, wants_requests};
-use super::state::{Jobs, no_key};
+use super::state::Jobs;
 use super::view::{CreatedJobs, View};
 use crate::auth::Authenticated;
 use crate::db;
@@ -22,7 +22,7 @@ use crate::jobs::store::idempotency::{self as keys, Key, Known};
 use crate::jobs::store::jobs::{self, Filter, Job, New};
 use crate::jobs::store::registrations;
 use crate::jobs::{access_key, data};
-use crate::seal::Sealed;
+use crate::seal::{Sealed, no_key};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
