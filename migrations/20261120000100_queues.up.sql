@@ -13,6 +13,8 @@ CREATE TABLE queues (
     id         integer     NOT NULL,
     name       text        NOT NULL,
     definition json        NOT NULL,
+    secret     bytea,
+    key_id     text,
     version    bigint      NOT NULL,
     source     text        NOT NULL DEFAULT 'api',
     paused_at  timestamptz,
@@ -23,13 +25,16 @@ CREATE TABLE queues (
     CONSTRAINT queues_lane_fkey FOREIGN KEY (id) REFERENCES lanes (id),
     CONSTRAINT queues_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'
         AND name NOT IN ('system', 'queue', 'hub', 'job') AND name !~ '_hub$'),
+    CONSTRAINT queues_sealed_with_a_key CHECK ((secret IS NULL) = (key_id IS NULL)),
     CONSTRAINT queues_source_known CHECK (source IN ('api', 'file', 'code', 'example'))
 );
 CREATE INDEX queues_version_idx ON queues (version);
 COMMENT ON TABLE queues IS 'Queue definitions. Bounded by: what administrators define; a row goes with its queue.';
 COMMENT ON COLUMN queues.id IS 'The queue''s lane. A queue that is deleted and made again has another, so old messages do not come back.';
 COMMENT ON COLUMN queues.name IS 'Its name in the API; system and queue are refused, since their writer roles would be global ones.';
-COMMENT ON COLUMN queues.definition IS 'The definition as it was put: client_id, roles, incoming, handler, options.';
+COMMENT ON COLUMN queues.definition IS 'The definition as it was put, without its handler''s secret: client_id, roles, incoming, handler, options.';
+COMMENT ON COLUMN queues.secret IS 'The signing secret of its http handler, sealed (AES-256-GCM); null without one.';
+COMMENT ON COLUMN queues.key_id IS 'Which key it is sealed with.';
 COMMENT ON COLUMN queues.version IS 'The catalog''s revision at its last change.';
 COMMENT ON COLUMN queues.source IS 'Who wrote it: api, file (a pair in the queues directory) or example.';
 COMMENT ON COLUMN queues.paused_at IS 'Since when nothing is claimed from it; null while it runs.';

@@ -198,7 +198,7 @@ impl Prepared {
         let pool = app.program.map(|program| Pool::new(PoolOptions::new(program)));
         let runners =
             Arc::new(Runners::new(pool, outbound.clone(), app.handlers, directory, Arc::clone(&db.ids)));
-        let catalog = Arc::new(Catalog::default());
+        let catalog = Arc::new(Catalog::new(sealer.clone()));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
 
         let name = name();
@@ -239,6 +239,7 @@ impl Prepared {
             waiting,
             wake: worker.wake(),
             runners,
+            sealer: base.sealer.clone(),
             verifier: Arc::clone(&verifier),
             lease: config.lease,
             limits,
@@ -340,6 +341,7 @@ impl Base {
             stopping: self.stop.clone(),
         };
         self.tasks.spawn(jobs::upkeep::run(jobs.clone(), self.stop.clone()));
+        self.tasks.spawn(jobs::tidy::run(jobs.clone(), self.stop.clone()));
         Ok(jobs)
     }
 }

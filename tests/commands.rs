@@ -4,6 +4,7 @@ mod advice;
 mod doctor;
 mod grants;
 mod holdups;
+mod keys;
 mod refusals;
 mod revert;
 

@@ -8,6 +8,7 @@ mod secrets;
 mod server;
 mod session;
 mod settings;
+mod upkeep;
 mod work;
 
 use super::database::{Database, existing_key};
@@ -117,6 +118,7 @@ async fn at_one_moment(tx: &mut PgConnection, sealer: Option<Arc<Sealer>>) -> sq
     sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
     let mut findings = schema::check(&mut *tx).await?;
     findings.extend(work::check(&mut *tx).await?);
+    findings.extend(upkeep::check(&mut *tx).await?);
     findings.extend(hub::check(&mut *tx).await?);
     findings.extend(secrets::check(&mut *tx, sealer.as_deref()).await?);
     findings.extend(grants::check(tx).await?);

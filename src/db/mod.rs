@@ -1,5 +1,6 @@
 //! PostgreSQL: three small pools, transactions that cannot be cut in half, ids, migrations, who may call SQL.
 
+pub mod by_id;
 pub mod embedded;
 pub mod grants;
 pub mod holdups;

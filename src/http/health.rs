@@ -1,5 +1,6 @@
 //! Whether the process lives (`/healthz`) and whether it can do its work (`/readyz`).
 
+use super::openapi::OpenProblems;
 use crate::db::migrate;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -133,8 +134,10 @@ impl Readiness {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Health {
     /// `alive`, `ready` or `unready`.
+    #[schema(example = "ready")]
     status: &'static str,
     /// What is not in order: `database`, `schema`, `stopping`, or the name of a loop.
+    #[schema(example = json!([]))]
     red: Vec<&'static str>,
 }
 
@@ -144,7 +147,7 @@ pub(super) struct Health {
     path = "/healthz",
     tag = "operations",
     security(()),
-    responses((status = OK, description = "The process lives", body = Health))
+    responses((status = OK, description = "The process lives", body = Health), OpenProblems)
 )]
 pub(super) async fn healthz() -> axum::Json<Health> {
     axum::Json(Health { status: "alive", red: Vec::new() })
@@ -160,6 +163,7 @@ pub(super) async fn healthz() -> axum::Json<Health> {
     responses(
         (status = OK, description = "Everything is in order", body = Health),
         (status = SERVICE_UNAVAILABLE, description = "Something is not, and is named", body = Health),
+        OpenProblems,
     )
 )]
 pub(super) async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {

@@ -41,6 +41,7 @@ pub mod roles;
 pub mod room;
 pub mod routes;
 pub mod store;
+pub mod tidy;
 pub mod types;
 pub mod upkeep;
 

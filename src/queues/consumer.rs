@@ -8,10 +8,10 @@ use super::options::Options;
 use super::outcome::{self, End, Next, Outcome};
 use super::runners::{Runners, unrunnable};
 use super::store::ends::{self, Failure};
+use crate::db::by_id::{HashMap, HashSet};
 use crate::db::{Database, bounded};
 use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
 use sqlx::postgres::PgConnection;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ impl Messages {
 
     /// The lane of a queue, unless it is paused, or its handler runs elsewhere.
     fn lane_of(&self, queue: &Queue) -> Option<Lane> {
-        let concurrency = self.runners.room(&queue.definition).filter(|_| !queue.paused)?;
+        let concurrency = self.runners.room(queue).filter(|_| !queue.paused)?;
         let yields = matches!(queue.definition.handler, Some(Handler::Http { .. }));
         Some(Lane { id: queue.id, concurrency, yields })
     }
@@ -72,7 +72,7 @@ impl Consumer for Messages {
         if revision > self.catalog.revision() {
             self.catalog.refresh(&self.db.worker, revision).await?;
         }
-        let mut queues: HashMap<i32, Option<Arc<Queue>>> = HashMap::new();
+        let mut queues: HashMap<i32, Option<Arc<Queue>>> = HashMap::default();
         let mut claims: HashMap<Uuid, Claim> = claims.into_iter().map(|claim| (claim.item, claim)).collect();
         let mut runs = Vec::with_capacity(loaded.len());
         for message in loaded {
@@ -94,9 +94,11 @@ impl Consumer for Messages {
         let mut told = Vec::new();
         let mut tally = Tally::default();
         let now = self.db.ids.now();
+        let mut queues: HashMap<i32, Option<Arc<Queue>>> = HashMap::default();
         for end in ended {
             let Some(outcome) = &end.outcome else { continue };
-            let queue = self.catalog.by_id(end.claim.lane);
+            let lane = end.claim.lane;
+            let queue = queues.entry(lane).or_insert_with(|| self.catalog.by_id(lane));
             // What it ran under decides, whatever became of the definition since. Where nobody knows, and the queue
             // is gone or out of service here, the defaults do.
             let terms = outcome.terms.unwrap_or_else(|| {
@@ -104,7 +106,7 @@ impl Consumer for Messages {
             });
             let next = outcome::next(&outcome.end, end.claim.attempt, &terms);
             let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
-            if let Some(queue) = &queue {
+            if let Some(queue) = queue.as_ref() {
                 tally.attempt(queue, &outcome.end, &next, took);
             }
             told.extend(Told::of(&end.claim, queue.as_ref(), &next, took));

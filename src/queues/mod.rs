@@ -31,6 +31,7 @@ pub mod roles;
 pub mod routes;
 pub mod runners;
 pub mod schema;
+pub mod secret;
 pub mod store;
 pub mod upkeep;
 pub mod webhook;

@@ -36,6 +36,7 @@
 //! | `wake.rs`, `abroad.rs` | tell the loops that there is work, here and in other processes |
 //! | `listen.rs` | hears what other processes tell |
 //! | `delay.rs` | how long until the next attempt |
+//! | `upkeep.rs` | has the duties of an upkeep take turns, a bounded step at a time |
 //! | `retention/` | weekly partitions: made ahead, dropped when their time is over |
 //! | `engine.rs` | puts the loops together, starts and stops them |
 //! | `store/` | all SQL of `dispatch`, `scheduled`, `workers`, `leases` |
@@ -49,6 +50,7 @@ pub mod delay;
 pub mod remote;
 pub mod retention;
 pub mod store;
+pub mod upkeep;
 
 mod abroad;
 mod aside;
