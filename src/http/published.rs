@@ -111,7 +111,12 @@ impl Published {
         let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str()).unwrap_or_default();
         match kind {
             "object" => Value::Object(self.members(schema, next)),
-            "array" => Value::Array((0..next() % 3).map(|_| self.make(&schema["items"], next)).collect()),
+            "array" => {
+                let least = schema["minItems"].as_u64().unwrap_or(0);
+                let many = least.max(u64::from(next() % 3));
+                Value::Array((0..many).map(|_| self.make(&schema["items"], next)).collect())
+            }
+            "null" => Value::Null,
             "integer" | "number" => {
                 let (least, most) =
                     (schema["minimum"].as_i64().unwrap_or(0), schema["maximum"].as_i64().unwrap_or(9));
