@@ -10,10 +10,11 @@ mod connection;
 mod content_type;
 mod cors;
 mod edge;
+mod framing;
 mod front;
 mod names;
 mod parameters;
-mod request_id;
+pub mod request_id;
 mod shape;
 mod unread;
 

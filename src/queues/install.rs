@@ -2,11 +2,15 @@
 
 use super::definition::{Definition, handler_of, with_handler};
 use super::runners::Runners;
-use super::store::definitions;
+use super::secret::{self, Parted};
+use super::store::definitions::{self, Former};
 use crate::db::{self, Database};
 use crate::error::{Error, Result};
+use crate::seal::Sealer;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use sqlx::postgres::PgConnection;
+use std::sync::Arc;
 
 /// Who wrote a definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +51,13 @@ pub async fn check(runners: &Runners, name: &str, document: &Value) -> Result<()
 }
 
 /// Stores a checked definition; says whether the queue is new, and returns the definition as it is now in
-/// force. One without a handler keeps the handler that was put by itself.
+/// force, without its secret. One without a handler keeps the handler that was put by itself.
 ///
 /// # Errors
-/// The database's.
+/// As [`secret::seal`], and the database's.
 pub async fn store(
     db: &Database,
+    sealer: Option<Arc<Sealer>>,
     name: &str,
     document: Box<RawValue>,
     source: Source,
@@ -61,15 +66,54 @@ pub async fn store(
     db::transaction::<_, Error, _>(&db.api, move |tx| {
         Box::pin(async move {
             let former = definitions::lock(&mut *tx, &name).await?;
-            let document = match former.and_then(|former| keep_handler(&document, &former)) {
-                Some(merged) => merged,
-                None => document,
-            };
-            let made = definitions::put(tx, &name, &document, source.as_str()).await?;
-            Ok((made, document))
+            let document =
+                match former.as_ref().and_then(|former| keep_handler(&document, &former.definition)) {
+                    Some(merged) => merged,
+                    None => document,
+                };
+            put(tx, sealer.as_deref(), &name, &document, former.as_ref(), source).await
         })
     })
     .await
+}
+
+/// Stores a checked handler in the place of the former; returns the definition, without its secret.
+///
+/// # Errors
+/// 404 when there is no such queue; as [`store`].
+pub async fn store_handler(
+    db: &Database,
+    sealer: Option<Arc<Sealer>>,
+    name: &str,
+    handler: Box<RawValue>,
+) -> Result<Box<RawValue>> {
+    let name = name.to_owned();
+    db::transaction::<_, Error, _>(&db.api, move |tx| {
+        Box::pin(async move {
+            let gone = || Error::NotFound("there is no such queue".to_owned());
+            let former = definitions::lock(&mut *tx, &name).await?.ok_or_else(gone)?;
+            let document = with_handler(&former.definition, &handler);
+            let (_, document) =
+                put(tx, sealer.as_deref(), &name, &document, Some(&former), Source::Api).await?;
+            Ok(document)
+        })
+    })
+    .await
+}
+
+async fn put(
+    tx: &mut PgConnection,
+    sealer: Option<&Sealer>,
+    name: &str,
+    document: &RawValue,
+    former: Option<&Former>,
+    source: Source,
+) -> Result<(bool, Box<RawValue>)> {
+    let Parted { document, secret } = secret::part(document);
+    let former = former.and_then(|former| former.secret.as_ref());
+    let sealed = secret::seal(sealer, name, secret.as_ref(), former)?;
+    let made = definitions::put(tx, name, &document, sealed.as_ref(), source.as_str()).await?;
+    Ok((made, document))
 }
 
 /// `document` with the handler of `former`, if it has none of its own.

@@ -31,10 +31,12 @@ pub mod roles;
 pub mod routes;
 pub mod runners;
 pub mod schema;
+pub mod secret;
 pub mod store;
 pub mod upkeep;
 pub mod webhook;
 pub mod when;
 
+mod failures;
 mod held;
 mod tidy;

@@ -4,9 +4,11 @@ use super::catalog::Queue;
 use super::files::{Change, Watcher};
 use super::install::{self, Source};
 use super::routes::Queues;
+use super::secret::{self, Parted, Secret};
 use super::tidy::Tidy;
 use crate::error::{Error, Result};
 use crate::http::json_text::{raw, to_value};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
@@ -101,9 +103,15 @@ impl Upkeep {
             return Ok(false);
         }
         install::check(&self.queues.runners, name, value).await?;
-        install::store(&self.queues.access.db, name, document, source).await?;
+        let sealer = self.queues.sealer.clone();
+        install::store(&self.queues.access.db, sealer, name, document, source).await?;
         self.queues.changed().await?;
         Ok(true)
+    }
+
+    /// Whether this process has no key for the secret of a definition.
+    fn needs_a_key(&self, document: &RawValue) -> bool {
+        self.queues.sealer.is_none() && matches!(secret::part(document).secret, Some(Secret::New(_)))
     }
 
     /// Puts a definition from files in place, if it says anything new. A broken one changes nothing.
@@ -114,7 +122,10 @@ impl Upkeep {
                 match self.put(name, document.clone(), &value, source).await {
                     Ok(false) => {}
                     Ok(true) => tracing::info!(queue = name, "loaded a definition from files"),
-                    Err(error) if error.status().is_server_error() => return Err(error),
+                    // Without a key nothing comes of trying again.
+                    Err(error) if error.status().is_server_error() && !self.needs_a_key(document) => {
+                        return Err(error);
+                    }
                     Err(error) => broken(name, &error, source),
                 }
             }
@@ -128,7 +139,14 @@ impl Upkeep {
 }
 
 fn is_same(queue: &Queue, document: &RawValue, source: Source) -> bool {
-    queue.document.get() == document.get() && queue.source == source.as_str()
+    let Parted { document, secret } = secret::part(document);
+    let same_secret = match (secret, &queue.secret) {
+        (None, there) => matches!(there, Ok(None)),
+        (Some(Secret::Kept), there) => !matches!(there, Ok(None)),
+        (Some(Secret::New(new)), Ok(Some(there))) => new.expose_secret() == there.expose_secret(),
+        (Some(Secret::New(_)), _) => false,
+    };
+    same_secret && queue.document.get() == document.get() && queue.source == source.as_str()
 }
 
 fn broken(name: &str, error: &Error, source: Source) {

@@ -9,4 +9,5 @@ mod described;
 mod members;
 mod migrations;
 mod parameters;
+pub(crate) mod sealed;
 mod singles;

@@ -23,6 +23,7 @@ mod remote_limits;
 mod roles;
 mod schedule;
 mod schema;
+mod server_log;
 mod sql;
 mod terms;
 mod tokens;

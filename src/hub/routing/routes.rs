@@ -11,6 +11,7 @@ use crate::http::extract::{Path, Query};
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::idempotency::Key;
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::request_id;
 use crate::hub::definitions::documents::check_store;
 use crate::hub::definitions::documents::names::{MessageKey, MessagePattern, StoreName};
 use crate::hub::key::{Pattern, is_key, is_reserved};
@@ -89,7 +90,8 @@ pub(super) async fn push(
     let key = Key::read(&headers, "push", &document.raw)?;
     let Pushing { message, payload } = document.to_typed()?;
     check(&message, &payload)?;
-    let pushing = Push { store: store.clone(), message: message.clone(), payload, key };
+    let request_id = request_id::kept(&headers);
+    let pushing = Push { store: store.clone(), message: message.clone(), payload, key, request_id };
     let pushed = push::push(&hub.db, &hub.catalog, &hub.held, pushing).await?;
     let status = if pushed.accepted.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     if let Some(accepted) = pushed.accepted {

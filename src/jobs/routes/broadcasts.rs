@@ -15,6 +15,7 @@ use crate::http::extract::{Path, Query};
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::json_text::raw;
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::jobs::failures::Ended;
 use crate::jobs::follow::{BATCH, Tail};
 use crate::jobs::message::{Message, read_on};
 use crate::jobs::room::{Held, hold};
@@ -111,12 +112,12 @@ pub(super) async fn read(
             drop(db);
         } else {
             if place.is_none() {
-                place = jobs.tails.room.try_enter();
+                place = jobs.tails.room.try_enter(&caller.subject);
             }
             let Some(held) = place.take() else {
                 // Nobody waits there with a connection.
                 drop(db);
-                place = timeout(ROOM, jobs.tails.room.enter()).await.map_err(|_| full())?;
+                place = timeout(ROOM, jobs.tails.room.enter(&caller.subject)).await.map_err(|_| full())?;
                 continue;
             };
             let found = match after {
@@ -237,7 +238,7 @@ pub(super) async fn say(
 ) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     let job_type = jobs.job_type(&name)?;
     roles::require_worker(&caller)?;
-    jobs.visible(&job_type, id, &caller).await?;
+    let job = jobs.visible(&job_type, id, &caller).await?;
     let document = body::read_json(&headers, body, &jobs.limits).await?;
     let lease = lease(&headers, Some(&document.value()))?;
     let key = once::key(&headers, &caller, &job_type, ("broadcast", id), &document.raw)?;
@@ -246,6 +247,7 @@ pub(super) async fn say(
         return Err(member("status", "required", "must say something"));
     }
     let (retention, end, digest) = (jobs.retention, change.end(), change.end_digest());
+    let status = change.status().map(str::to_owned);
     let said = jobs
         .as_worker(&job_type, id, lease, key, move |tx, job| {
             Box::pin(async move {
@@ -263,6 +265,8 @@ pub(super) async fn say(
     match said? {
         Once::Now(seq, answer) => {
             jobs.said(&job_type, id, seq, end.as_deref());
+            let status = status.or_else(|| Some(job.status.clone()));
+            Ended { end, status, ..Ended::of(&job_type.name, &job) }.tell();
             Ok((StatusCode::CREATED, Json(answer)))
         }
         Once::Before(answer) => Ok((StatusCode::OK, Json(answer))),

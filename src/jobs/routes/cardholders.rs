@@ -75,7 +75,7 @@ async fn unread(jobs: &Jobs, caller: &Caller, via: &str, places: Vec<Place>) -> 
     let mut held = None;
     let mut found: Vec<(Place, Vec<Broadcast>)> = Vec::new();
     if !behind.is_empty() {
-        held = timeout(ROOM, jobs.tails.room.enter()).await.map_err(|_| full())?;
+        held = timeout(ROOM, jobs.tails.room.enter(&caller.subject)).await.map_err(|_| full())?;
         let next = broadcasts::after_each(&jobs.db.api, &behind, jobs.retention, BATCH).await?;
         let mut next = next.into_iter().peekable();
         for place in places {

@@ -3,7 +3,7 @@
 use super::documented::{JobTypeName, NewJobs};
 use super::edge::member;
 use super::job::{hydrate, wants_requests};
-use super::state::{Jobs, no_key};
+use super::state::Jobs;
 use super::view::{CreatedJobs, View};
 use crate::auth::Authenticated;
 use crate::db;
@@ -15,13 +15,14 @@ use crate::http::idempotency;
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::json_text::{is, members, object, to_value};
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::request_id;
 use crate::jobs::job_type::JobType;
 use crate::jobs::roles;
 use crate::jobs::store::idempotency::{self as keys, Key, Known};
 use crate::jobs::store::jobs::{self, Filter, Job, New};
 use crate::jobs::store::registrations;
 use crate::jobs::{access_key, data};
-use crate::seal::Sealed;
+use crate::seal::{Sealed, no_key};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -72,7 +73,12 @@ pub(super) async fn create(
     }
     let key = idempotency::Key::read(&headers, "create", &raw)?;
     let key = key.map(|key| Key { type_id: job_type.id, owner: caller.subject.clone(), key });
-    let new = documents.into_iter().map(|one| read(one, &jobs, &job_type)).collect::<Result<Vec<New>>>()?;
+    let request_id = request_id::kept(&headers);
+    let new = documents.into_iter().map(|one| {
+        let new = read(one, &jobs, &job_type)?;
+        Ok(New { request_id: request_id.clone(), ..new })
+    });
+    let new = new.collect::<Result<Vec<New>>>()?;
     let (status, made) = store(&jobs, job_type.id, caller.subject.clone(), new, key).await?;
     let (found, keys): (Vec<Job>, Vec<String>) = made.into_iter().unzip();
     let mut views = hydrate(&jobs, &caller, found, wants_requests(&headers)).await?;
@@ -170,7 +176,7 @@ fn read(document: &RawValue, jobs: &Jobs, job_type: &JobType) -> Result<New> {
     let item = jobs.db.ids.next();
     let has_data = !(sent.is_empty() && nested.is_empty());
     let data = has_data.then(|| sealed(jobs, item, &object(sent.into_iter().chain(nested)))).transpose()?;
-    Ok(New { item, cardholder_id, data, job_timeout, credential_timeout })
+    Ok(New { item, cardholder_id, data, job_timeout, credential_timeout, request_id: None })
 }
 
 fn sealed(jobs: &Jobs, item: Uuid, data: &RawValue) -> Result<Sealed> {

@@ -162,7 +162,7 @@ pub(super) async fn pick_up(
             let job = enter(&mut *tx, &job_type, id, lease).await?;
             let Some(answer) = envelopes::pick_up(tx, id).await? else { return Ok((job, None)) };
             // Opened before it is deleted for good: with the wrong key it stays.
-            let message = sealer.open(&answer.sealed, answer.id.as_bytes()).map_err(Error::internal)?;
+            let message = sealer.open(&answer.sealed, answer.id.as_bytes())?;
             Ok((job, Some((answer.id, answer.kind, message))))
         })
     })

@@ -116,6 +116,7 @@ pub(super) fn from(
         tail,
         news,
         after,
+        subject: registration.subject.clone(),
         until: until.map(Instant::from_std),
         ready: VecDeque::new(),
         held: None,
@@ -138,6 +139,8 @@ struct Follower {
     news: watch::Receiver<i64>,
     /// The last message that was read.
     after: i64,
+    /// Who registered it, for whose reads memory is taken.
+    subject: String,
     /// When the caller's token ends.
     until: Option<Instant>,
     /// What was read and is not sent.
@@ -175,7 +178,7 @@ impl Follower {
                 return None;
             }
             self.held = None;
-            match self.jobs.tails.read(&self.tail, self.after).await {
+            match self.jobs.tails.read(&self.tail, self.after, &self.subject).await {
                 Ok(Batch { found, .. }) if found.is_empty() => {}
                 Ok(Batch { found, held }) => {
                     self.finished = found.last().is_some_and(|last| last.is_final);

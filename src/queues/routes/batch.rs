@@ -10,6 +10,7 @@ use crate::http::idempotency::IdempotencyKey;
 use crate::http::idempotency::{self, Key};
 use crate::http::json_text::raw;
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::request_id;
 use crate::queues::access::check;
 use crate::queues::catalog::Queue;
 use crate::queues::name::QueueName;
@@ -84,13 +85,22 @@ pub(super) async fn push_batch(
     if messages.is_empty() || messages.len() > MOST {
         return Err(Error::BadRequest(format!("a batch has 1 to {MOST} messages")));
     }
+    let request_id = request_id::kept(&headers);
     let (mut answers, mut pushes, mut broken) = (Vec::new(), Vec::<Push>::new(), Vec::new());
     for (index, message) in messages.into_iter().enumerate() {
         match check(&queue, &message).await {
             Ok(()) => {
                 let id = queues.access.db.ids.next();
                 let (rank, delay) = (when.rank(), when.delay);
-                pushes.push(Push { queue_id: queue.id, id, request: message, rank, delay, key: None });
+                pushes.push(Push {
+                    queue_id: queue.id,
+                    id,
+                    request: message,
+                    rank,
+                    delay,
+                    key: None,
+                    request_id: request_id.clone(),
+                });
                 answers.push(Pushed::Stored { id });
             }
             Err(Error::Invalid(_, errors)) => {

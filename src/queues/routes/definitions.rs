@@ -8,8 +8,8 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{status_of_put, with_state, without_state};
+use crate::queues::definition::Handler;
 use crate::queues::definition::documented::{QueueDefinition, QueueHandler, QueueState};
-use crate::queues::definition::{Handler, redacted, with_handler};
 use crate::queues::install::{self, Source};
 use crate::queues::name::QueueName;
 use crate::queues::{catalog::Queue, roles, store};
@@ -28,7 +28,7 @@ pub(super) struct ListedQueue {
     name: String,
     #[serde(flatten)]
     state: QueueState,
-    /// The definition as it was put; a signing secret is replaced by stars.
+    /// The definition as it was put; a signing secret is replaced by `[redacted]`.
     #[schema(value_type = QueueDefinition)]
     definition: Box<RawValue>,
 }
@@ -40,7 +40,7 @@ fn state_of(queue: &Queue) -> QueueState {
 impl ListedQueue {
     fn of(queue: &Queue) -> Self {
         let (name, state) = (queue.name.clone(), state_of(queue));
-        Self { name, state, definition: redacted(&queue.document) }
+        Self { name, state, definition: queue.document.clone() }
     }
 }
 
@@ -82,16 +82,17 @@ pub(super) async fn put_queue(
     roles::require_admin(&caller)?;
     let document = without_state(body::read_json(&headers, body, &queues.limits).await?);
     install::check(&queues.runners, &name, &document.value()).await?;
-    let (made, document) = install::store(&queues.access.db, &name, document.raw, Source::Api).await?;
+    let (made, document) =
+        install::store(&queues.access.db, queues.sealer.clone(), &name, document.raw, Source::Api).await?;
     queues.changed().await?;
-    Ok((status_of_put(made), Json(redacted(&document))))
+    Ok((status_of_put(made), Json(document)))
 }
 
 /// Reads a queue: its definition as it was put, and beside it `state`, what the listing says of it. A PUT ignores that.
 #[utoipa::path(
     get, path = "/queues/{queue}", tag = "queue definitions", operation_id = "get_queue",
     params(("queue" = inline(QueueName), Path, description = "The queue's name")),
-    responses((status = 200, description = "The definition; signing secrets are replaced by stars", body = QueueDefinition), Problems),
+    responses((status = 200, description = "The definition; a signing secret is replaced by `[redacted]`, which put back keeps it", body = QueueDefinition), Problems),
 )]
 pub(super) async fn get_queue(
     Authenticated(caller): Authenticated,
@@ -99,7 +100,7 @@ pub(super) async fn get_queue(
     Path(name): Path<String>,
 ) -> Result<Json<Box<RawValue>>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
-    Ok(Json(with_state(&redacted(&queue.document), &state_of(&queue))))
+    Ok(Json(with_state(&queue.document, &state_of(&queue))))
 }
 
 /// Deletes a queue. Its messages can no longer be asked for, and those that wait never run.
@@ -146,16 +147,8 @@ pub(super) async fn put_handler(
     queues.queue_for_admin(&name, &caller).await?;
     let handler = body::read_json(&headers, body, &queues.limits).await?;
     queues.runners.check(&name, &Handler::read(&handler.value())?).await?;
-    let document = db::transaction::<_, Error, _>(&queues.access.db.api, move |tx| {
-        Box::pin(async move {
-            let gone = || Error::NotFound("there is no such queue".to_owned());
-            let former = store::definitions::lock(tx, &name).await?.ok_or_else(gone)?;
-            let document = with_handler(&former, &handler.raw);
-            store::definitions::put(tx, &name, &document, Source::Api.as_str()).await?;
-            Ok(document)
-        })
-    })
-    .await?;
+    let document =
+        install::store_handler(&queues.access.db, queues.sealer.clone(), &name, handler.raw).await?;
     queues.changed().await?;
-    Ok(Json(redacted(&document)))
+    Ok(Json(document))
 }

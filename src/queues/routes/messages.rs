@@ -11,6 +11,7 @@ use crate::http::extract::{Path, Query};
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::idempotency::{self, Key};
 use crate::http::openapi::{BodyProblems, Problems, both, either};
+use crate::http::request_id;
 use crate::queues::access::{check, no_message};
 use crate::queues::catalog::Queue;
 use crate::queues::name::QueueName;
@@ -66,7 +67,8 @@ pub(super) async fn push(
     let id = queues.access.db.ids.next();
     let claim = key.clone().map(|key| Claim::Leads { key, answer: None });
     let (rank, delay) = (when.rank(), when.delay);
-    let pushed = Push { queue_id: queue.id, id, request: raw.clone(), rank, delay, key: claim };
+    let request_id = request_id::kept(&headers);
+    let pushed = Push { queue_id: queue.id, id, request: raw.clone(), rank, delay, key: claim, request_id };
     let stored = queues.access.inbox.push(vec![pushed]).await?;
     if stored.contains(&id) {
         let message = pending(&queue, id, raw);

@@ -86,6 +86,9 @@ pub struct FullMessage {
     /// What the handler logged in the last attempt that ended.
     #[schema(value_type = Vec<LogLine>)]
     pub logs: Box<RawValue>,
+    /// The `x-request-id` of the request that pushed it, which the log names with its failure; null when none did (SQL, a
+    /// handler).
+    pub request_id: Option<String>,
 }
 
 /// One attempt.
@@ -131,6 +134,7 @@ impl FullMessage {
             run_at: details.run_at,
             priority: -details.rank,
             worker: details.holder.or_else(|| last.and_then(|last| last.worker.clone())),
+            request_id: details.request_id,
             logs: last.and_then(|last| last.logs.as_ref()).map_or_else(no_logs, |logs| logs.0.clone()),
             history: attempts.into_iter().map(HistoryEntry::of).collect(),
             message: Message::of(queue, row),

@@ -114,7 +114,7 @@ pub(super) async fn put(
     let put = PutEndpoint::read(&document)?;
     hub.outbound.check_url(put.definition.url.as_str()).map_err(|why| Error::invalid("/url", "url", why))?;
     // Whether secrets can be kept is said before anything is done.
-    let sealer = if put.has_secrets() { Some(hub.sealer()?) } else { None };
+    let sealer = if put.has_secrets() { Some(hub.sealer()?) } else { hub.sealer.clone() };
     let shown: Box<RawValue> =
         serde_json::value::to_raw_value(&endpoint::shown(document)).map_err(Error::internal)?;
     let definition = shown.clone();

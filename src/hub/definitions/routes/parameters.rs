@@ -11,16 +11,16 @@ use crate::hub::definitions::documents::documented::{ParameterDefinition, Parame
 use crate::hub::definitions::documents::names::{ParameterName, StoreName};
 use crate::hub::definitions::documents::parameter::is_name;
 use crate::hub::definitions::documents::{PutParameter, REDACTED, check_store};
+use crate::hub::definitions::former::{self, Password};
 use crate::hub::definitions::store::parameters::{self, Described};
 use crate::hub::definitions::store::stores;
-use crate::hub::purpose::Purpose;
 use crate::hub::roles::{self, Right};
 use crate::hub::state::Hub;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -131,7 +131,7 @@ pub(super) async fn put(
     };
     let (shown, sealer) = match &write {
         Write::Plain(data_type, value) => {
-            (ShownParameter::of((*data_type).to_owned(), Some(value.clone()))?, None)
+            (ShownParameter::of((*data_type).to_owned(), Some(value.clone()))?, hub.sealer.clone())
         }
         Write::Password(_) => (ShownParameter::of("password".to_owned(), None)?, Some(hub.sealer()?)),
         Write::Keep => (ShownParameter::of("password".to_owned(), None)?, None),
@@ -139,20 +139,27 @@ pub(super) async fn put(
     let made = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {
             let store = stores::ensure(&mut *tx, &store).await?;
-            match (write, sealer) {
-                (Write::Plain(data_type, value), _) => {
-                    Ok(parameters::put(tx, store, &name, data_type, Some(&value), None).await?)
-                }
-                (Write::Password(value), Some(sealer)) => {
+            let stored = parameters::lock(&mut *tx, store, &name).await?.unwrap_or_default();
+            let (data_type, value, json) = match write {
+                Write::Plain(data_type, value) => (data_type, Some(value), None),
+                Write::Password(value) => {
                     let json = serde_json::to_string(value.expose_secret()).map_err(Error::internal)?;
-                    let json = SecretString::from(json);
-                    let purpose = Purpose::Parameter(&name).of_store(store);
-                    let closed = sealer.seal(json.expose_secret(), &purpose).map_err(Error::Internal)?;
-                    Ok(parameters::put(tx, store, &name, "password", None, Some(&closed)).await?)
+                    ("password", None, Some(SecretString::from(json)))
                 }
-                _ if parameters::has_password(tx, store, &name).await? => Ok(false),
-                _ => Err(Error::invalid("/value", "secret", "there is no stored password to be kept here")),
-            }
+                Write::Keep if stored.sealed.is_some() => return Ok(false),
+                Write::Keep => {
+                    let words = "there is no stored password to be kept here";
+                    return Err(Error::invalid("/value", "secret", words));
+                }
+            };
+            let password = match sealer {
+                Some(sealer) => {
+                    let json = json.as_ref().map(ExposeSecret::expose_secret);
+                    former::replace(&sealer, (store, &name), &stored, json).map_err(Error::Internal)?
+                }
+                None => Password::default(),
+            };
+            Ok(parameters::put(tx, store, &name, data_type, value.as_deref(), &password).await?)
         })
     })
     .await?;

@@ -22,6 +22,7 @@ use crate::hub::delivery::verdict::Verdict;
 use crate::hub::key::is_key;
 use crate::hub::roles::Right;
 use crate::hub::state::Hub;
+use crate::seal::REDACTED;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -36,8 +37,6 @@ use uuid::Uuid;
 
 /// What marks the request as a test.
 const MARK: &str = "x-hub-test";
-/// What stands in the place of a secret.
-const REDACTED: &str = "[redacted]";
 
 /// A message to test with.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -229,7 +228,8 @@ struct Judged {
 
 impl Judged {
     fn judge(self, reply: &std::result::Result<Answer, Failure>) -> Tested {
-        let judge = Judge { endpoint: &self.endpoint, mapping: &self.mapping, parameters: &self.parameters };
+        let (endpoint, mapping, parameters) = (&*self.endpoint, &*self.mapping, &*self.parameters);
+        let judge = Judge { endpoint, mapping, parameters, newest: None };
         let url = request::url(&self.endpoint.definition.url, &self.mapping.definition.service);
         let message = Message { id: self.id, key: &self.key, payload: &self.payload };
         let (verdict, redactor) = judge.decide((message, &self.posted), &url, reply, self.now);

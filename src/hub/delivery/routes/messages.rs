@@ -48,6 +48,9 @@ pub(super) struct FullMessage {
     hop: i16,
     /// When it came in.
     created_at: DateTime<Utc>,
+    /// The `x-request-id` of the request that pushed it, which the log names with a delivery that is parked; null when
+    /// none did.
+    request_id: Option<String>,
     /// The messages with which its deliveries were answered, oldest first, at most 1000.
     children: Vec<Uuid>,
     /// One for each mapping that wanted it.
@@ -88,6 +91,7 @@ pub(super) async fn get(
                 parent_id: row.parent_id,
                 hop: row.hop,
                 created_at: row.created_at,
+                request_id: row.request_id,
                 children,
                 log_entries: entries.into_iter().map(LogEntry::of).collect(),
                 message: row.message,

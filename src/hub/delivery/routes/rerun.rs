@@ -55,7 +55,7 @@ pub(super) async fn retry(
             }
             match standing.status.as_str() {
                 "ERROR" => {}
-                "PENDING" if !listing::is_under_way(&mut *tx, id).await? => {}
+                "PENDING" if !listing::is_under_way(&mut *tx, store, id).await? => {}
                 "PENDING" => return Err(Error::Conflict("this delivery is under way".to_owned())),
                 _ => {
                     return Err(Error::Conflict(
