@@ -23,7 +23,7 @@ pub(super) async fn check(db: &mut PgConnection, sealer: Option<&Sealer>) -> sql
     )
     .fetch_all(&mut *db)
     .await?;
-    let (mut sealed, mut unopened) = (Vec::new(), Vec::new());
+    let (mut holding, mut unopened) = (Vec::new(), Vec::new());
     for table in tables {
         let keys = format!(
             "SELECT DISTINCT key_id FROM (SELECT key_id FROM \"{table}\" WHERE key_id IS NOT NULL LIMIT {MOST}) AS sealed"
@@ -33,15 +33,15 @@ pub(super) async fn check(db: &mut PgConnection, sealer: Option<&Sealer>) -> sql
             unopened.push(table.clone());
         }
         if !keys.is_empty() {
-            sealed.push(table);
+            holding.push(table);
         }
     }
     let asks = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM jobs) AS "asks!""#).fetch_one(db).await?;
     Ok(vec![match sealer {
-        None if !sealed.is_empty() => fail(
+        None if !holding.is_empty() => fail(
             format!(
                 "POSTRIDER_SECRET_KEY is not set, and there are sealed secrets in: {}",
-                sealed.join(", ")
+                holding.join(", ")
             ),
             "set it to the key that they were sealed with, for every process: none of them can be used without it",
         ),
@@ -57,7 +57,7 @@ pub(super) async fn check(db: &mut PgConnection, sealer: Option<&Sealer>) -> sql
             ),
             "name the former key too: POSTRIDER_SECRET_KEY=new,former",
         ),
-        Some(_) if sealed.is_empty() => ok("nothing is sealed yet"),
-        Some(_) => ok(format!("the keys are there for what is sealed in: {}", sealed.join(", "))),
+        Some(_) if holding.is_empty() => ok("nothing is sealed yet"),
+        Some(_) => ok(format!("the keys are there for what is sealed in: {}", holding.join(", "))),
     }])
 }
