@@ -216,6 +216,7 @@ impl<'a> Instance<'a> {
                     rank: 0,
                     delay: Duration::ZERO,
                     key: None,
+                    request_id: None,
                 })
                 .collect();
             let stored = pushes::push(&self.server.db.api, &batch.iter().collect::<Vec<_>>()).await?;

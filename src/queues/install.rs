@@ -111,8 +111,8 @@ async fn put(
 ) -> Result<(bool, Box<RawValue>)> {
     let Parted { document, secret } = secret::part(document);
     let former = former.and_then(|former| former.secret.as_ref());
-    let sealed = secret::seal(sealer, name, secret.as_ref(), former)?;
-    let made = definitions::put(tx, name, &document, sealed.as_ref(), source.as_str()).await?;
+    let stored = secret::seal(sealer, name, secret.as_ref(), former)?;
+    let made = definitions::put(tx, name, &document, stored.as_ref(), source.as_str()).await?;
     Ok((made, document))
 }
 

@@ -181,7 +181,9 @@ impl Loop {
             };
             if let Some(room) = self.room.as_ref().filter(|_| is_held(&error)) {
                 let Apart { held, waiting } = self.apart(requests, jam).await;
-                held.into_iter().for_each(|request| room.admit(request));
+                for request in held {
+                    room.admit(request);
+                }
                 still.extend(waiting);
                 continue;
             }

@@ -79,6 +79,10 @@ struct Rounds<'p, U: Upkeep> {
     /// When the row was last taken, while it is ours.
     renewed: Option<Instant>,
     /// What the row says, once it is known.
+    #[expect(
+        clippy::option_option,
+        reason = "a row that says nothing is another thing than one that was not read"
+    )]
     told: Option<Option<String>>,
     turns: Vec<Turn<U::Duty>>,
 }

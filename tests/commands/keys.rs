@@ -14,6 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::process::Command;
+use tokio::task::JoinSet;
 
 const FORMER: &str = "a key of the tests of at least 32 characters";
 const NEW: &str = "another key of the tests that has 32 characters";
@@ -168,14 +169,15 @@ async fn jobs_that_end_and_definitions_that_are_put_meanwhile_are_not_undone_by_
     holder.execute("BEGIN").await.unwrap();
     holder.execute("SELECT FROM jobs WHERE id = 1 FOR UPDATE").await.unwrap();
     let mut running = rotating(&database, &both(), "60s").await;
-    let running = tokio::spawn(async move { running.output().await.unwrap() });
+    let mut runs = JoinSet::new();
+    runs.spawn(async move { running.output().await.unwrap() });
     app.waits_for_a_lock("UPDATE jobs SET data").await;
     // It has read what it would write: the job ends before it does, and another password is put.
     holder.execute(r#"SELECT broadcast(1, '{"termination_type": "BILLABLE"}'::jsonb)"#).await.unwrap();
     let other = json!({ "value": "put-meanwhile", "data_type": "password" });
     json(app.put("/stores/s1/parameters/p", &other).await, 200).await;
     holder.execute("COMMIT").await.unwrap();
-    let output = running.await.unwrap();
+    let output = runs.join_next().await.unwrap().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(ask::<bool>(&mut db, "SELECT data IS NULL AND key_id IS NULL FROM jobs WHERE id = 1").await);
     app.stop().await;

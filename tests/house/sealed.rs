@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
+use std::fmt::Write as _;
 
 /// The secrets of a queue, an endpoint, a parameter and a poller.
 type Secrets = [&'static str; 5];
@@ -79,7 +80,10 @@ async fn create_jobs(app: &TestApp) {
 
 /// How a service may write a secret into its answer, and a dump may hold it.
 fn spellings(secret: &str) -> Vec<String> {
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = secret.bytes().fold(String::new(), |mut text, byte| {
+        _ = write!(text, "{byte:02x}");
+        text
+    });
     let base64 = STANDARD.encode(secret).trim_end_matches('=').to_owned();
     let percent = secret.replace('_', "%5F").replace('-', "%2D");
     vec![secret.to_owned(), hex.to_uppercase(), hex, base64, percent]

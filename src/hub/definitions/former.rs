@@ -33,8 +33,8 @@ pub fn replace(
     value: Option<&str>,
 ) -> anyhow::Result<Password> {
     let open = |bytes: &Option<Vec<u8>>, purpose: Purpose<'_>| {
-        let sealed = Sealed { key_id: stored.key_id.clone()?, bytes: bytes.clone()? };
-        sealer.open(&sealed, &purpose.of_store(store_id)).ok()
+        let kept = Sealed { key_id: stored.key_id.clone()?, bytes: bytes.clone()? };
+        sealer.open(&kept, &purpose.of_store(store_id)).ok()
     };
     let before = open(&stored.sealed, Purpose::Parameter(name));
     let earlier = read(open(&stored.former, Purpose::FormerValues(name)).as_ref());
@@ -42,14 +42,14 @@ pub fn replace(
     let former = former(value.as_slice(), before, earlier);
     let mut password = Password::default();
     let mut close = |text: &str, purpose: Purpose<'_>| {
-        let sealed = sealer.seal(text, &purpose.of_store(store_id))?;
-        password.key_id = Some(sealed.key_id);
-        anyhow::Ok(sealed.bytes)
+        let closed = sealer.seal(text, &purpose.of_store(store_id))?;
+        password.key_id = Some(closed.key_id);
+        anyhow::Ok(closed.bytes)
     };
-    let sealed = value.map(|value| close(value, Purpose::Parameter(name))).transpose()?;
+    let bytes = value.map(|value| close(value, Purpose::Parameter(name))).transpose()?;
     let former = written(&former)?.map(|list| close(list.expose_secret(), Purpose::FormerValues(name)));
     let former = former.transpose()?;
-    Ok(Password { sealed, former, ..password })
+    Ok(Password { sealed: bytes, former, ..password })
 }
 
 /// What is kept once the values of `now` are in the place of those of `before`: these, and then those that were replaced

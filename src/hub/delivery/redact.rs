@@ -47,8 +47,9 @@ impl Redactor {
         }
         for piece in pieces(secret.as_bytes()) {
             self.plain(piece);
-            spelling::base64(piece).iter().for_each(|encoded| self.plain(encoded));
-            spelling::hex(piece).iter().for_each(|encoded| self.plain(encoded));
+            for encoded in spelling::base64(piece).iter().chain(&spelling::hex(piece)) {
+                self.plain(encoded);
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::prelude::*;
 use serde_json::json;
+use std::fmt::Write as _;
 
 const SECRET: &str = "s3cr\"et/ k+y&é\u{1f511}\n1";
 
@@ -47,7 +48,10 @@ fn lower_case(percent: &str) -> String {
 }
 
 fn hex(secret: &str) -> String {
-    secret.bytes().map(|byte| format!("{byte:02x}")).collect()
+    secret.bytes().fold(String::new(), |mut text, byte| {
+        _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn spellings(secret: &str) -> Vec<String> {

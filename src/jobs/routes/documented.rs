@@ -82,7 +82,7 @@ pub enum Seconds {
 
 /// A number of seconds, up to 30 days.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[schema(minimum = 1, maximum = 2592000, example = 300)]
+#[schema(minimum = 1, maximum = 2_592_000, example = 300)]
 pub struct NumberOfSeconds(pub u32);
 
 /// What is said of a job. With `termination_type` it ends. Further members are passed on as they stand.

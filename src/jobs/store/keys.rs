@@ -43,7 +43,7 @@ async fn job(db: &PgPool, sealer: &Sealer, id: i64) -> anyhow::Result<Turn> {
         .await?;
         let Some(row) = row else { return Ok(Turn::Settled) };
         let former = Sealed { key_id: row.key_id, bytes: row.data };
-        let Some(sealed) = sealer.reseal(&former, &purpose(row.item))? else {
+        let Some(anew) = sealer.reseal(&former, &purpose(row.item))? else {
             return Ok(Turn::Unopened(former.key_id));
         };
         // A job that has ended meanwhile has no data any more.
@@ -51,8 +51,8 @@ async fn job(db: &PgPool, sealer: &Sealer, id: i64) -> anyhow::Result<Turn> {
             "UPDATE jobs SET data = $3, key_id = $4 WHERE id = $1 AND data = $2",
             id,
             former.bytes,
-            sealed.bytes,
-            sealed.key_id,
+            anew.bytes,
+            anew.key_id,
         )
         .execute(db)
         .await?;
@@ -89,7 +89,7 @@ async fn envelope(db: &PgPool, sealer: &Sealer, id: Uuid) -> anyhow::Result<Turn
         .await?;
         let Some(row) = row else { return Ok(Turn::Settled) };
         let former = Sealed { key_id: row.key_id, bytes: row.answer };
-        let Some(sealed) = sealer.reseal(&former, id.as_bytes())? else {
+        let Some(anew) = sealer.reseal(&former, id.as_bytes())? else {
             return Ok(Turn::Unopened(former.key_id));
         };
         // One that was picked up meanwhile is gone.
@@ -97,8 +97,8 @@ async fn envelope(db: &PgPool, sealer: &Sealer, id: Uuid) -> anyhow::Result<Turn
             "UPDATE envelopes SET answer = $3, key_id = $4 WHERE id = $1 AND answer = $2",
             id,
             former.bytes,
-            sealed.bytes,
-            sealed.key_id,
+            anew.bytes,
+            anew.key_id,
         )
         .execute(db)
         .await?;

@@ -30,15 +30,15 @@ async fn queue(db: &PgPool, sealer: &Sealer, id: i32) -> anyhow::Result<Turn> {
         .await?;
         let Some(row) = row else { return Ok(Turn::Settled) };
         let former = Sealed { key_id: row.key_id, bytes: row.secret };
-        let Some(sealed) = sealer.reseal(&former, &purpose(&row.name))? else {
+        let Some(anew) = sealer.reseal(&former, &purpose(&row.name))? else {
             return Ok(Turn::Unopened(former.key_id));
         };
         let done = sqlx::query!(
             "UPDATE queues SET secret = $3, key_id = $4 WHERE id = $1 AND secret = $2",
             id,
             former.bytes,
-            sealed.bytes,
-            sealed.key_id,
+            anew.bytes,
+            anew.key_id,
         )
         .execute(db)
         .await?;

@@ -106,7 +106,7 @@ async fn parameter(db: &PgPool, sealer: &Sealer, (store_id, name): (i32, &str)) 
         let Some(row) = row else { return Ok(Turn::Settled) };
         let reseal =
             |bytes, purpose: Purpose<'_>| resealed(sealer, &row.key_id, bytes, &purpose.of_store(store_id));
-        let (Some(sealed), Some(former)) = (
+        let (Some(value), Some(former)) = (
             reseal(row.sealed.as_ref(), Purpose::Parameter(name))?,
             reseal(row.former.as_ref(), Purpose::FormerValues(name))?,
         ) else {
@@ -125,7 +125,7 @@ async fn parameter(db: &PgPool, sealer: &Sealer, (store_id, name): (i32, &str)) 
             name,
             row.sealed,
             row.former,
-            sealed,
+            value,
             former,
             sealer.first(),
         )
@@ -138,6 +138,7 @@ async fn parameter(db: &PgPool, sealer: &Sealer, (store_id, name): (i32, &str)) 
 }
 
 /// What is sealed, sealed with the first key; nothing stays nothing. `None` when it cannot be opened.
+#[expect(clippy::option_option, reason = "nothing to open is another thing than what cannot be opened")]
 fn resealed(
     sealer: &Sealer,
     key_id: &str,

@@ -164,9 +164,9 @@ async fn set_passwords<'a>(
     let (mut stores, mut names) = (Vec::new(), Vec::new());
     let (mut keys, mut texts, mut formers) = (Vec::new(), Vec::new(), Vec::new());
     for ((store_id, name), value, stored) in values {
-        let sealed =
+        let replaced =
             sealer.map(|sealer| former::replace(sealer, (store_id, name), &stored, Some(value.get())));
-        let Some(Ok(Password { sealed: Some(text), former, key_id: Some(key) })) = sealed else {
+        let Some(Ok(Password { sealed: Some(text), former, key_id: Some(key) })) = replaced else {
             tracing::error!(store_id, name, "an answer sets a password, and there is no key to seal it with");
             continue;
         };

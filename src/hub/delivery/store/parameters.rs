@@ -99,7 +99,7 @@ impl Stored {
         bytes: Option<&Vec<u8>>,
         purpose: impl FnOnce(&'a str) -> Purpose<'a>,
     ) -> Option<SecretString> {
-        let sealed = Sealed { key_id: self.key_id.clone()?, bytes: bytes?.clone() };
-        sealer?.open(&sealed, &purpose(&self.name).of_store(self.store_id)).ok()
+        let kept = Sealed { key_id: self.key_id.clone()?, bytes: bytes?.clone() };
+        sealer?.open(&kept, &purpose(&self.name).of_store(self.store_id)).ok()
     }
 }

@@ -35,15 +35,15 @@ async fn poller(db: &PgPool, sealer: &Sealer, id: i32) -> anyhow::Result<Turn> {
         let Some(row) = row else { return Ok(Turn::Settled) };
         let former = Sealed { key_id: row.key_id, bytes: row.token };
         let purpose = Purpose::PollerToken(&row.name).of_store(row.store_id);
-        let Some(sealed) = sealer.reseal(&former, &purpose)? else {
+        let Some(anew) = sealer.reseal(&former, &purpose)? else {
             return Ok(Turn::Unopened(former.key_id));
         };
         let done = sqlx::query!(
             "UPDATE pollers SET token = $3, key_id = $4 WHERE id = $1 AND token = $2",
             id,
             former.bytes,
-            sealed.bytes,
-            sealed.key_id,
+            anew.bytes,
+            anew.key_id,
         )
         .execute(db)
         .await?;

@@ -62,7 +62,7 @@ pub struct EndpointRate {
 #[serde(deny_unknown_fields)]
 pub struct EndpointBreaker {
     /// Failures in a row.
-    #[schema(minimum = 1, maximum = 1000000, default = 5)]
+    #[schema(minimum = 1, maximum = 1_000_000, default = 5)]
     pub failures: Option<u32>,
     /// How long it is left alone: a duration from `1ms` to `24h`.
     #[schema(value_type = Option<DurationText>, default = "30s")]

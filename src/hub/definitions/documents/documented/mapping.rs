@@ -107,7 +107,7 @@ pub struct MappingOptions {
     #[schema(default = true)]
     pub retries_allowed: Option<bool>,
     /// The most attempts; absent, no limit.
-    #[schema(minimum = 1, maximum = 1000000)]
+    #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_attempts: Option<u32>,
     /// How old a delivery may grow: a duration from `1s` to 3660 days; absent, no limit.
     #[schema(value_type = Option<DurationText>)]
