@@ -24,6 +24,12 @@ function got<T>(answer: { data?: T; error?: unknown; response: Response }): T {
   return answer.data as T;
 }
 
+/** What there is to be told, where an empty answer says that there is nothing yet. */
+function told<T>(answer: T): Exclude<T, string> {
+  assert(typeof answer !== "string");
+  return answer as Exclude<T, string>;
+}
+
 async function eventually<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
   for (const end = Date.now() + 60_000; Date.now() < end; await new Promise((again) => setTimeout(again, 50))) {
     const found = await look();
@@ -84,14 +90,16 @@ async function job(): Promise<void> {
   got(await worker.PUT("/{job_type}/{job_id}", { params: { path }, body: said }));
   const question: Schemas["CredentialRequest"] = { type: "tfa_request", lease, message: "The site has sent a code." };
   got(await worker.POST("/messages/{job_type}/{job_id}/credential_requests", { params: { path }, body: question }));
-  const asked = got(await agent.GET("/messages/{job_type}/{job_id}/credential_requests", { params: { path } }));
+  const asked = told(got(await agent.GET("/messages/{job_type}/{job_id}/credential_requests", { params: { path } })));
   assert.equal(asked.type, "tfa_request");
   const response = { envelope_id: asked.envelope_id, type: "tfa_response", message: "1234" };
   got(await agent.POST("/messages/{job_type}/{job_id}/credential_responses", { params: { path }, body: response }));
-  const code = got(
-    await worker.GET("/messages/{job_type}/{job_id}/credential_responses", {
-      params: { path, header: { "x-postrider-lease": lease } },
-    }),
+  const code = told(
+    got(
+      await worker.GET("/messages/{job_type}/{job_id}/credential_responses", {
+        params: { path, header: { "x-postrider-lease": lease } },
+      }),
+    ),
   );
   assert.equal(code.message, "1234");
   const end: Schemas["JobChange"] = { status: "COMPLETED", termination_type: "BILLABLE", lease };
