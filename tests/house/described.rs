@@ -92,7 +92,7 @@ async fn every_body_that_has_a_shape_is_described() {
             assert!(!is_open(schema) || ANYTHING.contains(&name), "{name}: the {kind} is {{}}");
         }
     }
-    assert!(seen > 100, "only {seen} bodies were looked at");
+    assert!(seen > 80, "only {seen} bodies were looked at");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +155,7 @@ async fn every_text_that_is_sent_or_answered_has_an_example_of_its_own() {
     found.sort();
     found.dedup();
     assert!(found.is_empty(), "{} texts are shown as \"string\": {found:#?}", found.len());
-    assert!(seen > 100, "only {seen} bodies were looked at");
+    assert!(seen > 80, "only {seen} bodies were looked at");
 }
 
 #[test]
