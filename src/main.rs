@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// A delivery allocates some hundred times; this does it for a fifth less CPU than the C library (`cargo bench`).
+/// With it a delivery costs the server a fifth less CPU than with the C library's allocator (`cargo bench`).
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

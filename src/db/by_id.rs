@@ -1,5 +1,5 @@
 //! Maps and sets by ids that we made ourselves: of lanes, leases, items. Nobody can choose them so that they collide,
-//! and the standard hasher, which guards against that, took a twentieth of what a message costs the server.
+//! and the standard hasher, which guards against that, took 3 % of the server's CPU in a profile of `drain`.
 
 use foldhash::fast::RandomState;
 
