@@ -80,10 +80,10 @@ async fn more_messages_than_children_wait_for_their_turn() {
     let mut options = PoolOptions::new(env!("CARGO_BIN_EXE_postrider"));
     (options.warm, options.max) = (1, 2);
     let pool = Pool::new(options);
-    let source = "module.exports = m => new Promise(done => setTimeout(done, 30, m))";
+    let source = "module.exports = m => new Promise(done => setTimeout(done, 500, m))";
     let runs = (0..12).map(|n| {
         // Each would time out if the wait for a child counted.
-        let job = job(source, &n.to_string(), Duration::from_millis(150));
+        let job = job(source, &n.to_string(), Duration::from_secs(2));
         pool.run(job, Arc::new(Script), CancellationToken::new())
     });
     let results: Vec<_> = futures::future::join_all(runs).await.into_iter().map(stored).collect();

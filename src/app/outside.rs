@@ -23,7 +23,7 @@ pub(super) fn fetch(outbound: Outbound) -> auth::Fetch {
                 timeout: Duration::from_secs(5),
                 max_response: 1 << 20,
             };
-            let answer = outbound.send(request).await?;
+            let answer = outbound.send(&request).await?;
             anyhow::ensure!(answer.status.is_success(), "the issuer answered {}", answer.status);
             Ok(answer.body)
         })
@@ -47,7 +47,7 @@ pub(super) fn directory(config: &Config, outbound: Outbound) -> anyhow::Result<D
             max_response: 4 << 20,
         };
         Box::pin(async move {
-            let answer = outbound.send(request).await.map_err(|failure| failure.to_string())?;
+            let answer = outbound.send(&request).await.map_err(|failure| failure.to_string())?;
             Ok(HttpAnswer { status: answer.status, headers: answer.headers, body: answer.body.to_vec() })
         }) as futures::future::BoxFuture<'static, Result<HttpAnswer, String>>
     });

@@ -7,15 +7,18 @@
 
 mod cause;
 mod failure;
+mod held;
 
 pub use cause::Cause;
 pub use failure::Failure;
+pub use held::Still;
 
 use super::address::{RefusedAddress, special_purpose};
 use super::names::Names;
 use crate::config::Network;
 use axum::http::{HeaderMap, Method, StatusCode, Version, header};
 use bytes::{Bytes, BytesMut};
+use held::Held;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -39,7 +42,7 @@ pub struct Outbound {
 }
 
 /// A request to somebody else's server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// The method.
     pub method: Method,
@@ -147,9 +150,22 @@ impl Outbound {
     ///
     /// # Errors
     /// [`Failure`], which is data: the request may have been processed even so.
-    pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
-        let (timeout, mut status) = (request.timeout, None);
-        match tokio::time::timeout(timeout, self.exchange(request, &mut status)).await {
+    pub async fn send(&self, request: &Request) -> Result<Answer, Failure> {
+        self.answer(request, &Held::new(|| true)).await
+    }
+
+    /// Sends `request` as [`Self::send`] does if it may `still` be sent when a connection is there and only the writing
+    /// is left: to there lie a name, a connection and a handshake, and as much time as they take. `None` when it may not
+    /// any more: then nothing of it was sent. A request without a body is not asked for.
+    pub async fn send_while(&self, request: &Request, still: impl Still) -> Option<Result<Answer, Failure>> {
+        let held = Held::new(still);
+        let answer = self.answer(request, &held).await;
+        (!held.is_late()).then_some(answer)
+    }
+
+    async fn answer(&self, request: &Request, held: &Arc<Held>) -> Result<Answer, Failure> {
+        let mut status = None;
+        match tokio::time::timeout(request.timeout, self.exchange(request, held, &mut status)).await {
             Ok(exchanged) => exchanged,
             Err(_) => Err(Failure::timeout(status)),
         }
@@ -157,27 +173,30 @@ impl Outbound {
 
     /// Sends a request until it was sent, a few times: a connection that ends between its handshake and the request, as
     /// one that wants a client certificate does, takes the reason along. The next one may tell.
-    async fn execute(&self, mut asked: reqwest::Request) -> Result<reqwest::Response, Failure> {
+    async fn execute(&self, request: &Request, held: &Arc<Held>) -> Result<reqwest::Response, Failure> {
         let mut tries = 1;
         loop {
-            let again = asked.try_clone().filter(|_| tries < TRIES);
-            match (self.client.execute(asked).await, again) {
-                (Ok(response), _) => return Ok(response),
-                (Err(error), Some(again)) if Failure::is_unsent(&error) => asked = again,
-                (Err(error), _) => return Err(failed(&error, None)),
+            let mut asked = reqwest::Request::new(request.method.clone(), request.url.clone());
+            *asked.headers_mut() = request.headers.clone();
+            *asked.body_mut() = Some(held.body(request.body.clone()));
+            match self.client.execute(asked).await {
+                Ok(response) => return Ok(response),
+                Err(error) if tries < TRIES && Failure::is_unsent(&error) && !held.is_late() => tries += 1,
+                Err(error) => return Err(failed(&error, None)),
             }
-            tries += 1;
         }
     }
 
     /// Notes the status as soon as it is there.
-    async fn exchange(&self, request: Request, status: &mut Option<StatusCode>) -> Result<Answer, Failure> {
+    async fn exchange(
+        &self,
+        request: &Request,
+        held: &Arc<Held>,
+        status: &mut Option<StatusCode>,
+    ) -> Result<Answer, Failure> {
         self.check(&request.url).map_err(Failure::not_allowed)?;
         let limit = request.max_response;
-        let mut asked = reqwest::Request::new(request.method, request.url);
-        *asked.headers_mut() = request.headers;
-        *asked.body_mut() = Some(request.body.into());
-        let mut response = self.execute(asked).await?;
+        let mut response = self.execute(request, held).await?;
         if response.version() == Version::HTTP_09 {
             let beginning = response.chunk().await.ok().flatten();
             return Err(Failure::not_http(&beginning.unwrap_or_default()));

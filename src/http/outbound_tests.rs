@@ -47,7 +47,7 @@ async fn server<F: Future<Output = ()> + Send>(
 async fn ask(networks: &[&str], answer: &'static str) -> Result<Answer, Failure> {
     let port =
         server(move |mut stream, _| async move { stream.write_all(answer.as_bytes()).await.unwrap() }).await;
-    outbound(networks).send(get(&format!("http://127.0.0.1:{port}/"))).await
+    outbound(networks).send(&get(&format!("http://127.0.0.1:{port}/"))).await
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
@@ -139,9 +139,9 @@ async fn a_private_server_is_reached_only_with_the_allowance() {
 async fn a_name_is_vetted_by_all_its_addresses() {
     let port = server(|mut stream, _| async move { stream.write_all(OK.as_bytes()).await.unwrap() }).await;
     let url = format!("http://localhost:{port}/");
-    assert_eq!(outbound(&[]).send(get(&url)).await.unwrap_err().cause, Cause::AddressNotAllowed);
-    assert!(outbound(&["127.0.0.0/8", "::1/128"]).send(get(&url)).await.is_ok());
-    let unknown = outbound(&[]).send(get("http://does-not-exist.invalid/")).await.unwrap_err();
+    assert_eq!(outbound(&[]).send(&get(&url)).await.unwrap_err().cause, Cause::AddressNotAllowed);
+    assert!(outbound(&["127.0.0.0/8", "::1/128"]).send(&get(&url)).await.is_ok());
+    let unknown = outbound(&[]).send(&get("http://does-not-exist.invalid/")).await.unwrap_err();
     assert_eq!(unknown.cause, Cause::Dns);
 }
 
@@ -166,11 +166,40 @@ async fn what_is_sent_is_what_was_asked_for() {
     request.method = Method::POST;
     request.headers.insert("webhook-id", "m1".parse().unwrap());
     request.body = Bytes::from_static(b"body");
-    outbound(&["127.0.0.0/8"]).send(request).await.unwrap();
+    outbound(&["127.0.0.0/8"]).send(&request).await.unwrap();
     let sent = heard.await.unwrap();
     assert!(sent.starts_with("POST /hook?a=b HTTP/1.1\r\n") && sent.ends_with("\r\n\r\nbody"), "{sent}");
     assert!(sent.contains("webhook-id: m1\r\n") && sent.contains("content-length: 4\r\n"), "{sent}");
     assert!(!sent.contains("accept-encoding"), "{sent}");
+}
+
+#[tokio::test]
+async fn what_may_not_be_sent_any_more_when_its_connection_is_there_is_not_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut request = get(&format!("http://{}/", listener.local_addr().unwrap()));
+    request.method = Method::POST;
+    request.body = Bytes::from_static(b"body");
+    let outbound = outbound(&["127.0.0.0/8"]);
+    let (answer, came) = tokio::join!(outbound.send_while(&request, || false), async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut came = Vec::new();
+        stream.read_to_end(&mut came).await.unwrap();
+        came
+    });
+    assert_eq!((answer.is_none(), came), (true, Vec::new()));
+    // Neither is it tried anew.
+    assert!(futures::FutureExt::now_or_never(listener.accept()).is_none());
+    // On a connection that is there already it is no other.
+    let port = server(|mut stream, _| async move {
+        let mut body = [0; 4];
+        stream.read_exact(&mut body).await.unwrap();
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        assert_eq!(stream.read(&mut body).await.unwrap(), 0);
+    })
+    .await;
+    request.url = format!("http://127.0.0.1:{port}/").parse().unwrap();
+    assert_eq!(outbound.send_while(&request, || true).await.unwrap().unwrap().body, "hi");
+    assert!(outbound.send_while(&request, || false).await.is_none());
 }
 
 #[tokio::test]
@@ -182,7 +211,7 @@ async fn a_large_answer_is_cut_off_whether_declared_or_not() {
         while stream.write_all(&[b'x'; 100]).await.is_ok() {}
     })
     .await;
-    let endless = outbound(&["127.0.0.0/8"]).send(get(&format!("http://127.0.0.1:{port}/"))).await;
+    let endless = outbound(&["127.0.0.0/8"]).send(&get(&format!("http://127.0.0.1:{port}/"))).await;
     assert_eq!(endless.unwrap_err(), Failure::too_large(StatusCode::OK, 1000));
 }
 
@@ -193,7 +222,7 @@ async fn a_server_that_hangs_or_drips_runs_into_the_timeout() {
         std::future::pending::<()>().await;
     })
     .await;
-    let hangs = outbound(&["127.0.0.0/8"]).send(impatient(port)).await;
+    let hangs = outbound(&["127.0.0.0/8"]).send(&impatient(port)).await;
     assert_eq!(hangs.unwrap_err(), Failure::timeout(None));
     let port = server(|mut stream, _| async move {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n").await.unwrap();
@@ -203,7 +232,7 @@ async fn a_server_that_hangs_or_drips_runs_into_the_timeout() {
         }
     })
     .await;
-    let drips = outbound(&["127.0.0.0/8"]).send(impatient(port)).await;
+    let drips = outbound(&["127.0.0.0/8"]).send(&impatient(port)).await;
     assert_eq!(drips.unwrap_err(), Failure::timeout(Some(StatusCode::OK)));
 }
 
@@ -237,7 +266,7 @@ async fn a_server_that_breaks_off_or_talks_nonsense_says_which_of_them_it_did() 
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     for scheme in ["http", "https"] {
         let url = format!("{scheme}://127.0.0.1:{port}/");
-        let failure = outbound(&["127.0.0.0/8"]).send(get(&url)).await.unwrap_err();
+        let failure = outbound(&["127.0.0.0/8"]).send(&get(&url)).await.unwrap_err();
         assert_eq!(failure.cause, Cause::Refused);
     }
 }
@@ -249,12 +278,12 @@ async fn a_server_that_accepts_nothing_and_a_name_server_that_says_nothing_are_t
     let allow = || vec!["127.0.0.0/8".parse().unwrap()];
     let (short, long) = (Duration::from_millis(200), Duration::from_secs(10));
     let outbound = Outbound::with(allow(), &names, long, short).unwrap();
-    assert_eq!(outbound.send(get("http://any.test/")).await.unwrap_err().cause, Cause::Dns);
+    assert_eq!(outbound.send(&get("http://any.test/")).await.unwrap_err().cause, Cause::Dns);
     // It accepts the connection, and says nothing of TLS.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let outbound = Outbound::with(allow(), &names, short, long).unwrap();
-    assert_eq!(outbound.send(get(&url)).await.unwrap_err().cause, Cause::ConnectTimeout);
+    assert_eq!(outbound.send(&get(&url)).await.unwrap_err().cause, Cause::ConnectTimeout);
 }
 
 /// Serves names: `up` is 127.0.0.1, of any other nothing is ever said. Gives the port.
@@ -304,11 +333,11 @@ async fn names_whose_servers_are_silent_stop_no_other() {
     // More than there are threads for what blocks.
     for n in 0..600 {
         let (outbound, request) = (outbound.clone(), get(&format!("http://silent{n}.test/")));
-        silent.spawn(async move { outbound.send(request).await });
+        silent.spawn(async move { outbound.send(&request).await });
     }
     tokio::task::yield_now().await;
     let port = server_of("up").await;
-    assert_eq!(outbound.send(get(&format!("http://up.test:{port}/"))).await.unwrap().body, "up");
+    assert_eq!(outbound.send(&get(&format!("http://up.test:{port}/"))).await.unwrap().body, "up");
     assert!(silent.try_join_next().is_none(), "none of them has got an answer meanwhile");
 }
 

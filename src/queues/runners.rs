@@ -142,6 +142,7 @@ impl Runners {
                     secret.as_ref(),
                     attempt,
                     &message,
+                    tenure,
                 );
                 Box::pin(posted).await.into()
             }

@@ -7,6 +7,7 @@ use crate::http::json_text::{depth, raw};
 use crate::http::outbound::{Answer, Cause, Failure, Outbound, Request};
 use crate::http::retry_after::retry_after;
 use crate::http::signature;
+use crate::worker::Tenure;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -19,7 +20,8 @@ use url::Url;
 const MAX_ANSWER: usize = 1 << 20;
 
 /// Posts the message: `webhook-id` is its id, the same at every attempt, and a secret signs the request by
-/// Standard Webhooks; `now` is the time of its signature, and that from which a date in `Retry-After` counts.
+/// Standard Webhooks; `now` is the time of its signature, and that from which a date in `Retry-After` counts. Nothing is
+/// sent once the tenure is over.
 pub(super) async fn attempt(
     outbound: &Outbound,
     now: DateTime<Utc>,
@@ -28,6 +30,7 @@ pub(super) async fn attempt(
     secret: Option<&SecretString>,
     attempt: u16,
     message: &Loaded,
+    tenure: &Tenure,
 ) -> End {
     let body = Bytes::copy_from_slice(message.request.get().as_bytes());
     let mut headers = HeaderMap::new();
@@ -44,7 +47,13 @@ pub(super) async fn attempt(
     let timeout = queue.definition.options.attempt_timeout();
     let request =
         Request { method: Method::POST, url: url.clone(), headers, body, timeout, max_response: MAX_ANSWER };
-    match outbound.send(request).await {
+    let answer = loop {
+        tenure.holds().await;
+        if let Some(answer) = outbound.send_while(&request, tenure.still()).await {
+            break answer;
+        }
+    };
+    match answer {
         Ok(answer) => verdict(&answer, now),
         Err(failure) if failure.cause == Cause::AddressNotAllowed => {
             End::Fail(unreached("RequestRefused", &failure))

@@ -60,6 +60,12 @@ impl Tenure {
         nanos(self.0.began.elapsed()) >= self.0.until.load(Ordering::Acquire)
     }
 
+    /// [`Self::holds`] for who cannot await: says at any moment whether what was claimed is ours.
+    pub fn still(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let tenure = self.clone();
+        move || !tenure.is_over()
+    }
+
     /// Returns at once while what was claimed is ours: to be awaited right before each start. When its time is over
     /// it returns only after a heartbeat that was on its way has made it ours again; else never, and the attempt that
     /// waits is stopped, its lease left to the reclaim.

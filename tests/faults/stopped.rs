@@ -3,10 +3,12 @@
 use super::{connect, new_database, url_of};
 use crate::support::endpoint::Endpoint;
 use crate::support::eventually;
+use crate::support::scripted::{Asked, Reply, Scripted};
 use crate::support::serve::Serve;
+use crate::support::tls::{Tls, key_file};
 use reqwest::Method;
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
 use std::time::{Duration, Instant};
 
@@ -96,6 +98,62 @@ async fn what_was_claimed_before_a_stop_does_not_start_after_another_has_ended_i
     assert_eq!(first.complete("q", &next).await["worker"], name_of(&first));
     let runs = endpoint.runs();
     assert!(ids.iter().all(|id| runs[id] == 1), "{runs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waited_for_its_connection_until_another_had_ended_it_is_not_sent() {
+    let database = new_database().await;
+    let url = url_of(&database);
+    let takes = |asked: &Asked| {
+        let answer = json!({ "message_id": asked.json()["message_id"] });
+        Reply::Says(200, Vec::new(), answer.to_string())
+    };
+    let endpoint = Scripted::start(takes).await;
+    let tls = Tls::before(&endpoint.url, "tls-valid").await;
+    let ca = key_file("tls-ca.pem");
+    let settings = [
+        LEASE,
+        ("SSL_CERT_FILE", ca.to_str().unwrap()),
+        ("POSTRIDER_SECRET_KEY", "a key of the tests of at least 32 characters"),
+    ];
+    let first = Serve::on(&url, &settings).await;
+    let send = async |serve: &Serve, method: Method, path: &str, body: &Value| -> Value {
+        let answer = serve.request(method, path).json(body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
+        answer.json().await.unwrap()
+    };
+    first.define("q", &super::posts_to(&tls.url)).await;
+    send(&first, Method::PUT, "/stores/s/endpoints/e", &json!({ "url": tls.url })).await;
+    let mapping = json!({ "endpoint": "e", "service": "take", "messages": ["order:new"] });
+    send(&first, Method::PUT, "/stores/s/mappings/m", &mapping).await;
+
+    tls.holds(true);
+    let id = first.push("q", &json!({})).await;
+    let order = json!({ "message": "order:new", "payload": {} });
+    let order = send(&first, Method::POST, "/stores/s/messages", &order).await;
+    let order = format!("/stores/s/messages/{}", order["message_id"].as_str().unwrap());
+    eventually("both shake hands", async || tls.held() == 2).await;
+    first.signal(Signal::STOP);
+    tls.holds(false);
+
+    let second = Serve::on(&url, &settings).await;
+    assert_eq!(second.complete("q", &id).await["worker"], name_of(&second));
+    eventually("it is delivered", async || {
+        let message = send(&second, Method::GET, &order, &Value::Null).await;
+        message["deliveries"][0]["status"] == "COMPLETE"
+    })
+    .await;
+    // The other side of the handshakes is there when the first goes on.
+    tls.release();
+    first.signal(Signal::CONT);
+    eventually("it was given up", async || first.log().iter().any(|line| line.contains("was given up")))
+        .await;
+    second.kill().await;
+    let next = first.push("q", &json!({})).await;
+    assert_eq!(first.complete("q", &next).await["worker"], name_of(&first));
+    let ids: Vec<_> =
+        endpoint.asked().iter().map(|asked| asked.header("webhook-id").map(str::to_owned)).collect();
+    assert_eq!(ids.len(), 3, "each came once: {ids:?}");
 }
 
 /// As the admin view names a server: host and process id.

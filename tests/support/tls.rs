@@ -3,8 +3,10 @@
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::io::{AsyncWriteExt as _, copy, copy_bidirectional, sink};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -27,8 +29,16 @@ fn with_certificate(config: ConfigBuilder<ServerConfig, WantsServerCert>, name: 
 pub(crate) struct Tls {
     /// Its base URL, by the address 127.0.0.1.
     pub(crate) url: String,
-    refusals: Arc<Mutex<Vec<String>>>,
+    inside: Arc<Inside>,
     _server: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Inside {
+    refusals: Mutex<Vec<String>>,
+    holds: AtomicBool,
+    held: AtomicUsize,
+    released: Notify,
 }
 
 impl Tls {
@@ -60,15 +70,20 @@ impl Tls {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let plain = plain.strip_prefix("http://").unwrap().to_owned();
-        let refusals = Arc::new(Mutex::new(Vec::new()));
-        let noted = Arc::clone(&refusals);
+        let inside = Arc::<Inside>::default();
+        let shared = Arc::clone(&inside);
         let mut server = JoinSet::new();
         server.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (acceptor, plain, noted) = (acceptor.clone(), plain.clone(), Arc::clone(&noted));
+                let (acceptor, plain, inside) = (acceptor.clone(), plain.clone(), Arc::clone(&shared));
                 connections.spawn(async move {
+                    if inside.holds.load(Ordering::SeqCst) {
+                        let released = inside.released.notified();
+                        inside.held.fetch_add(1, Ordering::SeqCst);
+                        released.await;
+                    }
                     match acceptor.accept(stream).into_fallible().await {
                         Ok(mut stream) => {
                             let mut plain = TcpStream::connect(plain).await.unwrap();
@@ -76,7 +91,7 @@ impl Tls {
                             drop(copy_bidirectional(&mut stream, &mut plain).await);
                         }
                         Err((error, mut stream)) => {
-                            noted.lock().push(error.to_string());
+                            inside.refusals.lock().push(error.to_string());
                             // What was not read would reset the connection, and the alert with it.
                             drop(stream.shutdown().await);
                             drop(copy(&mut stream, &mut sink()).await);
@@ -85,11 +100,26 @@ impl Tls {
                 });
             }
         });
-        Self { url, refusals, _server: server }
+        Self { url, inside, _server: server }
+    }
+
+    /// Whether a connection that comes from now on has to wait for its handshake.
+    pub(crate) fn holds(&self, holds: bool) {
+        self.inside.holds.store(holds, Ordering::SeqCst);
+    }
+
+    /// How many connections had to wait.
+    pub(crate) fn held(&self) -> usize {
+        self.inside.held.load(Ordering::SeqCst)
+    }
+
+    /// Shakes hands with all that wait.
+    pub(crate) fn release(&self) {
+        self.inside.released.notify_waiters();
     }
 
     /// What clients said that did not take the certificate, one alert each.
     pub(crate) fn refusals(&self) -> Vec<String> {
-        self.refusals.lock().clone()
+        self.inside.refusals.lock().clone()
     }
 }

@@ -62,7 +62,6 @@ impl Attempt {
         if !self.wait.is_zero() {
             tokio::time::sleep(self.wait).await;
         }
-        self.tenure.holds().await;
         let (url, headers, body) = match self.request() {
             Ok(request) => request,
             Err(error) => {
@@ -81,7 +80,12 @@ impl Attempt {
             timeout,
             max_response: MAX_ANSWER,
         };
-        let reply = self.means.outbound.send(request).await;
+        let reply = loop {
+            self.tenure.holds().await;
+            if let Some(reply) = self.means.outbound.send_while(&request, self.tenure.still()).await {
+                break reply;
+            }
+        };
         let took = started.elapsed();
         let is_large = reply.as_ref().is_ok_and(|reply| reply.body.len() > LARGE);
         let judge = move || Outcome::Attempted(Box::new(self.judge((&url, &sent), &reply, took)));

@@ -49,7 +49,7 @@ pub(super) async fn page(
         timeout: poller.definition.timeout,
         max_response: MAX_PAGE,
     };
-    let answer = outbound.send(request).await.map_err(|failure| failure.to_string())?;
+    let answer = outbound.send(&request).await.map_err(|failure| failure.to_string())?;
     if answer.status != 200 {
         let why = answer.redirect().map_or_else(
             || format!("the storefront answered {}", answer.status.as_u16()),

@@ -139,7 +139,7 @@ async fn fetch(hub: &Hub, endpoint: &Endpoint) -> Result<body::Json> {
     url.set_path(&format!("{}/endpoint.json", url.path().trim_end_matches('/')));
     let none =
         |why: String| Error::Conflict(format!("this endpoint serves no catalogue at endpoint.json: {why}"));
-    let answer = hub.outbound.send(ask(endpoint, url, LARGEST)).await;
+    let answer = hub.outbound.send(&ask(endpoint, url, LARGEST)).await;
     let answer = answer.map_err(|failure| none(failure.to_string()))?;
     if !answer.status.is_success() {
         return Err(none(format!("it answered {}", answer.status)));

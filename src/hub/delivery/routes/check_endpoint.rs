@@ -52,7 +52,7 @@ pub(super) async fn check(
     let store = hub.store(&store, &caller, Right::Admin).await?;
     let endpoint = hub.endpoint(store, &name).await?;
     let request = ask(&endpoint, endpoint.definition.url.clone(), LARGEST);
-    let (status, failure) = match hub.outbound.send(request).await {
+    let (status, failure) = match hub.outbound.send(&request).await {
         Ok(answer) => (Some(answer.status), answer.redirect()),
         Err(failure) => (failure.status, Some(failure)),
     };

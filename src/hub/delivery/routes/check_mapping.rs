@@ -164,7 +164,7 @@ pub(super) async fn check(
     let posted = body.clone();
     let request =
         Request { method: Method::POST, url: url.clone(), headers, body, timeout, max_response: MAX_ANSWER };
-    let reply = hub.outbound.send(request).await;
+    let reply = hub.outbound.send(&request).await;
     let test = Judged { endpoint, mapping, parameters, id, key, payload, posted, now, sent };
     // A hostile answer costs a second to read.
     let tested = tokio::task::spawn_blocking(move || test.judge(&reply)).await;
