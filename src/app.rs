@@ -5,8 +5,9 @@ mod prepared;
 mod scrape;
 
 use crate::auth::Verifier;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::db::Database;
+use crate::flow::ticker::Ticker;
 use crate::http::body::BodyLimits;
 use crate::http::health::Readiness;
 use crate::http::limits::{InFlight, Limits};
@@ -31,6 +32,7 @@ use crate::queues::push::Inbox;
 use crate::queues::remote::RemoteMessages;
 use crate::queues::routes::Queues;
 use crate::queues::runners::Runners;
+use crate::queues::schedules::firing::Pushes;
 use crate::queues::upkeep::{Given, Upkeep};
 use crate::reports::{self, routes::Reports};
 use crate::seal::Sealer;
@@ -201,13 +203,16 @@ impl Prepared {
         let catalog = Arc::new(Catalog::default());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
 
-        let name = name();
+        let name = prepared::name();
         let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY);
         let messages = Messages::new(db.clone(), Arc::clone(&catalog), Arc::clone(&runners), name);
         let settler = worker.add(Arc::new(messages));
         let pushes = db.worker.clone();
         #[cfg(feature = "planted-bugs")]
         let pushes = crate::planted::pool_of_pushes(&db).unwrap_or(pushes);
+        let wake = worker.wake();
+        let mut ticker = Ticker::new(db.clone(), wake.changes(), move |lane, rank| wake.ready(lane, rank));
+        ticker.add(Pushes { catalog: Arc::clone(&catalog), ids: Arc::clone(&db.ids) });
         let (inbox, inbox_loop) = Inbox::new(pushes, worker.wake(), Arc::clone(&catalog));
         tasks.spawn(inbox_loop);
         let access = Access { db: db.clone(), catalog, inbox, stopper: worker.stopper() };
@@ -224,7 +229,7 @@ impl Prepared {
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
-        let hub = base.hub(&mut worker, outbound, &config).await.context("cannot start the hub")?;
+        let hub = base.hub(&mut worker, &mut ticker, outbound, &config).await.context("cannot start the hub")?;
         let jobs = base.jobs(&mut worker, &config).await.context("cannot load the kinds of jobs")?;
         let readiness = Readiness::new(db.api.clone());
         let remote = RemoteMessages::new(Arc::clone(&access.catalog), config.lease);
@@ -251,14 +256,13 @@ impl Prepared {
             move || pulse.beat()
         });
         tasks.spawn(upkeep.run(stop.clone()));
+        tasks.spawn(ticker.run(stop.clone()));
         tasks.spawn(metrics::upkeep(stop.clone()));
 
         let of_queues = Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy());
         let of_jobs = jobs::depths::Depths::new(db.clone(), Arc::clone(&jobs.types));
-        let mut on_scrape = measure(of_queues, of_jobs, hub::delivery::metrics::Depths::new(db.clone()));
-        if config.metrics == config::Metrics::Token {
-            on_scrape = admit_readers(on_scrape, &verifier);
-        }
+        let on_scrape = measure(of_queues, of_jobs, hub::delivery::metrics::Depths::new(db.clone()));
+        let on_scrape = admit_readers(on_scrape, &verifier, config.metrics);
         let state = HttpState {
             readiness: readiness.clone(),
             in_flight: InFlight::new(Limits {
@@ -300,11 +304,17 @@ struct Base {
 }
 
 impl Base {
-    async fn hub(&self, worker: &mut Worker, outbound: Outbound, config: &Config) -> sqlx::Result<Hub> {
+    async fn hub(
+        &self,
+        worker: &mut Worker,
+        ticker: &mut Ticker,
+        outbound: Outbound,
+        config: &Config,
+    ) -> sqlx::Result<Hub> {
         let retry = Retry { base: config.hub_retry.0, cap: config.hub_retry.1 };
         let (db, verifier) = (self.db.clone(), Arc::clone(&self.verifier));
         let hub = Hub::new(db, self.sealer.clone(), worker.wake(), verifier, self.limits, outbound);
-        hub::start(worker, &hub, retry, config.hub_descendants, &self.tasks, &self.stop).await?;
+        hub::start(worker, ticker, &hub, retry, config.hub_descendants, &self.tasks, &self.stop).await?;
         Ok(hub)
     }
 
@@ -387,10 +397,4 @@ impl Server {
         drop(tokio::time::timeout_at(deadline, self.tasks.wait()).await);
         self.db.close().await;
     }
-}
-
-/// Who this process is, for people: host and process id.
-fn name() -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{host}:{}", std::process::id())
 }

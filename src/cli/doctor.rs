@@ -3,6 +3,7 @@
 mod finding;
 mod grants;
 mod hub;
+mod schedules;
 mod schema;
 mod server;
 mod session;
@@ -103,6 +104,7 @@ async fn at_one_moment(tx: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
     sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
     let mut findings = schema::check(&mut *tx).await?;
     findings.extend(work::check(&mut *tx).await?);
+    findings.extend(schedules::check(&mut *tx).await?);
     findings.extend(hub::check(&mut *tx).await?);
     findings.extend(grants::check(tx).await?);
     Ok(findings)

@@ -1,6 +1,6 @@
 //! A queue's definition: the JSON document that an administrator puts, and what it says.
 //!
-//! `{name?, client_id?, roles?, incoming?, handler?, options?}`, where `roles` is
+//! `{name?, client_id?, roles?, incoming?, handler?, options?, schedules?}`, where `roles` is
 //! `{needsRole?, replace?, roles?}`, `incoming` is `{schema}`, and absent means:
 //!
 //! | absent | then |
@@ -9,6 +9,7 @@
 //! | `incoming` | any JSON value may be pushed |
 //! | `handler` | messages wait, PENDING, until there is one |
 //! | `options` and its members | [`Options::default`] |
+//! | `schedules` | those that there are stay |
 //!
 //! Unknown members are refused, so that a misspelt one is not silently without effect.
 
@@ -19,6 +20,7 @@ pub use handler::{Handler, handler_of, redacted, with_handler};
 use super::name;
 use super::options::Options;
 use super::roles::Roles;
+use super::schedules;
 use super::schema::CompiledSchema;
 use crate::error::{Error, MAX_VIOLATIONS, Result, Violation};
 use crate::http::reader::Reader;
@@ -80,6 +82,8 @@ impl Definition {
             });
             reader.object("handler", |reader| definition.handler = Handler::take(reader));
             reader.object("options", |reader| definition.options = Options::read(reader));
+            // Stored apart from the definition, and read where that is done: `install.rs`.
+            reader.take(schedules::entry::MEMBER);
         });
         if violations.is_empty() {
             return Ok(definition);

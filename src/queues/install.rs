@@ -2,10 +2,11 @@
 
 use super::definition::{Definition, handler_of, with_handler};
 use super::runners::Runners;
+use super::schedules::{Entry, entry, put};
 use super::store::definitions;
 use crate::db::{self, Database};
-use crate::error::{Error, Result};
-use serde_json::Value;
+use crate::error::{Error, MAX_VIOLATIONS, Result};
+use crate::http::json_text::to_value;
 use serde_json::value::RawValue;
 
 /// Who wrote a definition.
@@ -33,31 +34,46 @@ impl Source {
     }
 }
 
-/// Checks that the definition `document` of the queue `name` can work: its members, its schema, its handler.
+/// Checks that the definition `document` of the queue `name` can work: its members, its schema, its schedules, its
+/// handler. Returns its schedules, if it names them.
 ///
 /// # Errors
 /// 422 with what is wrong.
-pub async fn check(runners: &Runners, name: &str, document: &Value) -> Result<()> {
-    let definition = Definition::read(name, document)?;
-    definition.compile_schema().await?;
-    match &definition.handler {
-        Some(handler) => runners.check(name, handler).await,
-        None => Ok(()),
+pub async fn check(runners: &Runners, name: &str, document: &RawValue) -> Result<Option<Vec<Entry>>> {
+    let mut violations = Vec::new();
+    let schedules = entry::read_member(document, &mut violations);
+    let definition = match Definition::read(name, &to_value(document.get()).unwrap_or_default()) {
+        Ok(definition) if violations.is_empty() => definition,
+        Ok(_) => return Err(Error::Invalid("the definition breaks a rule".to_owned(), violations)),
+        Err(Error::Invalid(title, mut found)) => {
+            found.extend(violations);
+            found.truncate(MAX_VIOLATIONS);
+            return Err(Error::Invalid(title, found));
+        }
+        Err(error) => return Err(error),
+    };
+    let schema = definition.compile_schema().await?;
+    entry::check(schema.as_ref(), schedules.as_deref().unwrap_or_default(), Some("/schedules")).await?;
+    if let Some(handler) = &definition.handler {
+        runners.check(name, handler).await?;
     }
+    Ok(schedules)
 }
 
-/// Stores a checked definition; says whether the queue is new, and returns the definition as it is now in
-/// force. One without a handler keeps the handler that was put by itself.
+/// Stores a checked definition, and its schedules if it names them; says whether the queue is new, and returns the
+/// definition as it is now in force. One without a handler keeps the handler that was put by itself.
 ///
 /// # Errors
 /// The database's.
 pub async fn store(
     db: &Database,
     name: &str,
-    document: Box<RawValue>,
+    document: &RawValue,
+    schedules: Option<Vec<Entry>>,
     source: Source,
 ) -> Result<(bool, Box<RawValue>)> {
     let name = name.to_owned();
+    let document = entry::without_member(document);
     db::transaction::<_, Error, _>(&db.api, move |tx| {
         Box::pin(async move {
             let former = definitions::lock(&mut *tx, &name).await?;
@@ -65,7 +81,12 @@ pub async fn store(
                 Some(merged) => merged,
                 None => document,
             };
-            let made = definitions::put(tx, &name, &document, source.as_str()).await?;
+            let made = definitions::put(&mut *tx, &name, &document, source.as_str()).await?;
+            if let Some(schedules) = schedules
+                && let Some(id) = definitions::id(&mut *tx, &name).await?
+            {
+                put::all(tx, id, &name, &schedules).await?;
+            }
             Ok((made, document))
         })
     })

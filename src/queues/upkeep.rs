@@ -4,9 +4,10 @@ use super::catalog::Queue;
 use super::files::{Change, Watcher};
 use super::install::{self, Source};
 use super::routes::Queues;
+use super::schedules::{entry, put};
 use super::tidy::Tidy;
 use crate::error::{Error, Result};
-use crate::http::json_text::{raw, to_value};
+use crate::http::json_text::raw;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
@@ -51,7 +52,7 @@ impl Upkeep {
         self.queues.access.refresh().await?;
         let Given { examples, code } = std::mem::take(&mut self.given);
         for (name, definition) in code {
-            self.put(&name, raw(&definition), &definition, Source::Code)
+            self.put(&name, &raw(&definition), Source::Code)
                 .await
                 .map_err(|error| anyhow::anyhow!("the queue {name}: {}", whole(&error)))?;
         }
@@ -95,13 +96,22 @@ impl Upkeep {
     }
 
     /// Puts a definition in place unless it is; says whether it did.
-    async fn put(&self, name: &str, document: Box<RawValue>, value: &Value, source: Source) -> Result<bool> {
+    async fn put(&self, name: &str, document: &RawValue, source: Source) -> Result<bool> {
+        let definition = entry::without_member(document);
+        let names_schedules = definition.get() != document.get();
         let known = self.queues.access.catalog.by_name(name);
-        if known.is_some_and(|queue| is_same(&queue, &document, source)) {
+        let same = known.filter(|queue| is_same(queue, &definition, source));
+        if same.is_some() && !names_schedules {
             return Ok(false);
         }
-        install::check(&self.queues.runners, name, value).await?;
-        install::store(&self.queues.access.db, name, document, source).await?;
+        let schedules = install::check(&self.queues.runners, name, document).await?;
+        let db = &self.queues.access.db;
+        if let (Some(queue), Some(schedules)) = (same, &schedules)
+            && put::are(&mut *db.api.acquire().await?, queue.id, schedules).await?
+        {
+            return Ok(false);
+        }
+        install::store(db, name, document, schedules, source).await?;
         self.queues.changed().await?;
         Ok(true)
     }
@@ -110,8 +120,7 @@ impl Upkeep {
     async fn apply(&self, change: &Change, source: Source) -> Result<()> {
         match change {
             Change::Defined { name, document } => {
-                let value = to_value(document.get()).unwrap_or_default();
-                match self.put(name, document.clone(), &value, source).await {
+                match self.put(name, document, source).await {
                     Ok(false) => {}
                     Ok(true) => tracing::info!(queue = name, "loaded a definition from files"),
                     Err(error) if error.status().is_server_error() => return Err(error),

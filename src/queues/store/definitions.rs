@@ -1,5 +1,6 @@
 //! The SQL of `queues` and their `lanes`: definitions.
 
+use super::schedules;
 use crate::worker;
 use crate::worker::store::Catalogued;
 use serde_json::value::RawValue;
@@ -68,6 +69,11 @@ pub async fn changed(
 /// The lanes of all queues.
 pub async fn ids(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<i32>> {
     sqlx::query_scalar!("SELECT id FROM queues").fetch_all(db).await
+}
+
+/// The queue of this name.
+pub async fn id(db: impl PgExecutor<'_>, name: &str) -> sqlx::Result<Option<i32>> {
+    sqlx::query_scalar!("SELECT id FROM queues WHERE name = $1", name).fetch_optional(db).await
 }
 
 /// Makes the queue or gives it a new definition; says whether it was made.
@@ -144,13 +150,13 @@ pub async fn set_paused(tx: &mut PgConnection, name: &str, paused: bool) -> sqlx
 }
 
 /// Deletes a queue; says whether it was there. Its lane goes too, so nothing of it is ever claimed again;
-/// what lies in the engine's tables the maintenance sweeps out, its messages go with their partitions.
+/// what lies in the engine's tables the maintenance sweeps out, its messages go with their partitions. Its schedules go
+/// at once.
 pub async fn delete(tx: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
     worker::store::bump_removed(&mut *tx).await?;
-    let lane = sqlx::query_scalar!("DELETE FROM queues WHERE name = $1 RETURNING id", name)
-        .fetch_optional(&mut *tx)
-        .await?;
-    let Some(lane) = lane else { return Ok(false) };
+    let Some(lane) = id(&mut *tx, name).await? else { return Ok(false) };
+    schedules::delete_all(&mut *tx, lane).await?;
+    sqlx::query!("DELETE FROM queues WHERE id = $1", lane).execute(&mut *tx).await?;
     worker::store::remove_lane(tx, lane).await?;
     Ok(true)
 }
