@@ -1,10 +1,10 @@
 //! The composition root: the only file that knows every feature.
 
+mod base;
 mod outside;
 mod prepared;
 mod scrape;
 
-use crate::auth::Verifier;
 use crate::config::Config;
 use crate::db::Database;
 use crate::flow::ticker::Ticker;
@@ -12,14 +12,11 @@ use crate::http::body::BodyLimits;
 use crate::http::health::Readiness;
 use crate::http::limits::{InFlight, Limits};
 use crate::http::metrics;
-use crate::http::outbound::Outbound;
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState};
-use crate::hub::definitions::mapping::Retry;
-use crate::hub::{self, state::Hub};
-use crate::jobs::remote::RemoteJobs;
-use crate::jobs::routes::{Jobs, LONG_POLLS};
-use crate::jobs::{self, Tails};
+use crate::hub;
+use crate::jobs;
+use crate::jobs::routes::LONG_POLLS;
 use crate::queues;
 use crate::queues::access::Access;
 use crate::queues::catalog::Catalog;
@@ -35,10 +32,10 @@ use crate::queues::runners::Runners;
 use crate::queues::schedules::firing::Pushes;
 use crate::queues::upkeep::{Given, Upkeep};
 use crate::reports::{self, routes::Reports};
-use crate::seal::Sealer;
 use crate::worker::remote::WaitingRoom;
 use crate::worker::{Running, Worker};
 use anyhow::Context as _;
+use base::Base;
 use prepared::Checked;
 use scrape::{admit_readers, measure};
 use secrecy::SecretString;
@@ -229,7 +226,8 @@ impl Prepared {
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
-        let hub = base.hub(&mut worker, &mut ticker, outbound, &config).await.context("cannot start the hub")?;
+        let hub =
+            base.hub(&mut worker, &mut ticker, outbound, &config).await.context("cannot start the hub")?;
         let jobs = base.jobs(&mut worker, &config).await.context("cannot load the kinds of jobs")?;
         let readiness = Readiness::new(db.api.clone());
         let remote = RemoteMessages::new(Arc::clone(&access.catalog), config.lease);
@@ -290,65 +288,6 @@ impl Prepared {
         // Whoever is told that it runs may use it at once. `/readyz` says what does not come to work.
         drop(tokio::time::timeout(FIRST_ROUNDS, readiness.started()).await);
         Ok(Server { address, db, engine, readiness, stop, tasks, grace: config.grace })
-    }
-}
-
-/// What every feature is made with.
-struct Base {
-    db: Database,
-    sealer: Option<Arc<Sealer>>,
-    verifier: Arc<Verifier>,
-    limits: BodyLimits,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Base {
-    async fn hub(
-        &self,
-        worker: &mut Worker,
-        ticker: &mut Ticker,
-        outbound: Outbound,
-        config: &Config,
-    ) -> sqlx::Result<Hub> {
-        let retry = Retry { base: config.hub_retry.0, cap: config.hub_retry.1 };
-        let (db, verifier) = (self.db.clone(), Arc::clone(&self.verifier));
-        let hub = Hub::new(db, self.sealer.clone(), worker.wake(), verifier, self.limits, outbound);
-        hub::start(worker, ticker, &hub, retry, config.hub_descendants, &self.tasks, &self.stop).await?;
-        Ok(hub)
-    }
-
-    async fn jobs(&self, worker: &mut Worker, config: &Config) -> anyhow::Result<Jobs> {
-        let types = Arc::new(jobs::types::Types::default());
-        types.load(&self.db.worker, config.queues_dir.as_deref()).await?;
-        worker.add(Arc::new(jobs::consumer::Jobs::new(self.db.worker.clone(), Arc::clone(&types))));
-        let tails = Arc::new(Tails::new(self.db.api.clone(), config.broadcast_retention, worker.wake()));
-        {
-            let tails = Arc::clone(&tails);
-            worker.hear_of_logs(move |job, seq| tails.heard(job, seq));
-        }
-        self.tasks.spawn(Arc::clone(&tails).look(self.stop.clone()));
-        let remote = RemoteJobs::new(Arc::clone(&types), self.sealer.clone());
-        let waiting = WaitingRoom::new(remote, self.db.worker.clone(), worker.wake(), self.tasks.clone());
-        let jobs = Jobs {
-            db: self.db.clone(),
-            types,
-            tails,
-            sealer: self.sealer.clone(),
-            wake: worker.wake(),
-            waiting,
-            verifier: Arc::clone(&self.verifier),
-            limits: self.limits,
-            job_timeout: config.job_timeout,
-            credential_timeout: config.credential_timeout,
-            retention: config.broadcast_retention,
-            query_keys: config.query_access_keys,
-            job_retention: config.job_retention,
-            deadlines: Arc::default(),
-            stopping: self.stop.clone(),
-        };
-        self.tasks.spawn(jobs::upkeep::run(jobs.clone(), self.stop.clone()));
-        Ok(jobs)
     }
 }
 

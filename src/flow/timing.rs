@@ -37,7 +37,11 @@ impl Timing {
             reader.note("/cron", "cron", *why);
         }
         if timezone == Some(None) {
-            reader.note(&format!("/{zone}"), "timezone", "must be a name such as \"Europe/Berlin\" or \"UTC\"");
+            reader.note(
+                &format!("/{zone}"),
+                "timezone",
+                "must be a name such as \"Europe/Berlin\" or \"UTC\"",
+            );
         }
         match (has_every, has_cron) {
             (false, false) => {

@@ -119,14 +119,12 @@ impl Upkeep {
     /// Puts a definition from files in place, if it says anything new. A broken one changes nothing.
     async fn apply(&self, change: &Change, source: Source) -> Result<()> {
         match change {
-            Change::Defined { name, document } => {
-                match self.put(name, document, source).await {
-                    Ok(false) => {}
-                    Ok(true) => tracing::info!(queue = name, "loaded a definition from files"),
-                    Err(error) if error.status().is_server_error() => return Err(error),
-                    Err(error) => broken(name, &error, source),
-                }
-            }
+            Change::Defined { name, document } => match self.put(name, document, source).await {
+                Ok(false) => {}
+                Ok(true) => tracing::info!(queue = name, "loaded a definition from files"),
+                Err(error) if error.status().is_server_error() => return Err(error),
+                Err(error) => broken(name, &error, source),
+            },
             Change::Broken { name, error } => broken(name, error, source),
             Change::Removed { name } => {
                 tracing::warn!(queue = name, "the files of a definition are gone; the queue stays as it was");

@@ -63,7 +63,10 @@ async fn a_schedule_that_breaks_a_rule_is_a_422_with_its_places() {
         (cron(json!("0 0 3 * * *")), &[("/cron", "cron")]),
         (cron(json!("61 * * * *")), &[("/cron", "cron")]),
         (cron(json!("0 6 30 2 *")), &[("/cron", "cron")]),
-        (json!({ "cron": "0 3 * * *", "time_zone": "Mars/Olympus", "message": 1 }), &[("/time_zone", "timezone")]),
+        (
+            json!({ "cron": "0 3 * * *", "time_zone": "Mars/Olympus", "message": 1 }),
+            &[("/time_zone", "timezone")],
+        ),
         (json!({ "cron": "0 3 * * *", "time_zone": 2, "message": 1 }), &[("/time_zone", "timezone")]),
     ];
     for (schedule, expected) in &table {
@@ -115,7 +118,10 @@ async fn the_message_of_a_schedule_is_one_that_the_queue_takes() {
     assert_eq!(violations(&problem), [("/message", "required"), ("/message/n", "type")]);
     let set = json!({ "schedules": { "s": bad, "t": { "every": "1h", "message": { "id": 1 } } } });
     let problem = refusal(app.put("/queues/q/schedules", &set).await, 422).await;
-    assert_eq!(violations(&problem), [("/schedules/s/message", "required"), ("/schedules/s/message/n", "type")]);
+    assert_eq!(
+        violations(&problem),
+        [("/schedules/s/message", "required"), ("/schedules/s/message/n", "type")]
+    );
     // A definition's own schema judges what it brings.
     let definition = json!({ "incoming": { "schema": { "type": "string" } }, "schedules": set["schedules"] });
     let problem = refusal(app.put("/queues/q", &definition).await, 422).await;
@@ -178,7 +184,11 @@ async fn a_definition_that_names_schedules_puts_the_whole_set_and_one_that_does_
     json(app.put("/queues/q", &definition).await, 201).await;
     assert_eq!(names(&app).await, ["a", "b"]);
     let read = json(app.get("/queues/q").await, 200).await;
-    assert_eq!((&read["client_id"], read.get("schedules")), (&json!("c"), None), "they are read by themselves");
+    assert_eq!(
+        (&read["client_id"], read.get("schedules")),
+        (&json!("c"), None),
+        "they are read by themselves"
+    );
     let first = listed(&app).await;
     json(app.put("/queues/q", &json!({ "client_id": "d" })).await, 200).await;
     assert_eq!(listed(&app).await, first);

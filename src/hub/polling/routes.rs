@@ -186,11 +186,7 @@ fn token(
 }
 
 /// When it first runs by itself, and whether its schedule is what it was, and goes on.
-fn first_run(
-    put: &PutPoller,
-    former: Option<&Former>,
-    now: DateTime<Utc>,
-) -> (Option<DateTime<Utc>>, bool) {
+fn first_run(put: &PutPoller, former: Option<&Former>, now: DateTime<Utc>) -> (Option<DateTime<Utc>>, bool) {
     let definition = &put.definition;
     let former = former.and_then(|former| PutPoller::read(&to_value(former.definition.get())?).ok());
     let goes_on = former.is_some_and(|former| former.definition.timing == definition.timing);

@@ -36,8 +36,7 @@ use uuid::Uuid;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// When a queue is pushed which message by itself. One of `cron` and `every` is required.
-#[derive(Debug, utoipa::ToSchema)]
-#[expect(dead_code, reason = "it only describes")]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(example = json!({"cron": "0 3 * * *", "time_zone": "Europe/Berlin", "message": {"report": "daily"}, "overlap": "skip", "missed": "run_once"}))]
 pub(super) struct PutSchedule {
     /// Five fields: minute, hour, day of the month, month, day of the week.
@@ -67,7 +66,7 @@ pub(super) struct PutSchedule {
 }
 
 /// `allow` if absent.
-#[derive(Debug, utoipa::ToSchema)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[expect(dead_code, reason = "it only describes")]
 pub(super) enum OverlapWord {
@@ -76,7 +75,7 @@ pub(super) enum OverlapWord {
 }
 
 /// `skip` if absent.
-#[derive(Debug, utoipa::ToSchema)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "it only describes")]
 pub(super) enum MissedWord {
@@ -118,10 +117,8 @@ pub(super) struct ScheduleState {
 }
 
 /// A schedule as it is read: as it was put, and beside that how it does.
-#[derive(Debug, utoipa::ToSchema)]
-#[expect(dead_code, reason = "it only describes")]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct ReadSchedule {
-    #[schema(inline)]
     #[serde(flatten)]
     definition: PutSchedule,
     /// How it does. A PUT ignores it.

@@ -134,8 +134,11 @@ fn read_one(name: &str, document: &RawValue, at: &str, violations: &mut Vec<Viol
     let value = to_value(document.get()).unwrap_or_default();
     let mut schedule = None;
     Reader::within(&value, at.to_owned(), violations, |reader| schedule = Schedule::read(reader));
-    let message =
-        members(document)?.into_iter().rev().find(|(key, _)| is(key, "message")).map(|(_, message)| message)?;
+    let message = members(document)?
+        .into_iter()
+        .rev()
+        .find(|(key, _)| is(key, "message"))
+        .map(|(_, message)| message)?;
     if message.get().len() > LARGEST {
         let words = format!("must have at most {LARGEST} bytes");
         violations.push(Violation::new(format!("{at}/message"), "maxLength", words));

@@ -2,6 +2,7 @@
 
 use super::put::stored;
 use super::schedule::Overlap;
+use crate::db::Ids;
 use crate::flow::store::schedules::Due;
 use crate::flow::ticker::{Fires, Planned};
 use crate::queues::catalog::Catalog;
@@ -17,7 +18,7 @@ pub struct Pushes {
     /// The queues, for counting.
     pub catalog: Arc<Catalog>,
     /// Makes the ids of messages.
-    pub ids: Arc<crate::db::Ids>,
+    pub ids: Arc<Ids>,
 }
 
 impl Fires for Pushes {
@@ -26,7 +27,8 @@ impl Fires for Pushes {
 
     async fn plan(&self, tx: &mut PgConnection, due: &[Due]) -> sqlx::Result<Vec<Planned<Self::Plan>>> {
         let rows = schedules::due(tx, due).await?;
-        let mut rows: HashMap<i32, schedules::DueRow> = rows.into_iter().map(|due| (due.row.id, due)).collect();
+        let mut rows: HashMap<i32, schedules::DueRow> =
+            rows.into_iter().map(|due| (due.row.id, due)).collect();
         let plan = |due: &Due| {
             let schedules::DueRow { queue, is_under_way, row } = rows.remove(&due.owner)?;
             let Some(schedule) = stored(&row) else {

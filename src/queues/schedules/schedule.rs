@@ -56,7 +56,8 @@ impl Schedule {
     /// Its moments, for the schedule `name` of a queue.
     pub fn cadence(&self, queue: &str, name: &str) -> Cadence {
         let spread = self.spread.unwrap_or_default().as_millis();
-        let place = digest(queue, raw(name).get()).first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let place =
+            digest(queue, raw(name).get()).first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         // The same place whenever it is put anew, so that a schedule that stays what it was goes on as it did.
         let offset = u64::try_from(u128::from(place) % spread.max(1)).unwrap_or_default();
         Cadence { timing: self.timing.clone(), offset: Duration::from_millis(offset) }
