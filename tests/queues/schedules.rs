@@ -15,7 +15,8 @@ const HOUR: Duration = Duration::from_hours(1);
 /// An hourly schedule whose message says `of`, with more members.
 fn hourly(of: &str, more: Value) -> Value {
     let mut schedule = json!({ "every": "1h", "message": { "of": of } });
-    schedule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let Value::Object(more) = more else { panic!("no members: {more}") };
+    schedule.as_object_mut().unwrap().extend(more);
     schedule
 }
 
