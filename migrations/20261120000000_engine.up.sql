@@ -7,6 +7,7 @@ CREATE TABLE lanes (
     removed_at timestamptz,
     CONSTRAINT lanes_pkey PRIMARY KEY (id)
 );
+CREATE INDEX lanes_removed_idx ON lanes (id) WHERE removed_at IS NOT NULL;
 COMMENT ON TABLE lanes IS 'Everything that has its own room for work: one row a queue (and, for the hub, one an endpoint). A lane id never comes back. Bounded by: the definitions of queues, job types, endpoints and pollers; a lane goes with its own, that of an endpoint a day later.';
 COMMENT ON COLUMN lanes.id IS 'The name of the lane in dispatch, scheduled and leases.';
 COMMENT ON COLUMN lanes.removed_at IS 'When what it was the lane of was deleted. It stays for a day: whoever did not know yet may put work into it, which is then found.';
@@ -62,6 +63,8 @@ CREATE TABLE workers (
     given_up_at  timestamptz,
     lease        interval    NOT NULL,
     capacity     integer     NOT NULL,
+    process      uuid        NOT NULL DEFAULT gen_random_uuid(),
+    runs         text[]      NOT NULL DEFAULT '{}',
     CONSTRAINT workers_pkey PRIMARY KEY (id),
     CONSTRAINT workers_lease_positive CHECK (lease > interval '0')
 ) WITH (fillfactor = 50);
@@ -74,6 +77,8 @@ COMMENT ON COLUMN workers.clock_at IS 'What the database''s clock said then: wit
 COMMENT ON COLUMN workers.steady_since IS 'Since when the database''s clock has gone on as this process''s own does: when it last saw the clock being set; -infinity if it never did.';
 COMMENT ON COLUMN workers.given_up_at IS 'When it was found silent. From then on it neither renews nor claims, and what it holds goes back.';
 COMMENT ON COLUMN workers.lease IS 'How long after a heartbeat it still counts as alive.';
+COMMENT ON COLUMN workers.process IS 'The process, however often it registers: one that was given up, or that a failover cut off, and that lives under another id has not died.';
+COMMENT ON COLUMN workers.runs IS 'What it can run and another may not, in the words of the features: javascript, native NAME.';
 COMMENT ON COLUMN workers.capacity IS 'How many items it runs at once, over all lanes.';
 
 CREATE TABLE leases (
@@ -217,17 +222,22 @@ COMMENT ON VIEW over_leases IS 'The leases that outlived their holders, by index
 COMMENT ON COLUMN over_leases.id IS 'As in leases.';
 
 CREATE TABLE duties (
-    name    text        NOT NULL,
-    holder  uuid        NOT NULL,
-    until   timestamptz NOT NULL,
-    last_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT duties_pkey PRIMARY KEY (name)
+    name     text        NOT NULL,
+    holder   uuid        NOT NULL,
+    until    timestamptz NOT NULL,
+    last_at  timestamptz NOT NULL DEFAULT now(),
+    note     text,
+    noted_at timestamptz,
+    CONSTRAINT duties_pkey PRIMARY KEY (name),
+    CONSTRAINT duties_note_has_time CHECK ((note IS NULL) = (noted_at IS NULL))
 );
 COMMENT ON TABLE duties IS 'Work that one process does for all: a leased row, which any process may hold. Bounded by: the duties there are: one row each.';
-COMMENT ON COLUMN duties.name IS 'The duty: retention.';
+COMMENT ON COLUMN duties.name IS 'The duty: retention (the upkeep of the queues), hub (that of the hub), job_retention, or jobs (their deadlines).';
 COMMENT ON COLUMN duties.holder IS 'The process that holds it.';
 COMMENT ON COLUMN duties.until IS 'Another may take it after this moment.';
 COMMENT ON COLUMN duties.last_at IS 'When it was last taken or renewed.';
+COMMENT ON COLUMN duties.note IS 'What of it has not come to its end, and why; null when all is done.';
+COMMENT ON COLUMN duties.noted_at IS 'Since when there has been such a thing.';
 
 CREATE TABLE catalog (
     singleton boolean NOT NULL DEFAULT true,
@@ -330,8 +340,15 @@ DECLARE
     last   bigint;
 BEGIN
     SELECT b.last_value INTO last FROM last_bell AS b;
-    -- Also when the clock was set back.
-    IF last NOT BETWEEN now_is - 3 AND now_is THEN
+    IF last BETWEEN now_is - 3 AND now_is THEN
+        RETURN;
+    END IF;
+    -- Transactions that notify commit one after another. Were each to start it whose predecessor took 3 ms for that, on a
+    -- disk as slow as this, all would. So one is enough for all that are under way, unless it stays open. The last bell
+    -- lies ahead when the clock was set back.
+    IF pg_try_advisory_xact_lock(1886352244, 'last_bell'::regclass::oid::integer)
+        OR last NOT BETWEEN now_is - 100 AND now_is
+    THEN
         PERFORM setval('last_bell', now_is);
         PERFORM pg_notify(bell_channel(), '');
     END IF;
@@ -340,7 +357,7 @@ DO $$
 BEGIN
     EXECUTE format('ALTER FUNCTION ring() SET search_path = %I, pg_temp', current_schema());
 END $$;
-COMMENT ON FUNCTION ring() IS 'Tells the processes to look when this transaction commits, unless another told them within 3 ms: who hears a bell looks again after that time. A notification in each transaction would have all commits wait for each other.';
+COMMENT ON FUNCTION ring() IS 'Tells the processes to look when this transaction commits, unless another told them within 3 ms, or is about to and began to within 100 ms: who hears a bell looks again after that time. A notification in each transaction would have all commits wait for each other.';
 
 CREATE FUNCTION uuid_v7_floor(at timestamptz) RETURNS uuid
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
@@ -402,19 +419,26 @@ BEGIN
     IF NOT FOUND THEN
         RETURN 0;
     END IF;
-    -- Made beside the table and attached: making them as partitions would lock the whole table. What is attached
-    -- must find none of its rows in the default partition: nobody looks at that one while they move.
-    FOREACH parent IN ARRAY tables LOOP
-        EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent || '_default');
-    END LOOP;
+    -- Made beside the table and attached: that leaves the locks for the end.
     FOREACH parent IN ARRAY tables LOOP
         -- A partitioned table has no storage parameters of its own; its default partition shows how to store the others.
         SELECT coalesce('WITH (' || array_to_string(c.reloptions, ', ') || ')', '') INTO storage
         FROM pg_class AS c WHERE c.oid = (parent || '_default')::regclass;
+        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL EXCLUDING COMMENTS) %s', parent || '_' || suffix, parent, storage);
+    END LOOP;
+    -- A statement that knows which partitions there are, and then waits for the default one while its rows move, would
+    -- find them in neither: it has to wait before that, for the table itself. Nor may it store there what is not its any more.
+    FOREACH parent IN ARRAY tables LOOP
+        EXECUTE format('LOCK TABLE ONLY %I IN ACCESS EXCLUSIVE MODE', parent);
+    END LOOP;
+    FOREACH parent IN ARRAY tables LOOP
+        EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent || '_default');
+    END LOOP;
+    FOREACH parent IN ARRAY tables LOOP
         SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO names
         FROM pg_attribute AS a
         WHERE a.attrelid = parent::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '';
-        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL EXCLUDING COMMENTS) %s', parent || '_' || suffix, parent, storage);
+        -- What is attached must find none of its rows in the default partition.
         EXECUTE format(
             'WITH strays AS (DELETE FROM %I WHERE id >= $1 AND id < $2 RETURNING %s) INSERT INTO %I (%2$s) SELECT * FROM strays',
             parent || '_default', names, parent || '_' || suffix) USING floor, ceiling;

@@ -5,7 +5,7 @@ DROP FUNCTION enqueue(text, text, interval, timestamptz, integer, text);
 DROP FUNCTION enqueue(text, jsonb, interval, timestamptz, integer, text);
 DROP FUNCTION enqueue(text, json, interval, timestamptz, integer, text);
 DROP FUNCTION enqueue_due(interval, timestamptz, integer);
-DROP VIEW queue_handlers, outcome_causes, queue_messages;
+DROP VIEW queue_runners, queue_handlers, outcome_causes, queue_messages;
 DROP FUNCTION is_same_json(json, json);
 DROP FUNCTION canonical_json(json);
 DROP FUNCTION claim_idempotency_keys(integer[], text[], bytea[], uuid[], text[], interval);

@@ -13,6 +13,8 @@ CREATE TABLE queues (
     id         integer     NOT NULL,
     name       text        NOT NULL,
     definition json        NOT NULL,
+    secret     bytea,
+    key_id     text,
     version    bigint      NOT NULL,
     source     text        NOT NULL DEFAULT 'api',
     paused_at  timestamptz,
@@ -23,13 +25,16 @@ CREATE TABLE queues (
     CONSTRAINT queues_lane_fkey FOREIGN KEY (id) REFERENCES lanes (id),
     CONSTRAINT queues_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'
         AND name NOT IN ('system', 'queue', 'hub', 'job') AND name !~ '_hub$'),
+    CONSTRAINT queues_sealed_with_a_key CHECK ((secret IS NULL) = (key_id IS NULL)),
     CONSTRAINT queues_source_known CHECK (source IN ('api', 'file', 'code', 'example'))
 );
 CREATE INDEX queues_version_idx ON queues (version);
 COMMENT ON TABLE queues IS 'Queue definitions. Bounded by: what administrators define; a row goes with its queue.';
 COMMENT ON COLUMN queues.id IS 'The queue''s lane. A queue that is deleted and made again has another, so old messages do not come back.';
 COMMENT ON COLUMN queues.name IS 'Its name in the API; system and queue are refused, since their writer roles would be global ones.';
-COMMENT ON COLUMN queues.definition IS 'The definition as it was put: client_id, roles, incoming, handler, options.';
+COMMENT ON COLUMN queues.definition IS 'The definition as it was put, without its handler''s secret: client_id, roles, incoming, handler, options.';
+COMMENT ON COLUMN queues.secret IS 'The signing secret of its http handler, sealed (AES-256-GCM); null without one.';
+COMMENT ON COLUMN queues.key_id IS 'Which key it is sealed with.';
 COMMENT ON COLUMN queues.version IS 'The catalog''s revision at its last change.';
 COMMENT ON COLUMN queues.source IS 'Who wrote it: api, file (a pair in the queues directory) or example.';
 COMMENT ON COLUMN queues.paused_at IS 'Since when nothing is claimed from it; null while it runs.';
@@ -59,11 +64,12 @@ COMMENT ON COLUMN queue_schedules.created_at IS 'When it was first put.';
 COMMENT ON COLUMN queue_schedules.updated_at IS 'When it was last put.';
 
 CREATE TABLE messages (
-    queue_id  integer  NOT NULL,
-    rank      smallint NOT NULL DEFAULT 0,
-    validated boolean  NOT NULL DEFAULT false,
-    id        uuid     NOT NULL,
-    request   json     NOT NULL,
+    queue_id   integer  NOT NULL,
+    rank       smallint NOT NULL DEFAULT 0,
+    validated  boolean  NOT NULL DEFAULT false,
+    id         uuid     NOT NULL,
+    request_id text,
+    request    json     NOT NULL,
     CONSTRAINT messages_pkey PRIMARY KEY (queue_id, id)
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE messages IS 'What was pushed, as it was sent. Weekly partitions by the time inside the id. Bounded by: retention: weeks are dropped, what had to stay is deleted once its end is as old.';
@@ -71,6 +77,7 @@ COMMENT ON COLUMN messages.queue_id IS 'The queue.';
 COMMENT ON COLUMN messages.rank IS 'The negated priority, for a retry by hand.';
 COMMENT ON COLUMN messages.validated IS 'Held against the schema when it was pushed. What SQL enqueues is held against it before it runs.';
 COMMENT ON COLUMN messages.id IS 'UUIDv7: its time is when the message was pushed.';
+COMMENT ON COLUMN messages.request_id IS 'The x-request-id of the request that pushed it, so that the line of its failure can name it; null, and without a byte, when none did.';
 COMMENT ON COLUMN messages.request IS 'The body, byte for byte.';
 CREATE TABLE messages_default PARTITION OF messages DEFAULT;
 
@@ -285,6 +292,30 @@ COMMENT ON VIEW queue_handlers IS 'Which kind of handler each queue has, for rep
 COMMENT ON COLUMN queue_handlers.queue_id IS 'The queue.';
 COMMENT ON COLUMN queue_handlers.kind IS 'javascript, http, worker or native; null without a handler.';
 COMMENT ON COLUMN queue_handlers.native IS 'The name of a native handler.';
+
+CREATE VIEW queue_runners AS
+SELECT
+    h.queue_id,
+    h.kind,
+    h.native,
+    EXISTS (
+        SELECT
+        FROM workers AS w
+        WHERE w.given_up_at IS NULL
+            AND NOT is_silent(w.heartbeat, w.lease)
+            AND CASE h.kind
+                WHEN 'javascript' THEN 'javascript' = ANY (w.runs)
+                WHEN 'native' THEN 'native ' || h.native = ANY (w.runs)
+                ELSE true
+            END
+    ) AS is_there
+FROM queue_handlers AS h
+WHERE h.kind IN ('javascript', 'http', 'native');
+COMMENT ON VIEW queue_runners IS 'Of each queue whose messages our processes run, whether one lives that can.';
+COMMENT ON COLUMN queue_runners.queue_id IS 'The queue.';
+COMMENT ON COLUMN queue_runners.kind IS 'As in queue_handlers.';
+COMMENT ON COLUMN queue_runners.native IS 'As in queue_handlers.';
+COMMENT ON COLUMN queue_runners.is_there IS 'Whether a process lives that has the native handler, or runs JavaScript; for http, whether any lives.';
 
 CREATE VIEW outcome_causes AS
 SELECT

@@ -55,6 +55,7 @@ CREATE TABLE jobs (
     ended_by           uuid,
     end_digest         bytea,
     seq                bigint      NOT NULL DEFAULT 0,
+    request_id         text,
     CONSTRAINT jobs_pkey PRIMARY KEY (id),
     CONSTRAINT jobs_item_key UNIQUE (item),
     CONSTRAINT jobs_type_fkey FOREIGN KEY (type_id) REFERENCES job_types (id),
@@ -99,6 +100,7 @@ COMMENT ON COLUMN jobs.lease IS 'The claim that runs it; null while nobody does,
 COMMENT ON COLUMN jobs.ended_by IS 'The claim whose worker ended it; null when another did, or a worker that did not claim it.';
 COMMENT ON COLUMN jobs.end_digest IS 'SHA-256 of what its worker said to end it, so that the same said again is told from another end; null when time, a request to cancel or a lost worker ended it.';
 COMMENT ON COLUMN jobs.seq IS 'The number of its newest broadcast. Counted under the row''s lock, so broadcasts become visible in their order.';
+COMMENT ON COLUMN jobs.request_id IS 'The x-request-id of the request that created it, so that the line of its failure can name it.';
 CREATE INDEX jobs_due_at_idx ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX jobs_completed_at_idx ON jobs (completed_at) WHERE completed_at IS NOT NULL;
 CREATE INDEX jobs_cardholder_idx ON jobs (cardholder_id, id);

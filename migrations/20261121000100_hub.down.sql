@@ -2,7 +2,7 @@
 DROP FUNCTION publish(text, text, jsonb);
 DROP FUNCTION publish(text, text, text);
 DROP FUNCTION publish(text, text, json);
-DROP VIEW delivery_states, unfinished_deliveries;
+DROP VIEW delivery_states, delivery_lanes, unfinished_deliveries;
 DROP TABLE poller_snapshots, poller_bookmarks, pollers, log_entries, held_deliveries,
     delivered_identifiers, delivery_attempts, deliveries, hub_idempotency_keys, hub_descendants, hub_messages,
     learned_parameters, mappings, parameters, endpoints, stores;

@@ -32,6 +32,7 @@ CREATE TABLE endpoints (
     definition    json        NOT NULL,
     token         bytea,
     secrets       bytea,
+    former        bytea,
     key_id        text,
     catalogue     json,
     version       bigint      NOT NULL,
@@ -42,7 +43,7 @@ CREATE TABLE endpoints (
     CONSTRAINT endpoints_lane_fkey FOREIGN KEY (id) REFERENCES lanes (id),
     CONSTRAINT endpoints_store_fkey FOREIGN KEY (store_id) REFERENCES stores (id),
     CONSTRAINT endpoints_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
-    CONSTRAINT endpoints_sealed_with_a_key CHECK ((token IS NULL AND secrets IS NULL) = (key_id IS NULL))
+    CONSTRAINT endpoints_sealed_with_a_key CHECK ((token IS NULL AND secrets IS NULL AND former IS NULL) = (key_id IS NULL))
 );
 CREATE INDEX endpoints_version_idx ON endpoints (version);
 COMMENT ON TABLE endpoints IS 'Servers that take messages. Bounded by: what is put; a row goes with its endpoint.';
@@ -52,7 +53,8 @@ COMMENT ON COLUMN endpoints.name IS 'Its name in the API.';
 COMMENT ON COLUMN endpoints.definition IS 'The definition as it was put, without token and signing secrets: url, concurrency, rate, timeout, breaker, enabled.';
 COMMENT ON COLUMN endpoints.token IS 'The token it is sent, sealed (AES-256-GCM).';
 COMMENT ON COLUMN endpoints.secrets IS 'Its signing secrets, a JSON array of strings, sealed.';
-COMMENT ON COLUMN endpoints.key_id IS 'Which key both are sealed with.';
+COMMENT ON COLUMN endpoints.former IS 'The last tokens and signing secrets that these replaced, a JSON array of strings, sealed: to be blotted out where they are still quoted.';
+COMMENT ON COLUMN endpoints.key_id IS 'Which key all are sealed with.';
 COMMENT ON COLUMN endpoints.catalogue IS 'What its endpoint.json said when it was imported.';
 COMMENT ON COLUMN endpoints.version IS 'The catalog''s revision at its last change.';
 COMMENT ON COLUMN endpoints.created_at IS 'When it was first put.';
@@ -64,6 +66,7 @@ CREATE TABLE parameters (
     data_type  text        NOT NULL,
     value      json,
     sealed     bytea,
+    former     bytea,
     key_id     text,
     updated_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT parameters_pkey PRIMARY KEY (store_id, name),
@@ -72,7 +75,7 @@ CREATE TABLE parameters (
     CONSTRAINT parameters_data_type_known CHECK (data_type IN ('string', 'integer', 'float', 'boolean', 'list', 'password')),
     CONSTRAINT parameters_password_is_sealed CHECK ((data_type = 'password') = (sealed IS NOT NULL)),
     CONSTRAINT parameters_one_value CHECK ((value IS NULL) = (sealed IS NOT NULL)),
-    CONSTRAINT parameters_sealed_with_a_key CHECK ((sealed IS NULL) = (key_id IS NULL))
+    CONSTRAINT parameters_sealed_with_a_key CHECK ((sealed IS NULL AND former IS NULL) = (key_id IS NULL))
 );
 COMMENT ON TABLE parameters IS 'What the services of a store''s mappings need to know: keys, settings, lookup tables, bookmarks. Bounded by: what is put, and the names that answers set.';
 COMMENT ON COLUMN parameters.store_id IS 'The store.';
@@ -80,7 +83,8 @@ COMMENT ON COLUMN parameters.name IS 'Its name, as it is sent.';
 COMMENT ON COLUMN parameters.data_type IS 'string, integer, float, boolean, list, or password: sealed, and never shown again.';
 COMMENT ON COLUMN parameters.value IS 'Its value, as it was put; null for a password.';
 COMMENT ON COLUMN parameters.sealed IS 'A password''s value as JSON, sealed (AES-256-GCM).';
-COMMENT ON COLUMN parameters.key_id IS 'Which key it is sealed with.';
+COMMENT ON COLUMN parameters.former IS 'The last passwords that it was before, a JSON array of strings, each JSON, sealed: to be blotted out where they are still quoted.';
+COMMENT ON COLUMN parameters.key_id IS 'Which key both are sealed with.';
 COMMENT ON COLUMN parameters.updated_at IS 'When it was last put, by hand or by an answer.';
 
 CREATE TABLE mappings (
@@ -127,17 +131,18 @@ COMMENT ON COLUMN learned_parameters.mapping_id IS 'The mapping.';
 COMMENT ON COLUMN learned_parameters.name IS 'The parameter of its store.';
 
 CREATE TABLE hub_messages (
-    store_id  integer           NOT NULL,
-    hop       smallint          NOT NULL DEFAULT 0,
-    state     hub_message_state NOT NULL,
-    id        uuid              NOT NULL,
-    message   text              NOT NULL,
-    payload   json              NOT NULL,
-    parent_id uuid,
-    delivery  uuid,
-    root_id   uuid,
-    reason    text,
-    lineage   json,
+    store_id   integer           NOT NULL,
+    hop        smallint          NOT NULL DEFAULT 0,
+    state      hub_message_state NOT NULL,
+    id         uuid              NOT NULL,
+    message    text              NOT NULL,
+    payload    json              NOT NULL,
+    parent_id  uuid,
+    delivery   uuid,
+    root_id    uuid,
+    reason     text,
+    lineage    json,
+    request_id text,
     CONSTRAINT hub_messages_pkey PRIMARY KEY (store_id, id),
     CONSTRAINT hub_messages_message_length CHECK (length(message) BETWEEN 1 AND 255),
     CONSTRAINT hub_messages_parked_has_reason CHECK ((state = 'parked') = (reason IS NOT NULL)),
@@ -161,6 +166,7 @@ COMMENT ON COLUMN hub_messages.delivery IS 'That delivery.';
 COMMENT ON COLUMN hub_messages.root_id IS 'The message from outside that it comes of, over however many answers; null when it came from outside itself.';
 COMMENT ON COLUMN hub_messages.reason IS 'Why it is parked.';
 COMMENT ON COLUMN hub_messages.lineage IS 'What it has come through since its root, or since the last of its ancestors that was to wait: a list of [mapping, key], one for each delivery; null when that is none.';
+COMMENT ON COLUMN hub_messages.request_id IS 'The x-request-id of the request that pushed it, so that the line of a delivery that is parked can name it; null when none did, and for an answer, whose root has it.';
 CREATE TABLE hub_messages_default PARTITION OF hub_messages DEFAULT;
 
 CREATE TABLE hub_descendants (
@@ -437,11 +443,25 @@ UNION
 SELECT item FROM line_waits;
 COMMENT ON VIEW unfinished_deliveries IS 'Every delivery that is PENDING is in one of these places; what is there may have ended all the same (its lease holds others, or somebody parked it): ask for its status.';
 
+CREATE VIEW delivery_lanes AS
+SELECT store_id, id AS lane
+FROM endpoints
+UNION ALL
+SELECT stores.id, lanes.id
+FROM stores
+CROSS JOIN lanes
+WHERE lanes.kind = 'endpoint' AND lanes.removed_at IS NOT NULL;
+COMMENT ON VIEW delivery_lanes IS 'The lanes in which deliveries of a store are held: those of its endpoints, and those of endpoints that were deleted, whosoever they were: a process that does not know yet may claim there.';
+
 CREATE VIEW delivery_states AS
 SELECT
     d.id, d.store_id, d.mapping_id, d.message_id,
     CASE
-        WHEN d.status = 'PENDING' AND EXISTS (SELECT FROM leases AS l WHERE l.holder IS NULL AND d.id = ANY (l.items)) THEN 'INPROGRESS'
+        WHEN d.status = 'PENDING' AND EXISTS (
+            SELECT FROM leases AS l
+            WHERE l.lane = ANY (ARRAY(SELECT e.lane FROM delivery_lanes AS e WHERE e.store_id = d.store_id))
+                AND l.holder IS NULL AND d.id = ANY (l.items)
+        ) THEN 'INPROGRESS'
         ELSE d.status::text
     END AS status,
     d.business_error, d.attempts, d.next_attempt_at, d.finished_at, d.archived_at, d.last_error

@@ -197,11 +197,11 @@ impl Prepared {
         let pool = app.program.map(|program| Pool::new(PoolOptions::new(program)));
         let runners =
             Arc::new(Runners::new(pool, outbound.clone(), app.handlers, directory, Arc::clone(&db.ids)));
-        let catalog = Arc::new(Catalog::default());
+        let catalog = Arc::new(Catalog::new(sealer.clone()));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
 
         let name = prepared::name();
-        let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY);
+        let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY, runners.runs());
         let messages = Messages::new(db.clone(), Arc::clone(&catalog), Arc::clone(&runners), name);
         let settler = worker.add(Arc::new(messages));
         let pushes = db.worker.clone();
@@ -242,6 +242,7 @@ impl Prepared {
             waiting,
             wake: worker.wake(),
             runners,
+            sealer: base.sealer.clone(),
             verifier: Arc::clone(&verifier),
             lease: config.lease,
             limits,
@@ -259,7 +260,9 @@ impl Prepared {
 
         let of_queues = Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy());
         let of_jobs = jobs::depths::Depths::new(db.clone(), Arc::clone(&jobs.types));
-        let on_scrape = measure(of_queues, of_jobs, hub::delivery::metrics::Depths::new(db.clone()));
+        let of_hub = hub::delivery::metrics::Depths::new(db.clone());
+        let of_others = metrics::Holdups::new(db.api.clone());
+        let on_scrape = measure(of_queues, of_jobs, of_hub, of_others);
         let on_scrape = admit_readers(on_scrape, &verifier, config.metrics);
         let state = HttpState {
             readiness: readiness.clone(),

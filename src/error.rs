@@ -72,10 +72,13 @@ pub const MAX_VIOLATIONS: usize = 50;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Violation {
     /// Where: a JSON pointer (RFC 6901) into the submitted document; empty for the whole.
+    #[schema(example = "/options/timeout")]
     pub pointer: String,
     /// Which rule: the keyword of JSON Schema, or the name of ours.
+    #[schema(example = "duration")]
     pub keyword: String,
     /// What is wrong, in words that do not repeat the submitted value.
+    #[schema(example = "must be a duration as text, such as \"30s\" or \"1h30m\"")]
     pub message: String,
 }
 
@@ -91,13 +94,17 @@ impl Violation {
 pub struct Problem {
     /// The kind of problem; `about:blank`, so the status says it.
     #[serde(rename = "type")]
+    #[schema(example = "about:blank")]
     pub kind: &'static str,
     /// The status in words.
+    #[schema(example = "Conflict")]
     pub title: String,
     /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599, example = 409)]
     pub status: u16,
     /// What is wrong with this request.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "only a message in ERROR can be run again")]
     pub detail: Option<String>,
     /// For a 422, every violation (the first 50).
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -127,6 +134,18 @@ impl Error {
             "the document breaks a rule".to_owned(),
             vec![Violation::new(pointer, keyword, message)],
         )
+    }
+
+    /// The refusal in one sentence for people, with the place and the words of every violation.
+    pub fn whole(&self) -> String {
+        let mut text = self.to_string();
+        if let Self::Invalid(_, violations) = self {
+            for Violation { pointer, message, .. } in violations {
+                let place = if pointer.is_empty() { String::new() } else { format!("at `{pointer}`: ") };
+                text = format!("{text}; {place}{message}");
+            }
+        }
+        text
     }
 
     /// A 500 from any failure of ours.

@@ -35,7 +35,7 @@
 //! | [`auth`] | token → caller → may this caller do that |
 //! | [`http`] | bodies, limits, health, OpenAPI, which web pages may call (CORS), the guarded client; knows no feature |
 //! | [`db`] | pools, transactions, ids, migrations, the embedded server; [who may call](db::grants) the SQL functions |
-//! | [`seal`] | encryption at rest |
+//! | [`seal`] | encryption at rest, and what becomes of it when [keys are changed](seal::Rotated) |
 //! | [`error`], [`config`] | problem documents; every setting |
 //!
 //! Who may import whom, checked by `tests/house/architecture.rs`:
@@ -126,8 +126,8 @@
 //!    messages that answer each other along two lines
 //!    can meet in a circle; PostgreSQL undoes one of the settlements, which comes again.
 //! 6. A handler's failure is data ([`queues::outcome`]), never an `Err`.
-//! 7. Secrets are `SecretString`, never in logs, errors or metrics, nor in what endpoints said
-//!    (`tests/house/configuration.rs`, `tests/jobs/secrets.rs`, `tests/hub/secrets.rs`).
+//! 7. Secrets are `SecretString`, never in logs, errors or metrics, nor in what endpoints said, and sealed in the database
+//!    (`tests/house/configuration.rs`, `tests/house/sealed.rs`, `tests/jobs/secrets.rs`, `tests/hub/secrets.rs`).
 //! 8. Nothing holds state in a database session: a transaction-mode pooler can stand in between
 //!    (`tests/faults/pooled.rs`). A session listens only where it is ours alone ([`db::session`]).
 //! 9. Every operation of the API needs a token and a role (`tests/house/authorization.rs`).
@@ -156,7 +156,8 @@
 //! 21. JSON is text, kept as it was sent; a value is only made to look into it ([`http::json_text`];
 //!     `tests/queues/json_text.rs`).
 //! 22. What must stay does not keep what may go, and a reader of an old week holds up nobody
-//!     (`tests/engine/retention.rs`, `tests/hub/upkeep.rs`); every table says what bounds it
+//!     (`tests/engine/retention.rs`, `tests/hub/upkeep.rs`); no duty of the upkeep waits for the long work of another,
+//!     and no start for any of them ([`worker::upkeep`], `tests/engine/upkeep.rs`); every table says what bounds it
 //!     ([`worker::retention::bounds`], `tests/house/bounds.rs`); no page of a listing reads more than a bounded number of
 //!     rows (`tests/queues/pages.rs`, `tests/hub/pages.rs`).
 //! 23. Whatever services answer, what comes of one message from outside ends (`tests/hub/loops.rs`).

@@ -1,14 +1,25 @@
 //! Encryption at rest: what must not lie in the database in clear is sealed with a key from the settings.
 
+mod rotation;
+
+pub use rotation::{Rotated, Turn};
+
+use crate::error::Error;
 use anyhow::{Result, ensure};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret as _, SecretString};
+use std::time::Duration;
+
+/// What is shown in the place of a secret. Put back, it means the one that is there.
+pub const REDACTED: &str = "[redacted]";
 
 /// How many bytes of nonce stand before the sealed text.
 const NONCE: usize = 12;
+/// Whoever is refused for want of a key may come again after this time.
+const WITHOUT_A_KEY: Duration = Duration::from_mins(1);
 
 /// Seals and opens small secrets with AES-256-GCM. The first key seals; every key opens, so that keys can be
 /// changed while there is something sealed with the former one.
@@ -27,8 +38,20 @@ pub struct Sealed {
 
 /// The key is not among the settings any more, or the bytes are not what was sealed for this purpose.
 #[derive(Debug, thiserror::Error)]
-#[error("a sealed secret cannot be opened: its key is not configured, or it was changed")]
+#[error("a stored secret cannot be opened: its key is not among POSTRIDER_SECRET_KEY, or it was changed")]
 pub struct Unopened;
+
+impl From<Unopened> for Error {
+    /// 503: where the key is, the same is done.
+    fn from(unopened: Unopened) -> Self {
+        Self::Unavailable(unopened.to_string(), WITHOUT_A_KEY)
+    }
+}
+
+/// 503: this server has no key to seal this with.
+pub fn no_key(what: &str) -> Error {
+    Error::Unavailable(format!("this server cannot keep {what}: set POSTRIDER_SECRET_KEY"), WITHOUT_A_KEY)
+}
 
 impl Sealer {
     /// A sealer with the keys in `setting`, separated by commas, each of at least 32 characters.
@@ -45,6 +68,11 @@ impl Sealer {
         Ok(Self { keys })
     }
 
+    /// Whether it has the key of this name.
+    pub fn knows(&self, key_id: &str) -> bool {
+        self.keys.iter().any(|(id, _)| id == key_id)
+    }
+
     /// Seals `secret` for `purpose`, without which it cannot be opened.
     ///
     /// # Errors
@@ -56,6 +84,19 @@ impl Sealer {
         let mut bytes = nonce.as_ref().to_vec();
         bytes.append(&mut text);
         Ok(Sealed { key_id: key_id.clone(), bytes })
+    }
+
+    /// The name of the key that seals.
+    pub fn first(&self) -> &str {
+        self.keys.first().map_or("", |(id, _)| id)
+    }
+
+    /// Seals anew, with the first key, what was sealed for `purpose`; `None` when it cannot be opened.
+    ///
+    /// # Errors
+    /// The operating system has no random bytes.
+    pub fn reseal(&self, sealed: &Sealed, purpose: &[u8]) -> Result<Option<Sealed>> {
+        self.open(sealed, purpose).ok().map(|secret| self.seal(secret.expose_secret(), purpose)).transpose()
     }
 
     /// Opens what was sealed for `purpose`.

@@ -1,7 +1,10 @@
 //! The command line, as processes of the real binary.
 
+mod advice;
 mod doctor;
 mod grants;
+mod holdups;
+mod keys;
 mod refusals;
 mod revert;
 

@@ -14,6 +14,7 @@ mod javascript_pool;
 mod javascript_services;
 mod jobs;
 mod library;
+mod log;
 mod queues;
 mod reports;
 mod support;

@@ -3,6 +3,7 @@
 use crate::faults::url_of;
 use crate::support::app::{TestApp, database};
 use crate::support::eventually;
+use crate::support::reads::rows_read;
 use crate::support::serve::Serve;
 use axum::http::{Method, StatusCode};
 use postrider::reports::REPORTS;
@@ -328,4 +329,37 @@ async fn metrics_are_answered_while_the_database_is_stuck() {
     assert!(answer.text().await.unwrap().contains("postrider_busy"));
     db.execute("ROLLBACK").await.unwrap();
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_of_a_backlog_is_found_without_reading_it() {
+    let app = TestApp::start().await;
+    app.define("deep", json!({})).await;
+    app.define("late", json!({})).await;
+    let mut db = app.connect().await;
+    // Nobody makes ready what is overdue.
+    app.stop().await;
+    // The oldest is of the lowest priority; and of what nobody made ready yet, the first whose time came.
+    db.execute(
+        "INSERT INTO dispatch (lane, rank, item)
+        SELECT id, n % 5, uuid_v7(now() - interval '1 hour' + n * interval '1 ms') FROM queues, generate_series(1, 20000) AS n
+        WHERE name = 'deep';
+        INSERT INTO dispatch (lane, rank, item) SELECT id, 7, uuid_v7(now() - interval '2 hours') FROM queues WHERE name = 'deep';
+        INSERT INTO scheduled (run_at, lane, rank, item)
+        SELECT now() - n * interval '1 minute', id, 0, uuid_v7(now() - interval '1 day') FROM queues, generate_series(1, 3) AS n
+        WHERE name = 'late';
+        ANALYZE dispatch",
+    )
+    .await
+    .unwrap();
+    let mut tx = db.begin().await.unwrap();
+    let before = rows_read(&mut tx).await;
+    let report = include_str!("../sql/reports/oldest_due.sql").trim_end().trim_end_matches(';');
+    let found =
+        format!("SELECT queue || ' ' || round(waiting_seconds / 60) FROM ({report}) AS report ORDER BY 1");
+    let found: Vec<String> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(found)).fetch_all(&mut *tx).await.unwrap();
+    let read = rows_read(&mut tx).await - before;
+    assert_eq!(found, ["deep 120", "late 3"]);
+    assert!(read < 1000, "{read} rows were read");
 }

@@ -53,6 +53,11 @@ use sizes::Sizes;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// As in the program.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What to measure, and for how long.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --", version)]

@@ -75,6 +75,7 @@ impl Base {
             stopping: self.stop.clone(),
         };
         self.tasks.spawn(jobs::upkeep::run(jobs.clone(), self.stop.clone()));
+        self.tasks.spawn(jobs::tidy::run(jobs.clone(), self.stop.clone()));
         Ok(jobs)
     }
 }

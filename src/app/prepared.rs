@@ -7,9 +7,7 @@ use crate::config::Config;
 use crate::db::{self, Database};
 use crate::http::outbound::Outbound;
 use crate::queues::javascript::services::Directory;
-use crate::queues::store::retention::Messages;
 use crate::seal::Sealer;
-use crate::worker::retention::make_ahead;
 use anyhow::Context as _;
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
@@ -59,7 +57,7 @@ impl Checked {
     }
 }
 
-/// The database, if this process can work on it, with partitions for what comes.
+/// The database, if this process can work on it. What takes longer the more lies there is done beside the work.
 pub(super) async fn open(
     database: &PgConnectOptions,
     schema: &str,
@@ -70,9 +68,6 @@ pub(super) async fn open(
         db = db.listening_on(options);
     }
     db.check().await?;
-    if let Err(error) = make_ahead::<Messages>(&db.worker).await {
-        tracing::warn!(%error, "cannot make partitions ahead now; the upkeep tries again");
-    }
     Ok(db)
 }
 

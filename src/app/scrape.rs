@@ -3,7 +3,7 @@
 use crate::auth::role::{HUB_ADMIN, METRICS_READER, QUEUE_ADMIN, SYSTEM_ADMIN};
 use crate::auth::{self, Verifier};
 use crate::config::Metrics;
-use crate::http::metrics::OnScrape;
+use crate::http::metrics::{Holdups, OnScrape};
 use crate::queues::metrics::Depths;
 use crate::{hub, jobs};
 use std::sync::Arc;
@@ -11,16 +11,19 @@ use std::sync::Arc;
 /// The roles that may read `/metrics`.
 const METRICS_READERS: [&str; 4] = [METRICS_READER, QUEUE_ADMIN, HUB_ADMIN, SYSTEM_ADMIN];
 
-/// Has the gauges of every feature measured when somebody asks for the metrics.
+/// Has the gauges of every feature, and of what holds the database up, measured when somebody asks for the metrics.
 pub(super) fn measure(
     of_queues: Depths,
     of_jobs: jobs::depths::Depths,
     of_hub: hub::delivery::metrics::Depths,
+    of_others: Holdups,
 ) -> OnScrape {
-    let all = Arc::new((of_queues, of_jobs, of_hub));
+    let all = Arc::new((of_queues, of_jobs, of_hub, of_others));
     OnScrape::new(move || {
         let all = Arc::clone(&all);
-        Box::pin(async move { _ = tokio::join!(all.0.measure(), all.1.measure(), all.2.measure()) })
+        Box::pin(async move {
+            _ = tokio::join!(all.0.measure(), all.1.measure(), all.2.measure(), all.3.measure());
+        })
     })
 }
 

@@ -84,6 +84,13 @@ pub fn of_store(store: &str, word: &str) -> String {
     format!("{store}_hub_{word}")
 }
 
+/// The store of which this is a role.
+pub fn store_of(role: &str) -> Option<&str> {
+    let words = [STORE_ADMIN, STORE_WRITER, STORE_READER];
+    let name = words.into_iter().find_map(|word| role.strip_suffix(word)?.strip_suffix("_hub_"))?;
+    (!name.is_empty()).then_some(name)
+}
+
 /// Whether a queue may have this name, as far as its roles go.
 ///
 /// # Errors

@@ -11,6 +11,8 @@ use sqlx::postgres::PgConnectOptions;
 
 /// The file of the development secret in the data directory.
 const SECRET: &str = "jwt-secret";
+/// The file of the key that encrypts at rest there.
+const KEY: &str = "secret-key";
 
 /// Where the database is, before anything is connected or started.
 pub(super) enum Place {
@@ -162,6 +164,17 @@ pub(super) fn existing_secret(config: &Config) -> anyhow::Result<Option<SecretSt
     development_secret(config)
 }
 
+/// The key that encrypts at rest: the configured one, or that of the private server, if it was made.
+///
+/// # Errors
+/// The data directory cannot be read.
+pub(super) fn existing_key(config: &Config) -> anyhow::Result<Option<SecretString>> {
+    if config.secret_key.is_none() && !config.data_dir.join(KEY).try_exists().unwrap_or(true) {
+        return Ok(None);
+    }
+    Ok(config.secret_key.clone().or(development_key(config)?))
+}
+
 /// The key that encrypts at rest on the private server when none is configured.
 ///
 /// # Errors
@@ -170,5 +183,5 @@ pub(super) fn development_key(config: &Config) -> anyhow::Result<Option<SecretSt
     if config.secret_key.is_some() || config.database_url.is_some() {
         return Ok(None);
     }
-    auth::development_secret(&config.data_dir, "secret-key").map(Some)
+    auth::development_secret(&config.data_dir, KEY).map(Some)
 }

@@ -5,18 +5,22 @@ mod grants;
 mod hub;
 mod schedules;
 mod schema;
+mod secrets;
 mod server;
 mod session;
 mod settings;
+mod upkeep;
 mod work;
 
-use super::database::Database;
+use super::database::{Database, existing_key};
 use crate::config::Config;
 use crate::db::{self, transaction::transaction_within};
 use crate::error::explain;
+use crate::seal::Sealer;
 use finding::{Finding, Level, fail};
 use sqlx::postgres::PgConnection;
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Prints a line a check; an error when one of them failed.
@@ -52,6 +56,11 @@ pub(super) async fn run(config: anyhow::Result<Config>) -> anyhow::Result<()> {
 /// Every check. Those that need what an earlier one found missing are left out.
 async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = settings::check(config);
+    let sealer = existing_key(config).and_then(|key| key.as_ref().map(Sealer::new).transpose());
+    let sealer = sealer.unwrap_or_else(|error| {
+        findings.push(fail(explain(error.as_ref()), "correct this setting"));
+        None
+    });
     let database = match Database::join(config).await {
         Ok(database) => database,
         Err(error) => {
@@ -66,7 +75,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
             Err(error) => findings.push(fail(explain(error.as_ref()), "correct this setting")),
         }
     }
-    if let Err(error) = look(&db, config.command_timeout, &mut findings).await {
+    if let Err(error) = look(&db, config.command_timeout, sealer.map(Arc::new), &mut findings).await {
         findings.push(fail(
             format!("the database does not answer: {}", explain(&error)),
             "is DATABASE_URL right, and does the server run?",
@@ -77,7 +86,12 @@ async fn examine(config: &Config) -> Vec<Finding> {
     findings
 }
 
-async fn look(db: &db::Database, patience: Duration, findings: &mut Vec<Finding>) -> sqlx::Result<()> {
+async fn look(
+    db: &db::Database,
+    patience: Duration,
+    sealer: Option<Arc<Sealer>>,
+    findings: &mut Vec<Finding>,
+) -> sqlx::Result<()> {
     let pool = &db.api;
     let session = session::check(db).await?;
     let works = session.iter().all(|finding| finding.level != Level::Fail);
@@ -92,20 +106,23 @@ async fn look(db: &db::Database, patience: Duration, findings: &mut Vec<Finding>
     let current = schema.level != Level::Fail;
     findings.push(schema);
     if current {
+        work::await_heartbeats(pool).await?;
         let moment: Vec<Finding> =
-            transaction_within(pool, patience, |tx| Box::pin(at_one_moment(tx))).await?;
+            transaction_within(pool, patience, |tx| Box::pin(at_one_moment(tx, sealer))).await?;
         findings.extend(moment);
     }
     Ok(())
 }
 
 /// What is to be said of the work: what one statement finds settled, no other finds on its way.
-async fn at_one_moment(tx: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
+async fn at_one_moment(tx: &mut PgConnection, sealer: Option<Arc<Sealer>>) -> sqlx::Result<Vec<Finding>> {
     sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
     let mut findings = schema::check(&mut *tx).await?;
     findings.extend(work::check(&mut *tx).await?);
     findings.extend(schedules::check(&mut *tx).await?);
+    findings.extend(upkeep::check(&mut *tx).await?);
     findings.extend(hub::check(&mut *tx).await?);
+    findings.extend(secrets::check(&mut *tx, sealer.as_deref()).await?);
     findings.extend(grants::check(tx).await?);
     Ok(findings)
 }

@@ -5,6 +5,7 @@ mod database;
 mod demo;
 mod doctor;
 mod grant;
+mod keys;
 mod migrate;
 mod push;
 mod report;
@@ -45,6 +46,9 @@ enum Command {
     Grant(grant::GrantArgs),
     /// Take back what `grant` gave
     Revoke(grant::RevokeArgs),
+    /// Change the keys that secrets are sealed with
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Sign a token with the configured or the development secret
     Token(token::Args),
     /// Push a message to a queue and print its id
@@ -101,6 +105,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Migrate(args) => migrate::run(Config::of_program()?, &args).await,
         Command::Grant(args) => grant::grant(Config::of_program()?, args).await,
         Command::Revoke(args) => grant::revoke(Config::of_program()?, args).await,
+        Command::Keys(keys) => keys::run(Config::of_program()?, &keys).await,
         Command::Token(args) => token::run(&Config::of_program()?, &args),
         Command::Push(args) => push::run(Config::of_program()?, &args).await,
         Command::Tail(args) => tail::run(Config::of_program()?, &args).await,

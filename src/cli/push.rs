@@ -56,6 +56,7 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
         rank: -args.priority.unwrap_or(queue.definition.options.priority),
         delay: args.delay.unwrap_or_default(),
         key: key.clone().map(|key| Claim::Leads { key, answer: None }),
+        request_id: None,
     };
     let id = push.id;
     let stored = db::transaction::<_, sqlx::Error, _>(&pools.api, move |tx| {

@@ -12,7 +12,7 @@ pub use reverting::{Reverting, revert};
 
 use anyhow::{Context as _, bail, ensure};
 use sqlx::migrate::{Migration, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -110,6 +110,29 @@ async fn applied(connection: &mut PgConnection, schema: &str) -> sqlx::Result<Ve
             Ok(Applied { version: row.try_get(0)?, success: row.try_get(1)?, checksum: row.try_get(2)? })
         })
         .collect()
+}
+
+/// Whether the schema is one that this program can use: all of its migrations are applied as they are. One that a newer
+/// program has brought further is, until it says otherwise.
+///
+/// # Errors
+/// The database's.
+pub async fn is_usable(pool: &PgPool) -> sqlx::Result<bool> {
+    let applied =
+        sqlx::query!("SELECT version, success, checksum FROM _sqlx_migrations").fetch_all(pool).await;
+    let applied = match applied {
+        // There is no such table, or no such schema.
+        Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42P01" | "3F000")) => {
+            return Ok(false);
+        }
+        other => other?,
+    };
+    let mut ours = MIGRATIONS.iter().filter(|migration| !migration.migration_type.is_down_migration());
+    Ok(ours.all(|migration| {
+        applied.iter().any(|done| {
+            done.version == migration.version && done.success && done.checksum == *migration.checksum
+        })
+    }))
 }
 
 /// The first of our migrations that was not applied.

@@ -1,7 +1,9 @@
 //! PostgreSQL: three small pools, transactions that cannot be cut in half, ids, migrations, who may call SQL.
 
+pub mod by_id;
 pub mod embedded;
 pub mod grants;
+pub mod holdups;
 pub mod ids;
 pub mod migrate;
 pub mod session;

@@ -4,7 +4,8 @@
 //! included. Here a client may keep a connection idle for long and still has to send a head quickly once it
 //! has begun; and an answer that nobody takes ends as well. A handler that takes its time is not limited.
 
-use super::server_limits::ServerLimits;
+use super::server_limits::{MAX_HEAD, ServerLimits};
+use parking_lot::Mutex;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,13 +21,23 @@ pub(super) struct Progress {
     requests: AtomicUsize,
     serving: AtomicBool,
     unread: AtomicBool,
+    /// What has come since the last request: the next one's head, and what came with it.
+    came: Mutex<Vec<u8>>,
 }
 
 impl Progress {
-    /// A request's head is read and its handler starts.
-    pub(super) fn begin(&self) {
+    /// A request's head is read and its handler starts. Returns what has come since the last one.
+    pub(super) fn begin(&self) -> Vec<u8> {
         self.requests.fetch_add(1, Relaxed);
         self.serving.store(true, Relaxed);
+        std::mem::take(&mut *self.came.lock())
+    }
+
+    /// These bytes came, as a head or with one. Whatever is beyond the largest head belongs to none.
+    fn came(&self, bytes: &[u8]) {
+        let mut came = self.came.lock();
+        let room = MAX_HEAD.saturating_sub(came.len());
+        came.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 
     /// The handler has answered; its body may still be on the way. `is_left`: there is more of the request, and
@@ -131,13 +142,17 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
             Poll::Pending => self.poll_silence(cx),
             done @ Poll::Ready(_) => {
                 // The first bytes since the last request begin a head; more of the same head are no reprieve.
                 let requests = self.progress.requests.load(Relaxed);
-                if !self.progress.serving.load(Relaxed) && (self.seen != requests || !self.in_head) {
-                    (self.seen, self.in_head, self.waiting) = (requests, true, None);
+                if !self.progress.serving.load(Relaxed) {
+                    if self.seen != requests || !self.in_head {
+                        (self.seen, self.in_head, self.waiting) = (requests, true, None);
+                    }
+                    self.progress.came(buffer.filled().get(before..).unwrap_or_default());
                 }
                 done
             }

@@ -31,9 +31,11 @@ pub(super) struct Edge {
 }
 
 /// The middleware around everything.
-pub(super) async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+pub(super) async fn around(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id::of(request.headers());
+    // Who stores something for it keeps this name with it.
+    request.headers_mut().insert(request_id::HEADER, id.clone());
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);

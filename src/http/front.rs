@@ -1,5 +1,6 @@
 //! `/`: what runs here and where to go, as a page for a browser and as links for a program.
 
+use super::openapi::OpenProblems;
 use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -9,8 +10,10 @@ use serde::Serialize;
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Front {
     /// The program: `postrider`.
+    #[schema(example = "postrider")]
     name: &'static str,
     /// Its version.
+    #[schema(example = "0.1.0")]
     version: &'static str,
     /// Where to go.
     links: Links,
@@ -20,14 +23,19 @@ pub(super) struct Front {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Links {
     /// The description of every operation, for programs (OpenAPI 3.1).
+    #[schema(example = "/openapi.json")]
     openapi: &'static str,
     /// The same, for reading.
+    #[schema(example = "/docs/")]
     docs: &'static str,
     /// Whether the process lives.
+    #[schema(example = "/healthz")]
     healthz: &'static str,
     /// Whether it can do its work.
+    #[schema(example = "/readyz")]
     readyz: &'static str,
     /// What it measures, for Prometheus.
+    #[schema(example = "/metrics")]
     metrics: &'static str,
 }
 
@@ -73,7 +81,7 @@ typed where this server runs, signs one; <code>postrider doctor</code> says what
     responses((status = OK, description = "What runs here, and where to go", content(
         (Front = "application/json"),
         (String = "text/html"),
-    )))
+    )), OpenProblems)
 )]
 pub(super) async fn front(headers: HeaderMap) -> Response {
     let page =

@@ -1,5 +1,7 @@
 //! Whether the process lives (`/healthz`) and whether it can do its work (`/readyz`).
 
+use super::openapi::OpenProblems;
+use crate::db::migrate;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -32,8 +34,8 @@ struct Inner {
     first: Arc<Notify>,
     stopping: AtomicBool,
     pool: PgPool,
-    /// When the database was asked last, and whether it answered and takes writes. Held while one request asks for all.
-    database: tokio::sync::Mutex<Option<(Instant, bool)>>,
+    /// When the database was asked last, and what is wrong with it. Held while one request asks for all.
+    database: tokio::sync::Mutex<Option<(Instant, Option<&'static str>)>>,
 }
 
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl Pulse {
 }
 
 impl Readiness {
-    /// Ready when the database behind `pool` answers and takes writes, and whatever is watched goes round.
+    /// Ready when the database behind `pool` answers, takes writes and has our schema, and whatever is watched goes round.
     pub fn new(pool: PgPool) -> Self {
         let (loops, stopping, database) =
             (Mutex::default(), AtomicBool::default(), tokio::sync::Mutex::default());
@@ -94,9 +96,7 @@ impl Readiness {
         if self.inner.stopping.load(Relaxed) {
             red.push("stopping");
         }
-        if !self.database_answers().await {
-            red.push("database");
-        }
+        red.extend(self.wrong_with_database().await);
         let is_late = |watched: &Loop| watched.last.lock().is_none_or(|last| last.elapsed() > watched.bound);
         red.extend(
             self.inner.loops.lock().iter().filter(|watched| is_late(watched)).map(|watched| watched.name),
@@ -104,19 +104,29 @@ impl Readiness {
         red
     }
 
-    async fn database_answers(&self) -> bool {
+    /// `database` when it does not answer or takes no writes, `schema` when that is not one of this program.
+    async fn wrong_with_database(&self) -> Option<&'static str> {
         let mut last = self.inner.database.lock().await;
-        match *last {
-            Some((asked, answered)) if asked.elapsed() < DATABASE_HOLDS => answered,
-            _ => {
-                // A standby answers too, and takes nothing.
-                let ask = sqlx::query_scalar!("SELECT current_setting('transaction_read_only') = 'off'");
-                let answer = tokio::time::timeout(DATABASE_TIMEOUT, ask.fetch_one(&self.inner.pool)).await;
-                let answered = matches!(answer, Ok(Ok(Some(true))));
-                *last = Some((Instant::now(), answered));
-                answered
-            }
+        if let Some((asked, wrong)) = *last
+            && asked.elapsed() < DATABASE_HOLDS
+        {
+            return wrong;
         }
+        let pool = &self.inner.pool;
+        let ask = async {
+            // A standby answers too, and takes nothing.
+            let writes = sqlx::query_scalar!("SELECT current_setting('transaction_read_only') = 'off'");
+            if writes.fetch_one(pool).await? != Some(true) {
+                return Ok(Some("database"));
+            }
+            Ok::<_, sqlx::Error>((!migrate::is_usable(pool).await?).then_some("schema"))
+        };
+        let wrong = match tokio::time::timeout(DATABASE_TIMEOUT, ask).await {
+            Ok(Ok(wrong)) => wrong,
+            Ok(Err(_)) | Err(_) => Some("database"),
+        };
+        *last = Some((Instant::now(), wrong));
+        wrong
     }
 }
 
@@ -124,8 +134,10 @@ impl Readiness {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Health {
     /// `alive`, `ready` or `unready`.
+    #[schema(example = "ready")]
     status: &'static str,
-    /// What is not in order: `database`, `stopping`, or the name of a loop.
+    /// What is not in order: `database`, `schema`, `stopping`, or the name of a loop.
+    #[schema(example = json!([]))]
     red: Vec<&'static str>,
 }
 
@@ -135,13 +147,14 @@ pub(super) struct Health {
     path = "/healthz",
     tag = "operations",
     security(()),
-    responses((status = OK, description = "The process lives", body = Health))
+    responses((status = OK, description = "The process lives", body = Health), OpenProblems)
 )]
 pub(super) async fn healthz() -> axum::Json<Health> {
     axum::Json(Health { status: "alive", red: Vec::new() })
 }
 
-/// The process can do its work: the database answers, takes writes, and every loop goes round.
+/// The process can do its work: the database answers, takes writes, its schema is this program's, and every loop goes
+/// round.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -150,6 +163,7 @@ pub(super) async fn healthz() -> axum::Json<Health> {
     responses(
         (status = OK, description = "Everything is in order", body = Health),
         (status = SERVICE_UNAVAILABLE, description = "Something is not, and is named", body = Health),
+        OpenProblems,
     )
 )]
 pub(super) async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {

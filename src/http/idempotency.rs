@@ -18,6 +18,11 @@ use axum::http::HeaderMap;
 use serde_json::value::RawValue;
 use std::time::Duration;
 
+/// What the header `Idempotency-Key` may hold.
+#[derive(Debug, utoipa::ToSchema)]
+#[schema(min_length = 1, max_length = 255, pattern = "^[!-~]([ -~]*[!-~])?$", example = "order-R123")]
+pub struct IdempotencyKey(pub String);
+
 /// A key, and the digest of what it came with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {

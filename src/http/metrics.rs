@@ -4,8 +4,11 @@
 //! names them; those of HTTP are here. `/metrics` tells route templates, names of queues, stores and endpoints, and
 //! counts, never ids or payloads: for those names it asks for a token with a role, unless a setting opens it.
 
+mod holdups;
 mod registry;
 mod render;
+
+pub use holdups::Holdups;
 
 use super::openapi::Problems;
 use crate::error::{Result, Unreadable};

@@ -10,15 +10,17 @@ mod connection;
 mod content_type;
 mod cors;
 mod edge;
+mod framing;
 mod front;
 mod names;
 mod parameters;
-mod request_id;
+pub mod request_id;
 mod shape;
 mod unread;
 
 pub mod address;
 pub mod body;
+pub mod duration;
 pub mod extract;
 pub mod health;
 pub mod idempotency;
@@ -27,6 +29,8 @@ pub mod limits;
 pub mod metrics;
 pub mod openapi;
 pub mod outbound;
+#[cfg(test)]
+pub(crate) mod published;
 pub mod reader;
 pub mod retry_after;
 pub mod server;

@@ -8,7 +8,7 @@
 //!     get,
 //!     path = "/queues/{queue}/messages/{id}",
 //!     tag = "queues",
-//!     params(("queue" = String, Path, description = "The queue"), ("id" = Uuid, Path, description = "The message")),
+//!     params(("queue" = inline(QueueName), Path, description = "The queue"), ("id" = Uuid, Path, description = "The message")),
 //!     responses((status = OK, description = "The message", body = Message), Problems),
 //! )]
 //! async fn read(State(state): State<Queues>, Path((queue, id)): Path<(String, Uuid)>) -> Result<Json<Message>> {
@@ -25,14 +25,18 @@
 //! and [`super::extract::Query`], whose refusals are problem documents. Every route needs a token unless it says
 //! `security(())`.
 
+mod document;
+mod shapes;
+
+pub(super) use document::Document;
+pub use shapes::{both, either, tag};
+
 use crate::error::{Problem, Violation};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use std::sync::{Arc, OnceLock};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -43,6 +47,7 @@ pub use utoipa_axum::routes;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Postrider", description = "Queues, job channels and a delivery hub on PostgreSQL"),
+    servers((url = "/", description = "This server")),
     components(schemas(Problem, Violation)),
     modifiers(&Tokens),
     security(("bearer" = []), ("x-access-token" = []))
@@ -72,51 +77,65 @@ pub(super) fn base() -> utoipa::openapi::OpenApi {
 /// The refusals that every authenticated route has: list it among the `responses`.
 #[derive(Debug, IntoResponses)]
 pub enum Problems {
+    /// The query, or the body, cannot be read.
+    #[response(status = 400, content_type = "application/problem+json",
+        example = json!({"type": "about:blank", "title": "Bad Request", "status": 400, "detail": "there is no query parameter `dealy` here; known: `delay`, `run_at`, `priority`"}))]
+    BadRequest(Problem),
     /// No token, or one that does not hold.
-    #[response(status = 401, content_type = "application/problem+json")]
+    #[response(status = 401, content_type = "application/problem+json",
+        example = json!({"type": "about:blank", "title": "Unauthorized", "status": 401, "detail": "the token has expired"}))]
     Unauthorized(Problem),
     /// A good token without the right.
-    #[response(status = 403, content_type = "application/problem+json")]
+    #[response(status = 403, content_type = "application/problem+json",
+        example = json!({"type": "about:blank", "title": "Forbidden", "status": 403, "detail": "no role of this token opens this queue"}))]
     Forbidden(Problem),
     /// Not there, or not for this caller to see.
-    #[response(status = 404, content_type = "application/problem+json")]
+    #[response(status = 404, content_type = "application/problem+json",
+        example = json!({"type": "about:blank", "title": "Not Found", "status": 404, "detail": "there is no such queue"}))]
     NotFound(Problem),
+    /// This caller asks for too much at a time: try again after `Retry-After` seconds.
+    #[response(status = 429, content_type = "application/problem+json", headers(("Retry-After" = u64)),
+        example = json!({"type": "about:blank", "title": "Too Many Requests", "status": 429, "detail": "too many requests of this caller are in flight"}))]
+    TooManyRequests(Problem),
     /// A failure of the server.
-    #[response(status = 500, content_type = "application/problem+json")]
+    #[response(status = 500, content_type = "application/problem+json",
+        example = json!({"type": "about:blank", "title": "Internal Server Error", "status": 500}))]
     Internal(Problem),
     /// Not now: try again after `Retry-After` seconds.
-    #[response(status = 503, content_type = "application/problem+json", headers(("Retry-After" = u64)))]
+    #[response(status = 503, content_type = "application/problem+json",
+        example = json!({"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": "the database cannot serve this now"}), headers(("Retry-After" = u64)))]
     Unavailable(Problem),
+}
+
+/// The refusal of a route that needs no token.
+#[derive(Debug, IntoResponses)]
+pub enum OpenProblems {
+    /// The query has a parameter that is not known here.
+    #[response(status = 400, content_type = "application/problem+json",
+        example = json!({"type": "about:blank", "title": "Bad Request", "status": 400, "detail": "there is no query parameter `x` here; known: none"}))]
+    BadRequest(Problem),
 }
 
 /// The refusals of a route that reads a JSON body, beside [`Problems`].
 #[derive(Debug, IntoResponses)]
 pub enum BodyProblems {
-    /// The body or the query cannot be read.
-    #[response(status = 400, content_type = "application/problem+json")]
-    BadRequest(Problem),
     /// The body did not arrive in time.
-    #[response(status = 408, content_type = "application/problem+json")]
+    #[response(status = 408, content_type = "application/problem+json",
+        example = json!({"type": "about:blank", "title": "Request Timeout", "status": 408, "detail": "the body did not arrive in time"}))]
     RequestTimeout(Problem),
     /// The body is larger than the limit.
-    #[response(status = 413, content_type = "application/problem+json")]
+    #[response(status = 413, content_type = "application/problem+json",
+        example = json!({"type": "about:blank", "title": "Content Too Large", "status": 413, "detail": "the body is larger than 1048576 bytes"}))]
     TooLarge(Problem),
     /// The body does not call itself JSON.
-    #[response(status = 415, content_type = "application/problem+json")]
+    #[response(status = 415, content_type = "application/problem+json",
+        example = json!({"type": "about:blank", "title": "Unsupported Media Type", "status": 415, "detail": "the body must be JSON: send `content-type: application/json`"}))]
     UnsupportedMediaType(Problem),
     /// The body breaks a rule; every violation is listed.
-    #[response(status = 422, content_type = "application/problem+json")]
+    #[response(status = 422, content_type = "application/problem+json",
+        example = json!({"type": "about:blank", "title": "Unprocessable Entity", "status": 422, "detail": "the definition breaks a rule",
+            "errors": [{"pointer": "/options/timeout", "keyword": "duration", "message": "must be a duration as text, such as \"30s\" or \"1h30m\""}]}))]
     Invalid(Problem),
-}
-
-/// The finished document, as it is served. It is filled after its own route is in it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Document(Arc<OnceLock<Bytes>>);
-
-impl Document {
-    pub(super) fn fill(&self, api: &utoipa::openapi::OpenApi) {
-        self.0.get_or_init(|| serde_json::to_vec(api).unwrap_or_default().into());
-    }
 }
 
 /// This document.
@@ -125,10 +144,13 @@ impl Document {
     path = "/openapi.json",
     tag = "operations",
     security(()),
-    responses((status = OK, description = "This document (OpenAPI 3.1)", content_type = "application/json"))
+    responses(
+        (status = OK, description = "This document (OpenAPI 3.1)", body = std::collections::HashMap<String, serde_json::Value>, example = json!({"openapi": "3.1.0"})),
+        OpenProblems,
+    )
 )]
 pub(super) async fn document(State(document): State<Document>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], document.0.get().cloned().unwrap_or_default())
+    ([(header::CONTENT_TYPE, "application/json")], document.bytes())
 }
 
 /// What the pages of `/docs` may do: their own scripts, styles and images, and requests to this server.

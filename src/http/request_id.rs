@@ -1,8 +1,8 @@
 //! The name under which a request appears in the log and in its answer.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 
 /// The header that carries it, both ways.
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -14,6 +14,11 @@ pub(super) fn of(headers: &HeaderMap) -> HeaderValue {
         Some(given) if is_plain(given.as_bytes()) => given.clone(),
         _ => next(),
     }
+}
+
+/// The name of a request that has come in, to be kept with what it stores.
+pub fn kept(headers: &HeaderMap) -> Option<Arc<str>> {
+    headers.get(HEADER)?.to_str().ok().map(Arc::from)
 }
 
 /// A new id: random for the process, counted within it, which costs less than a random one for each request.

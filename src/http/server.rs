@@ -3,10 +3,15 @@
 pub use super::server_limits::ServerLimits;
 
 use super::connection::{Connection, Progress};
+use super::framing::{self, Framing};
+use super::server_limits::MAX_HEAD;
 use super::unread::Watched;
+use crate::error::Error;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
+use axum::response::IntoResponse as _;
+use futures::future::Either;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -23,8 +28,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-/// The largest head of a request, in bytes; beyond it the answer is 431.
-const MAX_HEAD: usize = 32 << 10;
 /// How much of a body that no handler has read is read all the same, and for how long.
 const UNWANTED: (usize, Duration) = (64 << 10, Duration::from_secs(2));
 
@@ -72,6 +75,10 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
+fn said_twice() -> Error {
+    Error::BadRequest("a request has either a `Content-Length` or a `Transfer-Encoding`, not both".to_owned())
+}
+
 fn is_of_one_client(error: &io::Error) -> bool {
     use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
@@ -91,12 +98,17 @@ async fn serve_connection(
     let progress = Arc::new(Progress::default());
     let stream = Connection::new(stream, limits, Arc::clone(&progress));
     let service = service_fn(move |request: Request<Incoming>| {
-        progress.begin();
+        let came = progress.begin();
         let (head, body) = request.into_parts();
+        let framing = framing::of(&head.method, &head.headers, &came);
         // A client that asked whether to send its body at all sends none once it has its answer.
         let asks_first = head.headers.contains_key(header::EXPECT);
         let (body, rest) = Watched::new(body);
-        let answer = router.clone().call(Request::from_parts(head, Body::new(body)));
+        let answer = if framing == Framing::Twice {
+            Either::Left(async { Ok::<_, Infallible>(said_twice().into_response()) })
+        } else {
+            Either::Right(router.clone().call(Request::from_parts(head, Body::new(body))))
+        };
         let progress = Arc::clone(&progress);
         async move {
             let Ok(mut answer) = answer.await;
@@ -108,7 +120,7 @@ async fn serve_connection(
             let is_left = rest.is_some();
             progress.end(is_left);
             // hyper closes the connection then: a client that is not told might send its next request on it.
-            if is_left {
+            if is_left || framing != Framing::Plain {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(answer)

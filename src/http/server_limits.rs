@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The largest head of a request, in bytes; beyond it the answer is 431.
+pub(super) const MAX_HEAD: usize = 32 << 10;
+
 /// How long a client may take, and how many there may be.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerLimits {

@@ -258,3 +258,40 @@ async fn a_request_that_outlasts_the_grace_period_is_dropped() {
     assert!(started.elapsed() >= QUICK.grace);
     assert_eq!(rest(&mut busy).await.0, "");
 }
+
+#[tokio::test]
+async fn a_request_that_says_twice_how_long_its_body_is_gets_400_and_the_connection_ends() {
+    let server = start().await;
+    let next = "0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    for fields in [
+        "Transfer-Encoding: chunked\r\nContent-Length: 5",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "content-length: 0\r\nTRANSFER-ENCODING: chunked",
+        "Content-Length: 40\r\nTransfer-Encoding: gzip, chunked",
+    ] {
+        let mut stream = server.connect().await;
+        // Also on a connection that has served others.
+        let first =
+            "POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+        assert!(exchange(&mut stream, first, "\r\n\r\n2").await.starts_with("HTTP/1.1 200"));
+        let request = format!("POST /body HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n{next}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let (answer, _) = rest(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("connection: close"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "what follows is nobody's request: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn where_it_cannot_be_known_whether_a_length_is_said_twice_the_connection_ends_with_the_answer() {
+    let server = start().await;
+    let mut stream = server.connect().await;
+    // Two requests at once: the head of the second is not seen alone.
+    let both = "GET / HTTP/1.1\r\nHost: x\r\n\r\nPOST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\
+        Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(both.as_bytes()).await.unwrap();
+    let (answers, _) = rest(&mut stream).await;
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+    assert_eq!(answers.matches("HTTP/1.1").count(), 2, "{answers}");
+    assert!(answers.contains("connection: close"), "{answers}");
+}

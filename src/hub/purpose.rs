@@ -7,6 +7,10 @@ pub enum Purpose<'a> {
     Token(&'a str),
     /// The signing secrets of the endpoint of this name, a JSON array of strings.
     SigningSecrets(&'a str),
+    /// What the endpoint of this name bore before, a JSON array of strings.
+    FormerSecrets(&'a str),
+    /// The former values of the parameter of this name, a JSON array of strings, each JSON.
+    FormerValues(&'a str),
     /// The value, as JSON, of the parameter of this name.
     Parameter(&'a str),
     /// The token of the poller of this name.
@@ -19,6 +23,8 @@ impl Purpose<'_> {
         let (kind, name) = match self {
             Self::Token(name) => ("token", name),
             Self::SigningSecrets(name) => ("signing secrets", name),
+            Self::FormerSecrets(name) => ("former secrets", name),
+            Self::FormerValues(name) => ("former values", name),
             Self::Parameter(name) => ("parameter", name),
             Self::PollerToken(name) => ("poller token", name),
         };

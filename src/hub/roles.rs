@@ -35,9 +35,38 @@ pub fn require(caller: &Caller, name: &str, right: Right) -> Result<()> {
     Err(Error::Forbidden("no role of this token allows this in this store".to_owned()))
 }
 
+/// The names that the stores have which a caller may look at; none when it is any.
+///
+/// # Errors
+/// 403 for a caller with no role in any store.
+pub fn visible(caller: &Caller) -> Result<Option<Vec<String>>> {
+    if caller.has_any([SYSTEM_ADMIN, HUB_ADMIN, HUB_WRITER, HUB_READER]) {
+        return Ok(None);
+    }
+    let mut names: Vec<String> = caller.roles().filter_map(role::store_of).map(str::to_owned).collect();
+    names.dedup();
+    if names.is_empty() {
+        return Err(Error::Forbidden("no role of this token allows to look at any store".to_owned()));
+    }
+    Ok(Some(names))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_caller_sees_the_stores_of_its_roles() {
+        let visible = |roles: &[&str]| visible(&Caller::new("ann", roles.iter().copied())).ok();
+        for general in ["system_admin", "hub_admin", "hub_writer", "hub_reader"] {
+            assert_eq!(visible(&[general, "s1_hub_reader"]), Some(None), "{general}");
+        }
+        let of = |names: &[&str]| Some(Some(names.iter().map(|name| (*name).to_owned()).collect()));
+        assert_eq!(visible(&["s1_hub_reader", "s1_hub_admin", "a_b_hub_writer"]), of(&["a_b", "s1"]));
+        for role in ["queue_admin", "_hub_admin", "s1_hub_worker", "s1_admin", ""] {
+            assert_eq!(visible(&[role]), None, "{role}");
+        }
+    }
 
     #[test]
     fn each_role_opens_what_the_table_says() {

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 #[openapi(tags(
     (name = "hub messages", description = "Push messages into a store, see what came of them and what endpoints had to say"),
     (name = "hub deliveries", description = "One message for one mapping: its attempts, and what to do about those that are parked"),
-    (name = "hub definitions", description = "Endpoints, mappings to their services, parameters that are sent along, storefront pollers"),
+    (name = "hub definitions", description = "Stores, their endpoints, mappings to services, parameters that are sent along, storefront pollers"),
 ))]
 struct Groups;
 

@@ -7,9 +7,8 @@ use crate::hub::polling::consumer::Runs;
 use crate::hub::polling::firing::{Passes, Polls};
 use crate::hub::routing::pending::Router;
 use crate::hub::state::Hub;
-use crate::hub::upkeep::{self, store};
+use crate::hub::upkeep;
 use crate::worker::Worker;
-use crate::worker::retention::make_ahead;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,9 +29,6 @@ pub async fn start(
     stop: &CancellationToken,
 ) -> sqlx::Result<()> {
     let Hub { db, catalog, sealer, outbound, .. } = hub.clone();
-    if let Err(error) = make_ahead::<store::Hub>(&db.worker).await {
-        tracing::warn!(%error, "cannot make partitions of the hub ahead now; its upkeep tries again");
-    }
     let router = Router::new(db.clone(), Arc::clone(&catalog)).await?;
     worker.add(Arc::new(router));
     let deliveries = Deliveries::new(

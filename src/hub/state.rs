@@ -11,7 +11,7 @@ use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::Mapping;
 use crate::hub::definitions::store::{endpoints as stored, mappings, stores};
 use crate::hub::roles::{self, Right};
-use crate::seal::Sealer;
+use crate::seal::{Sealer, no_key};
 use crate::worker::{self, Wake};
 use axum::extract::FromRef;
 use chrono::{DateTime, Utc};
@@ -149,10 +149,7 @@ impl Hub {
 
     /// What seals secrets.
     pub(in crate::hub) fn sealer(&self) -> Result<Arc<Sealer>> {
-        self.sealer.clone().ok_or_else(|| {
-            let words = "this server cannot keep a secret: set POSTRIDER_SECRET_KEY";
-            Error::Unavailable(words.to_owned(), Duration::from_mins(1))
-        })
+        self.sealer.clone().ok_or_else(|| no_key("a secret"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Jobs as the engine sees them: no process claims them itself, but what lost workers held is taken back.
 
+use super::failures::Ended as End;
 use super::store::jobs;
 use super::store::work::{self, Running};
 use super::types::Types;
@@ -61,7 +62,7 @@ impl Consumer for Jobs {
         let running = running(&mut *tx, &claims).await?;
         let mut settled = Settled::default();
         for claim in claims {
-            let Some(Running { id, cancelled, .. }) = running.get(&claim.lease) else { continue };
+            let Some(Running { id, cancelled, request_id, .. }) = running.get(&claim.lease) else { continue };
             let job_type = self.types.by_id(claim.lane);
             let attempts = job_type.as_ref().map_or(1, |job_type| job_type.rules.attempts);
             let said = if *cancelled {
@@ -75,9 +76,21 @@ impl Consumer for Jobs {
                 json!({ "status": "VBS_ERROR", "termination_type": "PROCESS_FAILURE" })
             };
             jobs::broadcast(&mut *tx, *id, &said).await?;
-            if let Some(job_type) = job_type {
-                job_type.series.said(said["termination_type"].as_str());
+            let end = said["termination_type"].as_str();
+            if let Some(job_type) = &job_type {
+                job_type.series.said(end);
             }
+            let end = End {
+                job: *id,
+                kind: job_type.map(|job_type| job_type.name.clone()),
+                attempt: Some(claim.attempt),
+                end: end.map(str::to_owned),
+                status: Some("its worker was lost".to_owned()),
+                took: None,
+                cancelled: *cancelled,
+                request_id: request_id.clone(),
+            };
+            settled.lines.push(move || end.tell());
             settled.written += 1;
         }
         Ok(settled)

@@ -26,6 +26,7 @@ pub fn open(sealer: Option<&Sealer>, item: Uuid, data: Option<&Sealed>) -> Resul
     RawValue::from_string(text).map_err(|_| Unopened)
 }
 
-fn purpose(item: Uuid) -> Vec<u8> {
+/// What the data of the job that is called `item` in the engine is sealed for.
+pub fn purpose(item: Uuid) -> Vec<u8> {
     [b"data of the job ".as_slice(), item.as_bytes()].concat()
 }

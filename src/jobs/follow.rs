@@ -4,7 +4,7 @@
 //! One look at the database, several times a second while anybody waits, finds what SQL said and what no notification
 //! told: it costs one statement, however many wait. What followers of one job read is read once and shared.
 
-use super::room::{Held, Room};
+use super::room::{Held, Room, Share};
 use super::store::broadcasts::{self, Broadcast};
 use crate::worker::Wake;
 use parking_lot::Mutex;
@@ -81,11 +81,16 @@ impl Tails {
         tail
     }
 
-    /// What comes after `after` in the log of `tail`, at most [`BATCH`] messages, or a MiB, at a time.
+    /// What comes after `after` in the log of `tail`, at most [`BATCH`] messages, or a MiB, at a time, for this caller.
     ///
     /// # Errors
     /// The database's.
-    pub async fn read(&self, tail: &Tail, after: i64) -> sqlx::Result<Batch> {
+    pub async fn read(&self, tail: &Tail, after: i64, caller: &str) -> sqlx::Result<Batch> {
+        if let Some(found) = tail.known(after).await {
+            return Ok(Batch { found, held: None });
+        }
+        // Before what is shared is locked: all followers of the job would wait for this caller's share.
+        let share = self.room.share(caller).await;
         let newest = *tail.newest.borrow();
         let mut recent = tail.recent.lock().await;
         let last = recent.back().map(|broadcast| broadcast.seq);
@@ -94,7 +99,7 @@ impl Tails {
             let mut held = None;
             if last < newest {
                 let more;
-                (more, held) = self.fetch(tail, last).await?;
+                (more, held) = self.fetch(tail, last, share).await?;
                 recent.extend(more);
             }
             let found = recent.iter().filter(|broadcast| broadcast.seq > after).cloned().collect();
@@ -104,19 +109,27 @@ impl Tails {
         if last.is_some() {
             // Too far behind for what is shared: it reads alone.
             drop(recent);
-            let (found, held) = self.fetch(tail, after).await?;
+            let (found, held) = self.fetch(tail, after, share).await?;
             return Ok(Batch { found, held });
         }
         // The first: the others wait for what it finds.
-        let (found, held) = self.fetch(tail, after).await?;
+        let (found, held) = self.fetch(tail, after, share).await?;
         recent.extend(found.iter().cloned());
         shorten(&mut recent);
         Ok(Batch { found, held })
     }
 
     /// Reads the log. Who holds memory for what it has read comes only when that is sent, so nobody waits in a circle.
-    async fn fetch(&self, tail: &Tail, after: i64) -> sqlx::Result<(Vec<Arc<Broadcast>>, Option<Arc<Held>>)> {
-        let held = self.room.enter().await;
+    async fn fetch(
+        &self,
+        tail: &Tail,
+        after: i64,
+        share: Option<Share>,
+    ) -> sqlx::Result<(Vec<Arc<Broadcast>>, Option<Arc<Held>>)> {
+        let held = match share {
+            Some(share) => self.room.enter_by(share).await,
+            None => None,
+        };
         let found = broadcasts::after(&self.pool, tail.job_id, after, self.retention, BATCH).await?;
         let held = held.map(|held| held.keep(broadcasts::size(&found)));
         Ok((found.into_iter().map(Arc::new).collect(), held))
@@ -176,6 +189,15 @@ impl Tail {
     /// The job.
     pub fn job_id(&self) -> i64 {
         self.job_id
+    }
+
+    /// What comes after `after`, if all of it is shared already.
+    async fn known(&self, after: i64) -> Option<Vec<Arc<Broadcast>>> {
+        let newest = *self.newest.borrow();
+        let recent = self.recent.lock().await;
+        let (first, last) = (recent.front()?.seq, recent.back()?.seq);
+        let is_known = first <= after + 1 && last >= newest;
+        is_known.then(|| recent.iter().filter(|broadcast| broadcast.seq > after).cloned().collect())
     }
 
     /// Changes whenever the log has grown since.

@@ -3,6 +3,7 @@
 use super::metrics::Series;
 use crate::auth::role;
 use crate::error::{Error, Result, Violation};
+use crate::http::{body, duration};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use std::time::Duration;
 pub const BUILT_IN: &str = "place_card_on_single_site_jobs";
 
 /// First words of the API's other addresses.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 13] = [
     "queues",
+    "stores",
     "messages",
     "reports",
     "dashboard",
@@ -69,17 +71,16 @@ impl Rules {
     /// # Errors
     /// 422 with what is wrong.
     pub fn read(text: &str) -> Result<Self> {
-        let file: File = serde_json::from_str(text)
-            .map_err(|error| Error::invalid("", "shape", format!("cannot be read: {error}")))?;
+        let file: File = body::parse(text.as_bytes())?.to_typed()?;
         let attempts = file.attempts.unwrap_or(1);
         if !(1..=100).contains(&attempts) {
             return Err(Error::invalid("/attempts", "range", "must lie between 1 and 100"));
         }
         Ok(Self {
-            job_timeout: duration("job_timeout", file.job_timeout.as_deref())?,
-            credential_timeout: duration("credential_timeout", file.credential_timeout.as_deref())?,
-            lease: duration("lease", file.lease.as_deref())?.unwrap_or(Duration::from_mins(1)),
-            grace: duration("grace", file.grace.as_deref())?.unwrap_or(Duration::from_secs(30)),
+            job_timeout: span("job_timeout", file.job_timeout.as_deref())?,
+            credential_timeout: span("credential_timeout", file.credential_timeout.as_deref())?,
+            lease: span("lease", file.lease.as_deref())?.unwrap_or(Duration::from_mins(1)),
+            grace: span("grace", file.grace.as_deref())?.unwrap_or(Duration::from_secs(30)),
             attempts,
         })
     }
@@ -101,11 +102,11 @@ pub fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn duration(name: &str, text: Option<&str>) -> Result<Option<Duration>> {
+fn span(name: &str, text: Option<&str>) -> Result<Option<Duration>> {
     let Some(text) = text else { return Ok(None) };
     let wrong =
         || Error::invalid(format!("/{name}"), "format", "must be a duration from 1s to 30d, such as 300s");
-    let duration = humantime::parse_duration(text.trim()).map_err(|_| wrong())?;
+    let duration = duration::read(text).ok_or_else(wrong)?;
     let whole = Duration::from_secs(duration.as_secs());
     if whole != duration || !(1..=30 * 86_400).contains(&whole.as_secs()) {
         return Err(wrong());
@@ -132,9 +133,23 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_the_place_of_what_is_wrong() {
+        for (wrong, place) in [
+            (r#"{"attempts":"two"}"#, "at `/attempts`: expected i16"),
+            (r#"{"lease":5}"#, "at `/lease`: expected a string"),
+            (r#"{"lease":"soon"}"#, "at `/lease`: must be a duration from 1s to 30d, such as 300s"),
+            (r#"{"timeout":"1s"}"#, "at `/timeout`: unknown field `timeout`"),
+            ("{", "the body is not JSON"),
+        ] {
+            let said = Rules::read(wrong).unwrap_err().whole();
+            assert!(said.contains(place), "{wrong}: {said}");
+        }
+    }
+
+    #[test]
     fn a_name_is_no_other_address() {
         assert!(check_name(BUILT_IN).is_ok());
-        for wrong in ["", "queues", "Jobs", "a-b", "1st", "a/b"] {
+        for wrong in ["", "queues", "stores", "Jobs", "a-b", "1st", "a/b"] {
             assert!(check_name(wrong).is_err(), "{wrong}");
         }
     }

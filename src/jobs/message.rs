@@ -5,24 +5,59 @@ use crate::http::json_text::raw;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use std::collections::HashMap;
 
-/// One element of an answer.
+/// What was said about a job.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = JobMessage)]
 pub struct Message {
     /// `job_status`; `gap` where messages are past retention, or where none ever were; in the routes without a key
     /// also a request.
     #[serde(rename = "type")]
+    #[schema(example = "job_status")]
     pub kind: &'static str,
     /// The job.
+    #[schema(example = 1)]
     pub job_id: i64,
     /// Its place in the job's log; only for who reads on from a place. That of a gap is where to read on.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 3)]
     pub seq: Option<i64>,
     /// `status`, `percent_complete`, `job_timeout` (seconds left) and what else the worker said; the final one
     /// has `termination_type`. Of a gap, the first (`from`) and the last (`to`) number that are not there; for who
     /// asks for what comes after a place beyond the log's end also that (`end`).
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = Said)]
     pub message: Box<RawValue>,
+}
+
+/// What was said. Further members are the worker's own.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = JobStatus)]
+struct Said {
+    /// How the job stands.
+    #[schema(example = "AUTHENTICATING")]
+    status: Option<String>,
+    /// About how much is done.
+    #[schema(minimum = 0, maximum = 100, example = 40)]
+    percent_complete: Option<f64>,
+    /// What the worker says in words.
+    #[schema(example = "Signing in")]
+    status_message: Option<String>,
+    /// How the job ended; only in the final message.
+    #[schema(example = "BILLABLE")]
+    termination_type: Option<String>,
+    /// How many seconds the job has left.
+    #[schema(example = 240)]
+    job_timeout: Option<i64>,
+    /// Of a gap: the first number that is not there.
+    from: Option<i64>,
+    /// Of a gap: the last number that is not there.
+    to: Option<i64>,
+    /// Of a place beyond the end of the log: its end.
+    end: Option<i64>,
+    /// What else the worker said.
+    #[serde(flatten)]
+    further: HashMap<String, serde_json::Value>,
 }
 
 impl Message {

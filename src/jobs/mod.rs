@@ -31,6 +31,7 @@ pub mod data;
 pub mod deadline;
 pub mod depths;
 pub mod envelope;
+pub mod failures;
 pub mod follow;
 pub mod job_type;
 pub mod message;
@@ -40,6 +41,7 @@ pub mod roles;
 pub mod room;
 pub mod routes;
 pub mod store;
+pub mod tidy;
 pub mod types;
 pub mod upkeep;
 

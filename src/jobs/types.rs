@@ -108,7 +108,7 @@ impl Kind for OfTypes {
     }
 
     async fn learn(&self, known: &mut Known, row: types::Row) -> Result<(), String> {
-        let rules = Rules::read(row.definition.get()).map_err(|error| error.to_string())?;
+        let rules = Rules::read(row.definition.get()).map_err(|error| error.whole())?;
         let series = Series::of(&row.name);
         known.by_id.insert(row.id, Arc::new(JobType { id: row.id, name: row.name, rules, series }));
         Ok(())
@@ -131,7 +131,9 @@ fn files(directory: &Path) -> std::io::Result<BTreeMap<String, String>> {
         let text = std::fs::read_to_string(directory.join(&file))?;
         match job_type::check_name(name).and_then(|()| Rules::read(&text)) {
             Ok(_) => _ = found.insert(name.to_owned(), text),
-            Err(error) => tracing::error!(job_type = name, %error, "a job type in files cannot be used"),
+            Err(error) => {
+                tracing::error!(job_type = name, error = error.whole(), "a job type in files cannot be used");
+            }
         }
     }
     Ok(found)

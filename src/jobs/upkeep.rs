@@ -1,17 +1,19 @@
-//! What happens to jobs by time alone: they time out, are cancelled at last, and are forgotten.
+//! What happens to jobs by time alone: they time out, and are cancelled at last. Forgetting them is another's part
+//! (`tidy.rs`), which waits for no deadline.
 //!
 //! Every process looks when the next deadline has come that it knows of. One at a time does what is to be done,
 //! by a leased row; when it dies another goes on within seconds.
 
 use super::deadline;
+use super::failures::Ended;
 use super::routes::Jobs;
 use super::store::due::{self, Overdue};
-use super::store::{broadcasts, idempotency, jobs, registrations};
+use super::store::jobs;
 use crate::db;
 use crate::error::Result;
 use crate::worker::store as engine;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -26,18 +28,12 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 /// ... and this while none has.
 const IDLE: Duration = Duration::from_secs(15);
-/// How often what is old is deleted.
-const TIDY: Duration = Duration::from_mins(10);
-/// How long the key of a request that created jobs is known.
-const KEYS: Duration = Duration::from_hours(24);
-/// Rows in one statement of the tidying.
-const BATCH: i64 = 2000;
 /// Overdue jobs for which the duty is taken at once.
 const OVERDUE: i64 = 200;
 
 /// Keeps the deadlines of jobs until `stop`.
 pub async fn run(jobs: Jobs, stop: CancellationToken) {
-    let mut upkeep = Upkeep { jobs, holder: Uuid::new_v4(), tidied: None };
+    let mut upkeep = Upkeep { jobs, holder: Uuid::new_v4() };
     while !stop.is_cancelled() {
         let pause = match upkeep.round().await {
             Ok(pause) => pause,
@@ -61,7 +57,6 @@ pub async fn run(jobs: Jobs, stop: CancellationToken) {
 struct Upkeep {
     jobs: Jobs,
     holder: Uuid,
-    tidied: Option<Instant>,
 }
 
 impl Upkeep {
@@ -78,14 +73,6 @@ impl Upkeep {
             engine::leave_duty(pool, DUTY_NAME, self.holder).await?;
             // None ended: other workers are ending them themselves just now.
             return Ok(if ended? > 0 { Duration::ZERO } else { RIVAL });
-        }
-        if self.tidied.is_none_or(|at| at.elapsed() >= TIDY) {
-            // A batch at a time, so that no deadline waits for it.
-            if self.on_duty().await? && forget_batch(&self.jobs).await? == Forgotten::Some {
-                return Ok(Duration::ZERO);
-            }
-            engine::leave_duty(pool, DUTY_NAME, self.holder).await?;
-            self.tidied = Some(Instant::now());
         }
         Ok(next.map_or(IDLE, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default().min(LONGEST)))
     }
@@ -107,40 +94,28 @@ async fn end_overdue(jobs: &Jobs) -> Result<usize> {
                 let passed = due::lock(&mut *tx, id).await?.unwrap_or_default();
                 let Some(end) = deadline::end_of(&passed) else { return Ok(None) };
                 let seq = jobs::broadcast(tx, id, &end).await?;
-                Ok(Some((seq, end, passed.answer.is_some())))
+                Ok(Some((seq, end, passed)))
             })
         });
-        let Some((seq, end, expired)) = ended.await? else { continue };
+        let Some((seq, end, passed)) = ended.await? else { continue };
         count += 1;
         jobs.tails.said(id, seq);
-        if let Some(job_type) = jobs.types.by_id(type_id) {
+        let job_type = jobs.types.by_id(type_id);
+        if let Some(job_type) = &job_type {
             job_type.series.said(end["termination_type"].as_str());
-            job_type.series.expired.increment(u64::from(expired));
+            job_type.series.expired.increment(u64::from(passed.answer.is_some()));
         }
-        tracing::info!(job = id, "ended a job whose time was over");
+        let text = |name: &str| end[name].as_str().map(str::to_owned);
+        Ended {
+            job: id,
+            kind: job_type.map(|job_type| job_type.name.clone()),
+            end: text("termination_type"),
+            status: text("status"),
+            cancelled: passed.cancel,
+            request_id: passed.request_id,
+            ..Ended::default()
+        }
+        .tell();
     }
     Ok(count)
-}
-
-/// What a call of [`forget_batch`] deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Forgotten {
-    /// A full batch from one of the tables: there may be more.
-    Some,
-    /// All there was.
-    All,
-}
-
-/// Deletes a batch of what is no longer needed: messages past retention, registrations of jobs that ended that long
-/// ago, old jobs, old idempotency keys.
-async fn forget_batch(jobs: &Jobs) -> Result<Forgotten> {
-    let pool = &jobs.db.worker;
-    let deleted = [
-        broadcasts::forget(pool, jobs.retention, BATCH).await?,
-        registrations::forget(pool, jobs.retention, BATCH).await?,
-        jobs::forget(pool, jobs.job_retention, BATCH).await?,
-        idempotency::forget(pool, KEYS, BATCH).await?,
-    ];
-    let is_all = deleted.iter().all(|count| *count < BATCH.unsigned_abs());
-    Ok(if is_all { Forgotten::All } else { Forgotten::Some })
 }

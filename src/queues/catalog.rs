@@ -2,11 +2,15 @@
 
 use super::definition::{Definition, Handler};
 use super::schema::CompiledSchema;
+use super::secret;
 use super::store::definitions;
+use crate::db::by_id;
 use crate::error;
 use crate::http::json_text::to_value;
+use crate::seal::{Sealer, Unopened};
 use crate::worker::definitions::{Definitions, Kind, Stored};
 use crate::worker::store::Catalogued;
+use secrecy::SecretString;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgPool;
 use std::collections::{HashMap, HashSet};
@@ -21,8 +25,10 @@ pub struct Queue {
     pub name: String,
     /// What it is.
     pub definition: Definition,
-    /// The definition as it was put.
+    /// The definition as it was put, without its handler's secret.
     pub document: Box<RawValue>,
+    /// That secret, unless this process has no key that opens it.
+    pub secret: Result<Option<SecretString>, Unopened>,
     /// The source of its JavaScript handler, if that is what it has.
     pub script: Option<Arc<str>>,
     /// The schema that validates its messages, if it has one.
@@ -39,24 +45,29 @@ pub struct Queue {
 #[derive(Debug, Clone, Default)]
 struct Known {
     by_name: HashMap<String, Arc<Queue>>,
-    by_id: HashMap<i32, Arc<Queue>>,
+    by_id: by_id::HashMap<i32, Arc<Queue>>,
 }
 
 /// Definitions of queues.
-#[derive(Debug, Default)]
-struct Queues;
+struct Queues {
+    sealer: Option<Arc<Sealer>>,
+}
 
 /// All queues of the instance.
-#[derive(Debug)]
 pub struct Catalog(Definitions<Queues>);
 
 impl Default for Catalog {
     fn default() -> Self {
-        Self(Definitions::new(Queues))
+        Self::new(None)
     }
 }
 
 impl Catalog {
+    /// A catalog that opens secrets with this sealer, and knows nothing yet.
+    pub fn new(sealer: Option<Arc<Sealer>>) -> Self {
+        Self(Definitions::new(Queues { sealer }))
+    }
+
     /// The queue of this name.
     pub fn by_name(&self, name: &str) -> Option<Arc<Queue>> {
         self.0.load().known.by_name.get(name).cloned()
@@ -152,11 +163,16 @@ impl Kind for Queues {
             Some(Handler::JavaScript { source }) => Some(Arc::from(source.as_str())),
             _ => None,
         };
+        let secret = secret::open(self.sealer.as_deref(), &row.name, row.secret.as_ref());
+        if let Err(why) = &secret {
+            tracing::error!(queue = row.name, %why, "the messages of this queue wait for a process that can sign them");
+        }
         let queue = Arc::new(Queue {
             id: row.id,
             name: row.name,
             definition,
             document: row.definition.0,
+            secret,
             script,
             schema,
             version: row.version,

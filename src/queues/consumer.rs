@@ -2,15 +2,16 @@
 
 use super::catalog::{Catalog, Queue};
 use super::definition::Handler;
+use super::failures::Told;
 use super::metrics::Tally;
 use super::options::Options;
 use super::outcome::{self, End, Next, Outcome};
 use super::runners::{Runners, unrunnable};
 use super::store::ends::{self, Failure};
+use crate::db::by_id::{HashMap, HashSet};
 use crate::db::{Database, bounded};
 use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
 use sqlx::postgres::PgConnection;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -31,7 +32,7 @@ impl Messages {
 
     /// The lane of a queue, unless it is paused, or its handler runs elsewhere.
     fn lane_of(&self, queue: &Queue) -> Option<Lane> {
-        let concurrency = self.runners.room(&queue.definition).filter(|_| !queue.paused)?;
+        let concurrency = self.runners.room(queue).filter(|_| !queue.paused)?;
         let yields = matches!(queue.definition.handler, Some(Handler::Http { .. }));
         Some(Lane { id: queue.id, concurrency, yields })
     }
@@ -71,7 +72,7 @@ impl Consumer for Messages {
         if revision > self.catalog.revision() {
             self.catalog.refresh(&self.db.worker, revision).await?;
         }
-        let mut queues: HashMap<i32, Option<Arc<Queue>>> = HashMap::new();
+        let mut queues: HashMap<i32, Option<Arc<Queue>>> = HashMap::default();
         let mut claims: HashMap<Uuid, Claim> = claims.into_iter().map(|claim| (claim.item, claim)).collect();
         let mut runs = Vec::with_capacity(loaded.len());
         for message in loaded {
@@ -90,21 +91,25 @@ impl Consumer for Messages {
     async fn settle(&self, tx: &mut PgConnection, ended: &[&Ended<Outcome>]) -> sqlx::Result<Settled> {
         let mut finished = Vec::new();
         let mut failed = Vec::new();
+        let mut told = Vec::new();
         let mut tally = Tally::default();
         let now = self.db.ids.now();
+        let mut queues: HashMap<i32, Option<Arc<Queue>>> = HashMap::default();
         for end in ended {
             let Some(outcome) = &end.outcome else { continue };
-            let queue = self.catalog.by_id(end.claim.lane);
+            let lane = end.claim.lane;
+            let queue = queues.entry(lane).or_insert_with(|| self.catalog.by_id(lane));
             // What it ran under decides, whatever became of the definition since. Where nobody knows, and the queue
             // is gone or out of service here, the defaults do.
             let terms = outcome.terms.unwrap_or_else(|| {
                 queue.as_ref().map_or_else(|| Options::default().terms(), |q| q.definition.options.terms())
             });
             let next = outcome::next(&outcome.end, end.claim.attempt, &terms);
-            if let Some(queue) = queue {
-                let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
-                tally.attempt(&queue, &outcome.end, &next, took);
+            let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
+            if let Some(queue) = queue.as_ref() {
+                tally.attempt(queue, &outcome.end, &next, took);
             }
+            told.extend(Told::of(&end.claim, queue.as_ref(), &next, took));
             match next {
                 Next::Complete(result) => finished.push((&end.claim, outcome, Ok(result))),
                 Next::Error(error) => finished.push((&end.claim, outcome, Err(error))),
@@ -137,7 +142,7 @@ impl Consumer for Messages {
             })
             .collect();
         if !failures.is_empty() {
-            let noted: HashSet<Uuid> = ends::fail(tx, &failures).await?.into_iter().collect();
+            let noted: HashSet<Uuid> = ends::fail(&mut *tx, &failures).await?.into_iter().collect();
             settled.written += noted.len();
             settled.again = failed
                 .iter()
@@ -150,6 +155,16 @@ impl Consumer for Messages {
                     after: *after,
                 })
                 .collect();
+        }
+        if !told.is_empty() {
+            // Of a message that was deleted there is no end to tell of.
+            let claims: Vec<&Claim> = told.iter().map(|told| told.claim).collect();
+            let mut pushed_by = ends::pushed_by(tx, &claims).await?;
+            for told in told {
+                if let Some(request_id) = pushed_by.remove(&told.claim.item) {
+                    told.note(&mut settled.lines, request_id);
+                }
+            }
         }
         Ok(settled)
     }

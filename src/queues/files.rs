@@ -215,6 +215,8 @@ mod tests {
         for change in &changes {
             if let Change::Broken { name, error } = change {
                 assert!(error.to_string().contains(&format!("{name}.queue.js")), "{error}");
+                let misspelt = error.whole().ends_with("; at `/role`: is not known here");
+                assert_eq!(misspelt, name == "misspelt", "{}", error.whole());
             }
         }
         assert!(watcher.changed().unwrap().is_empty());

@@ -2,12 +2,16 @@
 
 use super::definition::{Definition, handler_of, with_handler};
 use super::runners::Runners;
-use super::schedules::{Entry, entry, put};
-use super::store::definitions;
+use super::schedules::{self, Entry, entry};
+use super::secret::{self, Parted};
+use super::store::definitions::{self, Former};
 use crate::db::{self, Database};
 use crate::error::{Error, MAX_VIOLATIONS, Result};
 use crate::http::json_text::to_value;
+use crate::seal::Sealer;
 use serde_json::value::RawValue;
+use sqlx::postgres::PgConnection;
+use std::sync::Arc;
 
 /// Who wrote a definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +65,13 @@ pub async fn check(runners: &Runners, name: &str, document: &RawValue) -> Result
 }
 
 /// Stores a checked definition, and its schedules if it names them; says whether the queue is new, and returns the
-/// definition as it is now in force. One without a handler keeps the handler that was put by itself.
+/// definition as it is now in force, without its secret. One without a handler keeps the handler that was put by itself.
 ///
 /// # Errors
-/// The database's.
+/// As [`secret::seal`], and the database's.
 pub async fn store(
     db: &Database,
+    sealer: Option<Arc<Sealer>>,
     name: &str,
     document: &RawValue,
     schedules: Option<Vec<Entry>>,
@@ -77,20 +82,60 @@ pub async fn store(
     db::transaction::<_, Error, _>(&db.api, move |tx| {
         Box::pin(async move {
             let former = definitions::lock(&mut *tx, &name).await?;
-            let document = match former.and_then(|former| keep_handler(&document, &former)) {
-                Some(merged) => merged,
-                None => document,
-            };
-            let made = definitions::put(&mut *tx, &name, &document, source.as_str()).await?;
-            if let Some(schedules) = schedules
+            let document =
+                match former.as_ref().and_then(|former| keep_handler(&document, &former.definition)) {
+                    Some(merged) => merged,
+                    None => document,
+                };
+            let done = put(&mut *tx, sealer.as_deref(), &name, &document, former.as_ref(), source).await?;
+            if let Some(set) = schedules
                 && let Some(id) = definitions::id(&mut *tx, &name).await?
             {
-                put::all(tx, id, &name, &schedules).await?;
+                schedules::put::all(tx, id, &name, &set).await?;
             }
-            Ok((made, document))
+            Ok(done)
         })
     })
     .await
+}
+
+/// Stores a checked handler in the place of the former; returns the definition, without its secret.
+///
+/// # Errors
+/// 404 when there is no such queue; as [`store`].
+pub async fn store_handler(
+    db: &Database,
+    sealer: Option<Arc<Sealer>>,
+    name: &str,
+    handler: Box<RawValue>,
+) -> Result<Box<RawValue>> {
+    let name = name.to_owned();
+    db::transaction::<_, Error, _>(&db.api, move |tx| {
+        Box::pin(async move {
+            let gone = || Error::NotFound("there is no such queue".to_owned());
+            let former = definitions::lock(&mut *tx, &name).await?.ok_or_else(gone)?;
+            let document = with_handler(&former.definition, &handler);
+            let (_, document) =
+                put(tx, sealer.as_deref(), &name, &document, Some(&former), Source::Api).await?;
+            Ok(document)
+        })
+    })
+    .await
+}
+
+async fn put(
+    tx: &mut PgConnection,
+    sealer: Option<&Sealer>,
+    name: &str,
+    document: &RawValue,
+    former: Option<&Former>,
+    source: Source,
+) -> Result<(bool, Box<RawValue>)> {
+    let Parted { document, secret } = secret::part(document);
+    let former = former.and_then(|former| former.secret.as_ref());
+    let sealed = secret::seal(sealer, name, secret.as_ref(), former)?;
+    let made = definitions::put(tx, name, &document, sealed.as_ref(), source.as_str()).await?;
+    Ok((made, document))
 }
 
 /// `document` with the handler of `former`, if it has none of its own.

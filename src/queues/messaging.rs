@@ -55,8 +55,15 @@ impl Messaging for OfQueue {
             check(&queue, &parsed.raw).await.map_err(refused)?;
             let id = self.access.db.ids.next();
             let rank = -queue.definition.options.priority;
-            let push =
-                Push { queue_id: queue.id, id, request: parsed.raw, rank, delay: Duration::ZERO, key: None };
+            let push = Push {
+                queue_id: queue.id,
+                id,
+                request: parsed.raw,
+                rank,
+                delay: Duration::ZERO,
+                key: None,
+                request_id: None,
+            };
             self.access.inbox.push(vec![push]).await.map_err(refused)?;
             Ok(id.to_string())
         }

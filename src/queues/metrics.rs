@@ -25,7 +25,7 @@ const ATTEMPTS: &str = "postrider_attempts_total";
 const DURATION: &str = "postrider_attempt_duration_seconds";
 /// Items that are claimed by this process and not ended.
 const BUSY: &str = "postrider_busy";
-/// Messages that may be claimed now, by `queue`, over all processes; a million stands for more.
+/// Messages that may be claimed now, by `queue`, over all processes.
 const READY: &str = "postrider_queue_ready";
 /// Messages that wait for their time, by `queue`, over all processes.
 const SCHEDULED: &str = "postrider_queue_scheduled";
@@ -103,7 +103,7 @@ fn describe() {
         describe_histogram!(DURATION, Unit::Seconds, "Time from the claim of an attempt to its end");
         describe_counter!(LOST_CLAIMS, Unit::Count, "Ends that came after their lease was over");
         describe_gauge!(BUSY, Unit::Count, "Items that this process has claimed and not ended");
-        describe_gauge!(READY, Unit::Count, "Messages that may be claimed now; a million stands for more");
+        describe_gauge!(READY, Unit::Count, "Messages that may be claimed now");
         describe_gauge!(SCHEDULED, Unit::Count, "Messages that wait for their time");
         describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest message that may be claimed now");
         describe_gauge!(CONNECTIONS, Unit::Count, "Connections to the database");

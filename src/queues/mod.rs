@@ -33,10 +33,12 @@ pub mod routes;
 pub mod runners;
 pub mod schedules;
 pub mod schema;
+pub mod secret;
 pub mod store;
 pub mod upkeep;
 pub mod webhook;
 pub mod when;
 
+mod failures;
 mod held;
 mod tidy;

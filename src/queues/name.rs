@@ -5,6 +5,11 @@ use crate::auth::role;
 /// Longest name, in bytes (all of them ASCII).
 pub const MAX_LENGTH: usize = 100;
 
+/// The name of a queue.
+#[derive(Debug, utoipa::ToSchema)]
+#[schema(min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$", example = "myQueue")]
+pub struct QueueName(pub String);
+
 /// Whether `name` can name a queue: `^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`, and no role of its own is another's.
 ///
 /// # Errors

@@ -33,6 +33,8 @@ const WAITING: usize = 8192;
 
 /// How long one key is waited for when each is claimed by itself.
 const PATIENCE: Duration = Duration::from_millis(2);
+/// Between two tries of a lock that is in the way.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where pushes go.
 #[derive(Debug, Clone)]
@@ -60,7 +62,12 @@ impl Inbox {
             with_keys.run(received_keyed),
             waiters.run(move |requests| {
                 let plain = plain.clone();
-                async move { plain.apart(requests).await }
+                async move {
+                    // They have waited already.
+                    let Apart { mut held, waiting } = plain.apart(requests, &mut Some(Duration::ZERO)).await;
+                    held.extend(waiting);
+                    held
+                }
             }),
         );
         (Self { requests, keyed }, async move { _ = loops.await })
@@ -79,7 +86,9 @@ impl Inbox {
         let inbox = if pushes.iter().any(|push| push.key.is_some()) { &self.keyed } else { &self.requests };
         #[cfg(feature = "planted-bugs")]
         let ids = pushes.iter().map(|push| push.id).collect();
-        inbox.try_send(Request { pushes: Arc::new(pushes), reply }).map_err(|_| busy())?;
+        inbox
+            .try_send(Request { pushes: Arc::new(pushes), reply, since: Instant::now() })
+            .map_err(|_| busy())?;
         #[cfg(feature = "planted-bugs")]
         if crate::planted::has(crate::planted::Bug::AnswerBeforeCommit) {
             return Ok(ids);
@@ -100,51 +109,84 @@ struct Loop {
     room: Option<Room>,
 }
 
+/// A lock that a statement has waited for in vain: for so long. Who came meanwhile has waited for it too, so it is only
+/// tried from then on, until each has waited as long.
+type Jam = Option<Duration>;
+
 impl Loop {
     async fn run(self, mut received: mpsc::Receiver<Request>) {
         let mut size = Size::new(BATCH, BYTES);
+        let mut jam: Jam = None;
         let mut requests = Vec::new();
-        while received.recv_many(&mut requests, BATCH).await > 0 {
+        loop {
+            if let Some(longest) = jam {
+                if !requests.is_empty() {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                while requests.len() < WAITING
+                    && let Ok(request) = received.try_recv()
+                {
+                    requests.push(request);
+                }
+                let is_over = |request: &mut Request| request.since.elapsed() >= longest;
+                requests.extract_if(.., is_over).for_each(|request| request.refuse(unavailable()));
+            }
+            if requests.is_empty() {
+                // Nobody waits: who comes finds out anew.
+                jam = None;
+                if received.recv_many(&mut requests, BATCH).await == 0 {
+                    return;
+                }
+            }
+            let mut still = Vec::new();
             let mut batch: Vec<Request> = Vec::new();
             let (mut messages, mut bytes) = (0, 0);
             for request in requests.drain(..) {
                 // A request of many messages may not carry others over the bound with it.
                 let (count, weight) = (request.pushes.len(), request.weight());
                 if messages > 0 && !size.has_room(messages + count.saturating_sub(1), bytes, weight) {
-                    self.store(std::mem::take(&mut batch), &mut size).await;
+                    still.extend(self.store(std::mem::take(&mut batch), &mut size, &mut jam).await);
                     (messages, bytes) = (0, 0);
                 }
                 (messages, bytes) = (messages + count, bytes + weight);
                 batch.push(request);
             }
-            self.store(batch, &mut size).await;
+            still.extend(self.store(batch, &mut size, &mut jam).await);
+            requests = still;
         }
     }
 
     /// Stores the requests in one statement. If the database refuses it, or does not do it in time, each half in its
     /// own, so that one bad message does not fail its neighbours, nor one that takes long. Those whose keys somebody
-    /// else holds wait in their room.
-    async fn store(&self, mut requests: Vec<Request>, size: &mut Size) {
+    /// else holds wait in their room. Returns those that have to wait on for a lock.
+    async fn store(&self, mut requests: Vec<Request>, size: &mut Size, jam: &mut Jam) -> Vec<Request> {
         if let Some(room) = &self.room {
             requests.extract_if(.., |request| room.knows(request)).for_each(|request| room.admit(request));
-            if requests.is_empty() {
-                return;
-            }
         }
         let mut parts = vec![requests];
+        let mut still = Vec::new();
         while let Some(mut requests) = parts.pop() {
+            if requests.is_empty() {
+                continue;
+            }
             let began = Instant::now();
-            let together: Vec<&Push> = requests.iter().flat_map(|request| &*request.pushes).collect();
-            let error = match write(&self.pool, &together).await {
+            let error = match self.write(&requests, jam.is_some()).await {
                 Ok(stored) => {
                     size.took(began.elapsed());
+                    *jam = None;
                     self.stored(requests, &stored);
                     continue;
                 }
                 Err(error) => error,
             };
             if let Some(room) = self.room.as_ref().filter(|_| is_held(&error)) {
-                self.apart(requests).await.into_iter().for_each(|request| room.admit(request));
+                let Apart { held, waiting } = self.apart(requests, jam).await;
+                held.into_iter().for_each(|request| room.admit(request));
+                still.extend(waiting);
+                continue;
+            }
+            if is_held(&error) {
+                still.extend(wait_on(requests, error, began.elapsed(), jam));
                 continue;
             }
             // Of a statement that was cut off nothing is stored. Of one whose answer did not come nobody knows.
@@ -161,17 +203,47 @@ impl Loop {
                 last.refuse(error.into());
             }
         }
+        still
     }
 
-    /// Stores the requests in one transaction, claiming key by key; returns back those whose keys are held, about
-    /// which nothing is known yet.
-    async fn apart(&self, requests: Vec<Request>) -> Vec<Request> {
-        let pushes: Vec<Arc<Vec<Push>>> =
-            requests.iter().map(|request| Arc::clone(&request.pushes)).collect();
+    /// Stores, again when the statement was certainly undone for the sake of another (40001, 40P01). Where a lock is in
+    /// the way (`is_jammed`), it is waited for only a moment.
+    async fn write(&self, requests: &[Request], is_jammed: bool) -> sqlx::Result<Stored> {
+        let mut tries = 0;
+        loop {
+            let stored = if is_jammed {
+                let pushes = shared(requests);
+                db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {
+                    Box::pin(async move {
+                        sqlx::query!("SET LOCAL lock_timeout = '50ms'").execute(&mut *tx).await?;
+                        pushes::push(tx, &flat(&pushes)).await
+                    })
+                })
+                .await
+            } else {
+                let together: Vec<&Push> = requests.iter().flat_map(|request| &*request.pushes).collect();
+                bounded(pushes::push(&self.pool, &together)).await
+            };
+            match stored {
+                Err(error) if tries < 3 && was_undone(&error) => {
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_millis(rand::random_range(1..20))).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Stores the requests in one transaction, claiming key by key; returns those whose keys are held, about which
+    /// nothing is known yet, or all that have to wait on for a lock of another kind.
+    async fn apart(&self, requests: Vec<Request>, jam: &mut Jam) -> Apart {
+        let (began, pushes, is_jammed) = (Instant::now(), shared(&requests), jam.is_some());
         let written = db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {
             Box::pin(async move {
-                let pushes: Vec<&Push> = pushes.iter().flat_map(|pushes| &**pushes).collect();
-                pushes::push_apart(tx, &pushes, PATIENCE).await
+                if is_jammed {
+                    sqlx::query!("SET LOCAL lock_timeout = '50ms'").execute(&mut *tx).await?;
+                }
+                pushes::push_apart(tx, &flat(&pushes), PATIENCE).await
             })
         });
         match written.await {
@@ -180,12 +252,16 @@ impl Loop {
                     request.pushes.first().is_some_and(|push| stored.held.contains(&push.id))
                 };
                 let (held, done) = requests.into_iter().partition(is_held);
+                *jam = None;
                 self.stored(done, &stored);
-                held
+                Apart { held, waiting: Vec::new() }
+            }
+            Err(error) if is_held(&error) => {
+                Apart { held: Vec::new(), waiting: wait_on(requests, error, began.elapsed(), jam) }
             }
             Err(error) => {
                 refuse_all(requests, error);
-                Vec::new()
+                Apart { held: Vec::new(), waiting: Vec::new() }
             }
         }
     }
@@ -229,22 +305,35 @@ struct News {
     lowest: Option<i16>,
 }
 
-/// Stores, again when the statement was certainly undone for the sake of another (40001, 40P01).
-async fn write(pool: &PgPool, pushes: &[&Push]) -> sqlx::Result<Stored> {
-    let mut tries = 0;
-    loop {
-        match bounded(pushes::push(pool, pushes)).await {
-            Err(error) if tries < 3 && was_undone(&error) => {
-                tries += 1;
-                tokio::time::sleep(Duration::from_millis(rand::random_range(1..20))).await;
-            }
-            other => return other,
-        }
+/// What became of requests that were stored key by key, and are not done.
+struct Apart {
+    /// Those whose keys are held.
+    held: Vec<Request>,
+    /// Those that wait on for another lock.
+    waiting: Vec<Request>,
+}
+
+/// After a lock was waited for in vain, for so long: who waited for it as long as one waits is refused, and the others
+/// wait on.
+fn wait_on(requests: Vec<Request>, error: sqlx::Error, waited: Duration, jam: &mut Jam) -> Vec<Request> {
+    if jam.is_some() {
+        return requests;
     }
+    *jam = Some(waited);
+    refuse_all(requests, error);
+    Vec::new()
+}
+
+fn shared(requests: &[Request]) -> Vec<Arc<Vec<Push>>> {
+    requests.iter().map(|request| Arc::clone(&request.pushes)).collect()
+}
+
+fn flat(pushes: &[Arc<Vec<Push>>]) -> Vec<&Push> {
+    pushes.iter().flat_map(|pushes| &**pushes).collect()
 }
 
 fn answer(requests: Vec<Request>, kept: &HashSet<Uuid>, missing: &[i32]) {
-    for Request { pushes, reply } in requests {
+    for Request { pushes, reply, .. } in requests {
         let result = if pushes.iter().any(|push| missing.contains(&push.queue_id)) {
             Err(Error::NotFound("there is no such queue".to_owned()))
         } else {
@@ -266,8 +355,12 @@ fn refuse_all(requests: Vec<Request>, error: sqlx::Error) {
 fn same(error: &Arc<sqlx::Error>) -> Error {
     if is_transient(error) {
         tracing::warn!(%error, "cannot store messages");
-        Error::Unavailable("the database cannot serve this now".to_owned(), Duration::from_secs(1))
+        unavailable()
     } else {
         Error::internal(Arc::clone(error))
     }
+}
+
+fn unavailable() -> Error {
+    Error::Unavailable("the database cannot serve this now".to_owned(), Duration::from_secs(1))
 }

@@ -1,7 +1,7 @@
 //! Runs one attempt of a message, whichever of the four kinds its handler is.
 
 use super::catalog::Queue;
-use super::definition::{Definition, Handler};
+use super::definition::Handler;
 use super::javascript::services::{Directory, Messaging, QueueServices};
 use super::javascript::{self, Job, Pool};
 use super::native::{self, Message};
@@ -50,17 +50,24 @@ impl Runners {
         drop(self.messaging.set(messaging));
     }
 
+    /// What this process can run and another may not, in the words of the view `queue_runners`.
+    pub fn runs(&self) -> Vec<String> {
+        let native = self.native.keys().map(|name| format!("native {name}"));
+        self.javascript.iter().map(|_| "javascript".to_owned()).chain(native).collect()
+    }
+
     /// How many of the queue's messages this process can run at a time; `None` if it runs none. Remote
-    /// workers claim theirs themselves; a native handler may be registered in another process.
-    pub fn room(&self, definition: &Definition) -> Option<usize> {
-        let wanted = definition.options.process_concurrency();
-        match &definition.handler {
+    /// workers claim theirs themselves; a native handler may be registered in another process, and the key to a
+    /// handler's secret be known there.
+    pub fn room(&self, queue: &Queue) -> Option<usize> {
+        let wanted = queue.definition.options.process_concurrency();
+        match &queue.definition.handler {
             None | Some(Handler::Worker) => None,
             // One queue leaves half of the children to the others, whatever its handlers do.
             Some(Handler::JavaScript { .. }) => {
                 self.javascript.as_ref().map(|pool| wanted.min(pool.max() / 2))
             }
-            Some(Handler::Http { .. }) => Some(wanted),
+            Some(Handler::Http { .. }) => queue.secret.is_ok().then_some(wanted),
             Some(Handler::Native { name }) => self.native.contains_key(name).then_some(wanted),
         }
     }
@@ -85,7 +92,7 @@ impl Runners {
                     }
                 }
             }
-            Handler::Http { url, .. } => {
+            Handler::Http { url } => {
                 let checked = self.outbound.check_url(url.as_str());
                 checked.map(drop).map_err(|why| Error::invalid("/handler/url", "url", why))
             }
@@ -124,7 +131,8 @@ impl Runners {
             // Boxed, since a native attempt, which may be as quick as a function call, should not have to
             // carry room for the others.
             Some(Handler::JavaScript { .. }) => Box::pin(self.javascript(queue, message, tenure)).await,
-            Some(Handler::Http { url, secret }) => {
+            Some(Handler::Http { url }) => {
+                let Ok(secret) = &queue.secret else { return unrunnable().into() };
                 let now = self.ids.now().unwrap_or_default();
                 let posted = super::webhook::attempt(
                     &self.outbound,

@@ -3,79 +3,106 @@
 use super::routes::Queues;
 use super::store::retention::{KEYS, Messages};
 use crate::db;
-use crate::error::Result;
-use crate::worker::retention::{self, Retention};
+use crate::worker::retention::{Part, Retention, forget, keep_ahead};
 use crate::worker::store as engine;
+use crate::worker::upkeep::{self, Step, Upkeep};
+use chrono::{DateTime, Utc};
 use sqlx::postgres::PgPool;
+use std::fmt;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-/// How often the instance is tidied.
-const TIDY: Duration = Duration::from_mins(10);
-/// Rows in one statement of the sweep.
+/// Rows in one step of the sweep.
 const BATCH: i64 = 2000;
 
 /// The tidying of the queues.
 pub(super) struct Tidy {
     queues: Queues,
-    holder: Uuid,
     retention: Retention<Messages>,
+    /// How far what deleted queues left was looked through.
+    swept: engine::Cursor,
+}
+
+/// What there is to tidy.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Duty {
+    Weeks(Part),
+    Keys,
+    Workers,
+    Orphans,
+}
+
+impl fmt::Display for Duty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Weeks(part) => part.fmt(f),
+            Self::Keys => f.write_str("forget idempotency keys"),
+            Self::Workers => f.write_str("forget workers that died"),
+            Self::Orphans => f.write_str("sweep what deleted queues left"),
+        }
+    }
 }
 
 impl Tidy {
     pub(super) fn new(queues: Queues) -> Self {
-        Self { queues, holder: Uuid::new_v4(), retention: Retention::default() }
+        Self { queues, retention: Retention::default(), swept: engine::Cursor::default() }
     }
 
     /// Goes on until `stop`.
-    pub(super) async fn run(mut self, stop: &CancellationToken) {
-        while !stop.is_cancelled() {
-            // Who stops does not wait for it: whatever it is at is one transaction, or can be done again.
-            if let Some(Err(error)) = stop.run_until_cancelled(self.tidy()).await {
-                // Partitions are made two weeks ahead: trying at once would only stand in the way of whatever was
-                // in ours.
-                tracing::warn!(%error, "cannot tidy up; trying again later");
-            }
-            stop.run_until_cancelled(tokio::time::sleep(TIDY)).await;
-        }
+    pub(super) async fn run(self, stop: &CancellationToken) {
+        let pool = self.queues.access.db.worker.clone();
+        tokio::join!(keep_ahead::<Messages>(&pool, stop), upkeep::run(self, &pool, stop));
     }
 
-    /// Makes partitions ahead and lets go what no queue wants any more; one process at a time. What fails is logged,
-    /// and the rest is done all the same.
-    async fn tidy(&mut self) -> Result<()> {
-        let db = &self.queues.access.db;
-        if let Err(error) = retention::make_ahead::<Messages>(&db.worker).await {
-            tracing::warn!(%error, "cannot make partitions ahead; trying again later");
-        }
-        if !engine::take_duty(&db.worker, "retention", self.holder, TIDY.as_secs_f64() * 2.0).await? {
-            return Ok(());
-        }
-        if let Err(error) = sweep_lanes(&db.worker).await {
-            tracing::warn!(%error, "cannot sweep what deleted queues left; trying again later");
-        }
-        if !self.queues.access.catalog.is_complete() {
-            tracing::warn!(
-                "a definition cannot be used: nothing is dropped, since its retention is not known"
-            );
-            return Ok(());
+    /// What ended before this moment goes; `None` while that is not known.
+    fn keep_after(&self) -> Option<DateTime<Utc>> {
+        let access = &self.queues.access;
+        if !access.catalog.is_complete() {
+            return None;
         }
         let mut longest = Duration::from_hours(1);
-        self.queues.access.catalog.each(|queue| longest = longest.max(queue.definition.options.retention));
-        let Some(keep_after) = db.ids.now().map(|now| now - longest) else { return Ok(()) };
-        if let Err(error) = retention::forget(&db.worker, &KEYS, keep_after).await {
-            tracing::warn!(%error, "cannot forget idempotency keys; trying again later");
-        }
-        self.retention.tidy(&db.worker, keep_after).await;
-        Ok(())
+        access.catalog.each(|queue| longest = longest.max(queue.definition.options.retention));
+        access.db.ids.now().map(|now| now - longest)
+    }
+
+    /// Looks through the next rows that wait, for those of lanes that are gone.
+    async fn sweep(&mut self, pool: &PgPool) -> sqlx::Result<Step> {
+        let swept = self.swept;
+        let swept =
+            db::transaction::<_, sqlx::Error, _>(pool, move |tx| Box::pin(engine::sweep(tx, swept, BATCH)))
+                .await?;
+        self.swept = swept.unwrap_or_default();
+        Ok(if swept.is_some() { Step::More("it sweeps what deleted queues left") } else { Step::Done })
     }
 }
 
-/// Deletes what waits in lanes that are gone, and the rows of workers that died and held nothing.
-async fn sweep_lanes(pool: &PgPool) -> sqlx::Result<()> {
-    engine::bury(&mut *pool.acquire().await?).await?;
-    while db::transaction::<_, sqlx::Error, _>(pool, |tx| Box::pin(engine::sweep(tx, BATCH))).await?
-        >= BATCH.unsigned_abs()
-    {}
-    Ok(())
+impl Upkeep for Tidy {
+    const NAME: &'static str = "retention";
+    type Duty = Duty;
+    const DUTIES: &'static [Duty] = &[
+        Duty::Weeks(Part::Adopt),
+        Duty::Workers,
+        Duty::Orphans,
+        Duty::Keys,
+        Duty::Weeks(Part::Leave),
+        Duty::Weeks(Part::Sweep),
+    ];
+
+    async fn step(&mut self, duty: Duty) -> sqlx::Result<Step> {
+        let pool = self.queues.access.db.worker.clone();
+        match (duty, self.keep_after()) {
+            (Duty::Workers, _) => {
+                engine::bury(&mut *pool.acquire().await?).await?;
+                Ok(Step::Done)
+            }
+            (Duty::Orphans, _) => self.sweep(&pool).await,
+            (_, None) => {
+                let why = "nothing is dropped: a definition cannot be used, and its retention is not known";
+                tracing::warn!("{why}");
+                Ok(Step::Later(why.to_owned()))
+            }
+            (Duty::Keys, Some(keep_after)) => forget(&pool, &KEYS, keep_after).await,
+            (Duty::Weeks(part), Some(keep_after)) => self.retention.step(&pool, part, keep_after).await,
+        }
+    }
 }

@@ -5,9 +5,11 @@ use super::files::{Change, Watcher};
 use super::install::{self, Source};
 use super::routes::Queues;
 use super::schedules::{entry, put};
+use super::secret::{self, Parted, Secret};
 use super::tidy::Tidy;
 use crate::error::{Error, Result};
 use crate::http::json_text::raw;
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
@@ -54,7 +56,7 @@ impl Upkeep {
         for (name, definition) in code {
             self.put(&name, &raw(&definition), Source::Code)
                 .await
-                .map_err(|error| anyhow::anyhow!("the queue {name}: {}", whole(&error)))?;
+                .map_err(|error| anyhow::anyhow!("the queue {name}: {}", error.whole()))?;
         }
         if let Some(examples) = examples {
             for change in Watcher::new(&examples).changed()? {
@@ -111,9 +113,14 @@ impl Upkeep {
         {
             return Ok(false);
         }
-        install::store(db, name, document, schedules, source).await?;
+        install::store(db, self.queues.sealer.clone(), name, document, schedules, source).await?;
         self.queues.changed().await?;
         Ok(true)
+    }
+
+    /// Whether this process has no key for the secret of a definition.
+    fn needs_a_key(&self, document: &RawValue) -> bool {
+        self.queues.sealer.is_none() && matches!(secret::part(document).secret, Some(Secret::New(_)))
     }
 
     /// Puts a definition from files in place, if it says anything new. A broken one changes nothing.
@@ -122,7 +129,10 @@ impl Upkeep {
             Change::Defined { name, document } => match self.put(name, document, source).await {
                 Ok(false) => {}
                 Ok(true) => tracing::info!(queue = name, "loaded a definition from files"),
-                Err(error) if error.status().is_server_error() => return Err(error),
+                // Without a key nothing comes of trying again.
+                Err(error) if error.status().is_server_error() && !self.needs_a_key(document) => {
+                    return Err(error);
+                }
                 Err(error) => broken(name, &error, source),
             },
             Change::Broken { name, error } => broken(name, error, source),
@@ -134,26 +144,26 @@ impl Upkeep {
     }
 }
 
-/// What is wrong, with each violation of the schema of definitions.
-fn whole(error: &Error) -> String {
-    let mut text = error.to_string();
-    if let Error::Invalid(_, violations) = error {
-        for violation in violations {
-            text = format!("{text}; at `{}`: {}", violation.pointer, violation.message);
-        }
-    }
-    text
-}
-
 fn is_same(queue: &Queue, document: &RawValue, source: Source) -> bool {
-    queue.document.get() == document.get() && queue.source == source.as_str()
+    let Parted { document, secret } = secret::part(document);
+    let same_secret = match (secret, &queue.secret) {
+        (None, there) => matches!(there, Ok(None)),
+        (Some(Secret::Kept), there) => !matches!(there, Ok(None)),
+        (Some(Secret::New(new)), Ok(Some(there))) => new.expose_secret() == there.expose_secret(),
+        (Some(Secret::New(_)), _) => false,
+    };
+    same_secret && queue.document.get() == document.get() && queue.source == source.as_str()
 }
 
 fn broken(name: &str, error: &Error, source: Source) {
+    let error = error.whole();
     if source == Source::Example {
-        tracing::info!(queue = name, %error, "left out an example: it needs settings that are not the default");
+        tracing::info!(
+            queue = name,
+            error,
+            "left out an example: it needs settings that are not the default"
+        );
         return;
     }
-    let violations = if let Error::Invalid(_, violations) = error { violations.as_slice() } else { &[] };
-    tracing::error!(queue = name, %error, ?violations, "a definition in files cannot be used; the former one stays");
+    tracing::error!(queue = name, error, "a definition in files cannot be used; the former one stays");
 }

@@ -2,6 +2,7 @@
 
 use super::options::Options;
 use crate::error::{Error, Result};
+use crate::http::duration::{self, DurationText};
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
 use std::borrow::Cow;
@@ -26,10 +27,13 @@ pub struct When {
 #[expect(dead_code, reason = "it only describes")]
 pub struct WhenQuery {
     /// How long the message waits, such as `10s`; also the header `postrider-delay`.
+    #[param(inline, value_type = Option<DurationText>)]
     delay: Option<String>,
     /// When it is due, as RFC 3339; also the header `postrider-run-at`.
+    #[param(value_type = Option<DateTime<Utc>>, example = "2030-01-31T12:00:00Z")]
     run_at: Option<String>,
     /// -100 to 100, higher first; also the header `postrider-priority`.
+    #[param(minimum = -100, maximum = 100, example = 0)]
     priority: Option<i16>,
 }
 
@@ -65,7 +69,7 @@ impl When {
             (Some(_), Some(_)) => {
                 return Err(Error::BadRequest("give `delay` or `run_at`, not both".to_owned()));
             }
-            (Some(delay), None) => humantime::parse_duration(delay.trim()).map_err(|_| {
+            (Some(delay), None) => duration::read(&delay).ok_or_else(|| {
                 Error::BadRequest("`delay` must be a duration such as 10s or 1h30m".to_owned())
             })?,
             (None, Some(at)) => {

@@ -5,6 +5,7 @@ use crate::auth::role::{HUB_ADMIN, QUEUE_ADMIN, REPORT_READER, SYSTEM_ADMIN};
 use crate::auth::{Authenticated, Caller, Verifier};
 use crate::db::Database;
 use crate::error::{Error, Result};
+use crate::http::duration::{self, DurationText};
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::{OpenApiRouter, Problems, routes};
 use axum::Json;
@@ -53,26 +54,44 @@ pub fn routes() -> OpenApiRouter<Reports> {
 
 /// A report that can be asked for.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Listed {
+pub(super) struct ListedReport {
     /// Its name.
     #[schema(example = "queue_depth")]
     name: &'static str,
     /// What it answers.
+    #[schema(example = "How much waits in each queue?")]
     question: &'static str,
     /// What its columns mean, its parameters, what to do about the answer.
+    #[schema(example = "waiting: messages that are due and not claimed")]
     notes: String,
 }
 
 /// Lists the reports.
 #[utoipa::path(
     get, path = "/reports", tag = "reports", operation_id = "list_reports",
-    responses((status = 200, description = "All reports, by name", body = Vec<Listed>), Problems),
+    responses((status = 200, description = "All reports, by name", body = Vec<ListedReport>), Problems),
 )]
-pub(super) async fn list(Authenticated(caller): Authenticated) -> Result<Json<Vec<Listed>>> {
+pub(super) async fn list(Authenticated(caller): Authenticated) -> Result<Json<Vec<ListedReport>>> {
     require_reader(&caller)?;
-    let listed =
-        |report: &Report| Listed { name: report.name, question: report.question(), notes: report.notes() };
+    let listed = |report: &Report| ListedReport {
+        name: report.name,
+        question: report.question(),
+        notes: report.notes(),
+    };
     Ok(Json(REPORTS.iter().map(listed).collect()))
+}
+
+/// The name of a report.
+#[derive(Debug, utoipa::ToSchema)]
+#[schema(min_length = 1, example = "queue_depth")]
+pub(super) struct ReportName(#[expect(dead_code, reason = "it only describes")] String);
+
+/// What a report is answered as.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ReportFormat {
+    Json,
+    Csv,
 }
 
 /// How to answer.
@@ -80,19 +99,23 @@ pub(super) async fn list(Authenticated(caller): Authenticated) -> Result<Json<Ve
 #[into_params(parameter_in = Query)]
 pub(super) struct Asked {
     /// `json` or `csv`; absent, what `Accept` prefers.
+    #[param(inline, value_type = Option<ReportFormat>)]
     format: Option<String>,
     /// How far to look back, such as `6h`; absent, as the report says.
+    #[param(inline, value_type = Option<DurationText>)]
     period: Option<String>,
     /// How long before that a message may have been pushed to count, such as `1day`.
+    #[param(inline, value_type = Option<DurationText>)]
     lookback: Option<String>,
     /// How long an attempt may run before it counts as stuck, such as `10m`.
+    #[param(inline, value_type = Option<DurationText>)]
     long: Option<String>,
 }
 
 /// Answers a report: an array of objects, or CSV with a header line, with the columns of its statement.
 #[utoipa::path(
     get, path = "/reports/{name}", tag = "reports", operation_id = "get_report",
-    params(("name" = String, Path, description = "The report's name"), Asked),
+    params(("name" = inline(ReportName), Path, description = "The report\'s name"), Asked),
     responses(
         (status = 200, description = "The rows", content(
             (Vec<std::collections::HashMap<String, serde_json::Value>> = "application/json"),
@@ -117,9 +140,9 @@ pub(super) async fn show(
         Some(_) => return Err(Error::BadRequest("`format` must be json or csv".to_owned())),
     };
     let parameters = Parameters {
-        period: duration("period", asked.period.as_deref())?,
-        lookback: duration("lookback", asked.lookback.as_deref())?,
-        long: duration("long", asked.long.as_deref())?,
+        period: span("period", asked.period.as_deref())?,
+        lookback: span("lookback", asked.lookback.as_deref())?,
+        long: span("long", asked.long.as_deref())?,
     };
     let busy = || Error::Unavailable("other reports are being made".to_owned(), Duration::from_secs(1));
     let turn = tokio::time::timeout(PATIENCE, reports.turns.acquire()).await.map_err(|_| busy())?;
@@ -141,10 +164,10 @@ fn require_reader(caller: &Caller) -> Result<()> {
     caller.require(&READERS)
 }
 
-fn duration(name: &str, text: Option<&str>) -> Result<Option<Duration>> {
+fn span(name: &str, text: Option<&str>) -> Result<Option<Duration>> {
     let Some(text) = text else { return Ok(None) };
-    match humantime::parse_duration(text.trim()) {
-        Ok(duration) if duration <= FURTHEST => Ok(Some(duration)),
+    match duration::read(text) {
+        Some(duration) if duration <= FURTHEST => Ok(Some(duration)),
         _ => Err(Error::BadRequest(format!("`{name}` must be a duration such as 6h, at most 366 days"))),
     }
 }

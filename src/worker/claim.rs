@@ -9,9 +9,9 @@ use super::share::Share;
 use super::store::{self, Wanted};
 use super::tenure::Tenure;
 use super::{Claim, Lane};
+use crate::db::by_id::{HashMap, HashSet};
 use crate::db::{Database, bounded};
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -70,10 +70,10 @@ impl Claims {
             desks,
             marks,
             reclaim,
-            hungry: HashSet::new(),
-            unsure: HashSet::new(),
+            hungry: HashSet::default(),
+            unsure: HashSet::default(),
             awaits_sweep: false,
-            claimed_at: HashMap::new(),
+            claimed_at: HashMap::default(),
             gathers_until: None,
         }
     }
@@ -115,8 +115,8 @@ impl Claims {
         let taken = bounded(store::claim(&self.db.worker, id, &wanted))
             .await
             .inspect_err(|_| self.reclaim.suspect())?;
-        let mut counts: HashMap<i32, i32> = HashMap::new();
-        let mut claims: HashMap<i32, Vec<Claim>> = HashMap::new();
+        let mut counts: HashMap<i32, i32> = HashMap::default();
+        let mut claims: HashMap<i32, Vec<Claim>> = HashMap::default();
         {
             let mut marks = self.marks.lock();
             if sweep {

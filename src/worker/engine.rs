@@ -35,13 +35,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// An engine that runs at most `capacity` items at once; its workers row lives for `lease` after each
-    /// heartbeat.
-    pub fn new(db: Database, name: String, lease: Duration, capacity: usize) -> Self {
+    /// An engine that runs at most `capacity` items at once; its workers row lives for `lease` after each heartbeat, and
+    /// tells what the process `runs` that another may not, in the words of the features.
+    pub fn new(db: Database, name: String, lease: Duration, capacity: usize, runs: Vec<String>) -> Self {
         Self {
             db,
             floor: Arc::new(Floor::new(Arc::default())),
-            registration: Arc::new(Registration::new(name, lease, capacity)),
+            registration: Arc::new(Registration::new(name, lease, capacity, runs)),
             desks: Vec::new(),
             loops: TaskTracker::new(),
             settled: Vec::new(),

@@ -4,11 +4,11 @@ use super::unwritten::Unwritten;
 use super::wake::Wake;
 use super::{Claim, Consumer, Ended, Settled, store};
 use crate::db;
+use crate::db::by_id::{HashMap, HashSet};
 use crate::error::{is_passing, is_time_out};
 use parking_lot::Mutex;
 use sqlx::postgres::{PgConnection, PgPool};
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -126,14 +126,15 @@ impl<C: Consumer> Flush<C> {
         error: &sqlx::Error,
     ) -> sqlx::Result<Wrote> {
         // The caller is not told that its end counted: this is not what it reported.
-        self.transact(vec![self.instead(end, error)], HashSet::new(), Written::Perhaps, Limit::Short).await
+        self.transact(vec![self.instead(end, error)], HashSet::default(), Written::Perhaps, Limit::Short)
+            .await
     }
 
     /// Whether the replacement could be written now. It is rolled back.
     pub(super) async fn could_write_instead(&self, end: &End<C::Outcome>, error: &sqlx::Error) -> bool {
         let ended = vec![self.instead(end, error)];
         let (finished, open) = self.leases(&ended);
-        let (consumer, asked) = (Arc::clone(&self.consumer), HashSet::new());
+        let (consumer, asked) = (Arc::clone(&self.consumer), HashSet::default());
         let rehearsed = db::transaction::<(), Rehearsed, _>(&self.pool, move |tx| {
             Box::pin(async move {
                 let leases = (&finished[..], &open[..]);
@@ -172,6 +173,7 @@ impl<C: Consumer> Flush<C> {
             metrics::counter!(LOST_CLAIMS).increment(lost as u64);
         }
         self.wake.settled(&settled);
+        settled.lines.write();
         Ok(Wrote { alive, finished, counted })
     }
 
@@ -211,7 +213,7 @@ impl<C: Consumer> Flush<C> {
         }
         // There is rarely one. A lease that cannot be deleted now is deleted with the next ends.
         if !self.over.lock().is_empty()
-            && let Err(error) = self.transact(Vec::new(), HashSet::new(), Written::No, Limit::Short).await
+            && let Err(error) = self.transact(Vec::new(), HashSet::default(), Written::No, Limit::Short).await
         {
             tracing::warn!(%error, "cannot end a lease whose items have ended; trying again");
         }
@@ -270,12 +272,12 @@ async fn settle<C: Consumer>(
     store::put_back(&mut *tx, &settled.again).await?;
     if written == Written::No && asked.is_empty() {
         let lost = all().filter(|end| !is_alive(end)).count();
-        return Ok(Done { alive, counted: HashSet::new(), settled, lost });
+        return Ok(Done { alive, counted: HashSet::default(), settled, lost });
     }
     // What took effect under an existing lease counts. For the rest, the rows are asked if anybody waits for the answer.
     let is_whole = settled.written == ours.len();
     let mut counted: HashSet<Key> =
-        if is_whole { ours.iter().map(|end| key(end)).collect() } else { HashSet::new() };
+        if is_whole { ours.iter().map(|end| key(end)).collect() } else { HashSet::default() };
     let doubtful: Vec<&Ended<C::Outcome>> = all()
         .filter(|end| end.outcome.is_some() && !counted.contains(&key(end)))
         .filter(|end| asked.contains(&key(end)) || (written == Written::Perhaps && !is_alive(end)))
@@ -292,7 +294,7 @@ fn key<O>(end: &Ended<O>) -> Key {
 }
 
 fn counts(leases: impl Iterator<Item = Uuid>) -> HashMap<Uuid, usize> {
-    let mut counts = HashMap::new();
+    let mut counts = HashMap::default();
     for lease in leases {
         *counts.entry(lease).or_insert(0) += 1;
     }

@@ -2,7 +2,7 @@
 
 use super::desk::Desk;
 use super::store;
-use super::{Claim, Settled};
+use super::{Claim, Lines};
 use crate::db;
 use sqlx::postgres::PgPool;
 use std::collections::{HashMap, HashSet};
@@ -25,21 +25,25 @@ pub(super) async fn give_back(pool: &PgPool, desks: &[Arc<dyn Desk>], worker: Uu
                 for claim in claims {
                     by_lane.entry(claim.lane).or_default().push(claim);
                 }
-                let mut written = 0;
+                let (mut written, mut lines) = (0, Lines::default());
                 for (lane, claims) in by_lane {
                     // A lane of nobody is gone, with the queue it was: its lease just ends.
                     let Some(desk) = desks.iter().find(|desk| desk.owns(lane)) else { continue };
-                    let Settled { written: here, again, .. } = desk.give_back(&mut *tx, claims).await?;
-                    store::put_back(&mut *tx, &again).await?;
-                    written += here;
+                    let settled = desk.give_back(&mut *tx, claims).await?;
+                    store::put_back(&mut *tx, &settled.again).await?;
+                    written += settled.written;
+                    lines.extend(settled.lines);
                 }
                 let leases: Vec<Uuid> = leases.into_iter().collect();
                 store::fence(tx, &leases, &[]).await?;
-                Ok((!leases.is_empty()).then_some(written))
+                Ok((!leases.is_empty()).then_some((written, lines)))
             })
         });
         match lease.await? {
-            Some(written) => total += written,
+            Some((written, lines)) => {
+                total += written;
+                lines.write();
+            }
             None => return Ok(total),
         }
     }

@@ -27,14 +27,19 @@ pub(super) struct Registration {
     pub(super) name: String,
     pub(super) lease: Duration,
     pub(super) capacity: usize,
+    /// What it can run.
+    runs: Vec<String>,
+    /// The process, under whichever registration.
+    process: Uuid,
     current: Mutex<Option<Registered>>,
     /// Of the last registration or renewal that was answered.
     heard: Mutex<Option<Heard>>,
 }
 
 impl Registration {
-    pub(super) fn new(name: String, lease: Duration, capacity: usize) -> Self {
-        Self { name, lease, capacity, current: Mutex::new(None), heard: Mutex::new(None) }
+    pub(super) fn new(name: String, lease: Duration, capacity: usize, runs: Vec<String>) -> Self {
+        let process = Uuid::new_v4();
+        Self { name, lease, capacity, runs, process, current: Mutex::new(None), heard: Mutex::new(None) }
     }
 
     /// What to claim under; `None` while the process does not count as alive.
@@ -88,9 +93,16 @@ impl Registration {
         let mut pause = Duration::from_millis(100);
         loop {
             let id = Uuid::new_v4();
-            let capacity = i32::try_from(self.capacity).unwrap_or(i32::MAX);
             let (asked, expected) = (Instant::now(), self.expected());
-            match store::register(&db.heartbeat, id, &self.name, self.lease, capacity, expected).await {
+            let worker = store::Worker {
+                id,
+                process: self.process,
+                name: &self.name,
+                lease: self.lease,
+                capacity: i32::try_from(self.capacity).unwrap_or(i32::MAX),
+                runs: &self.runs,
+            };
+            match store::register(&db.heartbeat, &worker, expected).await {
                 Ok(now) => {
                     self.hear(db, now, asked);
                     return (id, asked);

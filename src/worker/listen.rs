@@ -4,14 +4,16 @@ use super::abroad::{Note, channel};
 use super::wake::Wake;
 use crate::db::{Database, session};
 use sqlx::postgres::{PgListener, PgNotification};
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long after a bell the database is looked at once more. What SQL enqueues within 3 ms of another's bell rings none
-/// (`ring()` in the migrations), and is there when its transaction has committed.
-const AGAIN: Duration = Duration::from_millis(10);
+/// How long after a bell the database is looked at again. What SQL enqueues shortly after another's bell, or while
+/// another is about to ring it, rings none (`ring()` in the migrations), and is there when its transaction has committed:
+/// most are soon, and on a slow disk a little later.
+const AGAIN: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 
 /// Hears the other processes, where a session is ours alone. Behind a transaction-mode pooler nothing is heard,
 /// and polling does it all.
@@ -30,11 +32,11 @@ pub(super) async fn listen(wake: &Wake, db: &Database, heard: impl Fn(Note), sto
             listener.listen(&channel(pool).await?).await?;
             // What came before the connection was there, the next look finds.
             wake.look();
-            let mut again = None;
+            let mut again = VecDeque::new();
             while let Some(note) = next(&mut listener, &mut again, wake).await? {
                 if note.payload().is_empty() {
                     wake.look();
-                    again = Some(Instant::now() + AGAIN);
+                    again = AGAIN.map(|after| Instant::now() + after).into();
                 } else {
                     _ = Note::read(note.payload()).map(&heard);
                 }
@@ -61,18 +63,18 @@ pub(super) async fn listen(wake: &Wake, db: &Database, heard: impl Fn(Note), sto
     }
 }
 
-/// The next notification. On the way, when it is time to look `again`, asks for that look.
+/// The next notification. On the way, when it is time to look `again`, asks for those looks.
 async fn next(
     listener: &mut PgListener,
-    again: &mut Option<Instant>,
+    again: &mut VecDeque<Instant>,
     wake: &Wake,
 ) -> sqlx::Result<Option<PgNotification>> {
     let mut heard = pin!(listener.try_recv());
-    if let Some(at) = *again {
-        if let Ok(note) = tokio::time::timeout_at(at, heard.as_mut()).await {
+    while let Some(at) = again.front() {
+        if let Ok(note) = tokio::time::timeout_at(*at, heard.as_mut()).await {
             return note;
         }
-        *again = None;
+        again.pop_front();
         wake.look();
     }
     heard.await

@@ -8,7 +8,7 @@
 //! a mark: rows that another process committed late, or pushed with a higher priority. Sweeps may use a
 //! twentieth of the time: while nothing holds the vacuum back that is one every few milliseconds.
 
-use std::collections::HashMap;
+use crate::db::by_id::HashMap;
 use std::time::{Duration, Instant};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
@@ -30,7 +30,7 @@ pub(super) struct Marks {
 
 impl Marks {
     pub(super) fn new(now: Instant) -> Self {
-        Self { lanes: HashMap::new(), current: HashMap::new(), next_sweep: now }
+        Self { lanes: HashMap::default(), current: HashMap::default(), next_sweep: now }
     }
 
     /// Where to start in `lane`.

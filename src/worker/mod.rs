@@ -22,6 +22,7 @@
 //! | `batch.rs` | where a batch ends: items, bytes, time |
 //! | `flush.rs` | the fenced transaction in which many ends are written |
 //! | `unwritten.rs` | counts the ends that wait in memory, and rings when they get fewer |
+//! | `lines.rs` | lines for the log, written after the commit of what they tell |
 //! | `aside.rs` | finds the end that the database does not take, while the others go on |
 //! | `look.rs` | looks at the database, and passes on what it sees to the following |
 //! | `promote.rs` | moves items whose time has come to where they are claimed |
@@ -35,6 +36,7 @@
 //! | `wake.rs`, `abroad.rs` | tell the loops that there is work, here and in other processes |
 //! | `listen.rs` | hears what other processes tell |
 //! | `delay.rs` | how long until the next attempt |
+//! | `upkeep.rs` | has the duties of an upkeep take turns, a bounded step at a time |
 //! | `retention/` | weekly partitions: made ahead, dropped when their time is over |
 //! | `engine.rs` | puts the loops together, starts and stops them |
 //! | `store/` | all SQL of `dispatch`, `scheduled`, `workers`, `leases` |
@@ -48,6 +50,7 @@ pub mod delay;
 pub mod remote;
 pub mod retention;
 pub mod store;
+pub mod upkeep;
 
 mod abroad;
 mod aside;
@@ -59,6 +62,7 @@ mod give_back;
 mod later;
 mod learn;
 mod lease;
+mod lines;
 mod listen;
 mod look;
 mod marks;
@@ -73,6 +77,7 @@ mod wake;
 pub use desk::panic_message;
 pub use engine::{Running, Stopper, Worker};
 pub use flush::LOST_CLAIMS;
+pub use lines::Lines;
 pub use settle::{Settler, Stopping};
 pub use tenure::Tenure;
 pub use wake::Wake;
@@ -164,6 +169,8 @@ pub struct Settled {
     pub woken: Vec<i32>,
     /// When the first of the other items that it scheduled is due.
     pub soonest: Option<Duration>,
+    /// What the log is to say of it.
+    pub lines: Lines,
 }
 
 /// Claims and processes one kind of work.

@@ -195,6 +195,7 @@ impl Reclaim {
                     all.written += settled.written;
                     all.again.extend(settled.again);
                     all.woken.extend(settled.woken);
+                    all.lines.extend(settled.lines);
                     all.soonest = [all.soonest, settled.soonest].into_iter().flatten().min();
                 }
                 store::put_back(tx, &all.again).await?;
@@ -214,6 +215,7 @@ impl Reclaim {
             );
         }
         self.floor.wake.settled(&settled);
+        settled.lines.write();
         Ok(ended)
     }
 

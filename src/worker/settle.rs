@@ -9,9 +9,10 @@ use super::flush::{End, Flush, Key, Limit, Open, Trouble, Written};
 use super::unwritten::Unwritten;
 use super::wake::Wake;
 use super::{Claim, Consumer, Ended, aside};
+use crate::db::by_id::HashSet;
 use parking_lot::Mutex;
 use sqlx::postgres::PgPool;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -146,7 +147,7 @@ async fn run<C: Consumer>(
 /// Takes the next batch. A second end of the same item waits until the first is dealt with.
 fn batch<O>(waiting: &mut VecDeque<End<O>>, size: &Size) -> Vec<End<O>> {
     let (mut batch, mut bytes) = (Vec::with_capacity(waiting.len()), 0);
-    let mut asked: HashSet<Key> = HashSet::new();
+    let mut asked: HashSet<Key> = HashSet::default();
     while let Some(end) = waiting.pop_front_if(|end| {
         size.has_room(batch.len(), bytes, end.weight) && (end.reply.is_none() || asked.insert(end.key()))
     }) {

@@ -14,7 +14,7 @@
 
 use super::Lane;
 use super::desk::{Busy, Kind};
-use std::collections::HashMap;
+use crate::db::by_id::HashMap;
 
 /// The most items of one lane in one claim.
 const LANE_BATCH: usize = 500;

@@ -4,11 +4,12 @@
 //! It finds out with its next heartbeat, but goes on at once. So every start, whatever its kind, asks here first.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// The time for which a registration surely counts. Cheap to clone.
+/// The time for which a registration surely counts. Cheap to clone, and to ask.
 #[derive(Debug, Clone)]
 pub struct Tenure(Arc<Inside>);
 
@@ -17,26 +18,35 @@ struct Inside {
     lease: Duration,
     /// Cancelled once it has ended.
     over: CancellationToken,
-    /// `None` once it has ended.
-    until: watch::Sender<Option<Instant>>,
+    began: Instant,
+    /// The time is over this many nanoseconds after it began; [`ENDED`] once it has ended.
+    until: AtomicU64,
+    renewed: Notify,
 }
+
+/// No time is left, and none will be.
+const ENDED: u64 = 0;
 
 impl Tenure {
     /// A tenure of `lease` from the moment before the database was asked for it.
     pub(super) fn new(asked: Instant, lease: Duration) -> Self {
-        let (over, until) = (CancellationToken::new(), watch::Sender::new(Some(asked + lease)));
-        Self(Arc::new(Inside { lease, over, until }))
+        let until = AtomicU64::new(nanos(lease));
+        let (over, renewed) = (CancellationToken::new(), Notify::new());
+        Self(Arc::new(Inside { lease, over, began: asked, until, renewed }))
     }
 
     /// The database took a heartbeat, which was sent at this moment.
     pub(super) fn renewed(&self, asked: Instant) {
-        let next = asked + self.0.lease;
-        self.0.until.send_if_modified(|until| until.as_mut().map(|until| *until = next).is_some());
+        let Inside { lease, began, until, renewed, .. } = &*self.0;
+        let next = nanos((asked + *lease).saturating_duration_since(*began));
+        // It fails only if it has ended.
+        _ = until.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now != ENDED).then_some(next));
+        renewed.notify_waiters();
     }
 
     /// The registration was given up, or the process stops: nothing more of what was claimed under it starts.
     pub(super) fn end(&self) {
-        self.0.until.send_replace(None);
+        self.0.until.store(ENDED, Ordering::Release);
         self.0.over.cancel();
     }
 
@@ -47,22 +57,27 @@ impl Tenure {
 
     /// Whether it has ended, or its time has passed.
     pub(super) fn is_over(&self) -> bool {
-        self.0.until.borrow().is_none_or(|until| Instant::now() >= until)
+        nanos(self.0.began.elapsed()) >= self.0.until.load(Ordering::Acquire)
     }
 
     /// Returns at once while what was claimed is ours: to be awaited right before each start. When its time is over
     /// it returns only after a heartbeat that was on its way has made it ours again; else never, and the attempt that
     /// waits is stopped, its lease left to the reclaim.
     pub async fn holds(&self) {
-        if !self.is_over() {
-            return;
-        }
-        let mut until = self.0.until.subscribe();
         while self.is_over() {
-            // It cannot fail: the sender is ours.
-            _ = until.changed().await;
+            let mut renewed = std::pin::pin!(self.0.renewed.notified());
+            // Whoever renews it from here on is heard.
+            renewed.as_mut().enable();
+            if self.is_over() {
+                renewed.await;
+            }
         }
     }
+}
+
+/// Nanoseconds, which are enough for centuries; never [`ENDED`], since some time passes.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 
 use super::Settled;
 use super::abroad::Abroad;
+use crate::db::by_id::HashMap;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -4,6 +4,7 @@ use super::{command, finish, run};
 use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::server::server;
+use crate::support::weeks::untidy;
 use axum::http::Method;
 use serde_json::json;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
@@ -28,6 +29,7 @@ async fn it_is_content_with_a_server_that_runs_and_tells_what_waits() {
         "ok    the schema is of this version",
         "ok    the partitions of the next week are there",
         "ok    no row lies outside its week",
+        "the upkeep",
         "warn  without a handler: idle",
         "warn  paused: halted",
     ] {
@@ -213,4 +215,23 @@ async fn it_and_the_reports_do_not_count_the_dead_as_living_whose_stamps_lie_in_
     }
     let report = run(&database, &["report", "stuck_work"]).await.out;
     assert!(report.contains("lease is over") && report.contains(&id), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_tells_what_the_upkeep_has_not_come_to_the_end_of_and_when_nobody_does_it() {
+    let app = untidy(|app| app).await;
+    let mut db = app.connect().await;
+    let behind = "UPDATE duties SET note = 'it moves rows', noted_at = now() - interval '5 minutes' WHERE name = 'hub';
+        UPDATE duties SET note = 'it drops weeks', noted_at = now() WHERE name = 'retention'";
+    sqlx::raw_sql(behind).execute(&mut db).await.unwrap();
+    let lines = run(&app.database, &["doctor"]).await.out;
+    assert!(lines.contains("warn  the upkeep of the hub is not done (00:05:0"), "{lines}");
+    assert!(lines.contains("so far): it moves rows"), "{lines}");
+    assert!(lines.contains("ok    the upkeep of the queues is under way: it drops weeks"), "{lines}");
+    let left = "UPDATE workers SET started_at = now() - interval '11 minutes';
+        UPDATE duties SET last_at = now() - interval '11 minutes' WHERE name = 'hub'";
+    sqlx::raw_sql(left).execute(&mut db).await.unwrap();
+    let lines = run(&app.database, &["doctor"]).await.out;
+    assert!(lines.contains("FAIL  nobody has done the upkeep of the hub for ten minutes"), "{lines}");
+    app.stop().await;
 }

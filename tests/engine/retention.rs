@@ -6,6 +6,7 @@ use crate::support::eventually;
 use crate::support::weeks::{make_week, past_weeks, tidier, untidy};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Makes the week that begins on this Monday of the past, with two messages in it that have ended.
@@ -249,9 +250,46 @@ async fn a_start_makes_the_weeks_to_come_and_moves_what_lies_outside_into_its_ow
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_too_much_to_be_moved_at_once_gets_its_week_in_pieces() {
+async fn a_start_waits_for_no_row_that_moves_into_its_week_and_the_upkeep_says_that_they_move() {
     let database = database().await;
     let app = TestApp::on(database.clone(), &[], |app| app).await;
+    app.define("q", json!({})).await;
+    let mut db = app.connect().await;
+    app.stop().await;
+    act(&mut db, DROP_ALL).await;
+    // More than may move at once, and nothing moves as long as the gate is there.
+    let many = "INSERT INTO messages (queue_id, id, request)
+        SELECT id, uuid_v7(date_trunc('week', now()) + n * interval '1 second'), '1'
+        FROM queues, generate_series(1, 25000) AS n;
+        CREATE TABLE gate ();
+        INSERT INTO gate DEFAULT VALUES;
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            WHILE EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.01); END LOOP;
+            RETURN OLD;
+        END $$;
+        CREATE TRIGGER wait BEFORE DELETE ON messages_default FOR EACH ROW EXECUTE FUNCTION wait()";
+    act(&mut db, many).await;
+    let start = TestApp::on(database, &[], |app| app);
+    let app = tokio::time::timeout(Duration::from_secs(20), start).await.expect("it waits for nothing");
+    assert_eq!(app.get("/readyz").await.status(), 200);
+    let noted =
+        "SELECT count(*) FROM duties WHERE name = 'retention' AND note LIKE '%moves rows into their weeks%'
+        AND noted_at <= now()";
+    eventually("it is told", async || ask::<i64>(&mut db, noted).await == 1).await;
+    let moved = "SELECT count(*) FROM weeks
+        WHERE feature = 'queues' AND starts <= date_trunc('week', now()) + interval '25000 seconds'";
+    assert_eq!(ask::<i64>(&mut db, moved).await, 0);
+    act(&mut db, "DELETE FROM gate").await;
+    let outside = "SELECT count(*) FROM messages_default";
+    eventually("every row is in its week", async || ask::<i64>(&mut db, outside).await == 0).await;
+    eventually("nothing is noted", async || ask::<i64>(&mut db, noted).await == 0).await;
+    assert_eq!(ask::<i64>(&mut db, "SELECT count(*) FROM messages").await, 25_000);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_much_to_be_moved_at_once_gets_its_week_in_pieces() {
+    let app = TestApp::start().await;
     let mut db = app.connect().await;
     act(&mut db, DROP_ALL).await;
     app.define("q", json!({})).await;
@@ -259,7 +297,7 @@ async fn what_is_too_much_to_be_moved_at_once_gets_its_week_in_pieces() {
         SELECT id, uuid_v7(date_trunc('week', now()) + n * interval '1 second'), '1'
         FROM queues, generate_series(1, 45000) AS n";
     act(&mut db, many).await;
-    let other = TestApp::on(database, &[], |app| app).await;
+    let other = tidier(&app).await;
     let outside = "SELECT count(*) FROM messages_default";
     eventually("every row is in its week", async || ask::<i64>(&mut db, outside).await == 0).await;
     let pieces = "SELECT count(*) FROM weeks WHERE feature = 'queues' AND ends - starts < interval '7 days'";

@@ -3,7 +3,7 @@
 use super::{Gate, act, ask, push_all, work};
 use crate::support::app::TestApp;
 use crate::support::eventually;
-use crate::support::weeks::{tidier, untidy};
+use crate::support::weeks::{make_week, past_weeks, tidier, untidy};
 use serde_json::json;
 use sqlx::Connection as _;
 
@@ -89,6 +89,60 @@ async fn the_row_of_a_worker_that_died_and_held_nothing_goes() {
     assert_eq!(ask::<i64>(&mut db, left).await, 1);
     let tidier = tidier(&app).await;
     eventually("it goes", async || ask::<i64>(&mut db, left).await == 0).await;
+    tidier.stop().await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_week_is_dropped_while_much_of_a_deleted_queue_is_still_to_be_swept() {
+    let app = untidy(|app| app).await;
+    app.define("q", json!({ "options": { "retention": "1h" } })).await;
+    let mut db = app.connect().await;
+    make_week(&mut db, "queues", "2020-03-02 00:00+00").await;
+    // How much of it there was when a week went.
+    act(
+        &mut db,
+        "INSERT INTO dispatch (lane, rank, item) SELECT 1000000, 0, uuid_v7() FROM generate_series(1, 20000);
+        INSERT INTO scheduled (run_at, lane, rank, item)
+        SELECT now() + n * interval '1 hour', 1000000, 0, uuid_v7() FROM generate_series(1, 20000) AS n;
+        CREATE TABLE seen (ready bigint, later bigint);
+        CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO seen SELECT (SELECT count(*) FROM dispatch), (SELECT count(*) FROM scheduled);
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER see AFTER DELETE ON weeks FOR EACH ROW EXECUTE FUNCTION see()",
+    )
+    .await;
+    let tidier = tidier(&app).await;
+    eventually("the week goes", async || past_weeks(&mut db).await == 0).await;
+    assert!(ask::<bool>(&mut db, "SELECT ready > 0 AND later > 0 FROM seen").await);
+    eventually("nothing is left", async || ask::<i64>(&mut db, LEFT).await == 0).await;
+    let told = "SELECT count(*) FROM duties WHERE name = 'retention' AND note IS NULL AND until > now()";
+    eventually("nothing is noted", async || ask::<i64>(&mut db, told).await == 1).await;
+    tidier.stop().await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_deleted_queue_left_among_what_others_have_goes_and_theirs_stays() {
+    let app = untidy(|app| app).await;
+    app.define("q", json!({})).await;
+    let mut db = app.connect().await;
+    act(
+        &mut db,
+        "INSERT INTO dispatch (lane, rank, item)
+        SELECT lane, n % 3, uuid_v7()
+        FROM generate_series(1, 5000) AS n, unnest(ARRAY[(SELECT id FROM queues), -7, 1000000, 1000001]) AS l (lane);
+        INSERT INTO scheduled (run_at, lane, rank, item)
+        SELECT now() + n % 7 * interval '1 hour' + interval '1 day', lane, 0, uuid_v7()
+        FROM generate_series(1, 12000) AS n, unnest(ARRAY[(SELECT id FROM queues), 1000000]) AS l (lane)",
+    )
+    .await;
+    let tidier = tidier(&app).await;
+    eventually("what nobody has goes", async || ask::<i64>(&mut db, LEFT).await == 17_000).await;
+    let theirs = "SELECT (SELECT count(*) FROM dispatch JOIN queues ON id = lane)
+        + (SELECT count(*) FROM scheduled JOIN queues ON id = lane)";
+    assert_eq!(ask::<i64>(&mut db, theirs).await, 17_000);
     tidier.stop().await;
     app.stop().await;
 }

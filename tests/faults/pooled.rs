@@ -145,9 +145,18 @@ async fn a_direct_connection_of_its_own_hears_the_others_past_the_pooler() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pooler_that_carries_no_prepared_statements_is_refused() {
-    let database = prepared_database().await;
+async fn a_pooler_that_carries_no_prepared_statements_is_refused_by_all_but_migrate() {
+    let database = empty_database().await;
     let without = if PgBouncer::carries() { &[("max_prepared_statements", "0")] as &[_] } else { &[] };
+    let Some(pooler) = PgBouncer::start(&database, without).await else { return };
+    let migrated = run(&pooler.connect_options(), &["migrate", "--role-default"]).await;
+    assert!(migrated.status.success(), "{}", text(&migrated.stderr));
+    let ours = "SELECT count(*) FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase
+        WHERE d.datname = current_database() AND 'search_path=postrider' = ANY (s.setconfig)";
+    assert_eq!(count(&database, ours).await, 1);
+    assert_eq!(count(&database, "SELECT count(*) FROM pg_class WHERE relname = 'dispatch' AND relnamespace = 'postrider'::regnamespace").await, 1);
+    // Its sessions are to have the defaults.
+    drop(pooler);
     let Some(pooler) = PgBouncer::start(&database, without).await else { return };
     for command in [&["serve"] as &[_], &["report", "queue_depth"], &["doctor"]] {
         let refused = run(&pooler.connect_options(), command).await;

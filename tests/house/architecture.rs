@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Who may import whom; `main`, `lib`, `app` and `cli` may import all below them.
 const IMPORTS: &[(&str, &[&str])] = &[
-    ("queues", &["flow", "worker", "auth", "http", "db", "error", "config"]),
+    ("queues", &["flow", "worker", "auth", "http", "db", "error", "config", "seal"]),
     ("jobs", &["worker", "auth", "http", "db", "error", "config", "seal"]),
     ("hub", &["flow", "worker", "auth", "http", "db", "error", "config", "seal"]),
     ("reports", &["worker", "auth", "http", "db", "error", "config"]),

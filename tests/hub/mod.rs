@@ -38,5 +38,6 @@ mod signatures;
 mod sql;
 mod stage;
 mod storefront;
+mod stores;
 mod terms;
 mod upkeep;

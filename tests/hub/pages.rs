@@ -3,7 +3,7 @@
 
 use crate::support::app::TestApp;
 use crate::support::reads::rows_read;
-use postrider::hub::delivery::store::{log_listing, page as delivery_page};
+use postrider::hub::delivery::store::{listing, log_listing, page as delivery_page};
 use postrider::hub::listing::page::{Page, Span, WALK};
 use postrider::hub::routing::message::State;
 use postrider::hub::routing::store::page as message_page;
@@ -248,6 +248,42 @@ async fn a_page_of_log_entries_by_level_and_reference_reads_a_bounded_number_of_
             );
             reader.compare(expected(&mut tx, query).await);
         }
+    }
+    drop(tx);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_a_delivery_is_under_way_is_known_without_the_leases_of_others() {
+    let app = stage().await;
+    let mut db = app.connect().await;
+    let store = store(&mut db).await;
+    let others = "INSERT INTO leases (expires_at, lease, lane, ranks, items, attempts)
+        SELECT now() + interval '1 day', '1 day', 1000000 + n, ARRAY[0], ARRAY[uuid_v7()], ARRAY[1]
+        FROM generate_series(1, 5000) AS n;
+        WITH retired AS (
+            INSERT INTO lanes (kind, removed_at) VALUES ('endpoint', now()) RETURNING id
+        ), moved AS (
+            DELETE FROM dispatch AS d USING endpoints AS e WHERE d.lane = e.id AND d.item = (SELECT item FROM dispatch ORDER BY item DESC LIMIT 1)
+            RETURNING d.item
+        )
+        INSERT INTO leases (expires_at, lease, lane, ranks, items, attempts)
+        SELECT now() + interval '1 day', '1 day', retired.id, ARRAY[0], ARRAY[moved.item], ARRAY[1] FROM retired, moved;
+        ANALYZE leases";
+    sqlx::raw_sql(others).execute(&mut db).await.unwrap();
+    let deliveries = "SELECT d.id, l.id IS NOT NULL
+        FROM deliveries AS d LEFT JOIN leases AS l ON d.id = ANY (l.items) WHERE d.store_id = $1 AND d.status = 'PENDING'";
+    let deliveries: Vec<(Uuid, bool)> =
+        sqlx::query_as(deliveries).bind(store).fetch_all(&mut db).await.unwrap();
+    assert!(deliveries.iter().any(|(_, held)| *held) && deliveries.iter().any(|(_, held)| !held));
+    let mut tx = db.begin().await.unwrap();
+    for (id, held) in deliveries {
+        let read = rows_read(&mut tx).await;
+        let row = listing::get(&mut *tx, store, id).await.unwrap().unwrap();
+        let is_under_way = listing::is_under_way(&mut tx, store, id).await.unwrap();
+        let read = rows_read(&mut tx).await - read;
+        assert_eq!((row.status.as_str(), is_under_way), (if held { "INPROGRESS" } else { "PENDING" }, held));
+        assert!(read < 200, "{read} rows were read");
     }
     drop(tx);
     app.stop().await;

@@ -113,6 +113,28 @@ async fn keys_go_after_a_day_and_finished_jobs_after_a_month_with_all_that_is_th
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_go_although_a_job_that_is_overdue_cannot_be_ended() {
+    let app = TestApp::start().await;
+    let (ann, worker) = (ann(&app), worker(&app));
+    ok(create(&ann, "k", &json!({ "cardholder_id": 7 })).await).await;
+    worker.claim().await;
+    let (database, mut db, mut holder) = (app.database.clone(), app.connect().await, app.connect().await);
+    app.stop().await;
+    let past = "UPDATE job_idempotency_keys SET created_at = created_at - interval '1 day';
+        UPDATE jobs SET deadline = now() - interval '1 minute'";
+    sqlx::raw_sql(past).execute(&mut db).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT FROM jobs FOR UPDATE").execute(&mut holder).await.unwrap();
+    let app = TestApp::on(database, &[], |app| app).await;
+    let left = "SELECT count(*) FROM job_idempotency_keys";
+    eventually("the key goes", async || {
+        sqlx::query_scalar::<_, i64>(left).fetch_one(&mut db).await.unwrap() == 0
+    })
+    .await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
+    app.stop().await;
+}
+
 /// A request with a key: its status and its body.
 async fn with_key(client: &Client<'_>, method: Method, path: &str, key: &str, body: &str) -> (u16, String) {
     let request = client.request(method, path).header("idempotency-key", key);

@@ -4,6 +4,7 @@ mod access;
 mod browsers;
 mod channels;
 mod conversation;
+mod durations;
 mod ends;
 mod field;
 mod held;

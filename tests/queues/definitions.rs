@@ -150,7 +150,7 @@ async fn a_definition_comes_back_as_it_was_put_without_its_secret() {
     let read = text(app.get("/queues/q").await, 200).await;
     let listed = text(app.get("/queues").await, 200).await;
     assert!(!read.contains("MfKQ") && !listed.contains("MfKQ"));
-    definition["handler"]["secret"] = json!("whsec_***");
+    definition["handler"]["secret"] = json!("[redacted]");
     let read: Value = serde_json::from_str(&read).unwrap();
     let mut put = read.clone();
     let state = put.as_object_mut().unwrap().remove("state").unwrap();
@@ -158,8 +158,12 @@ async fn a_definition_comes_back_as_it_was_put_without_its_secret() {
     assert_eq!(serde_json::from_str::<Value>(&created).unwrap(), definition);
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed, json!([{ "name": "q", "paused": false, "source": "api", "definition": definition }]));
-    // What stands in for the secret is not taken for one.
-    let problem = refusal(app.put("/queues/q", &read).await, 422).await;
+    // As it is shown it may be put, and keeps its secret; where there is none, nothing is kept.
+    assert_eq!(json(app.put("/queues/q", &read).await, 200).await, definition);
+    let handler = app.put("/queues/q/handler", &definition["handler"]).await;
+    assert_eq!(json(handler, 200).await["handler"], definition["handler"]);
+    definition["name"] = json!("other");
+    let problem = refusal(app.put("/queues/other", &definition).await, 422).await;
     assert_eq!(violations(&problem), [("/handler/secret", "secret")]);
     app.stop().await;
 }

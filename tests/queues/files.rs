@@ -1,5 +1,6 @@
 //! Definitions from a directory: loaded at start and on change; a broken file changes nothing.
 
+use crate::engine::ask;
 use crate::support::answer::json;
 use crate::support::app::TestApp;
 use crate::support::eventually;
@@ -75,5 +76,35 @@ async fn a_broken_file_leaves_the_former_definition_in_force() {
     })
     .await;
     assert_eq!(app.handled("q", &json!(1)).await["result"], "former");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_in_a_file_is_sealed_once_and_left_out_where_there_is_no_key() {
+    let signed = |secret: &str| {
+        let handler = json!({ "kind": "http", "url": "https://example.com/in", "secret": secret });
+        json!({ "handler": handler }).to_string()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    write(at, "a.queue.json", &signed("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"));
+    write(at, "b.queue.json", r#"{ "client_id": "first" }"#);
+    let keyless = [("POSTRIDER_QUEUES_DIR", at.to_str().unwrap()), ("POSTRIDER_SECRET_KEY", "")];
+    let app = TestApp::with(&keyless, |app| app).await;
+    let listed = json(app.get("/queues").await, 200).await;
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["name"]), (1, &json!("b")));
+    let database = app.database.clone();
+    app.stop().await;
+
+    let app = TestApp::on(database.clone(), &keyless[..1], |app| app).await;
+    let mut db = app.connect().await;
+    let version = "SELECT version FROM queues WHERE name = 'a'";
+    let sealed: i64 = ask(&mut db, version).await;
+    app.stop().await;
+    // The same again changes nothing; another secret does.
+    let app = TestApp::on(database, &keyless[..1], |app| app).await;
+    assert_eq!(ask::<i64>(&mut db, version).await, sealed);
+    write(at, "a.queue.json", &signed("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"));
+    eventually("the other secret is sealed", async || ask::<i64>(&mut db, version).await > sealed).await;
     app.stop().await;
 }

@@ -2,6 +2,7 @@
 
 use crate::support::answer::{json, refusal, text};
 use crate::support::app::TestApp;
+use crate::support::eventually;
 use axum::http::Method;
 use futures::future::join_all;
 use serde_json::json;
@@ -118,5 +119,53 @@ async fn a_queue_that_is_gone_is_told_of_beside_a_held_key() {
     };
     let (held, ()) = futures::join!(held, missing);
     text(held, 200).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_waits_once_for_a_lock_however_many_came_before_and_is_stored_if_it_goes_in_time() {
+    let app = TestApp::start().await;
+    app.define("q", json!({})).await;
+    let (mut holder, mut db) = (app.connect().await, app.connect().await);
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'messages'::regclass";
+    for key in [None, Some("A")] {
+        let push = async |n: i32| {
+            let request = app.request(Method::POST, "/queues/q/messages").json(&n);
+            let request = match key {
+                Some(key) => request.header("idempotency-key", format!("{key}{n}")),
+                None => request,
+            };
+            let started = Instant::now();
+            (request.send().await.unwrap().status().as_u16(), started.elapsed())
+        };
+        holder.execute("BEGIN; LOCK TABLE messages IN EXCLUSIVE MODE").await.unwrap();
+        let second = async {
+            eventually("the first waits", async || {
+                sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut db).await.unwrap() > 0
+            })
+            .await;
+            push(2).await
+        };
+        let (first, second) = futures::join!(push(1), second);
+        assert_eq!((first.0, second.0), (503, 503));
+        assert!(second.1 < first.1 * 3 / 2, "one waited {:?}, the next {:?}", first.1, second.1);
+
+        // While the first waits, and after it, others come; the lock goes before they have waited for as long.
+        let third = async {
+            eventually("it waits", async || {
+                sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut db).await.unwrap() > 0
+            })
+            .await;
+            tokio::time::sleep(first.1 / 2).await;
+            push(4).await
+        };
+        let release = async {
+            let refused = push(3).await;
+            holder.execute("ROLLBACK").await.unwrap();
+            refused
+        };
+        let (refused, third) = futures::join!(release, third);
+        assert_eq!((refused.0, third.0), (503, 201));
+    }
     app.stop().await;
 }

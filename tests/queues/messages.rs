@@ -159,6 +159,7 @@ async fn the_admin_view_adds_times_attempts_worker_history_and_logs() {
         "worker",
         "history",
         "logs",
+        "request_id",
     ];
     let places: Vec<usize> = keys.iter().map(|key| raw.find(&format!("\"{key}\":")).unwrap()).collect();
     assert!(places.is_sorted(), "{raw}");

@@ -25,6 +25,7 @@ mod schedule;
 mod schedules;
 mod schedules_put;
 mod schema;
+mod server_log;
 mod sql;
 mod terms;
 mod tokens;

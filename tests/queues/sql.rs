@@ -293,6 +293,37 @@ async fn what_sql_commits_rings_the_bell_and_what_it_rolls_back_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_transaction_rings_for_all_that_are_under_way_unless_it_stays_open() {
+    let database = crate::support::app::database().await;
+    let mut first = PgConnection::connect_with(&database).await.unwrap();
+    let mut second = PgConnection::connect_with(&database).await.unwrap();
+    let channel: String = sqlx::query_scalar("SELECT bell_channel()").fetch_one(&mut first).await.unwrap();
+    let pool = sqlx::PgPool::connect_with(database).await.unwrap();
+    let mut listener = PgListener::connect_with(&pool).await.unwrap();
+    listener.listen(&channel).await.unwrap();
+    // As if the last bell had rung so many milliseconds ago: both are called in one statement.
+    let rings = |ago: i32| {
+        let last =
+            format!("setval('last_bell', (extract(epoch FROM clock_timestamp()) * 1000)::bigint - {ago})");
+        AssertSqlSafe(format!("SELECT {last}, ring()"))
+    };
+    let over = || AssertSqlSafe(format!("SELECT pg_notify('{channel}', 'over')"));
+    for (ago, rung) in [(50, 0), (5_000, 1)] {
+        first.execute("BEGIN").await.unwrap();
+        first.execute(rings(50)).await.unwrap();
+        second.execute(rings(ago)).await.unwrap();
+        second.execute(over()).await.unwrap();
+        assert_eq!(heard(&mut listener, "over").await.len(), rung, "{ago} ms after the last bell");
+        first.execute("COMMIT").await.unwrap();
+        second.execute(over()).await.unwrap();
+        assert_eq!(heard(&mut listener, "over").await.len(), 1, "the first rings when it commits");
+        second.execute(rings(50)).await.unwrap();
+        second.execute(over()).await.unwrap();
+        assert_eq!(heard(&mut listener, "over").await.len(), 1, "nobody is under way any more");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_transactions_with_one_key_make_one_message() {
     let app = TestApp::start().await;
     app.define("q", json!({})).await;

@@ -171,6 +171,40 @@ fn assert_signed(headers: &HeaderMap, body: &Bytes) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kept_secret_signs_on_and_who_has_no_key_leaves_the_message_to_others() {
+    let script = Script::default();
+    let (_serving, port) = script.serve().await;
+    let app = TestApp::start().await;
+    app.define("q", definition(port)).await;
+    let shown = json(app.get("/queues/q").await, 200).await;
+    json(app.put("/queues/q", &shown).await, 200).await;
+    json(app.put("/queues/q/handler", &shown["handler"]).await, 200).await;
+    app.define("q", json!({ "options": { "timeout": "10s" } })).await;
+    script.say(200, &[], "1");
+    let id = app.push("q", &json!(1)).await;
+    assert_eq!(app.ended("q", &id).await["status"], "COMPLETE");
+    let (headers, body) = script.asked().pop().unwrap();
+    assert_signed(&headers, &body);
+    let database = app.database.clone();
+    app.stop().await;
+
+    let keyless = TestApp::on(database.clone(), &[("POSTRIDER_SECRET_KEY", "")], |app| app).await;
+    let refused = keyless.put("/queues/other", &definition(port)).await;
+    assert_eq!(refused.status(), 503);
+    assert!(refused.text().await.unwrap().contains("POSTRIDER_SECRET_KEY"));
+    let id = keyless.push("q", &json!(2)).await;
+    keyless.server.run_until_idle().await.unwrap();
+    assert_eq!(keyless.message("q", &id).await["status"], "PENDING");
+    script.say(200, &[], "2");
+    let app = TestApp::on(database, &[], |app| app).await;
+    assert_eq!(app.ended("q", &id).await["result"], 2);
+    let (headers, body) = script.asked().pop().unwrap();
+    assert_signed(&headers, &body);
+    keyless.stop().await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_fails_to_the_end_makes_an_error() {
     let script = Script::default();
     let (_serving, port) = script.serve().await;

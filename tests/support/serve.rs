@@ -110,9 +110,19 @@ impl Serve {
 
     /// A request by an administrator, whose token is signed with the tests' key.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let hour = Duration::from_hours(1);
-        let roles = ["system_admin".to_owned()];
-        let token = auth::sign(&SecretString::from(SECRET), &Jwt::default(), "tester", &roles, hour).unwrap();
+        self.request_of("tester", "system_admin", method, path)
+    }
+
+    /// A request by somebody with a role.
+    pub(crate) fn request_of(
+        &self,
+        subject: &str,
+        role: &str,
+        method: Method,
+        path: &str,
+    ) -> reqwest::RequestBuilder {
+        let (hour, roles) = (Duration::from_hours(1), [role.to_owned()]);
+        let token = auth::sign(&SecretString::from(SECRET), &Jwt::default(), subject, &roles, hour).unwrap();
         self.client.request(method, format!("{}{path}", self.url)).bearer_auth(token)
     }
 

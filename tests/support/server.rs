@@ -3,6 +3,7 @@
 use postrider::db::embedded::{self, Options, Server};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
+use std::path::PathBuf;
 use tokio::sync::OnceCell;
 
 /// Our binary, which has the guard in it.
@@ -13,6 +14,7 @@ static SERVER: OnceCell<TestServer> = OnceCell::const_new();
 /// One server for all tests of this process.
 pub(crate) struct TestServer {
     server: Server,
+    log: PathBuf,
 }
 
 /// The server; the first call starts it. The end of the process stops and removes it, whatever ends it.
@@ -23,12 +25,22 @@ pub(crate) async fn server() -> &'static TestServer {
 impl TestServer {
     async fn start() -> Self {
         let data_dir = std::env::temp_dir().join(format!("postrider-test-{}", uuid::Uuid::now_v7().simple()));
+        let log = data_dir.join("postgres").join("server.log");
         let mut options = Options::new(data_dir, BINARY);
         options.ephemeral = true;
         // Hundreds of short-lived databases: the launcher would go round them all the time.
         options.settings = vec![("autovacuum_naptime".to_owned(), "1min".to_owned())];
         let server = embedded::start(options).await.expect("tests need PostgreSQL's programs");
-        Self { server }
+        // Another name for its log, where somebody wants to look at it when the server is gone: see .ci/run.
+        if let Some(kept) = std::env::var_os("POSTRIDER_TEST_SERVER_LOG") {
+            std::fs::hard_link(&log, kept).expect("both are on one file system");
+        }
+        Self { server, log }
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
     }
 
     /// How to connect to `database` as the superuser.

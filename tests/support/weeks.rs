@@ -5,11 +5,11 @@ use postrider::app::App;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 
-/// An instance on a new database that never tidies up by itself: somebody else has the duties.
+/// An instance on a new database that does not tidy up by itself for three minutes: somebody else has the duties.
 pub(crate) async fn untidy(build: impl FnOnce(App) -> App) -> TestApp {
     let database = database().await;
     let taken = "INSERT INTO postrider.duties (name, holder, until)
-        SELECT name, gen_random_uuid(), now() + interval '1 hour' FROM unnest(ARRAY['retention', 'hub']) AS d (name)";
+        SELECT name, gen_random_uuid(), now() + interval '3 minutes' FROM unnest(ARRAY['retention', 'hub']) AS d (name)";
     sqlx::raw_sql(taken).execute(&mut database.connect().await.unwrap()).await.unwrap();
     TestApp::on(database, &[], build).await
 }

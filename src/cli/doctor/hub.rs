@@ -10,6 +10,7 @@ pub(super) async fn check(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
     let mut findings = endpoints(&mut *db).await?;
     findings.extend(parked(&mut *db).await?);
     findings.extend(late(&mut *db).await?);
+    findings.push(lost(&mut *db).await?);
     Ok(findings)
 }
 
@@ -116,6 +117,29 @@ async fn parked(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
         ));
     }
     Ok(findings)
+}
+
+/// Deliveries of the last day that have not ended and wait nowhere, so that nobody will ever send them.
+async fn lost(db: &mut PgConnection) -> sqlx::Result<Finding> {
+    let lost = sqlx::query_scalar!(
+        r#"
+        SELECT count(*) AS "lost!"
+        FROM deliveries AS d
+        WHERE d.status = 'PENDING'
+            AND d.id >= uuid_v7_floor(now() - interval '1 day')
+            AND NOT EXISTS (SELECT FROM unfinished_deliveries AS u WHERE u.id = d.id)
+        "#
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(if lost == 0 {
+        ok("0 deliveries wait nowhere")
+    } else {
+        fail(
+            format!("{lost} deliveries have not ended and wait nowhere"),
+            "`postrider report stuck_work` names them; POST /stores/{store}/deliveries/{id}/retry sends one. Report this",
+        )
+    })
 }
 
 /// What whoever lives does within minutes: if it stays undone, something is wrong with it.

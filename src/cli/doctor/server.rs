@@ -1,6 +1,7 @@
 //! The PostgreSQL server: its version, what it promises about durability, what holds it up.
 
 use super::finding::{Finding, fail, ok, warn};
+use crate::db::holdups::{self, Holdups};
 use sqlx::postgres::PgPool;
 use std::time::SystemTime;
 
@@ -22,14 +23,6 @@ pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
             pg_is_in_recovery() AS "is_standby!",
             current_setting('transaction_read_only') = 'on' AS "is_read_only!",
             current_setting('max_connections')::bigint AS "connections!",
-            (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()) AS "prepared!",
-            (
-                SELECT coalesce(extract(epoch FROM now() - min(xact_start)), 0)::float8
-                FROM pg_stat_activity
-                WHERE datname = current_database()
-                    AND backend_type = 'client backend'
-                    AND pid <> pg_backend_pid()
-            ) AS "oldest!",
             extract(epoch FROM clock_timestamp())::float8 AS "clock!"
         "#
     )
@@ -70,21 +63,45 @@ pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
     } else {
         warn(format!("max_connections = {}", row.connections), "each process of Postrider uses up to 18")
     });
-    findings.push(if row.oldest <= OLD {
-        ok("no transaction is old")
+    findings.push(clock(row.clock));
+    findings.extend(holdups(&holdups::look(pool).await?));
+    Ok(findings)
+}
+
+/// What others keep from going, and what to do about it. One that works may come to its end; what nobody works on does
+/// not.
+fn holdups(found: &Holdups) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let pid = found.pid.unwrap_or_default();
+    findings.push(match found.transaction_seconds {
+        seconds if seconds <= OLD => ok("no transaction is old"),
+        seconds if found.is_idle => fail(
+            format!("a transaction has been open for {seconds:.0} s and does nothing (process {pid})"),
+            "end it, SELECT pg_terminate_backend(process), and mend its client: until then dead rows stay",
+        ),
+        seconds => warn(
+            format!("a transaction has been at work for {seconds:.0} s (process {pid})"),
+            "a dump may take long; end another, SELECT pg_cancel_backend(process): until then dead rows stay",
+        ),
+    });
+    findings.push(match (found.prepared_seconds, &found.prepared) {
+        (seconds, Some(name)) if seconds > OLD => fail(
+            format!("the prepared transaction {name} has waited for its end for {seconds:.0} s"),
+            "COMMIT PREPARED or ROLLBACK PREPARED it, as its coordinator decided: it keeps dead rows and locks for ever",
+        ),
+        _ => ok("no prepared transaction is old"),
+    });
+    findings.push(if found.stale_slots == 0 {
+        ok("no replication slot is stale")
     } else {
-        warn(
-            format!("a transaction has been open for {:.0} s", row.oldest),
-            "end it (pg_stat_activity names it): until then no dead row can be removed",
+        let kept = found.slot_bytes / (1 << 20);
+        fail(
+            format!("nobody reads these replication slots: {} ({kept} MiB of log are kept)", found.slots),
+            "connect their standby or subscriber, or SELECT pg_drop_replication_slot(name): until then the disk \
+             fills with log, and dead rows may stay",
         )
     });
-    if row.prepared > 0 {
-        let what = format!("{} prepared transactions wait for their end", row.prepared);
-        findings
-            .push(warn(what, "commit or roll them back (pg_prepared_xacts): they keep dead rows for ever"));
-    }
-    findings.push(clock(row.clock));
-    Ok(findings)
+    findings
 }
 
 /// Work goes by the database's clock, the validity of tokens by this machine's.
@@ -99,4 +116,40 @@ fn clock(database: f64) -> Finding {
         format!("this machine's clock is {apart:.0} s apart from the database's"),
         "synchronize both: tokens may be taken for expired, or for not valid yet",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::finding::Level;
+
+    #[test]
+    fn who_works_may_take_long_and_who_waits_may_not() {
+        let none = || Holdups {
+            pid: None,
+            transaction_seconds: 0.0,
+            is_idle: false,
+            prepared_seconds: 0.0,
+            prepared: None,
+            stale_slots: 0,
+            slots: String::new(),
+            slot_bytes: 0,
+        };
+        let levels = |found: &Holdups| holdups(found).iter().map(|finding| finding.level).collect::<Vec<_>>();
+        assert_eq!(levels(&none()), [Level::Ok; 3]);
+        let young = Holdups {
+            transaction_seconds: 59.0,
+            is_idle: true,
+            prepared_seconds: 59.0,
+            prepared: Some("a".into()),
+            ..none()
+        };
+        assert_eq!(levels(&young), [Level::Ok; 3]);
+        let dump = Holdups { transaction_seconds: 3600.0, ..none() };
+        assert_eq!(levels(&dump), [Level::Warn, Level::Ok, Level::Ok]);
+        let idle = Holdups { is_idle: true, ..dump };
+        assert_eq!(levels(&idle), [Level::Fail, Level::Ok, Level::Ok]);
+        let others = Holdups { prepared_seconds: 61.0, stale_slots: 1, ..young };
+        assert_eq!(levels(&others), [Level::Ok, Level::Fail, Level::Fail]);
+    }
 }

@@ -4,6 +4,7 @@ use super::documents::PutEndpoint;
 use super::endpoint::Endpoint;
 use super::mapping::{Definition, Mapping};
 use super::store::{endpoints, mappings};
+use crate::db::by_id;
 use crate::error::Error;
 use crate::http::json_text::to_value;
 use crate::hub::purpose::Purpose;
@@ -102,9 +103,9 @@ impl Catalog {
 /// The mappings that this process knows.
 #[derive(Debug, Clone, Default)]
 struct KnownMappings {
-    by_id: HashMap<i32, Arc<Mapping>>,
+    by_id: by_id::HashMap<i32, Arc<Mapping>>,
     /// Those of each store, by name.
-    by_store: HashMap<i32, Vec<Arc<Mapping>>>,
+    by_store: by_id::HashMap<i32, Vec<Arc<Mapping>>>,
     /// The stores that have some, by name.
     stores: HashMap<String, i32>,
 }
@@ -203,7 +204,7 @@ impl Stored for endpoints::Row {
 
 impl Kind for OfEndpoints {
     type Row = endpoints::Row;
-    type Known = HashMap<i32, Arc<Endpoint>>;
+    type Known = by_id::HashMap<i32, Arc<Endpoint>>;
 
     async fn changed(
         &self,
@@ -220,15 +221,16 @@ impl Kind for OfEndpoints {
 
     /// One that cannot be read, or whose secrets cannot be opened, stays what it was.
     async fn learn(&self, known: &mut Self::Known, row: endpoints::Row) -> Result<(), String> {
-        let (put, token, signing_secrets) = open(&row, self.sealer.as_deref()).map_err(|why| reason(&why))?;
+        let (put, opened) = open(&row, self.sealer.as_deref()).map_err(|why| reason(&why))?;
         let endpoint = Endpoint {
             id: row.id,
             store_id: row.store_id,
             store: row.store,
             name: row.name,
             definition: put.definition,
-            token,
-            signing_secrets,
+            token: opened.token,
+            signing_secrets: opened.signing_secrets,
+            former: opened.former,
             version: row.version,
             state: row.state,
         };
@@ -241,9 +243,14 @@ impl Kind for OfEndpoints {
     }
 }
 
-type Opened = (PutEndpoint, Option<SecretString>, Vec<SecretString>);
+/// What an endpoint bears.
+struct Opened {
+    token: Option<SecretString>,
+    signing_secrets: Vec<SecretString>,
+    former: Vec<SecretString>,
+}
 
-fn open(row: &endpoints::Row, sealer: Option<&Sealer>) -> Result<Opened, Error> {
+fn open(row: &endpoints::Row, sealer: Option<&Sealer>) -> Result<(PutEndpoint, Opened), Error> {
     let document = to_value(row.definition.get()).unwrap_or_default();
     let put = PutEndpoint::read(&document)?;
     let reveal = |bytes: &Option<Vec<u8>>, purpose: Purpose<'_>| {
@@ -253,14 +260,16 @@ fn open(row: &endpoints::Row, sealer: Option<&Sealer>) -> Result<Opened, Error> 
         let opened = sealer.and_then(|sealer| Ok(sealer.open(&secret, &purpose.of_store(row.store_id))?));
         opened.map(Some).map_err(Error::Internal)
     };
-    let token = reveal(&row.token, Purpose::Token(&row.name))?;
-    let secrets = match reveal(&row.secrets, Purpose::SigningSecrets(&row.name))? {
-        Some(secrets) => {
-            serde_json::from_str::<Vec<String>>(secrets.expose_secret()).map_err(Error::internal)?
-        }
-        None => Vec::new(),
+    let list = |list: Option<SecretString>| {
+        let Some(list) = list else { return Ok(Vec::new()) };
+        let texts: Vec<String> = serde_json::from_str(list.expose_secret()).map_err(Error::internal)?;
+        Ok::<_, Error>(texts.into_iter().map(SecretString::from).collect())
     };
-    Ok((put, token, secrets.into_iter().map(SecretString::from).collect()))
+    let token = reveal(&row.token, Purpose::Token(&row.name))?;
+    let signing_secrets = list(reveal(&row.secrets, Purpose::SigningSecrets(&row.name))?)?;
+    // Without them it can be served all the same.
+    let former = reveal(&row.former, Purpose::FormerSecrets(&row.name)).and_then(list).unwrap_or_default();
+    Ok((put, Opened { token, signing_secrets, former }))
 }
 
 /// Why a definition cannot be used, in all its words: they name no secret.

@@ -24,6 +24,8 @@ pub struct Endpoint {
     pub token: Option<SecretString>,
     /// `whsec_` secrets; two during a rotation.
     pub signing_secrets: Vec<SecretString>,
+    /// What it bore before, which it may still quote.
+    pub former: Vec<SecretString>,
     /// The catalog's revision at its last change.
     pub version: i64,
     /// What was written of its circuits when the definition was read.

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod documents;
 pub mod endpoint;
 pub mod filter;
+pub mod former;
 pub mod mapping;
 pub mod path;
 pub mod routes;

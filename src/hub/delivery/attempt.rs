@@ -10,6 +10,7 @@ use crate::db::Ids;
 use crate::flow::circuit::Sign;
 use crate::flow::circuits::Circuits;
 use crate::http::outbound::{Answer as Reply, Cause, Failure, Outbound, Request};
+use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::Mapping;
 use crate::hub::key::is_reserved;
@@ -28,15 +29,14 @@ pub(super) const KEPT: usize = 4 << 10;
 const LARGE: usize = 64 << 10;
 
 /// What every attempt of this process shares.
-#[derive(Debug)]
 pub(super) struct Means {
     pub(super) outbound: Outbound,
+    pub(super) catalog: Arc<Catalog>,
     pub(super) ids: Arc<Ids>,
     pub(super) circuits: Circuits,
 }
 
 /// Everything that one attempt needs.
-#[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) means: Arc<Means>,
     pub(super) endpoint: Arc<Endpoint>,
@@ -49,8 +49,8 @@ pub(super) struct Attempt {
     pub(super) service: Arc<Url>,
     /// Where to ask on instead, after an asynchronous answer.
     pub(super) continue_url: Option<String>,
-    /// What the mapping is sent, or why that is not known.
-    pub(super) parameters: Arc<Result<Vec<Parameter>, String>>,
+    /// What the mapping is sent.
+    pub(super) parameters: Arc<Vec<Parameter>>,
     /// How long the rate limit makes it wait.
     pub(super) wait: Duration,
     /// How long the claim is ours.
@@ -95,12 +95,11 @@ impl Attempt {
     }
 
     fn request(&self) -> Result<(Arc<Url>, HeaderMap, Bytes), String> {
-        let parameters = self.parameters.as_ref().as_ref().map_err(Clone::clone)?;
         let url = match &self.continue_url {
             Some(url) => Arc::new(url.parse().map_err(|_| "the update_url cannot be read".to_owned())?),
             None => Arc::clone(&self.service),
         };
-        let body = request::body(self.message(), &self.endpoint.store, parameters);
+        let body = request::body(self.message(), &self.endpoint.store, &self.parameters);
         let now = self.means.ids.now().unwrap_or_default().timestamp();
         let headers = request::headers(&self.endpoint, self.delivery.id, now, &body)?;
         Ok((url, headers, body))
@@ -113,8 +112,10 @@ impl Attempt {
     /// What the reply comes to, and what of it may be kept.
     fn judge(self, (url, sent): (&Url, &[u8]), reply: &Result<Reply, Failure>, took: Duration) -> Attempted {
         let now = self.means.ids.now().unwrap_or_default();
-        let parameters = self.parameters.as_deref().unwrap_or_default();
-        let judge = Judge { endpoint: &self.endpoint, mapping: &self.mapping, parameters };
+        let parameters = &*self.parameters;
+        let newest = self.means.catalog.endpoint(self.endpoint.id);
+        let newest = newest.as_deref();
+        let judge = Judge { endpoint: &self.endpoint, mapping: &self.mapping, parameters, newest };
         let (verdict, redactor) = judge.decide((self.message(), sent), url, reply, now);
         let (sign, gone) = match &verdict {
             // One that took it is not to be spared for what it answered.
@@ -122,7 +123,7 @@ impl Attempt {
             _ => (Sign::Well, false),
         };
         if let Verdict::Failed(failed) = &verdict {
-            self.warn(failed);
+            self.tell(failed, took);
         }
         let status = match reply {
             Ok(reply) => Some(reply.status.as_u16()),
@@ -146,15 +147,17 @@ impl Attempt {
         }
     }
 
-    /// Says in the log that it failed, with nothing that is to be hidden.
-    fn warn(&self, failed: &Failed) {
-        tracing::warn!(
+    /// Says in the log that it failed, with nothing that is to be hidden. It is tried again, or parked: that is another
+    /// line.
+    fn tell(&self, failed: &Failed, took: Duration) {
+        tracing::debug!(
             store = self.endpoint.store,
             endpoint = self.endpoint.name,
             delivery = %self.delivery.id,
             attempt = self.delivery.attempts.saturating_add(1),
             cause = failed.cause.map_or("other", Cause::word),
             error = failed.error,
+            ?took,
             "an attempt at a delivery failed"
         );
     }

@@ -7,6 +7,7 @@ use super::request;
 use super::store::deliveries::{self, Loaded};
 use super::store::{ends, parameters};
 use super::verdict::{Failed, Verdict};
+use crate::db::by_id::{HashMap, HashSet};
 use crate::db::{Database, bounded};
 use crate::flow::circuits::Circuits;
 use crate::flow::rates::{Rates, Slot};
@@ -19,7 +20,6 @@ use crate::seal::Sealer;
 use crate::worker::{Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -62,7 +62,12 @@ impl Deliveries {
         retry: Retry,
         descendants: u32,
     ) -> Self {
-        let means = Means { outbound, ids: Arc::clone(&db.ids), circuits: Circuits::default() };
+        let means = Means {
+            outbound,
+            catalog: Arc::clone(&catalog),
+            ids: Arc::clone(&db.ids),
+            circuits: Circuits::default(),
+        };
         Self { db, catalog, sealer, retry, descendants, means: Arc::new(means), rates: Rates::default() }
     }
 
@@ -164,18 +169,15 @@ impl Deliveries {
         bounded(deliveries::living(&self.db.worker, &unknown)).await
     }
 
-    /// The parameters of the mappings of these deliveries, or why they cannot be sent.
-    async fn parameters(
-        &self,
-        ready: &[Ready],
-    ) -> sqlx::Result<HashMap<i32, Arc<Result<Vec<Parameter>, String>>>> {
-        let mut mappings: HashMap<i32, &Ready> = HashMap::new();
+    /// The parameters of the mappings of these deliveries; `None` where this process has no key to one of them.
+    async fn parameters(&self, ready: &[Ready]) -> sqlx::Result<HashMap<i32, Option<Arc<Vec<Parameter>>>>> {
+        let mut mappings: HashMap<i32, &Ready> = HashMap::default();
         for ready in ready {
             let has_some = ready.loaded.learns || !ready.mapping.definition.parameters.is_empty();
             has_some.then(|| mappings.insert(ready.mapping.id, ready));
         }
         if mappings.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(HashMap::default());
         }
         let mut named = Vec::new();
         for Ready { mapping, .. } in mappings.values() {
@@ -189,25 +191,33 @@ impl Deliveries {
         }
         let ids: Vec<i32> = mappings.keys().copied().collect();
         let stored = bounded(parameters::linked(&self.db.worker, &named, &ids)).await?;
-        let mut found: HashMap<i32, Result<Vec<Parameter>, String>> = HashMap::new();
+        let mut found: HashMap<i32, Option<Vec<Parameter>>> = HashMap::default();
         for stored in stored {
-            let sent = found.entry(stored.mapping_id).or_insert_with(|| Ok(Vec::new()));
-            let Ok(parameters) = sent else { continue };
+            let mapping = stored.mapping_id;
+            let sent = found.entry(mapping).or_insert_with(|| Some(Vec::new()));
+            let Some(parameters) = sent else { continue };
             match stored.parameter(self.sealer.as_deref()) {
                 Ok(parameter) => parameters.push(parameter),
-                Err(why) => *sent = Err(why),
+                Err(why) => {
+                    tracing::error!(
+                        mapping,
+                        why,
+                        "the deliveries of a mapping wait for a process that has the key"
+                    );
+                    *sent = None;
+                }
             }
         }
-        Ok(found.into_iter().map(|(mapping, sent)| (mapping, Arc::new(sent))).collect())
+        Ok(found.into_iter().map(|(mapping, sent)| (mapping, sent.map(Arc::new))).collect())
     }
 
     /// The slots of those deliveries whose endpoints have a rate limit.
     async fn slots(&self, ready: &[Ready]) -> sqlx::Result<HashMap<Uuid, Slot>> {
-        let mut limited: HashMap<i32, Vec<&Ready>> = HashMap::new();
+        let mut limited: HashMap<i32, Vec<&Ready>> = HashMap::default();
         for ready in ready.iter().filter(|ready| ready.endpoint.definition.rate.is_some()) {
             limited.entry(ready.endpoint.id).or_default().push(ready);
         }
-        let mut slots = HashMap::new();
+        let mut slots = HashMap::default();
         for (id, ready) in limited {
             let Some(rate) = ready[0].endpoint.definition.rate else { continue };
             let reserved = self.rates.reserve(&self.db.worker, id, rate, ready.len()).await?;
@@ -276,10 +286,15 @@ impl Consumer for Deliveries {
         }
         let parameters = self.parameters(&ready).await?;
         let slots = self.slots(&ready).await?;
-        let none = Arc::new(Ok(Vec::new()));
-        let mut services: HashMap<(i32, i64, i64), Arc<Url>> = HashMap::new();
-        let mut fanouts: HashMap<i32, usize> = HashMap::new();
+        let none = Some(Arc::new(Vec::new()));
+        let mut services: HashMap<(i32, i64, i64), Arc<Url>> = HashMap::default();
+        let mut fanouts: HashMap<i32, usize> = HashMap::default();
         for Ready { claim, endpoint, mapping, loaded, message } in ready {
+            let Some(parameters) = parameters.get(&mapping.id).unwrap_or(&none) else {
+                let outcome = Outcome::NotStarted { lane: claim.lane, after: NOT_HERE };
+                runs.push(Run { claim, attempt: Box::pin(std::future::ready(outcome)) });
+                continue;
+            };
             let wait = match slots.get(&claim.item) {
                 None => Duration::ZERO,
                 Some(Slot::Granted(wait)) => *wait,
@@ -298,7 +313,7 @@ impl Consumer for Deliveries {
                 fanout: *fanout.or_insert_with(|| self.catalog.mappings_of(mapping.store_id)),
                 service: Arc::clone(service),
                 means: Arc::clone(&self.means),
-                parameters: Arc::clone(parameters.get(&mapping.id).unwrap_or(&none)),
+                parameters: Arc::clone(parameters),
                 endpoint,
                 mapping,
                 delivery: loaded.delivery,

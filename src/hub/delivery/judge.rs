@@ -26,6 +26,8 @@ pub(super) struct Judge<'a> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) mapping: &'a Mapping,
     pub(super) parameters: &'a [Parameter],
+    /// The endpoint as it is by now, if it is still there: what replaced its secrets meanwhile is hidden too.
+    pub(super) newest: Option<&'a Endpoint>,
 }
 
 impl Judge<'_> {
@@ -68,9 +70,13 @@ impl Judge<'_> {
     /// What must not be kept of a reply: what was sent along, what signs, and what it brings to be sent from now on.
     fn redactor(&self, brought: &[(String, Box<RawValue>)]) -> Redactor {
         let mut redactor = Redactor::of(self.endpoint);
+        if let Some(newest) = self.newest.filter(|newest| newest.version != self.endpoint.version) {
+            redactor.hide_those_of(newest);
+        }
         let sent = self.parameters;
         for parameter in sent {
             redactor.hide_value(&parameter.value, parameter.secret);
+            parameter.former.iter().for_each(|former| redactor.hide_value(former, true));
         }
         for (name, value) in brought {
             let password = sent.iter().any(|parameter| parameter.name == *name && parameter.secret);

@@ -12,6 +12,8 @@ pub struct Parameter {
     pub value: Box<RawValue>,
     /// Whether it is a password. Anything else may still be one in disguise.
     pub secret: bool,
+    /// The passwords that it was before.
+    pub former: Vec<Box<RawValue>>,
 }
 
 /// The parameters in a document's `parameters`: a list of `{name, value}`, or an object of names and values as

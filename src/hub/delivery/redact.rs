@@ -4,16 +4,15 @@ mod spelling;
 
 use crate::http::json_text::to_value;
 use crate::hub::definitions::endpoint::Endpoint;
+use crate::seal::REDACTED;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-/// What stands in the place of a secret.
-const REDACTED: &str = "[redacted]";
-/// What is not known to be secret is blotted out from so many characters on: what is shorter is no key.
-const SHORTEST: usize = 4;
+/// From so many characters on something is blotted out: what is shorter is no key, and stands in any text by chance.
+const SHORTEST: usize = 6;
 /// A longer one is looked for in pieces of so many bytes: a part of it is as secret, and the search stays short.
 const PIECE: usize = 256;
 /// An escaped byte takes at most so many: `%` as `\u0025`, and so each of its digits.
@@ -23,34 +22,37 @@ const WIDEST: usize = 18;
 #[derive(Default)]
 pub struct Redactor {
     /// By their first bytes and their length, so that many cost no more than few.
-    long: HashMap<[u8; SHORTEST], HashMap<usize, HashSet<Vec<u8>>>>,
-    short: HashSet<Vec<u8>>,
+    needles: HashMap<[u8; SHORTEST], HashMap<usize, HashSet<Vec<u8>>>>,
     longest: usize,
 }
 
 impl Redactor {
-    /// Hides what an endpoint bears.
+    /// Hides what an endpoint bears, and what it bore before.
     pub(super) fn of(endpoint: &Endpoint) -> Self {
         let mut redactor = Self::default();
-        let secrets = endpoint.token.iter().chain(&endpoint.signing_secrets);
-        secrets.for_each(|secret| redactor.hide(secret.expose_secret()));
+        redactor.hide_those_of(endpoint);
         redactor
     }
 
-    /// Hides a text: as it is, escaped, and in base64.
+    /// Hides what an endpoint bears too, and what it bore before.
+    pub(super) fn hide_those_of(&mut self, endpoint: &Endpoint) {
+        let secrets = endpoint.token.iter().chain(&endpoint.signing_secrets).chain(&endpoint.former);
+        secrets.for_each(|secret| self.hide(secret.expose_secret()));
+    }
+
+    /// Hides a text: as it is, escaped, in base64, and in hexadecimal digits.
     pub fn hide(&mut self, secret: &str) {
+        if secret.chars().count() < SHORTEST {
+            return;
+        }
         for piece in pieces(secret.as_bytes()) {
             self.plain(piece);
-            for encoded in spelling::base64(piece) {
-                if encoded.len() >= SHORTEST {
-                    self.plain(&encoded);
-                }
-            }
+            spelling::base64(piece).iter().for_each(|encoded| self.plain(encoded));
+            spelling::hex(piece).iter().for_each(|encoded| self.plain(encoded));
         }
     }
 
-    /// Hides a parameter's value; of a list or an object what is in it. What is no password only if it is long
-    /// enough to be a key, and no word of JSON's own.
+    /// Hides a parameter's value; of a list or an object what is in it. No word of JSON's own is a secret.
     pub fn hide_value(&mut self, value: &RawValue, password: bool) {
         let Some(value) = to_value(value.get()) else { return };
         let text = match &value {
@@ -58,9 +60,7 @@ impl Redactor {
             Value::Number(number) => Cow::Owned(number.to_string()),
             other => return self.hide_inner(other, password),
         };
-        if password || text.chars().count() >= SHORTEST {
-            self.hide(&text);
-        }
+        self.hide(&text);
     }
 
     fn hide_inner(&mut self, value: &Value, password: bool) {
@@ -69,7 +69,7 @@ impl Redactor {
             Value::String(text) if text.chars().count() >= SHORTEST => {
                 pieces(text.as_bytes()).for_each(|piece| self.plain(piece));
             }
-            Value::Number(number) if password || number.to_string().len() >= SHORTEST => {
+            Value::Number(number) if number.to_string().len() >= SHORTEST => {
                 self.plain(number.to_string().as_bytes());
             }
             Value::Array(values) => values.iter().for_each(|value| self.hide_inner(value, password)),
@@ -79,26 +79,22 @@ impl Redactor {
     }
 
     fn plain(&mut self, secret: &[u8]) {
-        self.longest = self.longest.max(secret.len());
-        match secret.first_chunk() {
-            Some(begin) => {
-                let same = self.long.entry(*begin).or_default();
-                same.entry(secret.len()).or_default().insert(secret.to_vec());
-            }
-            None if secret.is_empty() => {}
-            None => drop(self.short.insert(secret.to_vec())),
+        if let Some(begin) = secret.first_chunk() {
+            self.longest = self.longest.max(secret.len());
+            let same = self.needles.entry(*begin).or_default();
+            same.entry(secret.len()).or_default().insert(secret.to_vec());
         }
     }
 
     /// How long the secrets are with which a text begins.
     fn begins(&self, text: &[u8], mut found: impl FnMut(usize)) {
-        for (length, same) in text.first_chunk().and_then(|begin| self.long.get(begin)).into_iter().flatten()
+        for (length, same) in
+            text.first_chunk().and_then(|begin| self.needles.get(begin)).into_iter().flatten()
         {
             if text.get(..*length).is_some_and(|begin| same.contains(begin)) {
                 found(*length);
             }
         }
-        self.short.iter().filter(|secret| text.starts_with(secret)).for_each(|secret| found(secret.len()));
     }
 
     /// The text with every secret blotted out.
@@ -192,14 +188,15 @@ fn pieces(secret: &[u8]) -> impl Iterator<Item = &[u8]> {
         .map(|at| &secret[at..secret.len().min(at + PIECE)])
 }
 
-/// The text up to `limit`, with what was found blotted out; what begins before it is blotted out whole.
+/// The text up to `limit`, with what was found blotted out; what begins before it is blotted out whole. A piece of a long
+/// secret may begin or end within a character, which then goes with it.
 fn blotted(text: &str, found: &[(usize, usize)], limit: usize) -> String {
     let mut shown = String::with_capacity(limit);
     let mut at = 0;
     for (from, to) in found.iter().take_while(|(from, _)| *from < limit) {
-        shown.push_str(&text[at..*from]);
+        shown.push_str(&text[at..text.floor_char_boundary(*from).max(at)]);
         shown.push_str(REDACTED);
-        at = *to;
+        at = text.ceil_char_boundary(*to);
     }
     if at < limit {
         shown.push_str(&text[at..limit]);

@@ -46,6 +46,10 @@ fn lower_case(percent: &str) -> String {
     text
 }
 
+fn hex(secret: &str) -> String {
+    secret.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn spellings(secret: &str) -> Vec<String> {
     let escaped = json!(secret).to_string();
     let escaped = escaped[1..escaped.len() - 1].to_owned();
@@ -64,6 +68,8 @@ fn spellings(secret: &str) -> Vec<String> {
         html(&escaped),
         STANDARD.encode(secret),
         URL_SAFE.encode(secret),
+        hex(secret),
+        hex(secret).to_uppercase(),
     ]
 }
 
@@ -90,17 +96,19 @@ fn a_secret_is_found_inside_of_base64_wherever_it_begins() {
 }
 
 #[test]
-fn short_values_are_secret_only_as_passwords() {
+fn what_is_shorter_than_six_characters_stands_in_any_text_and_is_left_there() {
     let mut redactor = Redactor::default();
-    for value in [json!("ab"), json!(true), json!(123), json!(null), json!(["ab", false])] {
+    for value in [json!("ab"), json!("abcde"), json!(true), json!(12345), json!(null), json!(["ab", false])] {
         redactor.hide_value(&raw(&value), false);
+        redactor.hide_value(&raw(&value), true);
     }
-    assert_eq!(redactor.text("ab true 123 null"), "ab true 123 null");
-    redactor.hide_value(&raw(&json!("q7")), true);
-    redactor.hide_value(&raw(&json!(12345)), false);
+    let text = "ab abcde true 12345 null YWJjZGU 6162636465";
+    assert_eq!(redactor.text(text), text);
+    redactor.hide_value(&raw(&json!("q7q7q7")), true);
+    redactor.hide_value(&raw(&json!(123_456)), false);
     redactor.hide_value(&raw(&json!([{ "amazon": "Express Next Day" }])), false);
     assert_eq!(
-        redactor.text("x q7 y 12345 Express Next Day amazon"),
+        redactor.text("x q7q7q7 y 123456 Express Next Day amazon"),
         "x [redacted] y [redacted] [redacted] amazon"
     );
 }
@@ -137,11 +145,22 @@ fn a_long_secret_is_found_whole_and_in_part() {
 }
 
 #[test]
+fn a_piece_of_a_long_secret_that_begins_within_a_character_is_found() {
+    // Characters of two bytes behind one of one: pieces of 256 bytes begin and end within characters.
+    let letter = |n: u32| char::from_u32(0xe0 + n * n % 31).unwrap();
+    let secret = format!("a{}", (0..300).map(letter).collect::<String>());
+    let middle = &secret[255..513];
+    let redactor = hiding(&secret);
+    assert_eq!(redactor.text(&format!("<{middle}>")), "<[redacted]>");
+    assert_eq!(redactor.beginning(format!("<{middle}>").as_bytes(), 40), "<[redacted]");
+}
+
+#[test]
 fn json_stays_json() {
     let mut redactor = hiding("1234567");
-    redactor.hide("k\"ey!");
-    let redacted =
-        redactor.json(raw(&json!({ "a": 1_234_567, "k\"ey!": ["x k\"ey! y", 1], "b": { "c": "1234567" } })));
+    redactor.hide("k\"ey!!");
+    let redacted = redactor
+        .json(raw(&json!({ "a": 1_234_567, "k\"ey!!": ["x k\"ey!! y", 1], "b": { "c": "1234567" } })));
     let expected =
         json!({ "a": "[redacted]", "[redacted]": ["x [redacted] y", 1], "b": { "c": "[redacted]" } });
     assert_eq!(serde_json::from_str::<Value>(redacted.get()).unwrap(), expected);

@@ -13,7 +13,7 @@ fn raw(text: &str) -> Box<RawValue> {
 }
 
 fn parameter(name: &str, value: &str) -> Parameter {
-    Parameter { name: name.to_owned(), value: raw(value), secret: false }
+    Parameter { name: name.to_owned(), value: raw(value), secret: false, former: Vec::new() }
 }
 
 fn sent(payload: &str, parameters: &[Parameter]) -> String {
@@ -95,6 +95,7 @@ fn endpoint(token: Option<&str>, secrets: &[&str]) -> Endpoint {
         },
         token: token.map(SecretString::from),
         signing_secrets: secrets.iter().map(|secret| SecretString::from(*secret)).collect(),
+        former: Vec::new(),
         version: 1,
         state: State::default(),
     }

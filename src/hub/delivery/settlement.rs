@@ -155,8 +155,8 @@ impl Deliveries {
         let options = mapping.as_ref().map(|mapping| &mapping.definition.options);
         let next = next(&attempted.verdict, claim.attempt, standing.age, options, self.retry);
         let endpoint = self.catalog.endpoint(claim.lane);
+        let cause = attempted.verdict.cause().map(Cause::word);
         if let Some(endpoint) = &endpoint {
-            let cause = attempted.verdict.cause().map(Cause::word);
             effects.tally.attempt(endpoint, word, cause, attempted.took);
         }
         let (notes, error) = match &attempted.verdict {
@@ -179,7 +179,7 @@ impl Deliveries {
             verdict: word,
             status: attempted.status.and_then(|status| i16::try_from(status).ok()),
             took: attempted.took,
-            cause: attempted.verdict.cause().map(Cause::word),
+            cause,
             error,
             body: attempted.body.as_deref(),
             business_error: matches!(&attempted.verdict, Verdict::Delivered(delivered) if delivered.business_error),
@@ -203,8 +203,8 @@ impl Deliveries {
             }
             Next::Complete => effects.leave(delivery),
             Next::Parked(why) => {
-                let parking = Parking { delivery: delivery.clone(), lane: claim.lane, reason: why.clone() };
-                effects.parkings.push(parking);
+                let took = attempted.took;
+                effects.parkings.push(Parking::new(delivery, claim.lane, why.clone(), cause, took));
                 end.parked = Some(why);
                 effects.leave(delivery);
             }
@@ -268,7 +268,8 @@ impl Deliveries {
         let changed = std::mem::take(&mut effects.changes).write(&mut *tx, &self.catalog).await?;
         effects.settled.soonest = changed.soonest;
         let mut notices = changed.notices;
-        notices.extend(parked::notices(&mut *tx, &self.catalog, &effects.parkings).await?);
+        let lines = &mut effects.settled.lines;
+        notices.extend(parked::tell(&mut *tx, &self.catalog, &effects.parkings, lines).await?);
         effects.drafts.extend(notices.iter().map(|notice| notice.draft(&self.db.ids)));
         effects.entries.extend(notices.iter().map(Notice::entry));
         effects.decide_waiting(&mut *tx, self.now()).await?;
@@ -286,6 +287,7 @@ impl Deliveries {
         if !drafts.is_empty() {
             descendants::count(&mut *tx, &mut drafts, self.descendants).await?;
             let accepted = decide::accept(&mut *tx, &self.catalog, &self.db.ids, drafts).await?;
+            parked::tell_of_unsent(&mut *tx, &self.catalog, accepted.unsent, &mut settled.lines).await?;
             settled.woken.extend(accepted.ready);
             settled.soonest = settled.soonest.into_iter().chain(accepted.soonest).min();
         }

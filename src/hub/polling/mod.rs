@@ -13,6 +13,7 @@ pub mod change;
 pub mod consumer;
 pub mod definition;
 pub mod document;
+pub mod documented;
 pub mod firing;
 pub mod page;
 pub mod pollers;

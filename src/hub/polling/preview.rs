@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::http::extract::Path;
 use crate::http::openapi::Problems;
 use crate::hub::definitions::documents::is_name;
+use crate::hub::definitions::documents::names::{DefinitionName, StoreName};
 use crate::hub::roles::Right;
 use crate::hub::state::Hub;
 use axum::Json;
@@ -48,6 +49,7 @@ pub(super) struct Previewed {
     /// Whether it may be more.
     at_least: bool,
     /// Why it could not be read to its end.
+    #[schema(example = "refused: the server accepts no connection")]
     error: Option<String>,
 }
 
@@ -56,7 +58,7 @@ pub(super) struct Previewed {
 /// The storefront is read once, for 20 seconds at most, and nothing is stored or told.
 #[utoipa::path(
     post, path = "/stores/{store}/pollers/{name}/preview", tag = "hub definitions", operation_id = "preview_poller",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The poller\'s name")),
     responses((status = 200, description = "How many", body = Preview), Problems),
 )]
 pub(super) async fn preview(

@@ -13,7 +13,9 @@ use crate::http::json_text::to_value;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{status_of_put, with_state, without_state};
 use crate::hub::definitions::documents::endpoint::shown;
+use crate::hub::definitions::documents::names::{DefinitionName, StoreName};
 use crate::hub::definitions::documents::{PutSecret, check_name, check_store, is_name};
+use crate::hub::polling::documented::{PollerDefinition, PollerState};
 use crate::hub::purpose::Purpose;
 use crate::hub::roles::{self, Right};
 use crate::hub::state::{Hub, Place};
@@ -38,25 +40,10 @@ pub(super) struct ListedPoller {
     #[schema(example = "shop")]
     name: String,
     /// The definition as it was put, with a stand-in for its token.
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = PollerDefinition)]
     definition: Box<RawValue>,
     #[serde(flatten)]
     state: PollerState,
-}
-
-/// How a poller does.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct PollerState {
-    /// When it runs next by itself; null while it is switched off.
-    next_run: Option<DateTime<Utc>>,
-    /// Whether a run waits or goes on.
-    queued: bool,
-    /// Runs that failed since the last that did not.
-    failures: i32,
-    /// When a run was last done.
-    last_run: Option<DateTime<Utc>>,
-    /// Why the last run failed, or what it left out; null when there is nothing to say.
-    last_error: Option<String>,
 }
 
 impl From<View> for ListedPoller {
@@ -81,7 +68,7 @@ async fn view(hub: &Hub, store_id: i32, name: &str) -> Result<View> {
 /// Lists the pollers of a store.
 #[utoipa::path(
     get, path = "/stores/{store}/pollers", tag = "hub definitions", operation_id = "list_pollers",
-    params(("store" = String, Path, description = "The store")),
+    params(("store" = inline(StoreName), Path, description = "The store")),
     responses((status = 200, description = "By name", body = Vec<ListedPoller>), Problems),
 )]
 pub(super) async fn list(
@@ -99,9 +86,9 @@ pub(super) async fn list(
 /// What it has seen stays: delete it to begin anew.
 #[utoipa::path(
     put, path = "/stores/{store}/pollers/{name}", tag = "hub definitions", operation_id = "put_poller",
-    params(("store" = String, Path, description = "The store; the first thing that is put makes it"),
-        ("name" = String, Path, description = "The poller's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition: `api`, and `every` or `cron`, are required.\n\n\
+    params(("store" = inline(StoreName), Path, description = "The store; the first thing that is put makes it"),
+        ("name" = inline(DefinitionName), Path, description = "The poller\'s name")),
+    request_body(content = PollerDefinition, content_type = "application/json", description = "The definition: `api`, and `every` or `cron`, are required.\n\n\
             * `api`: the base URL of the storefront; it is asked `GET {api}/{path}?since=…&page=…&per_page=…`\n\
             * `token`, `token_header`: what it is shown, and where (`X-Spree-Token`); `[redacted]` as the token keeps \
             the one that is stored\n\
@@ -121,8 +108,8 @@ pub(super) async fn list(
         example = json!({"api": "https://shop.example.com/api", "token": "x123", "every": "5m", "collections": [
             {"name": "orders", "id": "number", "key": "order", "rules": [{"from": "complete", "to": "canceled", "message": "order:cancel"}]}]})),
     responses(
-        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})),
-        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})),
+        (status = 200, description = "Redefined: the definition", body = PollerDefinition, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})),
+        (status = 201, description = "Defined: the definition", body = PollerDefinition, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})),
         Problems, BodyProblems,
     ),
 )]
@@ -196,8 +183,8 @@ fn first_run(put: &PutPoller, former: Option<&Former>, now: DateTime<Utc>) -> (O
 /// Reads a poller: its definition, and beside it `state`, what a listing says of how it does. A PUT ignores that.
 #[utoipa::path(
     get, path = "/stores/{store}/pollers/{name}", tag = "hub definitions", operation_id = "get_poller",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
-    responses((status = 200, description = "The definition as it was put, with a stand-in for its token", body = serde_json::Value, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})), Problems),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The poller\'s name")),
+    responses((status = 200, description = "The definition as it was put, with a stand-in for its token", body = PollerDefinition, example = json!({"api": "https://shop.example.com/api", "token": "[redacted]", "every": "5m"})), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,
@@ -214,7 +201,7 @@ pub(super) async fn get(
 /// Its messages stay.
 #[utoipa::path(
     delete, path = "/stores/{store}/pollers/{name}", tag = "hub definitions", operation_id = "delete_poller",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The poller\'s name")),
     responses((status = 204, description = "Deleted"), Problems),
 )]
 pub(super) async fn delete(
@@ -239,7 +226,7 @@ pub(super) async fn delete(
 /// A run that waits for its next attempt begins at once; one that goes on is not repeated.
 #[utoipa::path(
     post, path = "/stores/{store}/pollers/{name}/run", tag = "hub definitions", operation_id = "run_poller",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The poller's name")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The poller\'s name")),
     responses(
         (status = 202, description = "It runs", body = ListedPoller),
         (status = 409, description = "It is switched off", body = Problem, content_type = "application/problem+json"),

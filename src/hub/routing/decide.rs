@@ -33,6 +33,35 @@ pub struct Accepted {
     pub ready: Vec<i32>,
     /// After which time the first message that waits for one is due.
     pub soonest: Option<Duration>,
+    /// Deliveries that were made and are not sent by themselves.
+    pub unsent: Vec<Unsent>,
+}
+
+/// A delivery that was parked as it was made.
+#[derive(Debug)]
+pub struct Unsent {
+    /// The delivery.
+    pub delivery: Uuid,
+    /// The lane of its endpoint.
+    pub lane: i32,
+    /// Its store.
+    pub store_id: i32,
+    /// Its message.
+    pub message: Uuid,
+    /// Why.
+    pub reason: String,
+}
+
+impl Unsent {
+    fn of(delivery: &Delivery) -> Option<Self> {
+        Some(Self {
+            delivery: delivery.id,
+            lane: delivery.lane,
+            store_id: delivery.store_id,
+            message: delivery.message_id,
+            reason: delivery.parked.clone()?,
+        })
+    }
 }
 
 impl Accepted {
@@ -64,8 +93,9 @@ pub async fn accept(
     fanout::insert_messages(&mut *tx, &routed).await?;
     let delays = routed.iter().filter(|(_, state)| *state == State::Pending).map(|(draft, _)| draft.delay);
     let soonest = delays.min();
+    let unsent = deliveries.iter().filter_map(Unsent::of).collect();
     let ready = place(tx, deliveries).await?;
-    Ok(Accepted { states: states(&routed), ready, soonest })
+    Ok(Accepted { states: states(&routed), ready, soonest, unsent })
 }
 
 /// A poll message of a mapping's schedule.
@@ -125,8 +155,9 @@ pub async fn route_pending(
         return Ok(Accepted::default());
     }
     fanout::set_states(&mut *tx, &routed).await?;
+    // What waited has come through nothing, and nobody holds it back.
     let ready = place(tx, deliveries).await?;
-    Ok(Accepted { states: states(&routed), ready, soonest: None })
+    Ok(Accepted { states: states(&routed), ready, soonest: None, unsent: Vec::new() })
 }
 
 fn states(routed: &[(Draft, State)]) -> HashMap<Uuid, State> {

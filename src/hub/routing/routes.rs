@@ -8,9 +8,12 @@ use crate::db;
 use crate::error::{Error, MAX_VIOLATIONS, Problem, Result, Violation};
 use crate::http::body;
 use crate::http::extract::{Path, Query};
+use crate::http::idempotency::IdempotencyKey;
 use crate::http::idempotency::Key;
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::request_id;
 use crate::hub::definitions::documents::check_store;
+use crate::hub::definitions::documents::names::{MessageKey, MessagePattern, StoreName};
 use crate::hub::key::{Pattern, is_key, is_reserved};
 use crate::hub::listing::page::one_moment;
 use crate::hub::listing::query::{Page, word};
@@ -34,7 +37,7 @@ use uuid::Uuid;
 pub(super) struct Pushing {
     /// Its key: words of small letters, digits, `_` and `-`, with colons between; at most 255 characters. Those that begin with
     /// `hub:` are the hub's own.
-    #[schema(example = "order:new")]
+    #[schema(value_type = MessageKey)]
     message: String,
     /// An object; an empty one if absent.
     #[serde(default = "empty")]
@@ -55,7 +58,7 @@ pub(super) struct Stored {
     #[schema(example = "order:new")]
     message: String,
     /// `routed` to at least one mapping, `unrouted`, or `parked`.
-    #[schema(example = "routed")]
+    #[schema(value_type = MessageState)]
     state: &'static str,
 }
 
@@ -64,8 +67,8 @@ pub(super) struct Stored {
 /// Answered once the message and its deliveries are durable. Sending them is not waited for.
 #[utoipa::path(
     post, path = "/stores/{store}/messages", tag = "hub messages", operation_id = "push_hub_message",
-    params(("store" = String, Path, description = "The store; the first message makes it"),
-        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per store: the same key with the same body, however its JSON is spelt, makes no second message")),
+    params(("store" = inline(StoreName), Path, description = "The store; the first message makes it"),
+        ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, unique per store: the same key with the same body, however its JSON is spelt, makes no second message")),
     request_body = Pushing,
     responses(
         (status = 201, description = "Stored; `Location` ends in the id", body = Stored),
@@ -87,7 +90,8 @@ pub(super) async fn push(
     let key = Key::read(&headers, "push", &document.raw)?;
     let Pushing { message, payload } = document.to_typed()?;
     check(&message, &payload)?;
-    let pushing = Push { store: store.clone(), message: message.clone(), payload, key };
+    let request_id = request_id::kept(&headers);
+    let pushing = Push { store: store.clone(), message: message.clone(), payload, key, request_id };
     let pushed = push::push(&hub.db, &hub.catalog, &hub.held, pushing).await?;
     let status = if pushed.accepted.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     if let Some(accepted) = pushed.accepted {
@@ -120,21 +124,36 @@ fn check(message: &str, payload: &RawValue) -> Result<()> {
     Err(Error::Invalid("the message breaks a rule".to_owned(), violations))
 }
 
+/// How a message stands.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it only describes")]
+pub(in crate::hub) enum MessageState {
+    Pending,
+    Routed,
+    Unrouted,
+    Parked,
+}
+
 /// What a listing is narrowed to.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Listing {
     /// A key such as `order:new`, or `order:*` for all that begin so.
+    #[param(inline, value_type = Option<MessagePattern>)]
     message: Option<String>,
     /// pending, routed, unrouted or parked.
+    #[param(inline, value_type = Option<MessageState>)]
     state: Option<String>,
     /// Stored at or after this moment (RFC 3339).
     created_after: Option<DateTime<Utc>>,
     /// Stored before this moment (RFC 3339).
     created_before: Option<DateTime<Utc>>,
     /// `next` of the page before.
+    #[param(value_type = Option<Uuid>)]
     after: Option<String>,
     /// 1 to 500 messages; 50 if absent.
+    #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<i64>,
 }
 
@@ -142,7 +161,7 @@ pub(super) struct Listing {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct MessagePage {
     /// The messages.
-    messages: Vec<Listed>,
+    messages: Vec<ListedMessage>,
     /// The cursor of the next page; null on the last one. A page that was searched for in many messages may have
     /// fewer than were asked for, even none, and yet a next one.
     next: Option<Uuid>,
@@ -150,14 +169,17 @@ pub(super) struct MessagePage {
 
 /// A message in a listing.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Listed {
+pub(super) struct ListedMessage {
     /// The message.
     message_id: Uuid,
     /// Its key.
+    #[schema(example = "order:new")]
     message: String,
     /// pending, routed, unrouted or parked.
+    #[schema(value_type = MessageState)]
     state: &'static str,
     /// Why it is parked.
+    #[schema(example = "loop")]
     reason: Option<String>,
     /// The message whose delivery was answered with this one.
     parent_id: Option<Uuid>,
@@ -170,7 +192,7 @@ pub(super) struct Listed {
 /// Lists messages, newest first, without their payloads.
 #[utoipa::path(
     get, path = "/stores/{store}/messages", tag = "hub messages", operation_id = "list_hub_messages",
-    params(("store" = String, Path, description = "The store"), Listing),
+    params(("store" = inline(StoreName), Path, description = "The store"), Listing),
     responses((status = 200, description = "A page", body = MessagePage), Problems),
 )]
 pub(super) async fn list(
@@ -201,7 +223,7 @@ pub(super) async fn list(
     .await?;
     let mut rows = found.rows;
     let next = page.cut(&mut rows, |row| row.id).or(found.stopped_at);
-    let listed = |row: page::Listed| Listed {
+    let listed = |row: page::Listed| ListedMessage {
         message_id: row.id,
         message: row.message,
         state: row.state.as_str(),

@@ -1,5 +1,6 @@
 //! A job's log: polled, waited for, read again; and written by workers.
 
+use super::documented::{JobChange, JobTypeName};
 use super::edge::member;
 use super::entry::{self, lease};
 use super::once::{self, Once};
@@ -9,9 +10,12 @@ use super::stream;
 use crate::auth::{Authenticated, AuthenticatedUntil};
 use crate::error::{Error, Problem, Result};
 use crate::http::body;
+use crate::http::duration::{self, DurationText};
 use crate::http::extract::{Path, Query};
+use crate::http::idempotency::IdempotencyKey;
 use crate::http::json_text::raw;
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::jobs::failures::Ended;
 use crate::jobs::follow::{BATCH, Tail};
 use crate::jobs::message::{Message, read_on};
 use crate::jobs::room::{Held, hold};
@@ -32,7 +36,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 /// The longest wait: clients in the field give up after ten seconds.
-const LONGEST_WAIT: u64 = 9;
+const LONGEST_WAIT: Duration = Duration::from_secs(9);
 /// How long a read waits for memory.
 pub(super) const ROOM: Duration = Duration::from_secs(5);
 
@@ -41,9 +45,20 @@ pub(super) const ROOM: Duration = Duration::from_secs(5);
 #[into_params(parameter_in = Query)]
 pub(super) struct Reading {
     /// Read what comes after this `seq`, whatever was handed out before; each message then has its `seq`.
+    #[param(example = 0)]
     after: Option<i64>,
-    /// Wait for so many seconds, at most 9, if there is nothing.
-    wait: Option<u64>,
+    /// Wait so long if there is nothing, such as `9s`, which is the longest; a bare number is one of seconds.
+    #[param(inline, value_type = Option<Waiting>)]
+    wait: Option<String>,
+}
+
+/// How long to wait.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it only describes")]
+enum Waiting {
+    Seconds(u32),
+    Text(DurationText),
 }
 
 /// Reads what was said about a job since the last poll with this key; with `after`, since that message; with
@@ -51,10 +66,10 @@ pub(super) struct Reading {
 /// whichever is first; the next goes on there.
 #[utoipa::path(
     get, path = "/messages/{job_type}/{job_id}/broadcasts", tag = "job channels", operation_id = "read_broadcasts",
-    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
-        ("cardsavr-messaging-access-key" = String, Header, description = "The access key; also as `x-cardsavr-messaging-access-key`"),
-        ("x-cardsavr-messaging-access-key" = Option<String>, Header, description = "As `cardsavr-messaging-access-key`"),
-        ("x-cardsavr-cardsavr-messaging-access-key" = Option<String>, Header, description = "As `cardsavr-messaging-access-key`; clients in the field send this"),
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
+        ("cardsavr-messaging-access-key" = String, Header, description = "The access key; also as `x-cardsavr-messaging-access-key`", example = "Jx0n3p0wq8yq1zq9f2mG6A=="),
+        ("x-cardsavr-messaging-access-key" = Option<String>, Header, description = "As `cardsavr-messaging-access-key`", example = "Jx0n3p0wq8yq1zq9f2mG6A=="),
+        ("x-cardsavr-cardsavr-messaging-access-key" = Option<String>, Header, description = "As `cardsavr-messaging-access-key`; clients in the field send this", example = "Jx0n3p0wq8yq1zq9f2mG6A=="),
         ("last-event-id" = Option<i64>, Header, description = "For a stream: the `seq` of the last event that was read"), Reading),
     responses(
         (status = 200, description = "The messages, oldest first, possibly none", body = Vec<Message>),
@@ -77,7 +92,9 @@ pub(super) async fn read(
     if !streams {
         job_type.series.polls.increment(1);
     }
-    let deadline = Instant::now() + Duration::from_secs(wait.unwrap_or(0).min(LONGEST_WAIT));
+    let wait = wait.map_or(Some(Duration::ZERO), |text| duration::read_or_seconds(&text));
+    let wait = wait.ok_or_else(|| Error::BadRequest("`wait` must be a duration such as 9s".to_owned()))?;
+    let deadline = Instant::now() + wait.min(LONGEST_WAIT);
     let mut followed: Option<(Arc<Tail>, watch::Receiver<i64>)> = None;
     let mut place: Option<Held> = None;
     loop {
@@ -95,12 +112,12 @@ pub(super) async fn read(
             drop(db);
         } else {
             if place.is_none() {
-                place = jobs.tails.room.try_enter();
+                place = jobs.tails.room.try_enter(&caller.subject);
             }
             let Some(held) = place.take() else {
                 // Nobody waits there with a connection.
                 drop(db);
-                place = timeout(ROOM, jobs.tails.room.enter()).await.map_err(|_| full())?;
+                place = timeout(ROOM, jobs.tails.room.enter(&caller.subject)).await.map_err(|_| full())?;
                 continue;
             };
             let found = match after {
@@ -200,10 +217,10 @@ pub(super) fn full() -> Error {
 /// Says something about a job. With `termination_type` it ends.
 #[utoipa::path(
     post, path = "/messages/{job_type}/{job_id}/broadcasts", tag = "job workers", operation_id = "broadcast",
-    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
-        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
-        ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease; it may be the body's `lease` too")),
-    request_body(content = serde_json::Value, content_type = "application/json",
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
+        ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
+        ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease; it may be the body's `lease` too", example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")),
+    request_body(content = JobChange, content_type = "application/json",
         description = "As for `PUT /{job_type}/{job_id}`, or that in `message`"),
     responses(
         (status = 201, description = "The message as it is sent, with its `seq`", body = Message),
@@ -221,7 +238,7 @@ pub(super) async fn say(
 ) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     let job_type = jobs.job_type(&name)?;
     roles::require_worker(&caller)?;
-    jobs.visible(&job_type, id, &caller).await?;
+    let job = jobs.visible(&job_type, id, &caller).await?;
     let document = body::read_json(&headers, body, &jobs.limits).await?;
     let lease = lease(&headers, Some(&document.value()))?;
     let key = once::key(&headers, &caller, &job_type, ("broadcast", id), &document.raw)?;
@@ -230,6 +247,7 @@ pub(super) async fn say(
         return Err(member("status", "required", "must say something"));
     }
     let (retention, end, digest) = (jobs.retention, change.end(), change.end_digest());
+    let status = change.status().map(str::to_owned);
     let said = jobs
         .as_worker(&job_type, id, lease, key, move |tx, job| {
             Box::pin(async move {
@@ -247,6 +265,8 @@ pub(super) async fn say(
     match said? {
         Once::Now(seq, answer) => {
             jobs.said(&job_type, id, seq, end.as_deref());
+            let status = status.or_else(|| Some(job.status.clone()));
+            Ended { end, status, ..Ended::of(&job_type.name, &job) }.tell();
             Ok((StatusCode::CREATED, Json(answer)))
         }
         Once::Before(answer) => Ok((StatusCode::OK, Json(answer))),

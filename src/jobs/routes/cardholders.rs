@@ -1,6 +1,7 @@
 //! What is new of one job, or of all jobs of a cardholder, without keys: questions first, then statuses.
 
 use super::broadcasts::{ROOM, full, sent};
+use super::documented::{JobNews, JobTypeName};
 use super::state::{Jobs, no_job};
 use super::view;
 use crate::auth::{Authenticated, Caller};
@@ -21,8 +22,8 @@ use tokio::time::timeout;
 /// Reads the pending question of a job, and what was said about it since the last such call.
 #[utoipa::path(
     get, path = "/messages/{job_type}/{job_id}", tag = "job channels", operation_id = "read_job_messages",
-    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number")),
-    responses((status = 200, description = "The question if there is one, then the unread statuses; a `gap` where some are past retention", body = Vec<Object>), Problems),
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1)),
+    responses((status = 200, description = "The question if there is one, then the unread statuses; a `gap` where some are past retention", body = Vec<JobNews>), Problems),
 )]
 pub(super) async fn of_job(
     Authenticated(caller): Authenticated,
@@ -40,8 +41,8 @@ pub(super) async fn of_job(
 /// A cardholder agent reads of the jobs it created.
 #[utoipa::path(
     get, path = "/messages/cardholders/{cardholder_id}", tag = "job channels", operation_id = "read_cardholder_messages",
-    params(("cardholder_id" = i64, Path, description = "The cardholder")),
-    responses((status = 200, description = "Questions first, then the unread statuses of each job; a `gap` where some are past retention", body = Vec<Object>), Problems),
+    params(("cardholder_id" = i64, Path, description = "The cardholder", example = 7)),
+    responses((status = 200, description = "Questions first, then the unread statuses of each job; a `gap` where some are past retention", body = Vec<JobNews>), Problems),
 )]
 pub(super) async fn of_cardholder(
     Authenticated(caller): Authenticated,
@@ -74,7 +75,7 @@ async fn unread(jobs: &Jobs, caller: &Caller, via: &str, places: Vec<Place>) -> 
     let mut held = None;
     let mut found: Vec<(Place, Vec<Broadcast>)> = Vec::new();
     if !behind.is_empty() {
-        held = timeout(ROOM, jobs.tails.room.enter()).await.map_err(|_| full())?;
+        held = timeout(ROOM, jobs.tails.room.enter(&caller.subject)).await.map_err(|_| full())?;
         let next = broadcasts::after_each(&jobs.db.api, &behind, jobs.retention, BATCH).await?;
         let mut next = next.into_iter().peekable();
         for place in places {

@@ -1,8 +1,10 @@
 //! Workers take jobs.
 
+use super::documented::JobTypeName;
 use super::state::{Jobs, no_type};
 use crate::auth::Authenticated;
 use crate::error::{Error, Result};
+use crate::http::duration::{self, DurationText};
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
 use crate::jobs::remote::Job;
@@ -22,22 +24,28 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 #[into_params(parameter_in = Query)]
 pub(super) struct Claiming {
     /// How long to wait for a job, such as `20s`; at most a minute. Absent: not at all.
+    #[param(inline, value_type = Option<DurationText>)]
     wait: Option<String>,
     /// At most this many jobs, 1 to 100; 1 if absent.
+    #[param(minimum = 1, maximum = 100, default = 1)]
     max: Option<i32>,
 }
 
 /// A job that a worker has taken.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ClaimedJob)]
 pub(super) struct Claimed {
     /// Its number.
+    #[schema(example = 1)]
     id: i64,
     /// The person it is for.
+    #[schema(example = 7)]
     cardholder_id: i64,
     /// What its creator sent.
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = std::collections::HashMap<String, serde_json::Value>)]
     data: Box<RawValue>,
     /// To be sent with every call about the job, which then counts only while the job is the caller's.
+    #[schema(format = Uuid, example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")]
     lease: String,
 }
 
@@ -45,7 +53,7 @@ pub(super) struct Claimed {
 /// type's `lease` is lost.
 #[utoipa::path(
     post, path = "/{job_type}/claim", tag = "job workers", operation_id = "claim_jobs",
-    params(("job_type" = String, Path, description = "The kind of jobs"), Claiming),
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), Claiming),
     responses((status = 200, description = "The jobs taken, possibly none", body = Vec<Claimed>), Problems),
 )]
 pub(super) async fn claim(
@@ -56,8 +64,8 @@ pub(super) async fn claim(
 ) -> Result<Json<Vec<Claimed>>> {
     let job_type = jobs.job_type(&name)?;
     roles::require_worker(&caller)?;
-    let wait = wait.map_or(Ok(Duration::ZERO), |text| humantime::parse_duration(text.trim()));
-    let wait = wait.map_err(|_| Error::BadRequest("`wait` must be a duration such as 20s".to_owned()))?;
+    let wait = wait.map_or(Some(Duration::ZERO), |text| duration::read(&text));
+    let wait = wait.ok_or_else(|| Error::BadRequest("`wait` must be a duration such as 20s".to_owned()))?;
     let max = max.unwrap_or(1);
     if !(1..=100).contains(&max) {
         return Err(Error::BadRequest("`max` must lie between 1 and 100".to_owned()));

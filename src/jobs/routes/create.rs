@@ -1,24 +1,28 @@
 //! Create jobs, and list them.
 
+use super::documented::{JobTypeName, NewJobs};
 use super::edge::member;
 use super::job::{hydrate, wants_requests};
-use super::state::{Jobs, no_key};
-use super::view::View;
+use super::state::Jobs;
+use super::view::{CreatedJobs, View};
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};
 use crate::http::body::{self, Json as Document};
+use crate::http::duration;
 use crate::http::extract::{Path, Query};
 use crate::http::idempotency;
+use crate::http::idempotency::IdempotencyKey;
 use crate::http::json_text::{is, members, object, to_value};
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::request_id;
 use crate::jobs::job_type::JobType;
 use crate::jobs::roles;
 use crate::jobs::store::idempotency::{self as keys, Key, Known};
 use crate::jobs::store::jobs::{self, Filter, Job, New};
 use crate::jobs::store::registrations;
 use crate::jobs::{access_key, data};
-use crate::seal::Sealed;
+use crate::seal::{Sealed, no_key};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -38,14 +42,14 @@ const LONGEST: u64 = 30 * 86_400;
 /// Creates a job, or an array of jobs. Each answer has the access key of its creator's registration.
 #[utoipa::path(
     post, path = "/{job_type}", tag = "jobs", operation_id = "create_job",
-    params(("job_type" = String, Path, description = "The kind of jobs"),
-        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same creator returns the first job again, with another access key that reads from the beginning"),
-        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator")),
-    request_body(content = serde_json::Value, content_type = "application/json",
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"),
+        ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, known for a day: the same key with the same body of the same creator returns the first job again, with another access key that reads from the beginning"),
+        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator", example = "[\"credential_requests\"]")),
+    request_body(content = NewJobs, content_type = "application/json",
         description = "`cardholder_id`, and what the worker needs to know; `job_timeout` and `credential_timeout` in seconds. One object, or an array of 1 to 100"),
     responses(
-        (status = 201, description = "The job with its `access_key`; for an array, an array", body = View),
-        (status = 200, description = "This idempotency key was used before: what it created, as it is now", body = View),
+        (status = 201, description = "The job with its `access_key`; for an array, an array", body = CreatedJobs),
+        (status = 200, description = "This idempotency key was used before: what it created, as it is now", body = CreatedJobs),
         (status = 409, description = "This idempotency key was used with another body", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
@@ -69,7 +73,12 @@ pub(super) async fn create(
     }
     let key = idempotency::Key::read(&headers, "create", &raw)?;
     let key = key.map(|key| Key { type_id: job_type.id, owner: caller.subject.clone(), key });
-    let new = documents.into_iter().map(|one| read(one, &jobs, &job_type)).collect::<Result<Vec<New>>>()?;
+    let request_id = request_id::kept(&headers);
+    let new = documents.into_iter().map(|one| {
+        let new = read(one, &jobs, &job_type)?;
+        Ok(New { request_id: request_id.clone(), ..new })
+    });
+    let new = new.collect::<Result<Vec<New>>>()?;
     let (status, made) = store(&jobs, job_type.id, caller.subject.clone(), new, key).await?;
     let (found, keys): (Vec<Job>, Vec<String>) = made.into_iter().unzip();
     let mut views = hydrate(&jobs, &caller, found, wants_requests(&headers)).await?;
@@ -167,7 +176,7 @@ fn read(document: &RawValue, jobs: &Jobs, job_type: &JobType) -> Result<New> {
     let item = jobs.db.ids.next();
     let has_data = !(sent.is_empty() && nested.is_empty());
     let data = has_data.then(|| sealed(jobs, item, &object(sent.into_iter().chain(nested)))).transpose()?;
-    Ok(New { item, cardholder_id, data, job_timeout, credential_timeout })
+    Ok(New { item, cardholder_id, data, job_timeout, credential_timeout, request_id: None })
 }
 
 fn sealed(jobs: &Jobs, item: Uuid, data: &RawValue) -> Result<Sealed> {
@@ -178,12 +187,17 @@ fn sealed(jobs: &Jobs, item: Uuid, data: &RawValue) -> Result<Sealed> {
 fn seconds(name: &str, value: Option<Value>, default: Duration) -> Result<Duration> {
     match value {
         None | Some(Value::Null) => Ok(default),
-        Some(value) => match value.as_u64() {
-            Some(seconds @ 1..=LONGEST) => Ok(Duration::from_secs(seconds)),
-            _ => {
-                Err(member(name, "range", &format!("must be a whole number of seconds from 1 to {LONGEST}")))
-            }
-        },
+        Some(value) => {
+            let time = match &value {
+                Value::String(text) => duration::read(text),
+                value => value.as_u64().map(Duration::from_secs),
+            };
+            let whole =
+                time.filter(|time| time.subsec_nanos() == 0 && (1..=LONGEST).contains(&time.as_secs()));
+            let words =
+                format!("must be a whole number of seconds from 1 to {LONGEST}, or a duration such as 5m");
+            whole.ok_or_else(|| member(name, "range", &words))
+        }
     }
 }
 
@@ -192,18 +206,21 @@ fn seconds(name: &str, value: Option<Value>, default: Duration) -> Result<Durati
 #[into_params(parameter_in = Query)]
 pub(super) struct Listing {
     /// Numbers of jobs, with commas.
+    #[param(pattern = "^( *[0-9]{1,18} *(, *[0-9]{1,18} *)*)?$", example = "1,2")]
     ids: Option<String>,
     /// Persons, with commas.
+    #[param(pattern = "^( *[0-9]{1,18} *(, *[0-9]{1,18} *)*)?$", example = "7")]
     cardholder_ids: Option<String>,
     /// The newest status.
+    #[param(example = "REQUESTED")]
     status: Option<String>,
 }
 
 /// Lists jobs, newest first, at most 100: a cardholder agent's own, or any.
 #[utoipa::path(
     get, path = "/{job_type}", tag = "jobs", operation_id = "list_jobs",
-    params(("job_type" = String, Path, description = "The kind of jobs"), Listing,
-        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator")),
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), Listing,
+        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator", example = "[\"credential_requests\"]")),
     responses((status = 200, description = "The jobs", body = Vec<View>), Problems),
 )]
 pub(super) async fn list(

@@ -1,5 +1,6 @@
 //! One job: read it, have it cancelled, say how far it is.
 
+use super::documented::{JobChange, JobTypeName};
 use super::edge::member;
 use super::entry::{beat, lease, say};
 use super::once::{self, Once, first_answer, keep};
@@ -11,8 +12,10 @@ use crate::db;
 use crate::error::{Error, Problem, Result};
 use crate::http::body;
 use crate::http::extract::Path;
+use crate::http::idempotency::IdempotencyKey;
 use crate::http::json_text::{members, object, raw};
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::jobs::failures::Ended;
 use crate::jobs::job_type::JobType;
 use crate::jobs::roles;
 use crate::jobs::store::envelopes;
@@ -32,10 +35,14 @@ use uuid::Uuid;
 /// Reads a job. A worker's call moves its lease on.
 #[utoipa::path(
     get, path = "/{job_type}/{job_id}", tag = "jobs", operation_id = "get_job",
-    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
-        ("x-postrider-lease" = Option<String>, Header, description = "A worker's lease"),
-        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator")),
-    responses((status = 200, description = "The job", body = View), Problems),
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
+        ("x-postrider-lease" = Option<String>, Header, description = "A worker's lease", example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a"),
+        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator", example = "[\"credential_requests\"]")),
+    responses(
+        (status = 200, description = "The job", body = View),
+        (status = 409, description = "The lease is over", body = Problem, content_type = "application/problem+json"),
+        Problems,
+    ),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,
@@ -97,11 +104,11 @@ pub(super) async fn asked(jobs: &Jobs, ids: Vec<i64>) -> Result<HashMap<i64, Box
 /// how far it is. With `termination_type` it ends.
 #[utoipa::path(
     put, path = "/{job_type}/{job_id}", tag = "jobs", operation_id = "update_job",
-    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
-        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
-        ("x-postrider-lease" = Option<String>, Header, description = "A worker's lease; it may be the body's `lease` too"),
-        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator")),
-    request_body(content = serde_json::Value, content_type = "application/json",
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
+        ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
+        ("x-postrider-lease" = Option<String>, Header, description = "A worker's lease; it may be the body's `lease` too", example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a"),
+        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator", example = "[\"credential_requests\"]")),
+    request_body(content = JobChange, content_type = "application/json",
         description = "`status`, `percent_complete`, `status_message`, `termination_type`; further members are passed on"),
     responses(
         (status = 200, description = "The job as it is now; also when a worker says its end again", body = View),
@@ -118,7 +125,7 @@ pub(super) async fn put(
 ) -> Result<Json<Box<RawValue>>> {
     let job_type = jobs.job_type(&name)?;
     roles::require_any(&caller)?;
-    let owner = jobs.visible(&job_type, id, &caller).await?.owner;
+    let Job { owner, cancelled, .. } = jobs.visible(&job_type, id, &caller).await?;
     let document = body::read_json(&headers, body, &jobs.limits).await?;
     let lease = lease(&headers, Some(&document.value()))?;
     let key = once::key(&headers, &caller, &job_type, ("update", id), &document.raw)?;
@@ -133,6 +140,7 @@ pub(super) async fn put(
         Once::Now((job, seq), answer) => {
             if let Some(seq) = seq {
                 jobs.said(&job_type, id, seq, job.termination_type.as_deref());
+                Ended { cancelled, ..Ended::of(&job_type.name, &job) }.tell();
             }
             if job.cancelled {
                 jobs.deadlines.notify_one();

@@ -7,6 +7,7 @@ mod broadcasts;
 mod cardholders;
 mod claim;
 mod create;
+pub mod documented;
 mod edge;
 mod entry;
 mod job;
@@ -25,6 +26,7 @@ pub use state::Jobs;
 use std::sync::Arc;
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
@@ -89,6 +91,8 @@ fn describe_trace(api: &mut utoipa::openapi::OpenApi) {
         .name(edge::TRACE)
         .parameter_in(ParameterIn::Header)
         .description(Some(words))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .example(Some(serde_json::json!(r#"{"key":"my_trace"}"#)))
         .build();
     let operations = api.paths.paths.values_mut().flat_map(|item| {
         [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten()

@@ -1,5 +1,6 @@
 //! Register to follow a job. The guide asks for it with GET, its clients with POST.
 
+use super::documented::JobTypeName;
 use super::state::Jobs;
 use crate::auth::{Authenticated, Caller};
 use crate::error::Result;
@@ -15,6 +16,7 @@ use serde::Serialize;
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Registered {
     /// 16 random bytes in base64: to be sent in `cardsavr-messaging-access-key`. It is nowhere else.
+    #[schema(example = "Jx0n3p0wq8yq1zq9f2mG6A==")]
     access_key: String,
 }
 
@@ -23,7 +25,7 @@ pub(super) struct Registered {
 #[utoipa::path(
     post, path = "/messages/{job_type}/{job_id}/broadcasts/registrations", tag = "job channels",
     operation_id = "register_for_broadcasts",
-    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number")),
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1)),
     responses((status = 200, description = "The key", body = Registered), Problems),
 )]
 pub(super) async fn register(
@@ -38,7 +40,7 @@ pub(super) async fn register(
 #[utoipa::path(
     get, path = "/messages/{job_type}/{job_id}/broadcasts/registrations", tag = "job channels",
     operation_id = "register_for_broadcasts_by_get",
-    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number")),
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1)),
     responses((status = 200, description = "The key", body = Registered), Problems),
 )]
 pub(super) async fn register_by_get(

@@ -1,5 +1,6 @@
 //! What a job asks: its worker asks, the client that created the job reads it.
 
+use super::documented::{CredentialRequest, JobTypeName, Question};
 use super::edge::member;
 use super::entry::lease;
 use super::once::{self, Once};
@@ -9,6 +10,7 @@ use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result, is_constraint};
 use crate::http::body;
 use crate::http::extract::Path;
+use crate::http::idempotency::IdempotencyKey;
 use crate::http::json_text::{is, members, object, to_value};
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::jobs::store::{envelopes, jobs};
@@ -27,14 +29,14 @@ const ONE_PENDING: &str = "envelopes_one_pending_a_job_idx";
 /// Asks the job's owner something: one thing at a time.
 #[utoipa::path(
     post, path = "/messages/{job_type}/{job_id}/credential_requests", tag = "job workers", operation_id = "ask",
-    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
-        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
-        ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease; it may be the body's `lease` too")),
-    request_body(content = serde_json::Value, content_type = "application/json",
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
+        ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
+        ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease; it may be the body's `lease` too", example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")),
+    request_body(content = CredentialRequest, content_type = "application/json",
         description = "`type` (tfa_request, credential_request or a word of yours); `message`, `account_link` and what else the owner is to see"),
     responses(
-        (status = 201, description = "The question as the owner sees it, with its `envelope_id`", body = Object),
-        (status = 200, description = "This idempotency key was used before: the first answer", body = Object),
+        (status = 201, description = "The question as the owner sees it, with its `envelope_id`", body = Question),
+        (status = 200, description = "This idempotency key was used before: the first answer", body = Question),
         (status = 409, description = "One is pending, the job is finished or being cancelled, the lease is over, or the idempotency key was used for something else", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
@@ -102,8 +104,14 @@ fn pending() -> Error {
 /// Reads what the job asks, again and again until it is answered. Nothing: an empty body.
 #[utoipa::path(
     get, path = "/messages/{job_type}/{job_id}/credential_requests", tag = "job channels", operation_id = "read_request",
-    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number")),
-    responses((status = 200, description = "`type`, `job_id`, `envelope_id` and what the worker sent with it; or an empty body", body = Object), Problems),
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1)),
+    responses(
+        (status = 200, description = "`type`, `job_id`, `envelope_id` and what the worker sent with it; or an empty text", content(
+            (Question = "application/json"),
+            (String = "text/plain", example = ""),
+        )),
+        Problems,
+    ),
 )]
 pub(super) async fn read(
     Authenticated(caller): Authenticated,
@@ -115,7 +123,8 @@ pub(super) async fn read(
     let job = jobs.own(&job_type, id, &caller).await?;
     let pending = if job.asks { envelopes::pending(&jobs.db.api, &[id]).await? } else { Vec::new() };
     Ok(pending.first().map_or_else(
-        || StatusCode::OK.into_response(),
+        // An empty text: of what is no JSON no client in the field makes a value.
+        || String::new().into_response(),
         |pending| Json(view::request(pending)).into_response(),
     ))
 }

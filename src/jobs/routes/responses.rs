@@ -1,5 +1,6 @@
 //! The answer to what a job asks: one, from the client that created the job, read once by its worker.
 
+use super::documented::JobTypeName;
 use super::edge::member;
 use super::entry::{enter, lease};
 use super::state::{Jobs, finished, no_job, sealer};
@@ -15,7 +16,7 @@ use crate::jobs::{envelope, roles};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -30,11 +31,14 @@ const LONGEST: usize = 10_000;
 #[serde(deny_unknown_fields)]
 pub(super) struct Answering {
     /// The question's guid.
+    #[schema(format = Uuid, example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")]
     envelope_id: String,
     /// `tfa_response`, `credential_response`, `tfa_request`, `credential_request`, or absent.
     #[serde(rename = "type")]
+    #[schema(example = "tfa_response")]
     kind: Option<String>,
     /// The code, or that credentials were submitted.
+    #[schema(min_length = 1, max_length = 10000, example = "123456")]
     message: String,
 }
 
@@ -45,8 +49,10 @@ pub(super) struct Submitted {
     #[schema(example = "credential_response")]
     kind: &'static str,
     /// The job.
+    #[schema(example = 1)]
     job_id: i64,
     /// The question's guid.
+    #[schema(format = Uuid, example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")]
     envelope_id: String,
     #[schema(example = "submitted")]
     message: &'static str,
@@ -55,7 +61,7 @@ pub(super) struct Submitted {
 /// Answers what the job asks. Of several answers to one question the first counts.
 #[utoipa::path(
     post, path = "/messages/{job_type}/{job_id}/credential_responses", tag = "job channels", operation_id = "answer",
-    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number")),
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1)),
     request_body = Answering,
     responses(
         (status = 200, description = "It was taken", body = Submitted),
@@ -113,12 +119,15 @@ pub(super) async fn answer(
 pub(super) struct PickedUp {
     /// `tfa_response`, `credential_response`, or the question's own word.
     #[serde(rename = "type")]
+    #[schema(example = "tfa_response")]
     kind: String,
     /// The job.
+    #[schema(example = 1)]
     job_id: i64,
     /// The question's guid.
     envelope_id: Uuid,
     /// What the owner said.
+    #[schema(example = "123456")]
     message: String,
 }
 
@@ -126,10 +135,13 @@ pub(super) struct PickedUp {
 /// the job is to be ended.
 #[utoipa::path(
     get, path = "/messages/{job_type}/{job_id}/credential_responses", tag = "job workers", operation_id = "pick_up_response",
-    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"),
-        ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease")),
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
+        ("x-postrider-lease" = Option<String>, Header, description = "The worker's lease", example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")),
     responses(
-        (status = 200, description = "The answer; or an empty body", body = PickedUp,
+        (status = 200, description = "The answer; or an empty text", content(
+                (PickedUp = "application/json"),
+                (String = "text/plain", example = ""),
+            ),
             headers(("x-postrider-cancel" = String, description = "`requested`: the job is to be ended"))),
         (status = 409, description = "The job is finished, or the lease is over", body = Problem, content_type = "application/problem+json"),
         Problems,
@@ -150,7 +162,7 @@ pub(super) async fn pick_up(
             let job = enter(&mut *tx, &job_type, id, lease).await?;
             let Some(answer) = envelopes::pick_up(tx, id).await? else { return Ok((job, None)) };
             // Opened before it is deleted for good: with the wrong key it stays.
-            let message = sealer.open(&answer.sealed, answer.id.as_bytes()).map_err(Error::internal)?;
+            let message = sealer.open(&answer.sealed, answer.id.as_bytes())?;
             Ok((job, Some((answer.id, answer.kind, message))))
         })
     })
@@ -159,7 +171,7 @@ pub(super) async fn pick_up(
         jobs.deadlines.notify_one();
     }
     let mut response = match picked {
-        None => StatusCode::OK.into_response(),
+        None => String::new().into_response(),
         Some((envelope_id, kind, message)) => {
             let (kind, message) = (envelope::response_type(&kind), message.expose_secret().to_owned());
             Json(PickedUp { kind, job_id: id, envelope_id, message }).into_response()

@@ -10,7 +10,7 @@ use crate::jobs::remote::RemoteJobs;
 use crate::jobs::roles;
 use crate::jobs::store::jobs::{self, Job};
 use crate::jobs::types::Types;
-use crate::seal::Sealer;
+use crate::seal::{Sealer, no_key};
 use crate::worker::Wake;
 use crate::worker::remote::WaitingRoom;
 use axum::extract::FromRef;
@@ -88,12 +88,6 @@ impl Jobs {
 /// What seals the answers to questions.
 pub(super) fn sealer(jobs: &Jobs) -> Result<Arc<Sealer>> {
     jobs.sealer.clone().ok_or_else(|| no_key("an answer"))
-}
-
-/// 503: there is no key to seal this with.
-pub(super) fn no_key(what: &str) -> Error {
-    let words = format!("this server cannot keep {what}: set POSTRIDER_SECRET_KEY");
-    Error::Unavailable(words, Duration::from_mins(1))
 }
 
 /// 404: not there, or not for this caller to see.

@@ -4,6 +4,7 @@
 //! What stands between us and the reader is told to pass every byte on at once, and a comment comes before it could
 //! take silence for an end. The stream writes nothing: its reader's place is the id of the last event that it has.
 
+use super::documented::JobTypeName;
 use super::state::Jobs;
 use crate::error::{Error, Result};
 use crate::http::extract::{Path, Query};
@@ -42,6 +43,7 @@ const RETRY: std::ops::Range<u32> = 1000..5000;
 #[into_params(parameter_in = Query)]
 pub(super) struct Streaming {
     /// The access key.
+    #[param(example = "Jx0n3p0wq8yq1zq9f2mG6A==")]
     access_key: Option<String>,
     /// Begin after this `seq`; `Last-Event-ID`, which the browser sends when it comes back, counts before it.
     after: Option<i64>,
@@ -52,7 +54,7 @@ pub(super) struct Streaming {
 #[utoipa::path(
     get, path = "/messages/{job_type}/{job_id}/broadcasts/stream", tag = "job channels", operation_id = "stream_broadcasts",
     security(("access_key" = [])),
-    params(("job_type" = String, Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number"), Streaming,
+    params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1), Streaming,
         ("last-event-id" = Option<i64>, Header, description = "The `seq` of the last event that was read")),
     responses(
         (status = 200, description = "The events `job_status` and `gap`, each with its `seq` as its id", content_type = "text/event-stream"),
@@ -114,6 +116,7 @@ pub(super) fn from(
         tail,
         news,
         after,
+        subject: registration.subject.clone(),
         until: until.map(Instant::from_std),
         ready: VecDeque::new(),
         held: None,
@@ -136,6 +139,8 @@ struct Follower {
     news: watch::Receiver<i64>,
     /// The last message that was read.
     after: i64,
+    /// Who registered it, for whose reads memory is taken.
+    subject: String,
     /// When the caller's token ends.
     until: Option<Instant>,
     /// What was read and is not sent.
@@ -173,7 +178,7 @@ impl Follower {
                 return None;
             }
             self.held = None;
-            match self.jobs.tails.read(&self.tail, self.after).await {
+            match self.jobs.tails.read(&self.tail, self.after, &self.subject).await {
                 Ok(Batch { found, .. }) if found.is_empty() => {}
                 Ok(Batch { found, held }) => {
                     self.finished = found.last().is_some_and(|last| last.is_final);

@@ -1,5 +1,6 @@
 //! A job and its question, as clients see them.
 
+use super::documented::Question;
 use crate::http::json_text::{is, members, object, raw};
 use crate::jobs::message::Message;
 use crate::jobs::store::envelopes::Pending;
@@ -10,19 +11,26 @@ use serde_json::value::RawValue;
 
 /// A job.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Job)]
 pub(super) struct View {
     /// Its number.
+    #[schema(example = 1)]
     id: i64,
     /// The person it is for.
+    #[schema(example = 7)]
     cardholder_id: i64,
     /// The newest status: REQUESTED at first, then what the worker says.
+    #[schema(example = "REQUESTED")]
     status: String,
     /// About how much is done.
+    #[schema(minimum = 0, maximum = 100, example = 0)]
     percent_complete: i16,
     /// What the worker last said in words.
+    #[schema(example = "Signing in")]
     status_message: Option<String>,
     /// How it ended: `BILLABLE`, `USER_DATA_FAILURE`, `SITE_INTERACTION_FAILURE`, `PROCESS_FAILURE` or
     /// `NEVER_STARTED`; null until then.
+    #[schema(example = "BILLABLE")]
     termination_type: Option<String>,
     /// When it was created.
     created_on: DateTime<Utc>,
@@ -31,16 +39,29 @@ pub(super) struct View {
     /// When it ended.
     completed_on: Option<DateTime<Utc>>,
     /// How long a question waits for its answer, in seconds.
+    #[schema(example = 240)]
     credential_timeout: i64,
     /// Whether its worker is to end it soon.
     cancel_requested: bool,
     /// The key to its broadcasts; only in the answer that creates it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Jx0n3p0wq8yq1zq9f2mG6A==")]
     pub(super) access_key: Option<String>,
     /// What it asks its creator; only with `x-cardsavr-hydration: ["credential_requests"]`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<Object>>)]
+    #[schema(value_type = Option<Vec<Question>>)]
     pub(super) credential_requests: Option<Vec<Box<RawValue>>>,
+}
+
+/// What was created: a job, or of an array an array.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it only describes")]
+pub(super) enum CreatedJobs {
+    /// One.
+    One(View),
+    /// In the order sent.
+    Many(Vec<View>),
 }
 
 impl From<Job> for View {

@@ -43,6 +43,8 @@ pub struct Passed {
     pub answer: Option<String>,
     /// The job's own.
     pub deadline: bool,
+    /// The request that created the job.
+    pub request_id: Option<String>,
 }
 
 /// Locks a job and says which of its deadlines have passed; none when it is finished.
@@ -51,7 +53,7 @@ pub async fn lock(tx: &mut PgConnection, id: i64) -> sqlx::Result<Option<Passed>
         r#"
         SELECT
             coalesce(cancel_by <= now(), false) AS "cancel!", coalesce(answer_by <= now(), false) AS "answer!",
-            coalesce(deadline <= now(), false) AS "deadline!"
+            coalesce(deadline <= now(), false) AS "deadline!", request_id
         FROM jobs
         WHERE id = $1 AND due_at <= now()
         FOR UPDATE
@@ -67,5 +69,5 @@ pub async fn lock(tx: &mut PgConnection, id: i64) -> sqlx::Result<Option<Passed>
             sqlx::query_scalar!("SELECT type FROM envelopes WHERE job_id = $1 AND status = 'PENDING'", id);
         answer = asked.fetch_optional(tx).await?;
     }
-    Ok(Some(Passed { cancel: row.cancel, answer, deadline: row.deadline }))
+    Ok(Some(Passed { cancel: row.cancel, answer, deadline: row.deadline, request_id: row.request_id }))
 }

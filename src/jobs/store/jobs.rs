@@ -4,6 +4,7 @@ use crate::seal::Sealed;
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -42,6 +43,8 @@ pub struct Job {
     pub cancelled: bool,
     /// The claim that runs it.
     pub lease: Option<Uuid>,
+    /// The request that created it.
+    pub request_id: Option<String>,
 }
 
 /// A job to be created.
@@ -57,6 +60,8 @@ pub struct New {
     pub job_timeout: Duration,
     /// How long a question waits.
     pub credential_timeout: Duration,
+    /// The request that creates it.
+    pub request_id: Option<Arc<str>>,
 }
 
 /// Creates a job, ready to be claimed; returns its number.
@@ -64,8 +69,10 @@ pub async fn create(tx: &mut PgConnection, type_id: i32, owner: &str, new: &New)
     sqlx::query_scalar!(
         r#"
         WITH made AS (
-            INSERT INTO jobs (type_id, owner, cardholder_id, data, key_id, job_timeout, credential_timeout, item)
-            VALUES ($1, $2, $3, $4, $5, make_interval(secs => $6), make_interval(secs => $7), $8)
+            INSERT INTO jobs (
+                type_id, owner, cardholder_id, data, key_id, job_timeout, credential_timeout, item, request_id
+            )
+            VALUES ($1, $2, $3, $4, $5, make_interval(secs => $6), make_interval(secs => $7), $8, $9)
             RETURNING id, type_id, item
         ),
         ready AS (
@@ -81,6 +88,7 @@ pub async fn create(tx: &mut PgConnection, type_id: i32, owner: &str, new: &New)
         new.job_timeout.as_secs_f64(),
         new.credential_timeout.as_secs_f64(),
         new.item,
+        new.request_id.as_deref(),
     )
     .fetch_one(tx)
     .await
@@ -95,7 +103,7 @@ pub async fn get(db: impl PgExecutor<'_>, type_id: i32, id: i64) -> sqlx::Result
             id, type_id, item, owner, cardholder_id, status, percent_complete, status_message,
             termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
             created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
-            cancel_by IS NOT NULL AS "cancelled!", lease
+            cancel_by IS NOT NULL AS "cancelled!", lease, request_id
         FROM jobs
         WHERE id = $1 AND type_id = $2
         "#,
@@ -116,7 +124,7 @@ pub async fn lock(tx: &mut PgConnection, type_id: i32, id: i64) -> sqlx::Result<
             id, type_id, item, owner, cardholder_id, status, percent_complete, status_message,
             termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
             created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
-            cancel_by IS NOT NULL AS "cancelled!", lease
+            cancel_by IS NOT NULL AS "cancelled!", lease, request_id
         FROM jobs
         WHERE id = $1 AND type_id = $2
         FOR UPDATE
@@ -155,7 +163,7 @@ pub async fn list(
             id, type_id, item, owner, cardholder_id, status, percent_complete, status_message,
             termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
             created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
-            cancel_by IS NOT NULL AS "cancelled!", lease
+            cancel_by IS NOT NULL AS "cancelled!", lease, request_id
         FROM jobs
         WHERE type_id = $1
             AND ($2::text IS NULL OR owner = $2)

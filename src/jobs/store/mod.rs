@@ -6,6 +6,7 @@ pub mod due;
 pub mod envelopes;
 pub mod idempotency;
 pub mod jobs;
+pub mod keys;
 pub mod registrations;
 pub mod types;
 pub mod work;

@@ -109,7 +109,7 @@ pub async fn start(tx: &mut PgConnection, id: i64) -> sqlx::Result<()> {
 }
 
 /// A job that runs under a claim.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Running {
     /// The claim.
     pub lease: Uuid,
@@ -117,6 +117,8 @@ pub struct Running {
     pub id: i64,
     /// Whether its cancellation was requested.
     pub cancelled: bool,
+    /// The request that created it.
+    pub request_id: Option<String>,
 }
 
 /// Of these claims, those whose job still runs under them. The jobs are locked.
@@ -126,7 +128,7 @@ pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result
     sqlx::query_as!(
         Running,
         r#"
-        SELECT c.lease AS "lease!", j.id, j.cancel_by IS NOT NULL AS "cancelled!"
+        SELECT c.lease AS "lease!", j.id, j.cancel_by IS NOT NULL AS "cancelled!", j.request_id
         FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
         JOIN jobs AS j ON j.item = c.item AND j.lease = c.lease
         ORDER BY j.id

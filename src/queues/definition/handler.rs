@@ -4,13 +4,10 @@ use crate::error::{Error, Result};
 use crate::http::json_text::{is, members, object, raw};
 use crate::http::reader::Reader;
 use crate::http::signature::is_secret;
-use secrecy::SecretString;
+use crate::seal::REDACTED;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use url::Url;
-
-/// What is given back in the place of a secret. It is no secret itself, so that it is refused when it is put.
-const REDACTED: &str = "whsec_***";
 
 /// What runs the messages of a queue.
 #[derive(Debug, Clone)]
@@ -22,10 +19,8 @@ pub enum Handler {
     },
     /// `{"kind": "http", "url": "https://…", "secret"?: "whsec_…"}`
     Http {
-        /// Where messages are posted to.
+        /// Where messages are posted to. What requests are signed with lies sealed beside the definition.
         url: Url,
-        /// What requests are signed with, by Standard Webhooks.
-        secret: Option<SecretString>,
     },
     /// `{"kind": "worker"}`: any program that claims over HTTP.
     Worker,
@@ -63,10 +58,10 @@ impl Handler {
                 let url =
                     url.and_then(|text| endpoint(text).map_err(|why| reader.note("/url", "url", why)).ok());
                 let secret = reader.text("secret");
-                if secret.is_some_and(|text| !is_secret(text)) {
+                if secret.is_some_and(|text| text != REDACTED && !is_secret(text)) {
                     reader.note("/secret", "secret", "must be whsec_ and 24 to 64 bytes in base64");
                 }
-                Some(Self::Http { url: url?, secret: secret.map(SecretString::from) })
+                Some(Self::Http { url: url? })
             }
             Some(Some("worker")) => Some(Self::Worker),
             Some(Some("native")) => Some(Self::Native { name: reader.required("name", Reader::word)? }),
@@ -106,17 +101,11 @@ pub fn with_handler(document: &RawValue, handler: &RawValue) -> Box<RawValue> {
 
 /// The handler of the definition `document`, as it was put.
 pub fn handler_of(document: &RawValue) -> Option<&RawValue> {
-    members(document)?.into_iter().rev().find(|(key, _)| is(key, "handler")).map(|(_, handler)| handler)
+    handlers_of(document).pop()
 }
 
-/// The definition `document` as it may be shown: without its handler's secret.
-pub fn redacted(document: &RawValue) -> Box<RawValue> {
-    let stand_in = raw(REDACTED);
-    let Some(handler) = handler_of(document).and_then(members) else { return document.to_owned() };
-    if !handler.iter().any(|(key, _)| is(key, "secret")) {
-        return document.to_owned();
-    }
-    let shown =
-        handler.into_iter().map(|(key, value)| (key, if is(key, "secret") { &*stand_in } else { value }));
-    with_handler(document, &object(shown))
+/// The members of the definition `document` that are called so. Of several the last counts.
+pub fn handlers_of(document: &RawValue) -> Vec<&RawValue> {
+    let members = members(document).unwrap_or_default();
+    members.into_iter().filter(|(key, _)| is(key, "handler")).map(|(_, handler)| handler).collect()
 }

@@ -34,13 +34,15 @@ pub(super) enum Silence {
 }
 
 impl Process {
-    /// Starts a child with no environment, in a group of its own: Ctrl-C at a terminal reaches us alone, and
+    /// Starts a child with none of our environment, in a group of its own: Ctrl-C at a terminal reaches us alone, and
     /// messages in progress end in peace. Standard error stays ours: nothing a handler does reaches it, and
     /// what a defect of ours prints should be seen.
     pub(super) fn spawn(program: &Path, args: &[OsString]) -> io::Result<Self> {
         let mut child = Command::new(program)
             .args(args)
             .env_clear()
+            // The allocator would reserve more address space than the child may have.
+            .env("MIMALLOC_ARENA_RESERVE", "0")
             .process_group(0)
             .current_dir("/")
             .stdin(Stdio::piped())

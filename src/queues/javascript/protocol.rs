@@ -80,10 +80,12 @@ pub(super) enum End {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LogLine {
     /// `debug`, `log`, `info`, `warn` or `error`.
+    #[schema(example = "info")]
     pub level: Cow<'static, str>,
     /// Milliseconds since the run began.
     pub at_ms: u64,
     /// The text.
+    #[schema(example = "resized to 100 pixels")]
     pub text: String,
 }
 

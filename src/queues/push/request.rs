@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::queues::store::pushes::{Claim, Push};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -12,6 +13,8 @@ use uuid::Uuid;
 pub(in crate::queues) struct Request {
     pub(in crate::queues) pushes: Arc<Vec<Push>>,
     pub(in crate::queues) reply: oneshot::Sender<Result<HashSet<Uuid>>>,
+    /// Since when it is on its way.
+    pub(in crate::queues) since: Instant,
 }
 
 impl Request {

@@ -1,7 +1,7 @@
 //! What administrators do with a queue's messages: list, pause, resume, run again.
 
 use super::state::{Queues, message_id};
-use super::view::Message;
+use super::view::{Message, MessageStatus};
 use crate::auth::Authenticated;
 use crate::db;
 use crate::db::ids::{floor, within_ids};
@@ -10,6 +10,7 @@ use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
 use crate::queues::access::no_message;
 use crate::queues::catalog::Queue;
+use crate::queues::name::QueueName;
 use crate::queues::store::definitions;
 use crate::queues::store::listing::{self, Wanted};
 use crate::queues::store::messages::{self, Filter};
@@ -27,20 +28,23 @@ const PART: i64 = 500;
 #[into_params(parameter_in = Query)]
 pub(super) struct Listing {
     /// PENDING, INPROGRESS, COMPLETE or ERROR.
+    #[param(inline, value_type = Option<MessageStatus>)]
     status: Option<String>,
     /// Pushed at or after this moment (RFC 3339).
     created_after: Option<DateTime<Utc>>,
     /// Pushed before this moment (RFC 3339).
     created_before: Option<DateTime<Utc>>,
     /// `next` of the page before.
+    #[param(value_type = Option<Uuid>)]
     cursor: Option<String>,
     /// 1 to 500 messages; 50 if absent.
+    #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<i64>,
 }
 
 /// A page of messages, newest first.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Page {
+pub(super) struct QueueMessagePage {
     /// The messages.
     messages: Vec<Message>,
     /// The cursor of the next page; null on the last one. A page that was searched for in many messages may have
@@ -51,15 +55,15 @@ pub(super) struct Page {
 /// Lists messages, newest first.
 #[utoipa::path(
     get, path = "/queues/{queue}/messages", tag = "queue administration", operation_id = "list_messages",
-    params(("queue" = String, Path, description = "The queue's name"), Listing),
-    responses((status = 200, description = "A page", body = Page), Problems),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), Listing),
+    responses((status = 200, description = "A page", body = QueueMessagePage), Problems),
 )]
 pub(super) async fn list(
     Authenticated(caller): Authenticated,
     State(queues): State<Queues>,
     Path(name): Path<String>,
     query: Result<Query<Listing>>,
-) -> Result<Json<Page>> {
+) -> Result<Json<QueueMessagePage>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
     let Query(listing) = query?;
     if let Some(status) = listing.status.as_deref()
@@ -94,13 +98,14 @@ pub(super) async fn list(
     rows.truncate(full);
     let next = rows.last().filter(|_| more).map(|row| row.id).or(page.stopped_at);
     let messages = rows.into_iter().map(|row| Message::of(&name, row)).collect();
-    Ok(Json(Page { messages, next }))
+    Ok(Json(QueueMessagePage { messages, next }))
 }
 
 /// Whether a queue is paused.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Paused {
     /// The queue's name.
+    #[schema(example = "myQueue")]
     queue: String,
     /// Whether nothing is claimed from it.
     paused: bool,
@@ -109,7 +114,7 @@ pub(super) struct Paused {
 /// Stops claiming from a queue. Pushes are taken, what runs finishes.
 #[utoipa::path(
     post, path = "/queues/{queue}/pause", tag = "queue administration", operation_id = "pause_queue",
-    params(("queue" = String, Path, description = "The queue's name")),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name")),
     responses((status = 200, description = "It is paused", body = Paused), Problems),
 )]
 pub(super) async fn pause(
@@ -124,7 +129,7 @@ pub(super) async fn pause(
 /// Claims from a queue again.
 #[utoipa::path(
     post, path = "/queues/{queue}/resume", tag = "queue administration", operation_id = "resume_queue",
-    params(("queue" = String, Path, description = "The queue's name")),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name")),
     responses((status = 200, description = "It runs", body = Paused), Problems),
 )]
 pub(super) async fn resume(
@@ -155,7 +160,7 @@ async fn set_paused(queues: &Queues, queue: &Queue, paused: bool) -> Result<Json
 /// Runs a message in ERROR again. Its attempts count from the start.
 #[utoipa::path(
     post, path = "/queues/{queue}/messages/{id}/retry", tag = "queue administration", operation_id = "retry_message",
-    params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), ("id" = uuid::Uuid, Path, description = "The message's id")),
     responses(
         (status = 200, description = "It is PENDING again", body = Message),
         (status = 409, description = "It is not in ERROR", body = Problem, content_type = "application/problem+json"),
@@ -190,6 +195,7 @@ pub(super) struct Again {
     /// Pushed before this moment (RFC 3339).
     created_before: Option<DateTime<Utc>>,
     /// At most this many, 1 to 10,000; 1,000 if absent.
+    #[param(minimum = 1, maximum = 10000, default = 1000)]
     limit: Option<i64>,
 }
 
@@ -205,7 +211,7 @@ pub(super) struct Retried {
 /// Runs messages in ERROR again, oldest first.
 #[utoipa::path(
     post, path = "/queues/{queue}/messages:retry", tag = "queue administration", operation_id = "retry_messages",
-    params(("queue" = String, Path, description = "The queue's name"), Again),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), Again),
     responses((status = 200, description = "How many", body = Retried), Problems),
 )]
 pub(super) async fn retry_many(

@@ -4,12 +4,16 @@ use super::state::Queues;
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result, Violation};
 use crate::http::body;
+use crate::http::duration::DurationText;
 use crate::http::extract::Path;
+use crate::http::idempotency::IdempotencyKey;
 use crate::http::idempotency::{self, Key};
 use crate::http::json_text::raw;
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::request_id;
 use crate::queues::access::check;
 use crate::queues::catalog::Queue;
+use crate::queues::name::QueueName;
 use crate::queues::store::pushes::{self, Claim, Push};
 use crate::queues::when::{When, WhenQuery};
 use axum::Json;
@@ -23,6 +27,11 @@ use uuid::Uuid;
 
 /// The most messages in one request.
 const MOST: usize = 1000;
+
+/// Messages.
+#[derive(Debug, utoipa::ToSchema)]
+#[schema(min_items = 1, max_items = 1000)]
+struct Batch(#[expect(dead_code, reason = "it only describes")] Vec<serde_json::Value>);
 
 /// What became of one message of a batch.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -43,13 +52,14 @@ pub(super) enum Pushed {
 /// Pushes an array of messages. The valid ones are stored in one transaction; with `atomic=true` all or none.
 #[utoipa::path(
     post, path = "/queues/{queue}/messages:batch", tag = "queue messages", operation_id = "push_messages",
-    params(("queue" = String, Path, description = "The queue's name"), WhenQuery,
-        ("postrider-delay" = Option<String>, Header, description = "As `delay`"),
-        ("postrider-run-at" = Option<String>, Header, description = "As `run_at`"),
-        ("postrider-priority" = Option<i16>, Header, description = "As `priority`"),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), WhenQuery,
+        ("postrider-delay" = inline(Option<DurationText>), Header, description = "As `delay`"),
+        ("postrider-run-at" = Option<String>, Header, description = "As `run_at`", example = "2030-01-31T12:00:00Z"),
+        ("postrider-priority" = Option<i16>, Header, description = "As `priority`", minimum = -100, maximum = 100),
         ("atomic" = Option<bool>, Query, description = "Store all or none"),
-        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per queue, for the whole batch: the same key with the same batch returns the first answer again. A batch of which nothing is stored does not use its key up")),
-    request_body(content = Vec<serde_json::Value>, content_type = "application/json", description = "1 to 1,000 messages"),
+        ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, unique per queue, for the whole batch: the same key with the same batch returns the first answer again. A batch of which nothing is stored does not use its key up")),
+    request_body(content = inline(Batch), content_type = "application/json", description = "1 to 1,000 messages",
+        example = json!([{"hello": "world"}])),
     responses(
         (status = 201, description = "In the order sent: the id of each message stored, the violations of each refused", body = Vec<Pushed>),
         (status = 200, description = "This idempotency key was used before: the first answer", body = Vec<Pushed>),
@@ -75,13 +85,22 @@ pub(super) async fn push_batch(
     if messages.is_empty() || messages.len() > MOST {
         return Err(Error::BadRequest(format!("a batch has 1 to {MOST} messages")));
     }
+    let request_id = request_id::kept(&headers);
     let (mut answers, mut pushes, mut broken) = (Vec::new(), Vec::<Push>::new(), Vec::new());
     for (index, message) in messages.into_iter().enumerate() {
         match check(&queue, &message).await {
             Ok(()) => {
                 let id = queues.access.db.ids.next();
                 let (rank, delay) = (when.rank(), when.delay);
-                pushes.push(Push { queue_id: queue.id, id, request: message, rank, delay, key: None });
+                pushes.push(Push {
+                    queue_id: queue.id,
+                    id,
+                    request: message,
+                    rank,
+                    delay,
+                    key: None,
+                    request_id: request_id.clone(),
+                });
                 answers.push(Pushed::Stored { id });
             }
             Err(Error::Invalid(_, errors)) => {

@@ -4,10 +4,12 @@ use super::remote::stopping;
 use super::state::Queues;
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result};
+use crate::http::duration::{self, DurationText};
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
 use crate::queues::catalog::Queue;
 use crate::queues::definition::Handler;
+use crate::queues::name::QueueName;
 use crate::queues::outcome::Outcome;
 use crate::queues::remote::RemoteMessages;
 use crate::queues::runners;
@@ -30,22 +32,27 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 #[into_params(parameter_in = Query)]
 pub(super) struct Claiming {
     /// How long to wait for a message, such as `20s`; at most a minute. Absent: not at all.
+    #[param(inline, value_type = Option<DurationText>)]
     wait: Option<String>,
     /// At most this many messages, 1 to 100; 1 if absent.
+    #[param(minimum = 1, maximum = 100, default = 1)]
     max: Option<i32>,
 }
 
 /// A message that a remote worker has claimed.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ClaimedMessage)]
 pub(super) struct Claimed {
     /// The message's id: the same at every attempt.
     id: Uuid,
     /// Its body.
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = serde_json::Value, example = json!({"hello": "world"}))]
     request: Box<RawValue>,
     /// Which attempt this is, from 1.
+    #[schema(example = 1)]
     attempt: i16,
     /// To be given back with every call about this attempt.
+    #[schema(format = Uuid, example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")]
     lease: String,
 }
 
@@ -54,7 +61,7 @@ pub(super) struct Claimed {
 /// workers; without one, as many as are asked for.
 #[utoipa::path(
     post, path = "/queues/{queue}/claim", tag = "queue workers", operation_id = "claim_messages",
-    params(("queue" = String, Path, description = "The queue's name"), Claiming),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), Claiming),
     responses(
         (status = 200, description = "The messages claimed, possibly none", body = Vec<Claimed>),
         (status = 409, description = "The queue's handler is not `worker`", body = Problem, content_type = "application/problem+json"),
@@ -69,8 +76,8 @@ pub(super) async fn claim(
 ) -> Result<Json<Vec<Claimed>>> {
     queues.queue_for_worker(&name, &caller).await?;
     let Query(Claiming { wait, max }) = query?;
-    let wait = wait.map_or(Ok(Duration::ZERO), |text| humantime::parse_duration(text.trim()));
-    let wait = wait.map_err(|_| Error::BadRequest("`wait` must be a duration such as 20s".to_owned()))?;
+    let wait = wait.map_or(Some(Duration::ZERO), |text| duration::read(&text));
+    let wait = wait.ok_or_else(|| Error::BadRequest("`wait` must be a duration such as 20s".to_owned()))?;
     let max = max.unwrap_or(1);
     if !(1..=100).contains(&max) {
         return Err(Error::BadRequest("`max` must lie between 1 and 100".to_owned()));

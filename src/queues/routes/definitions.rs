@@ -8,8 +8,10 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{status_of_put, with_state, without_state};
-use crate::queues::definition::{Handler, redacted, with_handler};
+use crate::queues::definition::Handler;
+use crate::queues::definition::documented::{QueueDefinition, QueueHandler, QueueState};
 use crate::queues::install::{self, Source};
+use crate::queues::name::QueueName;
 use crate::queues::{catalog::Queue, roles, store};
 use axum::Json;
 use axum::body::Body;
@@ -20,50 +22,40 @@ use serde_json::value::RawValue;
 
 /// A queue, for administrators.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Described {
+pub(super) struct ListedQueue {
     /// Its name.
+    #[schema(example = "myQueue")]
     name: String,
     #[serde(flatten)]
     state: QueueState,
-    /// The definition as it was put; a signing secret is replaced by stars.
-    #[schema(value_type = serde_json::Value)]
+    /// The definition as it was put; a signing secret is replaced by `[redacted]`.
+    #[schema(value_type = QueueDefinition)]
     definition: Box<RawValue>,
 }
 
-/// How a queue stands.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct QueueState {
-    /// Whether nothing is claimed from it.
-    paused: bool,
-    /// Who wrote the definition: api, file or example.
-    source: String,
+fn state_of(queue: &Queue) -> QueueState {
+    QueueState { paused: queue.paused, source: queue.source.clone() }
 }
 
-impl QueueState {
+impl ListedQueue {
     fn of(queue: &Queue) -> Self {
-        Self { paused: queue.paused, source: queue.source.clone() }
-    }
-}
-
-impl Described {
-    fn of(queue: &Queue) -> Self {
-        let (name, state) = (queue.name.clone(), QueueState::of(queue));
-        Self { name, state, definition: redacted(&queue.document) }
+        let (name, state) = (queue.name.clone(), state_of(queue));
+        Self { name, state, definition: queue.document.clone() }
     }
 }
 
 /// Lists all queues.
 #[utoipa::path(
     get, path = "/queues", tag = "queue definitions", operation_id = "list_queues",
-    responses((status = 200, description = "By name", body = Vec<Described>), Problems),
+    responses((status = 200, description = "By name", body = Vec<ListedQueue>), Problems),
 )]
 pub(super) async fn list_queues(
     Authenticated(caller): Authenticated,
     State(queues): State<Queues>,
-) -> Result<Json<Vec<Described>>> {
+) -> Result<Json<Vec<ListedQueue>>> {
     roles::require_admin(&caller)?;
     let all = queues.access.catalog.all();
-    Ok(Json(all.iter().map(|queue| Described::of(queue)).collect()))
+    Ok(Json(all.iter().map(|queue| ListedQueue::of(queue)).collect()))
 }
 
 /// Defines a queue, or redefines it. What is claimed from now on runs under the new definition. Of `options`,
@@ -71,12 +63,12 @@ pub(super) async fn list_queues(
 /// together, and without them there is no bound.
 #[utoipa::path(
     put, path = "/queues/{queue}", tag = "queue definitions", operation_id = "put_queue",
-    params(("queue" = String, Path, description = "The queue's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition: name, client_id, roles, incoming, handler, options",
+    params(("queue" = inline(QueueName), Path, description = "The queue's name")),
+    request_body(content = QueueDefinition, content_type = "application/json", description = "The definition: name, client_id, roles, incoming, handler, options",
         example = json!({"name": "myQueue", "incoming": {"schema": {"type": "object"}}, "handler": {"kind": "worker"}})),
     responses(
-        (status = 200, description = "Redefined: the definition", body = serde_json::Value),
-        (status = 201, description = "Defined: the definition", body = serde_json::Value),
+        (status = 200, description = "Redefined: the definition", body = QueueDefinition),
+        (status = 201, description = "Defined: the definition", body = QueueDefinition),
         Problems, BodyProblems,
     ),
 )]
@@ -90,17 +82,18 @@ pub(super) async fn put_queue(
     roles::require_admin(&caller)?;
     let document = without_state(body::read_json(&headers, body, &queues.limits).await?);
     let schedules = install::check(&queues.runners, &name, &document.raw).await?;
+    let (db, sealer) = (&queues.access.db, queues.sealer.clone());
     let (made, document) =
-        install::store(&queues.access.db, &name, &document.raw, schedules, Source::Api).await?;
+        install::store(db, sealer, &name, &document.raw, schedules, Source::Api).await?;
     queues.changed().await?;
-    Ok((status_of_put(made), Json(redacted(&document))))
+    Ok((status_of_put(made), Json(document)))
 }
 
 /// Reads a queue: its definition as it was put, and beside it `state`, what the listing says of it. A PUT ignores that.
 #[utoipa::path(
     get, path = "/queues/{queue}", tag = "queue definitions", operation_id = "get_queue",
-    params(("queue" = String, Path, description = "The queue's name")),
-    responses((status = 200, description = "The definition; signing secrets are replaced by stars", body = serde_json::Value), Problems),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name")),
+    responses((status = 200, description = "The definition; a signing secret is replaced by `[redacted]`, which put back keeps it", body = QueueDefinition), Problems),
 )]
 pub(super) async fn get_queue(
     Authenticated(caller): Authenticated,
@@ -108,13 +101,13 @@ pub(super) async fn get_queue(
     Path(name): Path<String>,
 ) -> Result<Json<Box<RawValue>>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
-    Ok(Json(with_state(&redacted(&queue.document), &QueueState::of(&queue))))
+    Ok(Json(with_state(&queue.document, &state_of(&queue))))
 }
 
 /// Deletes a queue. Its messages can no longer be asked for, and those that wait never run.
 #[utoipa::path(
     delete, path = "/queues/{queue}", tag = "queue definitions", operation_id = "delete_queue",
-    params(("queue" = String, Path, description = "The queue's name")),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name")),
     responses((status = 204, description = "Deleted"), Problems),
 )]
 pub(super) async fn delete_queue(
@@ -137,11 +130,11 @@ pub(super) async fn delete_queue(
 /// Gives a queue another handler. What runs finishes with the old one.
 #[utoipa::path(
     put, path = "/queues/{queue}/handler", tag = "queue definitions", operation_id = "put_handler",
-    params(("queue" = String, Path, description = "The queue's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "The handler: kind and what that kind needs",
+    params(("queue" = inline(QueueName), Path, description = "The queue's name")),
+    request_body(content = QueueHandler, content_type = "application/json", description = "The handler: kind and what that kind needs",
         example = json!({"kind": "javascript", "source": "module.exports = async function (message) { return message; };"})),
     responses(
-        (status = 200, description = "The definition with the new handler", body = serde_json::Value),
+        (status = 200, description = "The definition with the new handler", body = QueueDefinition),
         Problems, BodyProblems,
     ),
 )]
@@ -155,16 +148,8 @@ pub(super) async fn put_handler(
     queues.queue_for_admin(&name, &caller).await?;
     let handler = body::read_json(&headers, body, &queues.limits).await?;
     queues.runners.check(&name, &Handler::read(&handler.value())?).await?;
-    let document = db::transaction::<_, Error, _>(&queues.access.db.api, move |tx| {
-        Box::pin(async move {
-            let gone = || Error::NotFound("there is no such queue".to_owned());
-            let former = store::definitions::lock(tx, &name).await?.ok_or_else(gone)?;
-            let document = with_handler(&former, &handler.raw);
-            store::definitions::put(tx, &name, &document, Source::Api.as_str()).await?;
-            Ok(document)
-        })
-    })
-    .await?;
+    let document =
+        install::store_handler(&queues.access.db, queues.sealer.clone(), &name, handler.raw).await?;
     queues.changed().await?;
-    Ok(Json(redacted(&document)))
+    Ok(Json(document))
 }

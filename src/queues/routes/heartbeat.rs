@@ -7,6 +7,7 @@ use crate::error::{Problem, Result};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::queues::name::QueueName;
 use crate::worker::store as engine;
 use axum::Json;
 use axum::body::Body;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub(super) struct Heartbeat {
     /// The claim's lease.
+    #[schema(format = Uuid, example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")]
     lease: String,
 }
 
@@ -27,6 +29,7 @@ pub(super) struct Heartbeat {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Alive {
     /// The claim's lease.
+    #[schema(format = Uuid, example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")]
     lease: String,
     /// When it ends unless another heartbeat comes; never later than the queue's `timeout` after the claim.
     expires_at: DateTime<Utc>,
@@ -35,7 +38,7 @@ pub(super) struct Alive {
 /// Says that the worker lives: its lease goes on, until the queue's `timeout` has passed since the claim.
 #[utoipa::path(
     post, path = "/queues/{queue}/messages/{id}/heartbeat", tag = "queue workers", operation_id = "heartbeat_message",
-    params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), ("id" = uuid::Uuid, Path, description = "The message's id")),
     request_body = Heartbeat,
     responses(
         (status = 200, description = "The lease goes on", body = Alive),

@@ -6,11 +6,15 @@ use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};
 use crate::http::body::{self, Json as Document};
+use crate::http::duration::DurationText;
 use crate::http::extract::{Path, Query};
+use crate::http::idempotency::IdempotencyKey;
 use crate::http::idempotency::{self, Key};
-use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::openapi::{BodyProblems, Problems, both, either};
+use crate::http::request_id;
 use crate::queues::access::{check, no_message};
 use crate::queues::catalog::Queue;
+use crate::queues::name::QueueName;
 use crate::queues::push::SINGLE;
 use crate::queues::store;
 use crate::queues::when::{When, WhenQuery};
@@ -22,17 +26,20 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use store::pushes::{Claim, Push};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 /// Pushes a message: the body is the message itself. Answered once it is durable.
 #[utoipa::path(
     post, path = "/queues/{queue}/messages", tag = "queue messages", operation_id = "push_message",
-    params(("queue" = String, Path, description = "The queue's name"), WhenQuery,
-        ("postrider-delay" = Option<String>, Header, description = "As `delay`"),
-        ("postrider-run-at" = Option<String>, Header, description = "As `run_at`"),
-        ("postrider-priority" = Option<i16>, Header, description = "As `priority`"),
-        ("Idempotency-Key" = Option<String>, Header, description = "At most 255 characters, unique per queue: the same key with the same body, however its JSON is spelt, makes no second message")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "Any JSON value that the queue's schema allows"),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), WhenQuery,
+        ("postrider-delay" = inline(Option<DurationText>), Header, description = "As `delay`"),
+        ("postrider-run-at" = Option<String>, Header, description = "As `run_at`", example = "2030-01-31T12:00:00Z"),
+        ("postrider-priority" = Option<i16>, Header, description = "As `priority`", minimum = -100, maximum = 100),
+        ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, unique per queue: the same key with the same body, however its JSON is spelt, makes no second message")),
+    request_body(content = serde_json::Value, content_type = "application/json", description = "Any JSON value that the queue's schema allows",
+        example = json!({"hello": "world"})),
     responses(
         (status = 201, description = "Stored; `Location` ends in the id", body = Message),
         (status = 200, description = "This idempotency key was used before: the message that it made", body = Message),
@@ -60,7 +67,8 @@ pub(super) async fn push(
     let id = queues.access.db.ids.next();
     let claim = key.clone().map(|key| Claim::Leads { key, answer: None });
     let (rank, delay) = (when.rank(), when.delay);
-    let pushed = Push { queue_id: queue.id, id, request: raw.clone(), rank, delay, key: claim };
+    let request_id = request_id::kept(&headers);
+    let pushed = Push { queue_id: queue.id, id, request: raw.clone(), rank, delay, key: claim, request_id };
     let stored = queues.access.inbox.push(vec![pushed]).await?;
     if stored.contains(&id) {
         let message = pending(&queue, id, raw);
@@ -89,19 +97,42 @@ pub(super) async fn again(queues: &Queues, queue: &Queue, key: &Key) -> Result<R
     Ok((StatusCode::OK, [(header::LOCATION, location)], Json(Message::of(&queue.name, row))).into_response())
 }
 
+/// The admin view.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum FullView {
+    Full,
+}
+
+/// A message, or with `view=full` all there is to know of it.
+enum ReadMessage {}
+
+impl PartialSchema for ReadMessage {
+    fn schema() -> RefOr<Schema> {
+        either::<FullMessage, Message>()
+    }
+}
+
+impl ToSchema for ReadMessage {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        both::<FullMessage, Message>(schemas);
+    }
+}
+
 /// Which view of a message.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct View {
     /// `full` for the admin view: attempts, times, worker, history, logs.
+    #[param(inline, value_type = Option<FullView>)]
     view: Option<String>,
 }
 
 /// Reads a message.
 #[utoipa::path(
     get, path = "/queues/{queue}/messages/{id}", tag = "queue messages", operation_id = "get_message",
-    params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id"), View),
-    responses((status = 200, description = "The message; with `view=full` a `FullMessage`", body = Message), Problems),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), ("id" = uuid::Uuid, Path, description = "The message's id"), View),
+    responses((status = 200, description = "The message; with `view=full` a `FullQueueMessage`", body = ReadMessage), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,
@@ -147,7 +178,7 @@ async fn whole(queues: &Queues, queue: &Queue, id: Uuid) -> Result<FullMessage> 
 /// dropped.
 #[utoipa::path(
     delete, path = "/queues/{queue}/messages/{id}", tag = "queue messages", operation_id = "delete_message",
-    params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), ("id" = uuid::Uuid, Path, description = "The message's id")),
     responses((status = 204, description = "Deleted"), Problems),
 )]
 pub(super) async fn delete(

@@ -4,10 +4,12 @@ use super::state::{Queues, message_id};
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result};
 use crate::http::body;
+use crate::http::duration::{self, DurationText};
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::queues::access::no_message;
 use crate::queues::catalog::Queue;
+use crate::queues::name::QueueName;
 use crate::queues::outcome::{End, Outcome};
 use crate::queues::store::{ends, messages};
 use crate::queues::when::LONGEST_DELAY;
@@ -26,16 +28,17 @@ use uuid::Uuid;
 #[serde(deny_unknown_fields)]
 pub(super) struct Completion {
     /// The claim's lease.
+    #[schema(format = Uuid, example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")]
     lease: String,
     /// Any JSON value; null if absent.
-    #[schema(value_type = Option<serde_json::Value>)]
+    #[schema(value_type = Option<serde_json::Value>, example = json!({"greeting": "hello world"}))]
     result: Option<Box<RawValue>>,
 }
 
 /// Ends a claimed message: COMPLETE.
 #[utoipa::path(
     post, path = "/queues/{queue}/messages/{id}/complete", tag = "queue workers", operation_id = "complete_message",
-    params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), ("id" = uuid::Uuid, Path, description = "The message's id")),
     request_body = Completion,
     responses(
         (status = 204, description = "It is COMPLETE with this result; also when the same is said again"),
@@ -61,26 +64,29 @@ pub(super) async fn complete(
 #[serde(deny_unknown_fields)]
 pub(super) struct Failing {
     /// The claim's lease.
+    #[schema(format = Uuid, example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")]
     lease: String,
     /// Any JSON value; null becomes an error that says no reason was given.
-    #[schema(value_type = Option<serde_json::Value>)]
+    #[schema(value_type = Option<serde_json::Value>, example = json!({"message": "the printer is out of paper"}))]
     error: Option<Box<RawValue>>,
     /// `true`: try again by the queue's backoff; a duration such as `"10s"`: after that; else it is final.
     #[serde(default)]
-    retry: Retry,
+    #[schema(value_type = TryAgain, default = false)]
+    retry: TryAgain,
 }
 
 /// Whether to try again.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
-pub(super) enum Retry {
+pub(super) enum TryAgain {
     /// By the queue's backoff, or not.
     Flag(bool),
     /// After this time.
+    #[schema(value_type = DurationText)]
     After(String),
 }
 
-impl Default for Retry {
+impl Default for TryAgain {
     fn default() -> Self {
         Self::Flag(false)
     }
@@ -89,7 +95,7 @@ impl Default for Retry {
 /// Ends an attempt without a result: ERROR, or PENDING again.
 #[utoipa::path(
     post, path = "/queues/{queue}/messages/{id}/fail", tag = "queue workers", operation_id = "fail_message",
-    params(("queue" = String, Path, description = "The queue's name"), ("id" = String, Path, description = "The message's id")),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), ("id" = uuid::Uuid, Path, description = "The message's id")),
     request_body = Failing,
     responses(
         (status = 204, description = "The attempt has ended so; also when the same is said again"),
@@ -108,10 +114,10 @@ pub(super) async fn fail(
     let Failing { lease, error, retry } = body::read_json_as(&headers, body, &queues.limits).await?;
     let error = error.unwrap_or_else(|| crate::queues::outcome::error("Error", "the worker gave no reason"));
     let end = match retry {
-        Retry::Flag(false) => End::Fail(error),
-        Retry::Flag(true) => End::Retry(error, None),
-        Retry::After(text) => {
-            let after = humantime::parse_duration(text.trim()).ok().filter(|after| *after <= LONGEST_DELAY);
+        TryAgain::Flag(false) => End::Fail(error),
+        TryAgain::Flag(true) => End::Retry(error, None),
+        TryAgain::After(text) => {
+            let after = duration::read(&text).filter(|after| *after <= LONGEST_DELAY);
             let after = after.ok_or_else(|| {
                 let words = "must be a boolean or a duration such as 10s, ten years at most";
                 Error::invalid("/retry", "format", words)

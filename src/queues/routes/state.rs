@@ -9,6 +9,7 @@ use crate::queues::outcome::Outcome;
 use crate::queues::remote::RemoteMessages;
 use crate::queues::roles;
 use crate::queues::runners::Runners;
+use crate::seal::Sealer;
 use crate::worker::remote::WaitingRoom;
 use crate::worker::{Settler, Wake};
 use axum::extract::FromRef;
@@ -48,6 +49,8 @@ pub struct Parts {
     pub wake: Arc<Wake>,
     /// The handlers, to check one at upload.
     pub runners: Arc<Runners>,
+    /// Seals the secrets of handlers; absent without a key.
+    pub sealer: Option<Arc<Sealer>>,
     /// Verifies tokens.
     pub verifier: Arc<Verifier>,
     /// How long a remote worker's lease lives without a heartbeat.

@@ -1,5 +1,6 @@
 //! A message as its readers see it: six keys for everybody, more for administrators.
 
+use crate::queues::javascript::LogLine;
 use crate::queues::store::messages::{Attempt, Details, Row};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,23 +9,40 @@ use uuid::Uuid;
 
 /// A message: exactly these six keys, always, in this order.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = QueueMessage)]
 pub struct Message {
     /// The message's id, a UUID of version 7.
     pub id: Uuid,
     /// The queue's name.
+    #[schema(example = "myQueue")]
     pub queue: String,
     /// PENDING, INPROGRESS, COMPLETE or ERROR.
-    #[schema(example = "COMPLETE")]
+    #[schema(value_type = MessageStatus, example = "COMPLETE")]
     pub status: String,
     /// The body as it was sent.
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = serde_json::Value, example = json!({"hello": "world"}))]
     pub request: Box<RawValue>,
     /// What the handler resolved with; null unless COMPLETE.
-    #[schema(value_type = Option<serde_json::Value>)]
+    #[schema(value_type = Option<serde_json::Value>, example = json!({"greeting": "hello world"}))]
     pub result: Option<Box<RawValue>>,
     /// What the handler rejected with; null unless ERROR.
-    #[schema(value_type = Option<serde_json::Value>)]
+    #[schema(value_type = Option<serde_json::Value>, example = json!(null))]
     pub error: Option<Box<RawValue>>,
+}
+
+/// How a message stands.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(dead_code, reason = "it only describes")]
+pub(super) enum MessageStatus {
+    /// It waits.
+    Pending,
+    /// It runs.
+    InProgress,
+    /// It is done.
+    Complete,
+    /// It failed.
+    Error,
 }
 
 impl Message {
@@ -43,6 +61,7 @@ impl Message {
 
 /// The admin view of a message.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = FullQueueMessage)]
 pub struct FullMessage {
     /// The six keys.
     #[serde(flatten)]
@@ -60,12 +79,16 @@ pub struct FullMessage {
     /// Higher is claimed first.
     pub priority: i16,
     /// Who runs it now, or ran it last.
+    #[schema(example = "worker-1")]
     pub worker: Option<String>,
     /// Every ended attempt, oldest first.
     pub history: Vec<HistoryEntry>,
     /// What the handler logged in the last attempt that ended.
-    #[schema(value_type = Vec<serde_json::Value>)]
+    #[schema(value_type = Vec<LogLine>)]
     pub logs: Box<RawValue>,
+    /// The `x-request-id` of the request that pushed it, which the log names with its failure; null when none did (SQL, a
+    /// handler).
+    pub request_id: Option<String>,
 }
 
 /// One attempt.
@@ -82,12 +105,13 @@ pub struct HistoryEntry {
     #[schema(example = "completed")]
     pub ending: String,
     /// Who ran it.
+    #[schema(example = "worker-1")]
     pub worker: Option<String>,
     /// Why it failed; null when it completed the message.
     #[schema(value_type = Option<serde_json::Value>)]
     pub error: Option<Box<RawValue>>,
     /// What the handler logged.
-    #[schema(value_type = Vec<serde_json::Value>)]
+    #[schema(value_type = Vec<LogLine>)]
     pub logs: Box<RawValue>,
 }
 
@@ -110,6 +134,7 @@ impl FullMessage {
             run_at: details.run_at,
             priority: -details.rank,
             worker: details.holder.or_else(|| last.and_then(|last| last.worker.clone())),
+            request_id: details.request_id,
             logs: last.and_then(|last| last.logs.as_ref()).map_or_else(no_logs, |logs| logs.0.clone()),
             history: attempts.into_iter().map(HistoryEntry::of).collect(),
             message: Message::of(queue, row),

@@ -1,6 +1,7 @@
 //! The SQL of `queues` and their `lanes`: definitions.
 
 use super::schedules;
+use crate::seal::Sealed;
 use crate::worker;
 use crate::worker::store::Catalogued;
 use serde_json::value::RawValue;
@@ -15,14 +16,25 @@ pub struct Row {
     pub id: i32,
     /// Its name.
     pub name: String,
-    /// The definition as it was put.
+    /// The definition as it was put, without its handler's secret.
     pub definition: Json<Box<RawValue>>,
+    /// That secret.
+    pub secret: Option<Sealed>,
     /// The catalog's revision at its last change.
     pub version: i64,
     /// Who wrote it: api, file, code or example.
     pub source: String,
     /// Whether nothing is claimed from it.
     pub paused: bool,
+}
+
+/// A definition that is about to be changed.
+#[derive(Debug)]
+pub struct Former {
+    /// The definition, without its handler's secret.
+    pub definition: Box<RawValue>,
+    /// That secret.
+    pub secret: Option<Sealed>,
 }
 
 /// The definitions that changed after the revision `known`, those of `again`, and the catalog that they belong to.
@@ -36,6 +48,7 @@ pub async fn changed(
         SELECT
             catalog.revision, catalog.removed, queues.id AS "id?", queues.name AS "name?",
             queues.definition AS "definition?: Json<Box<RawValue>>", queues.version AS "version?",
+            queues.secret, queues.key_id,
             queues.source AS "source?", queues.paused_at IS NOT NULL AS "paused!"
         FROM catalog
         LEFT JOIN queues ON queues.version > $1 OR queues.id = ANY ($2)
@@ -57,6 +70,7 @@ pub async fn changed(
                 id: row.id?,
                 name: row.name?,
                 definition: row.definition?,
+                secret: sealed(row.secret, row.key_id),
                 version: row.version?,
                 source: row.source?,
                 paused: row.paused,
@@ -71,29 +85,37 @@ pub async fn ids(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<i32>> {
     sqlx::query_scalar!("SELECT id FROM queues").fetch_all(db).await
 }
 
+fn sealed(secret: Option<Vec<u8>>, key_id: Option<String>) -> Option<Sealed> {
+    Some(Sealed { key_id: key_id?, bytes: secret? })
+}
+
 /// The queue of this name.
 pub async fn id(db: impl PgExecutor<'_>, name: &str) -> sqlx::Result<Option<i32>> {
     sqlx::query_scalar!("SELECT id FROM queues WHERE name = $1", name).fetch_optional(db).await
 }
 
-/// Makes the queue or gives it a new definition; says whether it was made.
+/// Makes the queue or gives it a new definition, with its handler's secret; says whether it was made.
 pub async fn put(
     tx: &mut PgConnection,
     name: &str,
     definition: &RawValue,
+    secret: Option<&Sealed>,
     source: &str,
 ) -> sqlx::Result<bool> {
+    let (secret, key_id) = secret.map(|secret| (secret.bytes.as_slice(), secret.key_id.as_str())).unzip();
     let version = worker::store::bump(&mut *tx).await?;
     let changed = sqlx::query!(
         r#"
         UPDATE queues
-        SET definition = $2::text::json, version = $3, source = $4, updated_at = now()
+        SET definition = $2::text::json, version = $3, source = $4, secret = $5, key_id = $6, updated_at = now()
         WHERE name = $1
         "#,
         name,
         definition.get(),
         version,
         source,
+        secret,
+        key_id,
     )
     .execute(&mut *tx)
     .await?;
@@ -105,13 +127,15 @@ pub async fn put(
         WITH lane AS (
             INSERT INTO lanes (kind) VALUES ('queue') RETURNING id
         )
-        INSERT INTO queues (id, name, definition, version, source)
-        SELECT id, $1, $2::text::json, $3, $4 FROM lane
+        INSERT INTO queues (id, name, definition, version, source, secret, key_id)
+        SELECT id, $1, $2::text::json, $3, $4, $5, $6 FROM lane
         "#,
         name,
         definition.get(),
         version,
         source,
+        secret,
+        key_id,
     )
     .execute(tx)
     .await?;
@@ -120,15 +144,20 @@ pub async fn put(
 
 /// Locks a definition to change a part of it: the revision first, as every change does, or two changes could
 /// wait for each other.
-pub async fn lock(tx: &mut PgConnection, name: &str) -> sqlx::Result<Option<Box<RawValue>>> {
+pub async fn lock(tx: &mut PgConnection, name: &str) -> sqlx::Result<Option<Former>> {
     worker::store::lock_revision(&mut *tx).await?;
-    let row = sqlx::query_scalar!(
-        r#"SELECT definition AS "definition: Json<Box<RawValue>>" FROM queues WHERE name = $1 FOR UPDATE"#,
+    let row = sqlx::query!(
+        r#"
+        SELECT definition AS "definition: Json<Box<RawValue>>", secret, key_id
+        FROM queues
+        WHERE name = $1
+        FOR UPDATE
+        "#,
         name
     )
     .fetch_optional(tx)
     .await?;
-    Ok(row.map(|json| json.0))
+    Ok(row.map(|row| Former { definition: row.definition.0, secret: sealed(row.secret, row.key_id) }))
 }
 
 /// Pauses or resumes; says whether the queue is there.

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// How an attempt came to its end, in the tables' words.
@@ -183,6 +184,29 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
     )
     .fetch_all(tx)
     .await
+}
+
+/// The requests that pushed the messages of these claims, where one did: for those messages that are there.
+pub async fn pushed_by(
+    tx: &mut PgConnection,
+    claims: &[&Claim],
+) -> sqlx::Result<HashMap<Uuid, Option<String>>> {
+    let queues: Vec<i32> = claims.iter().map(|c| c.lane).collect();
+    let ids: Vec<Uuid> = claims.iter().map(|c| c.item).collect();
+    let rows = sqlx::query!(
+        r#"
+        SELECT m.id AS "id!", m.request_id
+        FROM unnest($1::int[], $2::uuid[]) AS c (lane, item)
+        CROSS JOIN LATERAL (
+            SELECT id, request_id FROM messages WHERE queue_id = c.lane AND id = c.item LIMIT 1
+        ) AS m
+        "#,
+        &queues,
+        &ids,
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.request_id)).collect())
 }
 
 /// The end that is stored of a claim's attempt, whoever wrote it.

@@ -70,6 +70,8 @@ pub struct Details {
     pub claimed_at: Option<DateTime<Utc>>,
     /// Who runs it now.
     pub holder: Option<String>,
+    /// The request that pushed it.
+    pub request_id: Option<String>,
 }
 
 /// The details of one message.
@@ -79,7 +81,7 @@ pub async fn details(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx::
         r#"
         SELECT
             m.rank, uuid_v7_time(m.id) AS "created_at!", s.run_at AS "run_at?",
-            l.claimed_at AS "claimed_at?", coalesce(l.holder, w.name) AS "holder?"
+            l.claimed_at AS "claimed_at?", coalesce(l.holder, w.name) AS "holder?", m.request_id
         FROM messages AS m
         LEFT JOIN scheduled AS s ON s.item = m.id
         LEFT JOIN leased_items AS l ON l.lane = $1 AND l.item = $2 AND NOT EXISTS (

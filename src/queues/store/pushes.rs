@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -23,6 +24,8 @@ pub struct Push {
     pub delay: Duration,
     /// The idempotency key of its request, if that has one.
     pub key: Option<Claim>,
+    /// The id of its request; none when no request pushes it.
+    pub request_id: Option<Arc<str>>,
 }
 
 /// What an idempotency key makes of a push.
@@ -68,6 +71,11 @@ pub struct Stored {
     pub held: Vec<Uuid>,
 }
 
+/// The requests that push them.
+fn asked_by<'a>(pushes: &[&'a Push]) -> Vec<Option<&'a str>> {
+    pushes.iter().map(|push| push.request_id.as_deref()).collect()
+}
+
 /// Stores messages in one statement. One whose queue is gone, or whose key was used before, is not stored.
 ///
 /// # Errors
@@ -79,8 +87,9 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
     let requests: Vec<&str> = pushes.iter().map(|p| p.request.get()).collect();
     let ranks: Vec<i16> = pushes.iter().map(|p| p.rank).collect();
     let delays: Vec<f64> = pushes.iter().map(|p| p.delay.as_secs_f64()).collect();
+    let asked_by = asked_by(pushes);
     if pushes.iter().all(|p| p.key.is_none()) {
-        return push_plain(db, &queues, &ids, &requests, &ranks, &delays).await;
+        return push_plain(db, &queues, &ids, &requests, &ranks, &delays, &asked_by).await;
     }
     let leaders: Vec<Uuid> = pushes.iter().map(|p| p.leader()).collect();
     let claims: Vec<_> = pushes.iter().map(|p| p.claims()).collect();
@@ -97,12 +106,13 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
         input AS MATERIALIZED (
             SELECT
                 i.queue_id, i.id, i.request::json AS request, i.rank, i.delay, i.key, i.digest, i.answer, i.leader,
-                i.place, q.id AS known
+                i.request_id, i.place, q.id AS known
             FROM impatient
             CROSS JOIN unnest(
                 $1::int[], $2::uuid[], $3::text[], $4::smallint[], $5::float8[], $6::text[], $7::bytea[], $8::text[],
-                $9::uuid[]
-            ) WITH ORDINALITY AS i (queue_id, id, request, rank, delay, key, digest, answer, leader, place)
+                $9::uuid[], $10::text[]
+            ) WITH ORDINALITY
+                AS i (queue_id, id, request, rank, delay, key, digest, answer, leader, request_id, place)
             LEFT JOIN queues AS q ON q.id = i.queue_id
             WHERE impatient.bound IS NOT NULL
         ),
@@ -123,8 +133,8 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
                 AND (key IS NULL AND leader = id OR leader IN (SELECT message_id FROM claimed))
         ),
         stored AS (
-            INSERT INTO messages (queue_id, rank, validated, id, request)
-            SELECT queue_id, rank, true, id, request FROM fresh
+            INSERT INTO messages (queue_id, rank, validated, id, request_id, request)
+            SELECT queue_id, rank, true, id, request_id, request FROM fresh
             RETURNING id
         ),
         ready AS (
@@ -148,6 +158,7 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
         &digests as _,
         &answers as _,
         &leaders,
+        &asked_by as _,
     )
     .fetch_one(db)
     .await?;
@@ -185,7 +196,8 @@ pub async fn push_apart(tx: &mut PgConnection, pushes: &[&Push], patience: Durat
     let requests: Vec<&str> = fresh.iter().map(|p| p.request.get()).collect();
     let ranks: Vec<i16> = fresh.iter().map(|p| p.rank).collect();
     let delays: Vec<f64> = fresh.iter().map(|p| p.delay.as_secs_f64()).collect();
-    let stored = push_plain(&mut *tx, &queues, &ids, &requests, &ranks, &delays).await?;
+    let asked_by = asked_by(&fresh);
+    let stored = push_plain(&mut *tx, &queues, &ids, &requests, &ranks, &delays, &asked_by).await?;
     // The queues of what was not claimed may be gone too.
     let asked: Vec<i32> = pushes.iter().map(|p| p.queue_id).collect();
     let missing = sqlx::query_scalar!(
@@ -209,6 +221,7 @@ async fn push_plain(
     requests: &[&str],
     ranks: &[i16],
     delays: &[f64],
+    asked_by: &[Option<&str>],
 ) -> sqlx::Result<Stored> {
     let mut asked = queues.to_vec();
     asked.sort_unstable();
@@ -219,9 +232,10 @@ async fn push_plain(
             SELECT coalesce(array_agg(id), '{}') AS ids FROM queues WHERE id = ANY ($6)
         ),
         stored AS (
-            INSERT INTO messages (queue_id, rank, validated, id, request)
-            SELECT i.queue_id, i.rank, true, i.id, i.request::json
-            FROM unnest($1::int[], $2::uuid[], $3::text[], $4::smallint[]) AS i (queue_id, id, request, rank)
+            INSERT INTO messages (queue_id, rank, validated, id, request_id, request)
+            SELECT i.queue_id, i.rank, true, i.id, i.request_id, i.request::json
+            FROM unnest($1::int[], $2::uuid[], $3::text[], $4::smallint[], $7::text[])
+                AS i (queue_id, id, request, rank, request_id)
             WHERE i.queue_id = ANY ((SELECT ids FROM known)::int[])
         ),
         ready AS (
@@ -245,6 +259,7 @@ async fn push_plain(
         ranks,
         delays,
         &asked,
+        asked_by as _,
     )
     .fetch_one(db)
     .await?;

@@ -1,5 +1,6 @@
 //! Rows that are deleted by their age, in batches.
 
+use crate::worker::upkeep::Step;
 use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgPool;
@@ -20,8 +21,11 @@ pub struct Old {
     pub only_if: Option<&'static str>,
 }
 
-/// Deletes the rows from before `keep_after`, the oldest first, a batch in each statement; returns how many.
-pub async fn forget(pool: &PgPool, old: &Old, keep_after: DateTime<Utc>) -> sqlx::Result<u64> {
+/// Deletes a batch of the rows from before `keep_after`, the oldest first.
+///
+/// # Errors
+/// The database's.
+pub async fn forget(pool: &PgPool, old: &Old, keep_after: DateTime<Utc>) -> sqlx::Result<Step> {
     let Old { table, key, by, .. } = old;
     let also = old.only_if.map_or_else(String::new, |so| format!("AND {so}"));
     let batch = format!(
@@ -29,12 +33,6 @@ pub async fn forget(pool: &PgPool, old: &Old, keep_after: DateTime<Utc>) -> sqlx
             SELECT {key} FROM {table} WHERE {by} < $1 {also} ORDER BY {by} LIMIT {BATCH}
         )"
     );
-    let mut total = 0;
-    loop {
-        let gone = sqlx::query(AssertSqlSafe(batch.clone())).bind(keep_after).execute(pool).await?;
-        total += gone.rows_affected();
-        if gone.rows_affected() < BATCH {
-            return Ok(total);
-        }
-    }
+    let gone = sqlx::query(AssertSqlSafe(batch)).bind(keep_after).execute(pool).await?;
+    Ok(if gone.rows_affected() < BATCH { Step::Done } else { Step::More("it deletes old rows") })
 }

@@ -6,6 +6,8 @@ use uuid::Uuid;
 
 /// How long a week is.
 pub(super) const WEEK: TimeDelta = TimeDelta::days(7);
+/// How far ahead weeks are made.
+pub(super) const AHEAD: TimeDelta = TimeDelta::days(14);
 
 /// The Monday, 00:00 UTC, at or before a moment.
 pub(super) fn monday(at: DateTime<Utc>) -> DateTime<Utc> {

@@ -36,3 +36,25 @@ pub async fn leave_duty(db: impl PgExecutor<'_>, name: &str, holder: Uuid) -> sq
         .await?;
     Ok(())
 }
+
+/// Has the row of a duty that `holder` has say what it has not come to the end of; since when is kept.
+pub async fn note_duty(
+    db: impl PgExecutor<'_>,
+    name: &str,
+    holder: Uuid,
+    note: Option<&str>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        UPDATE duties
+        SET note = $3, noted_at = CASE WHEN $3::text IS NOT NULL THEN coalesce(noted_at, now()) END
+        WHERE name = $1 AND holder = $2
+        "#,
+        name,
+        holder,
+        note,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -4,6 +4,7 @@ mod catalog;
 mod claims;
 mod duties;
 mod leases;
+mod orphans;
 mod remote;
 mod waiting;
 mod weeks;
@@ -13,14 +14,15 @@ pub use catalog::{
     Catalogued, bump, bump_removed, lock_revision, remove_lane, retire_lane, retired_lanes, revision,
 };
 pub use claims::{Taken, Wanted, claim};
-pub use duties::{leave_duty, take_duty};
+pub use duties::{leave_duty, note_duty, take_duty};
 pub use leases::{
     dead, expire, fence, fence_shortly, is_leased, leases_of, lock_dead, lock_item, lock_of, release_dead,
 };
+pub use orphans::{Cursor, sweep};
 pub use remote::{Asked, Given, Outside, claim_remote, extend, lock_lanes, outside, ready};
 pub use waiting::{
-    PutOff, Which, hasten, hurry, lanes_of, next_due, promote, put_back, put_off, redirect, sweep,
-    unschedule, withdraw,
+    PutOff, Which, hasten, hurry, lanes_of, next_due, promote, put_back, put_off, redirect, unschedule,
+    withdraw,
 };
 pub use weeks::{Week, drop_week, lockers, make_week, note_week, weeks_after, weeks_before};
-pub use workers::{Pulse, bury, deregister, give_up, pulse, register, renew};
+pub use workers::{Pulse, Worker, bury, deregister, give_up, pulse, register, renew};

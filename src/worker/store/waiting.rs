@@ -1,4 +1,4 @@
-//! The SQL of items that wait: put back, promoted, taken out, swept.
+//! The SQL of items that wait: put back, promoted, taken out.
 
 use crate::worker::Again;
 use chrono::{DateTime, Utc};
@@ -273,32 +273,4 @@ pub async fn withdraw(tx: &mut PgConnection, waiting: &[(i32, Uuid)]) -> sqlx::R
     )
     .fetch_all(tx)
     .await
-}
-
-/// Deletes a bounded number of rows of lanes that are gone: nothing claims them any more. Gives how many.
-pub async fn sweep(tx: &mut PgConnection, limit: i64) -> sqlx::Result<u64> {
-    let ready = sqlx::query!(
-        r#"
-        DELETE FROM dispatch
-        WHERE (lane, rank, seq) IN (
-            SELECT lane, rank, seq FROM dispatch WHERE lane NOT IN (SELECT id FROM lanes) LIMIT $1
-        )
-        "#,
-        limit,
-    )
-    .execute(&mut *tx)
-    .await?;
-    let later = sqlx::query!(
-        r#"
-        DELETE FROM scheduled
-        WHERE (run_at, item) IN (
-            SELECT run_at, item FROM scheduled WHERE lane NOT IN (SELECT id FROM lanes) LIMIT $1
-        )
-        "#,
-        limit,
-    )
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query!("DELETE FROM leases WHERE lane NOT IN (SELECT id FROM lanes)").execute(tx).await?;
-    Ok(ready.rows_affected().max(later.rows_affected()))
 }

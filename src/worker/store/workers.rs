@@ -75,6 +75,23 @@ pub async fn pulse(db: impl PgExecutor<'_>, from: &[(i32, (i16, i64))], sweep: b
     .await
 }
 
+/// A worker that registers.
+#[derive(Debug)]
+pub struct Worker<'a> {
+    /// Its name for this registration.
+    pub id: Uuid,
+    /// Its process, however often that registers.
+    pub process: Uuid,
+    /// What people call it.
+    pub name: &'a str,
+    /// How long it lives after each heartbeat.
+    pub lease: Duration,
+    /// How many items it runs at once.
+    pub capacity: i32,
+    /// What it can run and another may not.
+    pub runs: &'a [String],
+}
+
 /// Adds a worker; returns the database's time.
 ///
 /// `expected` is what the time ought to be by the process's own clock: where it is not, the database's clock was set.
@@ -82,17 +99,14 @@ pub async fn pulse(db: impl PgExecutor<'_>, from: &[(i32, (i16, i64))], sweep: b
 /// it may have been set as well.
 pub async fn register(
     db: impl PgExecutor<'_>,
-    id: Uuid,
-    name: &str,
-    lease: Duration,
-    capacity: i32,
+    worker: &Worker<'_>,
     expected: Option<DateTime<Utc>>,
 ) -> sqlx::Result<DateTime<Utc>> {
     sqlx::query_scalar!(
         r#"
-        INSERT INTO workers (id, name, lease, capacity, steady_since)
+        INSERT INTO workers (id, name, lease, capacity, process, runs, steady_since)
         SELECT
-            $1, $2, given.lease, $4,
+            $1, $2, given.lease, $4, $6, $7,
             CASE
                 WHEN $5::timestamptz NOT BETWEEN now() - given.lease / 3 AND now() + given.lease / 3 THEN now()
                 WHEN $5 IS NULL AND EXISTS (SELECT FROM workers) AND NOT EXISTS (SELECT FROM clock) THEN now()
@@ -101,11 +115,13 @@ pub async fn register(
         FROM make_interval(secs => $3) AS given (lease)
         RETURNING now() AS "now!"
         "#,
-        id,
-        name,
-        lease.as_secs_f64(),
-        capacity,
+        worker.id,
+        worker.name,
+        worker.lease.as_secs_f64(),
+        worker.capacity,
         expected,
+        worker.process,
+        worker.runs,
     )
     .fetch_one(db)
     .await

@@ -3,10 +3,13 @@
 //! Unknown members are refused, so that a misspelt one is not silently without effect; a member that is `null`
 //! reads as absent. Where a secret stands, [`REDACTED`] is shown; put back, it means the secret that is there.
 
+pub mod documented;
 pub mod endpoint;
 pub mod mapping;
+pub mod names;
 pub mod parameter;
 
+pub use crate::seal::REDACTED;
 pub use endpoint::{PutEndpoint, PutSecret};
 pub use parameter::PutParameter;
 
@@ -14,9 +17,6 @@ use crate::auth::role;
 use crate::error::{Error, MAX_VIOLATIONS, Result, Violation};
 use crate::http::reader::Reader;
 use serde_json::Value;
-
-/// What is shown in the place of a secret, and keeps it when it is put back.
-pub const REDACTED: &str = "[redacted]";
 
 /// Reads a whole document.
 pub(in crate::hub) fn read<T>(

@@ -7,9 +7,11 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{with_state, without_state};
+use crate::hub::definitions::documents::documented::{EndpointDefinition, EndpointState};
+use crate::hub::definitions::documents::names::{DefinitionName, StoreName};
 use crate::hub::definitions::documents::{PutEndpoint, check_name, check_store, endpoint, is_name};
 use crate::hub::definitions::secrets;
-use crate::hub::definitions::store::endpoints::{self, Deleted, Described, Put, ServiceCircuit};
+use crate::hub::definitions::store::endpoints::{self, Deleted, Described, Put};
 use crate::hub::roles::{self, Right};
 use crate::hub::state::{Hub, Place, no_endpoint};
 use crate::worker::store::{self as engine, Which};
@@ -29,59 +31,38 @@ const HASTENED: i64 = 1000;
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct ListedEndpoint {
     /// Its name.
+    #[schema(example = "warehouse")]
     name: String,
     /// The definition as it was put; secrets are replaced by `[redacted]`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = EndpointDefinition)]
     definition: Box<RawValue>,
     #[serde(flatten)]
     state: EndpointState,
 }
 
-/// How an endpoint does.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct EndpointState {
-    /// What its `endpoint.json` said when it was imported.
-    #[schema(value_type = Option<Object>)]
-    catalogue: Option<Box<RawValue>>,
-    /// Attempts in a row that did not reach it, when its circuit last opened.
-    failures: i32,
-    /// Until when its circuit is open: nothing is sent to it.
-    open_until: Option<DateTime<Utc>>,
-    /// Those of its services that answer badly, or not in time, and are left alone.
-    services: Vec<ServiceCircuit>,
-    /// When it first answered 410.
-    gone_at: Option<DateTime<Utc>>,
-    /// When it was first put.
-    created_at: DateTime<Utc>,
-    /// When it was last put.
-    updated_at: DateTime<Utc>,
-}
-
 impl ListedEndpoint {
     fn of(row: Described) -> Self {
         let (name, definition) = (row.name.clone(), row.definition.0.clone());
-        Self { name, definition, state: EndpointState::of(row) }
+        Self { name, definition, state: state_of(row) }
     }
 }
 
-impl EndpointState {
-    fn of(row: Described) -> Self {
-        Self {
-            catalogue: row.catalogue.map(|json| json.0),
-            failures: row.failures,
-            open_until: row.open_until,
-            services: row.services.0,
-            gone_at: row.gone_at,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-        }
+fn state_of(row: Described) -> EndpointState {
+    EndpointState {
+        catalogue: row.catalogue.map(|json| json.0),
+        failures: row.failures,
+        open_until: row.open_until,
+        services: row.services.0,
+        gone_at: row.gone_at,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
     }
 }
 
 /// Lists the endpoints of a store.
 #[utoipa::path(
     get, path = "/stores/{store}/endpoints", tag = "hub definitions", operation_id = "list_endpoints",
-    params(("store" = String, Path, description = "The store")),
+    params(("store" = inline(StoreName), Path, description = "The store")),
     responses((status = 200, description = "By name", body = Vec<ListedEndpoint>), Problems),
 )]
 pub(super) async fn list(
@@ -100,8 +81,8 @@ pub(super) async fn list(
 /// the one that is there.
 #[utoipa::path(
     put, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "put_endpoint",
-    params(("store" = String, Path, description = "The store; the first thing put makes it"), ("name" = String, Path, description = "The endpoint's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition. All but `url` may be absent.\n\n\
+    params(("store" = inline(StoreName), Path, description = "The store; the first thing put makes it"), ("name" = inline(DefinitionName), Path, description = "The endpoint\'s name")),
+    request_body(content = EndpointDefinition, content_type = "application/json", description = "The definition. All but `url` may be absent.\n\n\
             * `url`: services are paths below it\n\
             * `token`: sent as `X-Hub-Token` and `X-Augury-Token`\n\
             * `signing_secrets`: of Standard Webhooks, `whsec_` and base64; one signature each, at most 4; the \
@@ -114,8 +95,8 @@ pub(super) async fn list(
             * `enabled`: whether anything is sent to it (true)",
         example = json!({"url": "https://warehouse.example.com/hub", "token": "x123", "concurrency": 8, "rate": {"per_second": 10, "burst": 20}, "timeout": "180s", "breaker": {"failures": 5, "cooldown": "30s"}, "enabled": true})),
     responses(
-        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
-        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
+        (status = 200, description = "Redefined: the definition", body = EndpointDefinition, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
+        (status = 201, description = "Defined: the definition", body = EndpointDefinition, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
         Problems, BodyProblems,
     ),
 )]
@@ -133,7 +114,7 @@ pub(super) async fn put(
     let put = PutEndpoint::read(&document)?;
     hub.outbound.check_url(put.definition.url.as_str()).map_err(|why| Error::invalid("/url", "url", why))?;
     // Whether secrets can be kept is said before anything is done.
-    let sealer = if put.has_secrets() { Some(hub.sealer()?) } else { None };
+    let sealer = if put.has_secrets() { Some(hub.sealer()?) } else { hub.sealer.clone() };
     let shown: Box<RawValue> =
         serde_json::value::to_raw_value(&endpoint::shown(document)).map_err(Error::internal)?;
     let definition = shown.clone();
@@ -170,8 +151,8 @@ async fn hasten(hub: &Hub, lane: i32, from: DateTime<Utc>) -> Result<()> {
 /// Reads an endpoint: its definition, and beside it `state`, what a listing says of how it does. A PUT ignores that.
 #[utoipa::path(
     get, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "get_endpoint",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
-    responses((status = 200, description = "The definition; secrets are replaced by `[redacted]`", body = serde_json::Value, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})), Problems),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The endpoint\'s name")),
+    responses((status = 200, description = "The definition; secrets are replaced by `[redacted]`", body = EndpointDefinition, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,
@@ -183,13 +164,13 @@ pub(super) async fn get(
         if is_name(&name) { endpoints::describe(&hub.db.api, store, Some(&name)).await? } else { Vec::new() };
     let row = rows.into_iter().next().ok_or_else(no_endpoint)?;
     let definition = row.definition.0.clone();
-    Ok(Json(with_state(&definition, &EndpointState::of(row))))
+    Ok(Json(with_state(&definition, &state_of(row))))
 }
 
 /// Deletes an endpoint.
 #[utoipa::path(
     delete, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "delete_endpoint",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The endpoint\'s name")),
     responses(
         (status = 204, description = "Deleted"),
         (status = 409, description = "A mapping sends to it, or deliveries to it are under way", body = Problem, content_type = "application/problem+json"),

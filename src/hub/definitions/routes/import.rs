@@ -7,6 +7,7 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::Problems;
 use crate::hub::definitions::ask::ask;
+use crate::hub::definitions::documents::names::{DefinitionName, StoreName};
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::service_catalogue::{self, Needed, Service, Skipped};
 use crate::hub::definitions::store::mappings::{self, Put};
@@ -32,9 +33,10 @@ const LARGEST: usize = 1 << 20;
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Imported {
     /// The catalogue as the endpoint gave it.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Object, example = json!({"services": []}))]
     catalogue: Box<RawValue>,
     /// Mappings that were made, switched off.
+    #[schema(example = json!(["drop_ship"]))]
     made: Vec<String>,
     /// What is to be done about the mappings that were made; null when there are none.
     #[schema(
@@ -42,6 +44,7 @@ pub(super) struct Imported {
     )]
     note: Option<&'static str>,
     /// Mappings of these names were there already, and stay as they are.
+    #[schema(example = json!(["ship"]))]
     kept: Vec<String>,
     /// Services of which no mapping can be made, and why.
     skipped: Vec<Skipped>,
@@ -51,12 +54,16 @@ pub(super) struct Imported {
 
 /// A parameter that is to be put.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = MissingParameter)]
 pub(super) struct Missing {
     /// Its name.
+    #[schema(example = "api_key")]
     name: String,
     /// What the catalogue says it is.
+    #[schema(example = "password")]
     data_type: Option<String>,
     /// What it is for.
+    #[schema(example = "The key of your account")]
     description: Option<String>,
 }
 
@@ -65,7 +72,7 @@ pub(super) struct Missing {
 /// Asks it for its `endpoint.json`, keeps that, and makes a mapping, switched off, for each service that has none.
 #[utoipa::path(
     post, path = "/stores/{store}/endpoints/{name}/import", tag = "hub definitions", operation_id = "import_endpoint",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The endpoint\'s name")),
     responses(
         (status = 200, description = "What was done", body = Imported),
         (status = 409, description = "The endpoint serves no catalogue", body = Problem, content_type = "application/problem+json"),

@@ -7,6 +7,8 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{status_of_put, with_state, without_state};
+use crate::hub::definitions::documents::documented::{MappingDefinition, MappingState};
+use crate::hub::definitions::documents::names::{DefinitionName, StoreName};
 use crate::hub::definitions::documents::{check_name, check_store, is_name};
 use crate::hub::definitions::mapping::Definition;
 use crate::hub::definitions::store::mappings::{self, Described, Put};
@@ -25,49 +27,35 @@ use serde_json::value::RawValue;
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct ListedMapping {
     /// Its name.
+    #[schema(example = "ship")]
     name: String,
     /// The definition as it was put.
-    #[schema(value_type = Object)]
+    #[schema(value_type = MappingDefinition)]
     definition: Box<RawValue>,
     #[serde(flatten)]
     state: MappingState,
 }
 
-/// How a mapping does.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct MappingState {
-    /// When its schedule fires next.
-    next_tick: Option<DateTime<Utc>>,
-    /// How many deliveries wait until it is switched on.
-    held: i64,
-    /// When it was first put.
-    created_at: DateTime<Utc>,
-    /// When it was last put.
-    updated_at: DateTime<Utc>,
-}
-
 impl ListedMapping {
     fn of(row: Described) -> Self {
-        let state = MappingState::of(&row);
+        let state = state_of(&row);
         Self { name: row.name, definition: row.definition.0, state }
     }
 }
 
-impl MappingState {
-    fn of(row: &Described) -> Self {
-        Self {
-            next_tick: row.next_tick,
-            held: row.held,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-        }
+fn state_of(row: &Described) -> MappingState {
+    MappingState {
+        next_tick: row.next_tick,
+        held: row.held,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
     }
 }
 
 /// Lists the mappings of a store.
 #[utoipa::path(
     get, path = "/stores/{store}/mappings", tag = "hub definitions", operation_id = "list_mappings",
-    params(("store" = String, Path, description = "The store")),
+    params(("store" = inline(StoreName), Path, description = "The store")),
     responses((status = 200, description = "By name", body = Vec<ListedMapping>), Problems),
 )]
 pub(super) async fn list(
@@ -86,8 +74,8 @@ pub(super) async fn list(
 /// it sends what it held.
 #[utoipa::path(
     put, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "put_mapping",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "The definition. `endpoint` and `service` are required, and `messages` or a `schedule`.\n\n\
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The mapping\'s name")),
+    request_body(content = MappingDefinition, content_type = "application/json", description = "The definition. `endpoint` and `service` are required, and `messages` or a `schedule`.\n\n\
             * `endpoint`, `service`: where to, the service as a path below the endpoint's URL\n\
             * `messages`: keys such as `order:new`, or `order:*` for all that begin so; `hub:*` is what the hub says of \
             itself: `hub:endpoint_failing`, `hub:endpoint_recovered`, `hub:endpoint_gone`, `hub:delivery_parked`, \
@@ -108,8 +96,8 @@ pub(super) async fn list(
             "filters": [{"path": "payload.order.total", "operator": "gt", "value": 10}], "identifiers": {"order_number": "payload.order.number"},
             "options": {"ack": "strict", "retries_allowed": true, "retry": {"base": "5s", "cap": "1h"}, "serial": false}, "enabled": true})),
     responses(
-        (status = 200, description = "Redefined: the definition", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
-        (status = 201, description = "Defined: the definition", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
+        (status = 200, description = "Redefined: the definition", body = MappingDefinition, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
+        (status = 201, description = "Defined: the definition", body = MappingDefinition, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
         Problems, BodyProblems,
     ),
 )]
@@ -156,8 +144,8 @@ impl Hub {
 /// Reads a mapping: its definition, and beside it `state`, what a listing says of how it does. A PUT ignores that.
 #[utoipa::path(
     get, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "get_mapping",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
-    responses((status = 200, description = "The definition as it was put", body = serde_json::Value, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})), Problems),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The mapping\'s name")),
+    responses((status = 200, description = "The definition as it was put", body = MappingDefinition, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,
@@ -168,7 +156,7 @@ pub(super) async fn get(
     let rows =
         if is_name(&name) { mappings::describe(&hub.db.api, store, Some(&name)).await? } else { Vec::new() };
     let row = rows.into_iter().next().ok_or_else(no_mapping)?;
-    Ok(Json(with_state(&row.definition.0, &MappingState::of(&row))))
+    Ok(Json(with_state(&row.definition.0, &state_of(&row))))
 }
 
 /// Deletes a mapping.
@@ -176,7 +164,7 @@ pub(super) async fn get(
 /// Its deliveries that wait are parked; what was delivered stays to be read.
 #[utoipa::path(
     delete, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "delete_mapping",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The mapping\'s name")),
     responses((status = 204, description = "Deleted"), Problems),
 )]
 pub(super) async fn delete(

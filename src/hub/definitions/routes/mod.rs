@@ -4,6 +4,7 @@ mod endpoints;
 mod import;
 mod mappings;
 mod parameters;
+mod stores;
 
 use crate::hub::state::Hub;
 use utoipa_axum::router::OpenApiRouter;
@@ -12,6 +13,7 @@ use utoipa_axum::routes;
 /// The routes of definitions.
 pub fn routes() -> OpenApiRouter<Hub> {
     OpenApiRouter::new()
+        .routes(routes!(stores::list))
         .routes(routes!(endpoints::list))
         .routes(routes!(endpoints::put, endpoints::get, endpoints::delete))
         .routes(routes!(import::import))

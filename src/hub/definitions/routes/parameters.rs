@@ -7,27 +7,28 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{status_of_put, without_state};
+use crate::hub::definitions::documents::documented::{ParameterDefinition, ParameterState, ParameterValue};
+use crate::hub::definitions::documents::names::{ParameterName, StoreName};
 use crate::hub::definitions::documents::parameter::is_name;
 use crate::hub::definitions::documents::{PutParameter, REDACTED, check_store};
+use crate::hub::definitions::former::{self, Password};
 use crate::hub::definitions::store::parameters::{self, Described};
 use crate::hub::definitions::store::stores;
-use crate::hub::purpose::Purpose;
 use crate::hub::roles::{self, Right};
 use crate::hub::state::Hub;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use chrono::{DateTime, Utc};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 /// A parameter's value.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Shown {
+pub(super) struct ShownParameter {
     /// The value; `[redacted]` for a password.
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = ParameterValue)]
     value: Box<RawValue>,
     /// string, integer, float, boolean, list or password.
     #[schema(example = "password")]
@@ -38,30 +39,24 @@ pub(super) struct Shown {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct ListedParameter {
     /// Its name, as it is sent.
+    #[schema(example = "api_key")]
     name: String,
     #[serde(flatten)]
-    shown: Shown,
+    shown: ShownParameter,
     #[serde(flatten)]
     state: ParameterState,
-}
-
-/// How a parameter does.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct ParameterState {
-    /// When it was last put, by hand or by an answer.
-    updated_at: DateTime<Utc>,
 }
 
 /// A parameter that is read by itself.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct ReadParameter {
     #[serde(flatten)]
-    shown: Shown,
+    shown: ShownParameter,
     /// What a listing says of it beside; a PUT ignores it.
     state: ParameterState,
 }
 
-impl Shown {
+impl ShownParameter {
     fn of(data_type: String, value: Option<Box<RawValue>>) -> Result<Self> {
         let value = value.map_or_else(|| to_raw_value(REDACTED).map_err(Error::internal), Ok)?;
         Ok(Self { value, data_type })
@@ -71,7 +66,7 @@ impl Shown {
 /// Lists the parameters of a store.
 #[utoipa::path(
     get, path = "/stores/{store}/parameters", tag = "hub definitions", operation_id = "list_parameters",
-    params(("store" = String, Path, description = "The store")),
+    params(("store" = inline(StoreName), Path, description = "The store")),
     responses((status = 200, description = "By name", body = Vec<ListedParameter>), Problems),
 )]
 pub(super) async fn list(
@@ -82,7 +77,7 @@ pub(super) async fn list(
     let store = hub.store(&store, &caller, Right::Read).await?;
     let rows = parameters::describe(&hub.db.api, store, None).await?;
     let listed = |row: Described| {
-        let shown = Shown::of(row.data_type, row.value.map(|json| json.0))?;
+        let shown = ShownParameter::of(row.data_type, row.value.map(|json| json.0))?;
         Ok(ListedParameter { name: row.name, shown, state: ParameterState { updated_at: row.updated_at } })
     };
     Ok(Json(rows.into_iter().map(listed).collect::<Result<_>>()?))
@@ -106,12 +101,12 @@ enum Write {
 /// keeps the one that is there.
 #[utoipa::path(
     put, path = "/stores/{store}/parameters/{name}", tag = "hub definitions", operation_id = "put_parameter",
-    params(("store" = String, Path, description = "The store; the first thing put makes it"), ("name" = String, Path, description = "The parameter's name")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "value, and data_type: string, integer, float, boolean, list or password; absent, what the value is",
+    params(("store" = inline(StoreName), Path, description = "The store; the first thing put makes it"), ("name" = inline(ParameterName), Path, description = "The parameter\'s name")),
+    request_body(content = ParameterDefinition, content_type = "application/json", description = "value, and data_type: string, integer, float, boolean, list or password; absent, what the value is",
         example = json!({"value": "1234567890", "data_type": "password"})),
     responses(
-        (status = 200, description = "Changed: as it is shown", body = Shown),
-        (status = 201, description = "Made: as it is shown", body = Shown),
+        (status = 200, description = "Changed: as it is shown", body = ShownParameter),
+        (status = 201, description = "Made: as it is shown", body = ShownParameter),
         Problems, BodyProblems,
     ),
 )]
@@ -121,7 +116,7 @@ pub(super) async fn put(
     Path((store, name)): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<Shown>)> {
+) -> Result<(StatusCode, Json<ShownParameter>)> {
     roles::require(&caller, &store, Right::Admin)?;
     let document = without_state(body::read_json(&headers, body, &hub.limits).await?);
     check_store(&store)?;
@@ -135,27 +130,36 @@ pub(super) async fn put(
         PutParameter::Stored => Write::Keep,
     };
     let (shown, sealer) = match &write {
-        Write::Plain(data_type, value) => (Shown::of((*data_type).to_owned(), Some(value.clone()))?, None),
-        Write::Password(_) => (Shown::of("password".to_owned(), None)?, Some(hub.sealer()?)),
-        Write::Keep => (Shown::of("password".to_owned(), None)?, None),
+        Write::Plain(data_type, value) => {
+            (ShownParameter::of((*data_type).to_owned(), Some(value.clone()))?, hub.sealer.clone())
+        }
+        Write::Password(_) => (ShownParameter::of("password".to_owned(), None)?, Some(hub.sealer()?)),
+        Write::Keep => (ShownParameter::of("password".to_owned(), None)?, None),
     };
     let made = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {
             let store = stores::ensure(&mut *tx, &store).await?;
-            match (write, sealer) {
-                (Write::Plain(data_type, value), _) => {
-                    Ok(parameters::put(tx, store, &name, data_type, Some(&value), None).await?)
-                }
-                (Write::Password(value), Some(sealer)) => {
+            let stored = parameters::lock(&mut *tx, store, &name).await?.unwrap_or_default();
+            let (data_type, value, json) = match write {
+                Write::Plain(data_type, value) => (data_type, Some(value), None),
+                Write::Password(value) => {
                     let json = serde_json::to_string(value.expose_secret()).map_err(Error::internal)?;
-                    let json = SecretString::from(json);
-                    let purpose = Purpose::Parameter(&name).of_store(store);
-                    let closed = sealer.seal(json.expose_secret(), &purpose).map_err(Error::Internal)?;
-                    Ok(parameters::put(tx, store, &name, "password", None, Some(&closed)).await?)
+                    ("password", None, Some(SecretString::from(json)))
                 }
-                _ if parameters::has_password(tx, store, &name).await? => Ok(false),
-                _ => Err(Error::invalid("/value", "secret", "there is no stored password to be kept here")),
-            }
+                Write::Keep if stored.sealed.is_some() => return Ok(false),
+                Write::Keep => {
+                    let words = "there is no stored password to be kept here";
+                    return Err(Error::invalid("/value", "secret", words));
+                }
+            };
+            let password = match sealer {
+                Some(sealer) => {
+                    let json = json.as_ref().map(ExposeSecret::expose_secret);
+                    former::replace(&sealer, (store, &name), &stored, json).map_err(Error::Internal)?
+                }
+                None => Password::default(),
+            };
+            Ok(parameters::put(tx, store, &name, data_type, value.as_deref(), &password).await?)
         })
     })
     .await?;
@@ -165,7 +169,7 @@ pub(super) async fn put(
 /// Reads a parameter; of a password only that there is one.
 #[utoipa::path(
     get, path = "/stores/{store}/parameters/{name}", tag = "hub definitions", operation_id = "get_parameter",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The parameter's name")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(ParameterName), Path, description = "The parameter\'s name")),
     responses((status = 200, description = "The parameter", body = ReadParameter), Problems),
 )]
 pub(super) async fn get(
@@ -180,7 +184,7 @@ pub(super) async fn get(
         Vec::new()
     };
     let row = rows.into_iter().next().ok_or_else(no_parameter)?;
-    let shown = Shown::of(row.data_type, row.value.map(|json| json.0))?;
+    let shown = ShownParameter::of(row.data_type, row.value.map(|json| json.0))?;
     Ok(Json(ReadParameter { shown, state: ParameterState { updated_at: row.updated_at } }))
 }
 
@@ -189,7 +193,7 @@ pub(super) async fn get(
 /// It is not sent any more.
 #[utoipa::path(
     delete, path = "/stores/{store}/parameters/{name}", tag = "hub definitions", operation_id = "delete_parameter",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The parameter's name")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(ParameterName), Path, description = "The parameter\'s name")),
     responses((status = 204, description = "Deleted"), Problems),
 )]
 pub(super) async fn delete(

@@ -30,7 +30,9 @@ pub struct Row {
     pub token: Option<Vec<u8>>,
     /// Its signing secrets, sealed.
     pub secrets: Option<Vec<u8>>,
-    /// Which key both are sealed with.
+    /// What it bore before, sealed.
+    pub former: Option<Vec<u8>>,
+    /// Which key all are sealed with.
     pub key_id: Option<String>,
     /// The catalog's revision at its last change.
     pub version: i64,
@@ -48,7 +50,7 @@ pub async fn changed(
         r#"
         SELECT
             catalog.revision, catalog.removed, e.id AS "id?", e.store_id AS "store_id?", s.name AS "store?",
-            e.name AS "name?", e.definition AS "definition?: Json<Box<RawValue>>", e.token, e.secrets, e.key_id,
+            e.name AS "name?", e.definition AS "definition?: Json<Box<RawValue>>", e.token, e.secrets, e.former, e.key_id,
             e.version AS "version?", c.failures AS "failures?", c.open_until, c.gone_at, c.changes AS "changes?"
         FROM catalog
         LEFT JOIN endpoints AS e ON e.version > $1 OR e.id = ANY ($2)
@@ -74,6 +76,7 @@ pub async fn changed(
             definition: row.definition?,
             token: row.token,
             secrets: row.secrets,
+            former: row.former,
             key_id: row.key_id,
             version: row.version?,
             state: State {
@@ -179,7 +182,9 @@ pub struct Secrets {
     pub token: Option<Vec<u8>>,
     /// Its signing secrets, a JSON array of strings.
     pub secrets: Option<Vec<u8>>,
-    /// Which key both are sealed with.
+    /// What they replaced, a JSON array of strings.
+    pub former: Option<Vec<u8>>,
+    /// Which key all are sealed with.
     pub key_id: Option<String>,
 }
 
@@ -187,7 +192,7 @@ pub struct Secrets {
 pub async fn secrets(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<Option<Secrets>> {
     sqlx::query_as!(
         Secrets,
-        "SELECT token, secrets, key_id FROM endpoints WHERE store_id = $1 AND name = $2 FOR UPDATE",
+        "SELECT token, secrets, former, key_id FROM endpoints WHERE store_id = $1 AND name = $2 FOR UPDATE",
         store_id,
         name,
     )
@@ -217,7 +222,7 @@ pub async fn put(
     let changed = sqlx::query_scalar!(
         r#"
         UPDATE endpoints
-        SET definition = $3::text::json, token = $4, secrets = $5, key_id = $6, version = $7,
+        SET definition = $3::text::json, token = $4, secrets = $5, former = $6, key_id = $7, version = $8,
             updated_at = now()
         WHERE store_id = $1 AND name = $2
         RETURNING id
@@ -227,6 +232,7 @@ pub async fn put(
         definition.get(),
         secrets.token.as_deref(),
         secrets.secrets.as_deref(),
+        secrets.former.as_deref(),
         secrets.key_id,
         version,
     )
@@ -244,14 +250,15 @@ pub async fn put(
         circuit AS (
             INSERT INTO circuits (lane) SELECT id FROM lane
         )
-        INSERT INTO endpoints (id, store_id, name, definition, token, secrets, key_id, version)
-        SELECT id, $1, $2, $3::text::json, $4, $5, $6, $7 FROM lane
+        INSERT INTO endpoints (id, store_id, name, definition, token, secrets, former, key_id, version)
+        SELECT id, $1, $2, $3::text::json, $4, $5, $6, $7, $8 FROM lane
         "#,
         store_id,
         name,
         definition.get(),
         secrets.token.as_deref(),
         secrets.secrets.as_deref(),
+        secrets.former.as_deref(),
         secrets.key_id,
         version,
     )

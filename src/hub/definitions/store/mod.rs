@@ -3,6 +3,7 @@
 pub mod astray;
 pub mod endpoints;
 pub mod held;
+pub mod keys;
 pub mod mappings;
 pub mod parameters;
 pub mod stores;

@@ -1,9 +1,10 @@
 //! The SQL of `parameters` as they are put and shown.
 
-use crate::seal::Sealed;
+use crate::hub::definitions::former::Password;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
+use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 
 /// A parameter as people see it.
@@ -40,6 +41,18 @@ pub async fn describe(
     .await
 }
 
+/// The parameter of this name as far as it is sealed, locked; `None` when there is no such parameter.
+pub async fn lock(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<Option<Password>> {
+    sqlx::query_as!(
+        Password,
+        "SELECT sealed, former, key_id FROM parameters WHERE store_id = $1 AND name = $2 FOR UPDATE",
+        store_id,
+        name,
+    )
+    .fetch_optional(tx)
+    .await
+}
+
 /// Makes a parameter or gives it another value, in clear or sealed; says whether it was made.
 pub async fn put(
     db: impl PgExecutor<'_>,
@@ -47,38 +60,24 @@ pub async fn put(
     name: &str,
     data_type: &str,
     value: Option<&RawValue>,
-    sealed: Option<&Sealed>,
+    password: &Password,
 ) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
-        INSERT INTO parameters (store_id, name, data_type, value, sealed, key_id)
-        VALUES ($1, $2, $3, $4::text::json, $5, $6)
+        INSERT INTO parameters (store_id, name, data_type, value, sealed, former, key_id)
+        VALUES ($1, $2, $3, $4::text::json, $5, $6, $7)
         ON CONFLICT ON CONSTRAINT parameters_pkey DO UPDATE
         SET data_type = excluded.data_type, value = excluded.value, sealed = excluded.sealed,
-            key_id = excluded.key_id, updated_at = now()
+            former = excluded.former, key_id = excluded.key_id, updated_at = now()
         RETURNING xmax = 0 AS "made!"
         "#,
         store_id,
         name,
         data_type,
         value.map(RawValue::get),
-        sealed.map(|sealed| sealed.bytes.as_slice()),
-        sealed.map(|sealed| sealed.key_id.as_str()),
-    )
-    .fetch_one(db)
-    .await
-}
-
-/// Whether the store has a password of this name.
-pub async fn has_password(db: impl PgExecutor<'_>, store_id: i32, name: &str) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"
-        SELECT EXISTS (
-            SELECT FROM parameters WHERE store_id = $1 AND name = $2 AND data_type = 'password'
-        ) AS "has!"
-        "#,
-        store_id,
-        name,
+        password.sealed.as_deref(),
+        password.former.as_deref(),
+        password.key_id.as_deref(),
     )
     .fetch_one(db)
     .await

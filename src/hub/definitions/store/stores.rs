@@ -1,7 +1,39 @@
 //! The SQL of `stores`.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
+
+/// A store, as people see it.
+#[derive(Debug)]
+pub struct Store {
+    /// Its name in the API.
+    pub name: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// The next stores after a name, of all or of those with these names, by name.
+pub async fn page(
+    db: impl PgExecutor<'_>,
+    of: Option<&[String]>,
+    after: Option<&str>,
+    limit: i64,
+) -> sqlx::Result<Vec<Store>> {
+    sqlx::query_as!(
+        Store,
+        "
+        SELECT name, created_at FROM stores
+        WHERE ($1::text[] IS NULL OR name = ANY ($1)) AND ($2::text IS NULL OR name > $2)
+        ORDER BY name LIMIT $3
+        ",
+        of,
+        after,
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}
 
 /// The store of this name.
 pub async fn id(db: impl PgExecutor<'_>, name: &str) -> sqlx::Result<Option<i32>> {

@@ -1,7 +1,8 @@
-//! Spellings of a text: escaped for JSON, for a URL, for HTML, one inside the other; and in base64.
+//! Spellings of a text: escaped for JSON, for a URL, for HTML, one inside the other; in base64, and in hexadecimal digits.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use std::fmt::Write as _;
 
 /// A text with its escapes undone, and for each byte where it stood in the source.
 pub(super) struct View {
@@ -125,4 +126,13 @@ pub(super) fn base64(secret: &[u8]) -> Vec<Vec<u8>> {
     }
     found.dedup();
     found
+}
+
+/// A text in hexadecimal digits, small and large.
+pub(super) fn hex(secret: &[u8]) -> [Vec<u8>; 2] {
+    let digits: String = secret.iter().fold(String::new(), |mut digits, byte| {
+        _ = write!(digits, "{byte:02x}");
+        digits
+    });
+    [digits.to_ascii_uppercase().into_bytes(), digits.into_bytes()]
 }

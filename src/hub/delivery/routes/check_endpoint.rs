@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::http::extract::Path;
 use crate::http::openapi::Problems;
 use crate::hub::definitions::ask::ask;
+use crate::hub::definitions::documents::names::{DefinitionName, StoreName};
 use crate::hub::delivery::advice::advice;
 use crate::hub::delivery::judge::WHY;
 use crate::hub::delivery::redact::Redactor;
@@ -28,8 +29,10 @@ pub(super) struct Reached {
     #[schema(example = "tls_name")]
     cause: Option<&'static str>,
     /// The same in a sentence that begins with the word.
+    #[schema(example = "tls_name: the certificate is for another host")]
     error: Option<String>,
     /// What to change.
+    #[schema(example = "use a host name that the certificate has")]
     advice: Option<&'static str>,
 }
 
@@ -38,7 +41,7 @@ pub(super) struct Reached {
 /// One GET of its URL, with its token. It waits 10 seconds at most.
 #[utoipa::path(
     post, path = "/stores/{store}/endpoints/{name}/check", tag = "hub definitions", operation_id = "check_endpoint",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The endpoint\'s name")),
     responses((status = 200, description = "What came of it", body = Reached), Problems),
 )]
 pub(super) async fn check(

@@ -8,6 +8,7 @@ use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::outbound::{Answer, Cause, Failure, Request};
 use crate::hub::definitions::ask::PATIENCE;
+use crate::hub::definitions::documents::names::{DefinitionName, MessageKey, StoreName};
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::{Ack, Mapping};
 use crate::hub::delivery::advice::advice;
@@ -21,6 +22,7 @@ use crate::hub::delivery::verdict::Verdict;
 use crate::hub::key::is_key;
 use crate::hub::roles::Right;
 use crate::hub::state::Hub;
+use crate::seal::REDACTED;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -35,15 +37,14 @@ use uuid::Uuid;
 
 /// What marks the request as a test.
 const MARK: &str = "x-hub-test";
-/// What stands in the place of a secret.
-const REDACTED: &str = "[redacted]";
 
 /// A message to test with.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TestMessage)]
 pub(super) struct Test {
     /// Its key. The mapping need not name it.
-    #[schema(example = "order:new")]
+    #[schema(value_type = MessageKey)]
     message: String,
     /// An object; an empty one if absent.
     #[serde(default = "empty")]
@@ -57,6 +58,7 @@ fn empty() -> Box<RawValue> {
 
 /// What came of a test.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = TestResult)]
 pub(super) struct Tested {
     /// What a delivery would come to: `delivered`, `deferred` or `failed`.
     #[schema(example = "failed")]
@@ -70,8 +72,10 @@ pub(super) struct Tested {
     #[schema(example = "not_json")]
     cause: Option<&'static str>,
     /// Why it fails, in a sentence that begins with the word.
+    #[schema(example = "not_json: the answer is no JSON")]
     error: Option<String>,
     /// What to change.
+    #[schema(example = "have the service answer with JSON")]
     advice: Option<&'static str>,
     /// What was sent.
     request: Sent,
@@ -81,24 +85,31 @@ pub(super) struct Tested {
 
 /// A request as it was sent; the endpoint's token and passwords are replaced by `[redacted]`.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = TestRequest)]
 pub(super) struct Sent {
     /// Always POST.
     #[schema(example = "POST")]
     method: &'static str,
     /// Where to.
+    #[schema(example = "https://warehouse.example.com/hub/drop_ship")]
     url: String,
     /// Its headers, beside those of every request.
+    #[schema(example = json!({"x-hub-test": "true"}))]
     headers: BTreeMap<String, String>,
     /// Its body.
+    #[schema(example = "{\"message\":\"order:new\",\"payload\":{}}")]
     body: String,
 }
 
 /// An answer, with every secret blotted out.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = TestAnswer)]
 pub(super) struct Said {
     /// Its headers.
+    #[schema(example = json!({"content-type": "text/html"}))]
     headers: BTreeMap<String, String>,
     /// The first 4 KiB of its body.
+    #[schema(example = "<html></html>")]
     body: String,
 }
 
@@ -109,7 +120,7 @@ pub(super) struct Said {
 /// what the answer brings has no effect. It waits 10 seconds at most, and is not tried again.
 #[utoipa::path(
     post, path = "/stores/{store}/mappings/{name}/check", tag = "hub definitions", operation_id = "check_mapping",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The mapping's name")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The mapping\'s name")),
     request_body = Test,
     responses((status = 200, description = "What came of it, whatever that is", body = Tested), Problems, BodyProblems),
 )]
@@ -217,7 +228,8 @@ struct Judged {
 
 impl Judged {
     fn judge(self, reply: &std::result::Result<Answer, Failure>) -> Tested {
-        let judge = Judge { endpoint: &self.endpoint, mapping: &self.mapping, parameters: &self.parameters };
+        let (endpoint, mapping, parameters) = (&*self.endpoint, &*self.mapping, &*self.parameters);
+        let judge = Judge { endpoint, mapping, parameters, newest: None };
         let url = request::url(&self.endpoint.definition.url, &self.mapping.definition.service);
         let message = Message { id: self.id, key: &self.key, payload: &self.payload };
         let (verdict, redactor) = judge.decide((message, &self.posted), &url, reply, self.now);

@@ -5,6 +5,7 @@ use crate::db;
 use crate::error::{Error, Result};
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
+use crate::hub::definitions::documents::names::StoreName;
 use crate::hub::delivery::store::listing::{self, Row};
 use crate::hub::delivery::store::page::{self, Filter};
 use crate::hub::listing::page::one_moment;
@@ -20,6 +21,18 @@ use uuid::Uuid;
 /// The words of a delivery's status.
 const STATUSES: [&str; 5] = ["PENDING", "INPROGRESS", "COMPLETE", "ERROR", "SKIPPED"];
 
+/// How a delivery stands.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(dead_code, reason = "it only describes")]
+enum DeliveryStatus {
+    Pending,
+    InProgress,
+    Complete,
+    Error,
+    Skipped,
+}
+
 /// A delivery: one message for one mapping.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Delivery {
@@ -31,11 +44,13 @@ pub(super) struct Delivery {
     #[schema(example = "order:new")]
     message: Option<String>,
     /// The mapping's name.
+    #[schema(example = "ship")]
     mapping: String,
     /// The name of its endpoint; null once it was deleted.
+    #[schema(example = "warehouse")]
     endpoint: Option<String>,
     /// PENDING, INPROGRESS, COMPLETE, ERROR (parked) or SKIPPED (a duplicate).
-    #[schema(example = "COMPLETE")]
+    #[schema(value_type = DeliveryStatus, example = "COMPLETE")]
     status: String,
     /// Whether it was answered with `notification:error`: done, and never tried again.
     business_error: bool,
@@ -48,6 +63,7 @@ pub(super) struct Delivery {
     /// When somebody decided that it is not wanted any more.
     archived_at: Option<DateTime<Utc>>,
     /// Why the last attempt failed, or why it is parked or skipped.
+    #[schema(example = "refused: the server accepts no connection")]
     last_error: Option<String>,
 }
 
@@ -85,7 +101,7 @@ pub(super) async fn read(hub: &Hub, store: i32, id: Uuid) -> Result<Json<Deliver
 /// Reads a delivery.
 #[utoipa::path(
     get, path = "/stores/{store}/deliveries/{id}", tag = "hub deliveries", operation_id = "get_delivery",
-    params(("store" = String, Path, description = "The store"), ("id" = String, Path, description = "The delivery's id")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("id" = uuid::Uuid, Path, description = "The delivery's id")),
     responses((status = 200, description = "The delivery", body = Delivery), Problems),
 )]
 pub(super) async fn get(
@@ -102,18 +118,23 @@ pub(super) async fn get(
 #[into_params(parameter_in = Query)]
 pub(super) struct Listing {
     /// PENDING, INPROGRESS, COMPLETE, ERROR or SKIPPED.
+    #[param(inline, value_type = Option<DeliveryStatus>)]
     status: Option<String>,
     /// The name of a mapping.
+    #[param(example = "ship")]
     mapping: Option<String>,
     /// The name of an endpoint.
+    #[param(example = "warehouse")]
     endpoint: Option<String>,
     /// Made at or after this moment (RFC 3339).
     created_after: Option<DateTime<Utc>>,
     /// Made before this moment (RFC 3339).
     created_before: Option<DateTime<Utc>>,
     /// `next` of the page before.
+    #[param(value_type = Option<Uuid>)]
     after: Option<String>,
     /// 1 to 500 deliveries; 50 if absent.
+    #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<i64>,
 }
 
@@ -130,7 +151,7 @@ pub(super) struct DeliveryPage {
 /// Lists deliveries, newest first.
 #[utoipa::path(
     get, path = "/stores/{store}/deliveries", tag = "hub deliveries", operation_id = "list_deliveries",
-    params(("store" = String, Path, description = "The store"), Listing),
+    params(("store" = inline(StoreName), Path, description = "The store"), Listing),
     responses((status = 200, description = "A page", body = DeliveryPage), Problems),
 )]
 pub(super) async fn list(
@@ -171,6 +192,7 @@ pub(super) struct Attempt {
     #[schema(example = "failed")]
     verdict: String,
     /// The HTTP status of the answer; null when there was none.
+    #[schema(example = 500)]
     status_code: Option<i16>,
     /// When it was claimed.
     started_at: DateTime<Utc>,
@@ -179,6 +201,7 @@ pub(super) struct Attempt {
     /// From the request to the end of the answer, in milliseconds.
     duration_ms: f64,
     /// Who was asked; null once it was deleted.
+    #[schema(example = "warehouse")]
     endpoint: Option<String>,
     /// Why it failed, in one word: `dns`, `refused`, `connect_timeout`, `reset`, `tls_unknown_ca`, `tls_name`, `tls_expired`,
     /// `tls_client_certificate`, `tls_version`, `not_http`, `http2_only`, `truncated`, `headers_too_large`,
@@ -190,13 +213,14 @@ pub(super) struct Attempt {
     #[schema(example = "refused: the server accepts no connection")]
     error: Option<String>,
     /// The beginning of the answer, with every secret blotted out.
+    #[schema(example = "{\"message_id\":\"…\"}")]
     body: Option<String>,
 }
 
 /// Lists the attempts of a delivery, oldest first.
 #[utoipa::path(
     get, path = "/stores/{store}/deliveries/{id}/attempts", tag = "hub deliveries", operation_id = "list_attempts",
-    params(("store" = String, Path, description = "The store"), ("id" = String, Path, description = "The delivery's id")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("id" = uuid::Uuid, Path, description = "The delivery's id")),
     responses((status = 200, description = "The attempts", body = Vec<Attempt>), Problems),
 )]
 pub(super) async fn attempts(

@@ -5,6 +5,7 @@ use crate::db;
 use crate::error::{Error, Result};
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
+use crate::hub::definitions::documents::names::StoreName;
 use crate::hub::delivery::store::log_listing::{self, Filter, Row};
 use crate::hub::listing::page::one_moment;
 use crate::hub::listing::query::{Page, word};
@@ -16,25 +17,39 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// How grave an entry is.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it only describes")]
+enum LogLevel {
+    Info,
+    Warn,
+    Error,
+}
+
 /// A log entry.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct LogEntry {
     /// The entry.
     id: i64,
     /// info, warn or error.
-    #[schema(example = "error")]
+    #[schema(value_type = LogLevel, example = "error")]
     level: String,
     /// In a few words.
+    #[schema(example = "the order is not known")]
     subject: String,
     /// In more.
+    #[schema(example = "R123 is not in our books")]
     description: String,
     /// How often the same was said about the same delivery.
     occurrences: i32,
     /// The message it is about.
     message_id: Option<Uuid>,
     /// What else it is about: delivery, endpoint, or a word of the endpoint's own, such as order.
+    #[schema(example = "order")]
     reference_type: Option<String>,
     /// Which one.
+    #[schema(example = "R123")]
     reference_id: Option<String>,
     /// When it was first said.
     first_seen: DateTime<Utc>,
@@ -65,16 +80,22 @@ impl LogEntry {
 #[into_params(parameter_in = Query)]
 pub(super) struct Listing {
     /// info, warn or error.
+    #[param(inline, value_type = Option<LogLevel>)]
     level: Option<String>,
     /// What it is about: the id of a delivery, an order's number.
+    #[param(example = "R123")]
     reference: Option<String>,
     /// What kind of thing that is: delivery, endpoint, order.
+    #[param(example = "order")]
     reference_type: Option<String>,
     /// The message it is about.
+    #[param(value_type = Option<Uuid>)]
     message_id: Option<String>,
     /// `next` of the page before.
+    #[param(value_type = Option<i64>)]
     after: Option<String>,
     /// 1 to 500 entries; 50 if absent.
+    #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<i64>,
 }
 
@@ -91,7 +112,7 @@ pub(super) struct LogPage {
 /// Lists what endpoints and the hub had to say, newest first.
 #[utoipa::path(
     get, path = "/stores/{store}/log-entries", tag = "hub messages", operation_id = "list_log_entries",
-    params(("store" = String, Path, description = "The store"), Listing),
+    params(("store" = inline(StoreName), Path, description = "The store"), Listing),
     responses((status = 200, description = "A page", body = LogPage), Problems),
 )]
 pub(super) async fn list(

@@ -7,9 +7,11 @@ use crate::db;
 use crate::error::{Error, Result};
 use crate::http::extract::Path;
 use crate::http::openapi::Problems;
+use crate::hub::definitions::documents::names::StoreName;
 use crate::hub::delivery::store::{listing, log_listing};
 use crate::hub::listing::page::one_moment;
 use crate::hub::roles::Right;
+use crate::hub::routing::routes::MessageState;
 use crate::hub::routing::store::messages;
 use crate::hub::state::{Hub, id_of};
 use axum::Json;
@@ -24,18 +26,21 @@ const SHOWN: i64 = 1000;
 
 /// A message with all that came of it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = HubMessage)]
 pub(super) struct FullMessage {
     /// The message.
     message_id: Uuid,
     /// Its key.
+    #[schema(example = "order:new")]
     message: String,
     /// `pending` until it is routed; then `routed`, `unrouted` or `parked`.
-    #[schema(example = "routed")]
+    #[schema(value_type = MessageState)]
     state: &'static str,
     /// Why it is parked.
+    #[schema(example = "loop")]
     reason: Option<String>,
     /// As it came.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Object, example = json!({"order": {"number": "R123"}}))]
     payload: Box<RawValue>,
     /// The message whose delivery was answered with this one.
     parent_id: Option<Uuid>,
@@ -43,6 +48,9 @@ pub(super) struct FullMessage {
     hop: i16,
     /// When it came in.
     created_at: DateTime<Utc>,
+    /// The `x-request-id` of the request that pushed it, which the log names with a delivery that is parked; null when
+    /// none did.
+    request_id: Option<String>,
     /// The messages with which its deliveries were answered, oldest first, at most 1000.
     children: Vec<Uuid>,
     /// One for each mapping that wanted it.
@@ -54,7 +62,7 @@ pub(super) struct FullMessage {
 /// Reads a message, with its deliveries, its lineage and its log entries, all of one moment.
 #[utoipa::path(
     get, path = "/stores/{store}/messages/{id}", tag = "hub messages", operation_id = "get_hub_message",
-    params(("store" = String, Path, description = "The store"), ("id" = String, Path, description = "The message's id")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("id" = uuid::Uuid, Path, description = "The message's id")),
     responses((status = 200, description = "The message", body = FullMessage), Problems),
 )]
 pub(super) async fn get(
@@ -83,6 +91,7 @@ pub(super) async fn get(
                 parent_id: row.parent_id,
                 hop: row.hop,
                 created_at: row.created_at,
+                request_id: row.request_id,
                 children,
                 log_entries: entries.into_iter().map(LogEntry::of).collect(),
                 message: row.message,

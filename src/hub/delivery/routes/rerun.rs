@@ -8,6 +8,7 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::hub::definitions::documents::is_name;
+use crate::hub::definitions::documents::names::{DefinitionName, StoreName};
 use crate::hub::definitions::store::endpoints;
 use crate::hub::delivery::store::archive::{self, Archived};
 use crate::hub::delivery::store::listing;
@@ -32,7 +33,7 @@ const BATCH: i64 = 1000;
 /// mapping to be switched on, goes on waiting.
 #[utoipa::path(
     post, path = "/stores/{store}/deliveries/{id}/retry", tag = "hub deliveries", operation_id = "retry_delivery",
-    params(("store" = String, Path, description = "The store"), ("id" = String, Path, description = "The delivery's id")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("id" = uuid::Uuid, Path, description = "The delivery's id")),
     responses(
         (status = 200, description = "It is PENDING again", body = Delivery),
         (status = 409, description = "It has ended otherwise or is under way, or its mapping was deleted", body = Problem, content_type = "application/problem+json"),
@@ -54,7 +55,7 @@ pub(super) async fn retry(
             }
             match standing.status.as_str() {
                 "ERROR" => {}
-                "PENDING" if !listing::is_under_way(&mut *tx, id).await? => {}
+                "PENDING" if !listing::is_under_way(&mut *tx, store, id).await? => {}
                 "PENDING" => return Err(Error::Conflict("this delivery is under way".to_owned())),
                 _ => {
                     return Err(Error::Conflict(
@@ -76,7 +77,7 @@ pub(super) async fn retry(
 /// read, and may run again later. In a line the next one goes.
 #[utoipa::path(
     post, path = "/stores/{store}/deliveries/{id}/archive", tag = "hub deliveries", operation_id = "archive_delivery",
-    params(("store" = String, Path, description = "The store"), ("id" = String, Path, description = "The delivery's id")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("id" = uuid::Uuid, Path, description = "The delivery's id")),
     responses(
         (status = 200, description = "It is archived", body = Delivery),
         (status = 409, description = "It is under way, or has ended and is not parked", body = Problem, content_type = "application/problem+json"),
@@ -110,7 +111,7 @@ pub(super) async fn archive(
 /// Which deliveries to run again; all that are parked, if nothing is said.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Retry {
+pub(super) struct RetryDeliveries {
     /// Of the mapping of this name.
     #[schema(example = "ship")]
     mapping: Option<String>,
@@ -123,7 +124,7 @@ pub(super) struct Retry {
     #[schema(example = "2026-11-20T00:00:00Z")]
     since: Option<DateTime<Utc>>,
     /// At most this many, 1 to 10,000; 1,000 if absent.
-    #[schema(example = 1000)]
+    #[schema(example = 1000, minimum = 1, maximum = 10000, default = 1000)]
     limit: Option<i64>,
 }
 
@@ -150,7 +151,7 @@ enum Again {
 
 /// How many deliveries run again.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Outcome {
+pub(super) struct RetriedDeliveries {
     /// How many are PENDING again.
     retried: usize,
     /// Whether the limit was reached, so that there may be more.
@@ -162,9 +163,9 @@ pub(super) struct Outcome {
 /// Archived ones, and those of deleted mappings, are left alone.
 #[utoipa::path(
     post, path = "/stores/{store}/deliveries/retry", tag = "hub deliveries", operation_id = "retry_deliveries",
-    params(("store" = String, Path, description = "The store")),
-    request_body = Retry,
-    responses((status = 200, description = "How many", body = Outcome), Problems, BodyProblems),
+    params(("store" = inline(StoreName), Path, description = "The store")),
+    request_body = RetryDeliveries,
+    responses((status = 200, description = "How many", body = RetriedDeliveries), Problems, BodyProblems),
 )]
 pub(super) async fn retry_many(
     Authenticated(caller): Authenticated,
@@ -172,9 +173,9 @@ pub(super) async fn retry_many(
     Path(store): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Outcome>> {
+) -> Result<Json<RetriedDeliveries>> {
     let store = hub.store(&store, &caller, Right::Admin).await?;
-    let Retry { mapping, endpoint, status, since, limit } =
+    let RetryDeliveries { mapping, endpoint, status, since, limit } =
         body::read_json_as(&headers, body, &hub.limits).await?;
     let limit = limit.unwrap_or(1000);
     if !(1..=10_000).contains(&limit) {
@@ -199,10 +200,10 @@ pub(super) async fn retry_many(
         retried += count;
         which.after = last;
         if last.is_none() {
-            return Ok(Json(Outcome { retried, more: false }));
+            return Ok(Json(RetriedDeliveries { retried, more: false }));
         }
     }
-    Ok(Json(Outcome { retried, more: true }))
+    Ok(Json(RetriedDeliveries { retried, more: true }))
 }
 
 /// From when on an endpoint is to get everything again.
@@ -223,9 +224,9 @@ pub(super) struct Recover {
 /// lost what it had.
 #[utoipa::path(
     post, path = "/stores/{store}/endpoints/{name}/recover", tag = "hub deliveries", operation_id = "recover_endpoint",
-    params(("store" = String, Path, description = "The store"), ("name" = String, Path, description = "The endpoint's name")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The endpoint\'s name")),
     request_body = Recover,
-    responses((status = 200, description = "How many", body = Outcome), Problems, BodyProblems),
+    responses((status = 200, description = "How many", body = RetriedDeliveries), Problems, BodyProblems),
 )]
 pub(super) async fn recover(
     Authenticated(caller): Authenticated,
@@ -233,7 +234,7 @@ pub(super) async fn recover(
     Path((store, name)): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Outcome>> {
+) -> Result<Json<RetriedDeliveries>> {
     let store = hub.store(&store, &caller, Right::Admin).await?;
     if !is_name(&name) || endpoints::id(&hub.db.api, store, &name).await?.is_none() {
         return Err(no_endpoint());
@@ -253,7 +254,7 @@ pub(super) async fn recover(
         retried += count;
         which.after = last;
         if last.is_none() {
-            return Ok(Json(Outcome { retried, more: false }));
+            return Ok(Json(RetriedDeliveries { retried, more: false }));
         }
     }
 }

@@ -59,7 +59,7 @@ async fn take(tx: &mut PgConnection, id: Uuid, standing: &Standing) -> sqlx::Res
         if held.execute(&mut *tx).await?.rows_affected() > 0 || lines::withdraw(&mut *tx, id).await? {
             return Ok(true);
         }
-        if listing::is_under_way(&mut *tx, id).await? {
+        if listing::is_under_way(&mut *tx, standing.store_id, id).await? {
             return Ok(false);
         }
         // It was promoted or claimed between two looks: the next one sees where it is.

@@ -125,17 +125,38 @@ pub async fn load(
     Ok((newest, loaded.collect()))
 }
 
-/// The keys of messages, each asked for with its store, and what they come of.
-pub async fn messages(
+/// Where a message comes from.
+#[derive(Debug)]
+pub struct Origin {
+    /// Its key.
+    pub key: String,
+    /// What it comes of.
+    pub lineage: Lineage,
+    /// The request that pushed the message from outside that it comes of.
+    pub request_id: Option<String>,
+}
+
+struct Row {
+    id: Uuid,
+    message: String,
+    hop: i16,
+    root_id: Option<Uuid>,
+    lineage: Option<Json<Vec<Visit>>>,
+    request_id: Option<String>,
+}
+
+/// Where messages come from, each asked for with its store.
+pub async fn origins(
     db: impl PgExecutor<'_>,
     messages: &[(i32, Uuid)],
-) -> sqlx::Result<HashMap<Uuid, (String, Lineage)>> {
+) -> sqlx::Result<HashMap<Uuid, Origin>> {
     let (stores, ids): (Vec<i32>, Vec<Uuid>) = messages.iter().copied().unzip();
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"
         SELECT
             m.id AS "id!", m.message AS "message!", m.hop AS "hop!", m.root_id AS "root_id?",
-            m.lineage AS "lineage?: Json<Vec<Visit>>"
+            m.lineage AS "lineage?: Json<Vec<Visit>>", root.request_id AS "request_id?"
         FROM unnest($1::int[], $2::uuid[]) AS asked (store_id, id)
         CROSS JOIN LATERAL (
             SELECT id, message, hop, root_id, lineage
@@ -143,21 +164,24 @@ pub async fn messages(
             WHERE store_id = asked.store_id AND id = asked.id
             LIMIT 1
         ) AS m
+        LEFT JOIN LATERAL (
+            SELECT request_id
+            FROM hub_messages
+            WHERE store_id = asked.store_id AND id = coalesce(m.root_id, m.id)
+            LIMIT 1
+        ) AS root ON true
         "#,
         &stores,
         &ids,
     )
     .fetch_all(db)
     .await?;
-    let of = |root_id: Option<Uuid>, id, hop, lineage: Option<Json<Vec<Visit>>>| Lineage {
-        root: root_id.unwrap_or(id),
-        hop,
-        visits: lineage.map(|lineage| lineage.0).unwrap_or_default(),
+    let origin = |row: Row| {
+        let visits = row.lineage.map(|lineage| lineage.0).unwrap_or_default();
+        let lineage = Lineage { root: row.root_id.unwrap_or(row.id), hop: row.hop, visits };
+        (row.id, Origin { key: row.message, lineage, request_id: row.request_id })
     };
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.id, (row.message, of(row.root_id, row.id, row.hop, row.lineage))))
-        .collect())
+    Ok(rows.into_iter().map(origin).collect())
 }
 
 /// A delivery that is ready: its place in its lane, and how many attempts were made.

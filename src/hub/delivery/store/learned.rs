@@ -4,7 +4,7 @@
 //! before. The rest belongs to somebody else, unless the mapping is allowed any.
 
 use crate::http::json_text::to_value;
-use crate::hub::purpose::Purpose;
+use crate::hub::definitions::former::{self, Password};
 use crate::seal::Sealer;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;
@@ -32,7 +32,8 @@ type Values<'a> = BTreeMap<(i32, &'a str), &'a RawValue>;
 
 /// What is known of a parameter that is there.
 struct There {
-    is_password: bool,
+    /// What is sealed of it, if it is a password.
+    password: Option<Password>,
     /// Those mappings, of the ones that set it, which are sent it since their answers set it.
     linked: Vec<i32>,
 }
@@ -57,7 +58,7 @@ pub async fn learn(
         .map(|set| (set.mapping_id, set.name))
         .collect();
     link(tx, makers).await?;
-    let there = lock(tx, learned).await?;
+    let mut there = lock(tx, learned).await?;
     let (mut hidden, mut plain, mut shared) = (Values::new(), Values::new(), Vec::new());
     let mut refused = Vec::new();
     for (place, set) in learned.iter().enumerate() {
@@ -69,12 +70,14 @@ pub async fn learn(
             refused.push(place);
             continue;
         }
-        if !is_sent && !known.is_password {
+        if !is_sent && known.password.is_none() {
             shared.push((set.mapping_id, set.name));
         }
-        if known.is_password { &mut hidden } else { &mut plain }.insert(key, set.value);
+        if known.password.is_some() { &mut hidden } else { &mut plain }.insert(key, set.value);
     }
-    set_passwords(tx, sealer, &hidden).await?;
+    let hidden =
+        hidden.into_iter().filter_map(|(key, value)| Some((key, value, there.remove(&key)?.password?)));
+    set_passwords(tx, sealer, hidden).await?;
     plain.retain(|&(store_id, name), value| {
         let said_once = first.get(&(store_id, name)).is_some_and(|set| set.value.get() == value.get());
         !(said_once && made.contains(&(store_id, name.to_owned())))
@@ -125,7 +128,7 @@ async fn lock<'a>(
     let rows = sqlx::query!(
         r#"
         SELECT
-            w.place AS "place!", p.data_type,
+            w.place AS "place!", p.data_type, p.sealed, p.former, p.key_id,
             ARRAY(
                 SELECT l.mapping_id
                 FROM learned_parameters AS l
@@ -145,44 +148,50 @@ async fn lock<'a>(
     let keys: Vec<(i32, &str)> = wanted.into_keys().collect();
     let there = rows.into_iter().filter_map(|row| {
         let place = usize::try_from(row.place).ok()?.checked_sub(1)?;
-        Some((*keys.get(place)?, There { is_password: row.data_type == "password", linked: row.linked }))
+        let password = Password { sealed: row.sealed, former: row.former, key_id: row.key_id };
+        let password = Some(password).filter(|_| row.data_type == "password");
+        Some((*keys.get(place)?, There { password, linked: row.linked }))
     });
     Ok(there.collect())
 }
 
-async fn set_passwords(
+/// Gives passwords other values, in the order of names.
+async fn set_passwords<'a>(
     tx: &mut PgConnection,
     sealer: Option<&Sealer>,
-    values: &Values<'_>,
+    values: impl Iterator<Item = ((i32, &'a str), &'a RawValue, Password)>,
 ) -> sqlx::Result<()> {
-    let mut closed = Vec::new();
-    for (&(store_id, name), value) in values {
-        let text =
-            sealer.map(|sealer| sealer.seal(value.get(), &Purpose::Parameter(name).of_store(store_id)));
-        let Some(Ok(text)) = text else {
+    let (mut stores, mut names) = (Vec::new(), Vec::new());
+    let (mut keys, mut texts, mut formers) = (Vec::new(), Vec::new(), Vec::new());
+    for ((store_id, name), value, stored) in values {
+        let sealed =
+            sealer.map(|sealer| former::replace(sealer, (store_id, name), &stored, Some(value.get())));
+        let Some(Ok(Password { sealed: Some(text), former, key_id: Some(key) })) = sealed else {
             tracing::error!(store_id, name, "an answer sets a password, and there is no key to seal it with");
             continue;
         };
-        closed.push((store_id, name, text));
+        stores.push(store_id);
+        names.push(name);
+        keys.push(key);
+        texts.push(text);
+        formers.push(former);
     }
-    if closed.is_empty() {
+    if stores.is_empty() {
         return Ok(());
     }
-    let stores: Vec<i32> = closed.iter().map(|s| s.0).collect();
-    let names: Vec<&str> = closed.iter().map(|s| s.1).collect();
-    let keys: Vec<&str> = closed.iter().map(|s| s.2.key_id.as_str()).collect();
-    let texts: Vec<&[u8]> = closed.iter().map(|s| s.2.bytes.as_slice()).collect();
     sqlx::query!(
         r#"
         UPDATE parameters AS p
-        SET sealed = s.sealed, key_id = s.key_id, updated_at = now()
-        FROM unnest($1::int[], $2::text[], $3::text[], $4::bytea[]) AS s (store_id, name, key_id, sealed)
+        SET sealed = s.sealed, former = s.former, key_id = s.key_id, updated_at = now()
+        FROM unnest($1::int[], $2::text[], $3::text[], $4::bytea[], $5::bytea[])
+            AS s (store_id, name, key_id, sealed, former)
         WHERE p.store_id = s.store_id AND p.name = s.name AND p.data_type = 'password'
         "#,
         &stores,
         &names as _,
         &keys as _,
         &texts as _,
+        &formers as _,
     )
     .execute(tx)
     .await?;

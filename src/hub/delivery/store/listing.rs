@@ -85,7 +85,11 @@ pub(super) async fn rows(db: impl PgExecutor<'_>, store_id: i32, ids: &[Uuid]) -
         Row,
         r#"
         WITH leased AS MATERIALIZED (
-            SELECT i.item FROM leases AS l CROSS JOIN LATERAL unnest(l.items) AS i (item) WHERE i.item = ANY ($2)
+            SELECT i.item
+            FROM leases AS l
+            CROSS JOIN LATERAL unnest(l.items) AS i (item)
+            WHERE l.lane = ANY (ARRAY(SELECT lane FROM delivery_lanes WHERE store_id = $1))
+                AND l.holder IS NULL AND i.item = ANY ($2)
         )
         SELECT
             d.id AS "id!", d.message_id AS "message_id!", msg.message AS "message?", m.name AS mapping,
@@ -167,6 +171,8 @@ pub async fn attempts(db: impl PgExecutor<'_>, store_id: i32, id: Uuid) -> sqlx:
 /// Where a delivery stands, for who wants to change that.
 #[derive(Debug)]
 pub struct Standing {
+    /// Its store.
+    pub store_id: i32,
     /// PENDING, COMPLETE, ERROR or SKIPPED.
     pub status: String,
     /// Its mapping.
@@ -184,7 +190,8 @@ pub async fn lock(tx: &mut PgConnection, store_id: i32, id: Uuid) -> sqlx::Resul
     sqlx::query_as!(
         Standing,
         r#"
-        SELECT d.status::text AS "status!", d.mapping_id, d.line, m.deleted_at IS NOT NULL AS "is_orphan!"
+        SELECT
+            d.store_id, d.status::text AS "status!", d.mapping_id, d.line, m.deleted_at IS NOT NULL AS "is_orphan!"
         FROM deliveries AS d
         JOIN mappings AS m ON m.id = d.mapping_id
         WHERE d.id = $2 AND d.store_id = $1
@@ -198,10 +205,17 @@ pub async fn lock(tx: &mut PgConnection, store_id: i32, id: Uuid) -> sqlx::Resul
 }
 
 /// Whether an attempt of a delivery runs.
-pub async fn is_under_way(tx: &mut PgConnection, id: Uuid) -> sqlx::Result<bool> {
-    // A delivery is never held from outside: what remote workers hold need not be read.
+pub async fn is_under_way(tx: &mut PgConnection, store_id: i32, id: Uuid) -> sqlx::Result<bool> {
+    // A delivery is never held from outside: what remote workers hold need not be read, nor what others do.
     let leased = sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM leases WHERE holder IS NULL AND $1 = ANY (items)) AS "leased!""#,
+        r#"
+        SELECT EXISTS (
+            SELECT FROM leases
+            WHERE lane = ANY (ARRAY(SELECT lane FROM delivery_lanes WHERE store_id = $1))
+                AND holder IS NULL AND $2 = ANY (items)
+        ) AS "leased!"
+        "#,
+        store_id,
         id,
     );
     leased.fetch_one(tx).await

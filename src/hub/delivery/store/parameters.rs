@@ -1,9 +1,10 @@
 //! The SQL of the parameters that deliveries are sent.
 
+use crate::hub::definitions::former;
 use crate::hub::delivery::linked::Parameter;
 use crate::hub::purpose::Purpose;
 use crate::seal::{Sealed, Sealer};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::types::Json;
@@ -21,7 +22,9 @@ pub struct Stored {
     pub value: Option<Json<Box<RawValue>>>,
     /// A password's value, sealed.
     pub sealed: Option<Vec<u8>>,
-    /// Which key it is sealed with.
+    /// The passwords that it was before, sealed.
+    pub former: Option<Vec<u8>>,
+    /// Which key both are sealed with.
     pub key_id: Option<String>,
 }
 
@@ -54,7 +57,7 @@ pub async fn linked(
         )
         SELECT
             once.mapping_id AS "mapping_id!", p.store_id, p.name, p.value AS "value: Json<Box<RawValue>>", p.sealed,
-            p.key_id
+            p.former, p.key_id
         FROM once
         JOIN parameters AS p ON p.store_id = once.store_id AND p.name = once.name
         ORDER BY once.mapping_id, once.place NULLS LAST, p.name
@@ -74,21 +77,29 @@ impl Stored {
     /// # Errors
     /// It is sealed with a key that is not configured.
     pub fn parameter(self, sealer: Option<&Sealer>) -> Result<Parameter, String> {
-        let value = self.open(sealer)?;
-        Ok(Parameter { name: self.name, value, secret: self.sealed.is_some() })
+        let value = self.value(sealer)?;
+        let former = former::read(self.open(sealer, self.former.as_ref(), Purpose::FormerValues).as_ref());
+        let former = former.into_iter().filter_map(|value| RawValue::from_string(value).ok()).collect();
+        Ok(Parameter { name: self.name, value, secret: self.sealed.is_some(), former })
     }
 
-    fn open(&self, sealer: Option<&Sealer>) -> Result<Box<RawValue>, String> {
+    fn value(&self, sealer: Option<&Sealer>) -> Result<Box<RawValue>, String> {
         if let Some(Json(value)) = &self.value {
             return Ok(value.clone());
         }
-        let key_and_bytes = self.key_id.clone().zip(self.sealed.clone());
-        let opened = sealer.zip(key_and_bytes).and_then(|(sealer, (key_id, bytes))| {
-            let purpose = Purpose::Parameter(&self.name).of_store(self.store_id);
-            sealer.open(&Sealed { key_id, bytes }, &purpose).ok()
-        });
+        let opened = self.open(sealer, self.sealed.as_ref(), Purpose::Parameter);
         opened
             .and_then(|text| RawValue::from_string(text.expose_secret().to_owned()).ok())
             .ok_or_else(|| format!("the parameter {} cannot be opened: its key is not configured", self.name))
+    }
+
+    fn open<'a>(
+        &'a self,
+        sealer: Option<&Sealer>,
+        bytes: Option<&Vec<u8>>,
+        purpose: impl FnOnce(&'a str) -> Purpose<'a>,
+    ) -> Option<SecretString> {
+        let sealed = Sealed { key_id: self.key_id.clone()?, bytes: bytes?.clone() };
+        sealer?.open(&sealed, &purpose(&self.name).of_store(self.store_id)).ok()
     }
 }

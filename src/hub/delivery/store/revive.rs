@@ -17,7 +17,7 @@ pub struct Retried {
 
 /// Runs deliveries of a store again: parked ones, and those that wait for their time, which are due at once. Their
 /// attempts count from the start, and their age from now. One of a mapping that is switched off is held; one of a
-/// line joins it again. What is not there, runs, waits for others or has ended otherwise is left as it is.
+/// line joins it again; so does one that waits nowhere. What is not there, runs, waits for others or has ended otherwise is left as it is.
 pub async fn retry(tx: &mut PgConnection, store_id: i32, ids: &[Uuid]) -> sqlx::Result<Retried> {
     // In the order of locks: who deletes a mapping has that, and goes for its deliveries.
     let of = returned::mappings_of(&mut *tx, ids).await?;
@@ -38,9 +38,11 @@ pub async fn retry(tx: &mut PgConnection, store_id: i32, ids: &[Uuid]) -> sqlx::
     let waiting: Vec<Uuid> = found.iter().filter(|row| !row.parked).map(|row| row.id).collect();
     let hurried = worker::store::hurry(&mut *tx, &waiting).await?;
     let mut again: Vec<Uuid> = hurried.iter().map(|(_, id)| *id).collect();
+    let others: Vec<Uuid> = waiting.iter().filter(|id| !again.contains(id)).copied().collect();
+    let lost = nowhere(&mut *tx, &others).await?;
     let mut ready: Vec<i32> = hurried.into_iter().map(|(lane, _)| lane).collect();
     let (mut held, mut dispatched) = (Vec::new(), Vec::new());
-    for row in found.into_iter().filter(|row| row.parked) {
+    for row in found.into_iter().filter(|row| row.parked || lost.contains(&row.id)) {
         let Some(mapping) = mappings.iter().find(|mapping| mapping.id == row.mapping_id && !mapping.deleted)
         else {
             continue;
@@ -67,6 +69,23 @@ pub async fn retry(tx: &mut PgConnection, store_id: i32, ids: &[Uuid]) -> sqlx::
     ready.sort_unstable();
     ready.dedup();
     Ok(Retried { count: again.len(), ready })
+}
+
+/// Those of these deliveries, PENDING and locked, that nobody would ever claim. There must never be one.
+async fn nowhere(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar!(
+        r#"
+        SELECT i.id AS "id!"
+        FROM unnest($1::uuid[]) AS i (id)
+        WHERE NOT EXISTS (SELECT FROM unfinished_deliveries AS u WHERE u.id = i.id)
+        "#,
+        ids,
+    )
+    .fetch_all(tx)
+    .await
 }
 
 async fn dispatch(tx: &mut PgConnection, dispatched: &[(i32, Uuid)]) -> sqlx::Result<()> {

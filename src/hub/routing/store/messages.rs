@@ -26,6 +26,8 @@ pub struct Row {
     pub hop: i16,
     /// When it came in.
     pub created_at: DateTime<Utc>,
+    /// The request that pushed it.
+    pub request_id: Option<String>,
 }
 
 /// One message.
@@ -35,7 +37,7 @@ pub async fn get(db: impl PgExecutor<'_>, store_id: i32, id: Uuid) -> sqlx::Resu
         r#"
         SELECT
             id, message, state AS "state: State", reason, payload AS "payload: Json<Box<RawValue>>", parent_id, hop,
-            uuid_v7_time(id) AS "created_at!"
+            uuid_v7_time(id) AS "created_at!", request_id
         FROM hub_messages
         WHERE store_id = $1 AND id = $2
         "#,

@@ -29,6 +29,8 @@ pub struct Incoming<'a> {
     pub known: i64,
     /// Its idempotency key.
     pub key: Option<&'a Key>,
+    /// The id of its request.
+    pub request_id: Option<&'a str>,
 }
 
 /// What became of it.
@@ -61,7 +63,7 @@ pub async fn push(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx::Res
 
 /// As [`push`], for a message without a key whose deliveries all run at once: half the work of the other.
 async fn push_plain(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx::Result<Outcome> {
-    let Incoming { store, draft, state, deliveries, known, .. } = incoming;
+    let Incoming { store, draft, state, deliveries, known, request_id, .. } = incoming;
     let columns = Columns::of(deliveries);
     let row = sqlx::query!(
         r#"
@@ -96,8 +98,8 @@ async fn push_plain(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx::R
             SELECT store_id, mapping_id, id, $3, CASE WHEN apart THEN true END FROM input
         ),
         stored AS (
-            INSERT INTO hub_messages (store_id, state, id, message, payload)
-            SELECT store_id, $11::hub_message_state, $3, $4, $5::text::json FROM fresh
+            INSERT INTO hub_messages (store_id, state, id, message, payload, request_id)
+            SELECT store_id, $11::hub_message_state, $3, $4, $5::text::json, $12 FROM fresh
         )
         SELECT EXISTS (SELECT FROM fresh) AS "stored!", (SELECT version FROM newer) AS newer
         "#,
@@ -112,6 +114,7 @@ async fn push_plain(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx::R
         &columns.each_lane,
         &columns.apart,
         *state as _,
+        *request_id,
     )
     .fetch_one(db)
     .await?;
@@ -123,7 +126,7 @@ async fn push_plain(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx::R
 /// identifiers and the mappings that are switched off, the lines, and then what waits.
 #[expect(clippy::too_many_lines, reason = "it is one statement")]
 async fn push_claiming(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx::Result<Outcome> {
-    let Incoming { store, draft, state, deliveries, known, key } = incoming;
+    let Incoming { store, draft, state, deliveries, known, key, request_id } = incoming;
     let columns = Columns::of(deliveries);
     let off: Vec<bool> = deliveries.iter().map(|delivery| !delivery.enabled).collect();
     let identifiers: Vec<Option<&[u8]>> =
@@ -256,8 +259,8 @@ async fn push_claiming(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx
             FROM placed
         ),
         stored AS (
-            INSERT INTO hub_messages (store_id, state, id, message, payload, reason)
-            SELECT store_id, $11::hub_message_state, $3, $4, $5::text::json, $12 FROM fresh
+            INSERT INTO hub_messages (store_id, state, id, message, payload, reason, request_id)
+            SELECT store_id, $11::hub_message_state, $3, $4, $5::text::json, $12, $18 FROM fresh
         )
         SELECT
             EXISTS (SELECT FROM fresh) AS "stored!",
@@ -281,6 +284,7 @@ async fn push_claiming(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx
         &off,
         &identifiers as _,
         &lines as _,
+        *request_id,
     )
     .fetch_one(db)
     .await?;

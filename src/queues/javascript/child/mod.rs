@@ -1,5 +1,5 @@
 //! The child process: waits for a message on its standard input, runs its handler, answers on its standard
-//! output. It has no environment, no file, no socket and no database; it ends when its parent does.
+//! output. It has nothing of our environment, no file, no socket and no database; it ends when its parent does.
 
 mod console;
 mod inbox;

@@ -1,0 +1,110 @@
+//! The published shape of an endpoint.
+
+use crate::http::duration::DurationText;
+use crate::hub::definitions::documents::names::SigningSecret;
+use crate::hub::definitions::store::endpoints::ServiceCircuit;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// An endpoint: a server that deliveries are sent to. All but `url` may be absent; `null` reads as absent.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointDefinition {
+    /// Services are paths below it. By `http` or `https`, without a user name, a password or a fragment.
+    #[schema(
+        min_length = 1,
+        max_length = 2000,
+        pattern = "^[Hh][Tt][Tt][Pp][Ss]?:",
+        example = "https://warehouse.example.com/hub"
+    )]
+    pub url: String,
+    /// Sent as `X-Hub-Token` and `X-Augury-Token`: visible ASCII characters. `[redacted]` keeps the one that is stored.
+    #[schema(min_length = 1, max_length = 2000, pattern = r"^[!-~]([\t -~]*[!-~])?$", example = "x123")]
+    pub token: Option<String>,
+    /// Secrets of Standard Webhooks, one signature each. The `webhook-id` that they sign is the delivery's id.
+    #[schema(max_items = 4)]
+    pub signing_secrets: Option<Vec<SigningSecret>>,
+    /// Requests at a time, of one process.
+    #[schema(minimum = 1, maximum = 1000, default = 8)]
+    pub concurrency: Option<u16>,
+    /// How many requests are sent, over all processes; absent, no limit.
+    pub rate: Option<EndpointRate>,
+    /// How long a request may take: a duration from `1ms` to `1h`.
+    #[schema(value_type = Option<DurationText>, default = "180s")]
+    pub timeout: Option<String>,
+    /// When it is left alone.
+    pub breaker: Option<EndpointBreaker>,
+    /// Whether anything is sent to it.
+    #[schema(default = true)]
+    pub enabled: Option<bool>,
+    /// In the answer to a GET only: how the endpoint does. A PUT ignores it.
+    #[serde(default)]
+    #[schema(read_only)]
+    pub state: EndpointState,
+}
+
+/// How many requests an endpoint is sent, over all processes.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointRate {
+    /// Requests a second, in the long run.
+    #[schema(minimum = 0.001, maximum = 10000.0, example = 10.0)]
+    pub per_second: f64,
+    /// Requests at once after a pause. Absent, those of one second.
+    #[schema(minimum = 1, maximum = 10000)]
+    pub burst: Option<u32>,
+}
+
+/// When an endpoint is left alone: after so many failures in a row, for the cooldown; then it is tried one delivery at a
+/// time. It is the endpoint where it could not be reached, else only the service that failed.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointBreaker {
+    /// Failures in a row.
+    #[schema(minimum = 1, maximum = 1000000, default = 5)]
+    pub failures: Option<u32>,
+    /// How long it is left alone: a duration from `1ms` to `24h`.
+    #[schema(value_type = Option<DurationText>, default = "30s")]
+    pub cooldown: Option<String>,
+}
+
+/// How an endpoint does.
+#[derive(Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EndpointState {
+    /// What its `endpoint.json` said when it was imported.
+    #[schema(value_type = Option<std::collections::HashMap<String, serde_json::Value>>)]
+    pub catalogue: Option<Box<RawValue>>,
+    /// Attempts in a row that did not reach it, when its circuit last opened.
+    pub failures: i32,
+    /// Until when its circuit is open: nothing is sent to it.
+    pub open_until: Option<DateTime<Utc>>,
+    /// Those of its services that answer badly, or not in time, and are left alone.
+    pub services: Vec<ServiceCircuit>,
+    /// When it first answered 410.
+    pub gone_at: Option<DateTime<Utc>>,
+    /// When it was first put.
+    pub created_at: DateTime<Utc>,
+    /// When it was last put.
+    pub updated_at: DateTime<Utc>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::keywords;
+    use super::*;
+    use crate::http::published::Published;
+    use crate::hub::definitions::documents::PutEndpoint;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_the_published_schema_of_an_endpoint_allows_is_read_and_what_it_refuses_is_not(
+            picks in proptest::collection::vec(any::<u32>(), 60),
+        ) {
+            let beyond = ["url", "pattern"];
+            let published = Published::of::<EndpointDefinition>();
+            published.agrees(&picks, &[], &beyond, |document| keywords(PutEndpoint::read(document)))?;
+        }
+    }
+}

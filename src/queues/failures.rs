@@ -1,0 +1,132 @@
+//! What the log says of attempts: a message that ended in ERROR is one line that somebody should read.
+
+use super::catalog::Queue;
+use super::outcome::Next;
+use crate::worker::{Claim, Lines};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest cause that is logged, in characters.
+const LONGEST: usize = 300;
+
+/// How an attempt ended that the log tells of.
+#[derive(Debug)]
+pub(super) struct Told<'a> {
+    /// The claim that ran it.
+    pub(super) claim: &'a Claim,
+    /// Its queue, unless that is gone.
+    pub(super) queue: Option<Arc<Queue>>,
+    /// How long it took.
+    pub(super) took: Duration,
+    how: How,
+    said: Said,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum How {
+    Completed,
+    Again,
+    Ended,
+}
+
+/// What the error says: its name, and its words.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Said {
+    name: Option<String>,
+    words: String,
+}
+
+impl<'a> Told<'a> {
+    /// What the log is to tell of an attempt: of one that ended its message in ERROR always, of the others where
+    /// somebody asks for more.
+    pub(super) fn of(
+        claim: &'a Claim,
+        queue: Option<&Arc<Queue>>,
+        next: &Next<'_>,
+        took: Duration,
+    ) -> Option<Self> {
+        let (how, said) = match next {
+            Next::Error(error) => (How::Ended, Said::of(error)),
+            _ if !tracing::enabled!(tracing::Level::DEBUG) => return None,
+            Next::Again { error, .. } => (How::Again, Said::of(error)),
+            Next::Complete(_) => (How::Completed, Said::default()),
+        };
+        Some(Self { claim, queue: queue.cloned(), took, how, said })
+    }
+
+    /// Notes its line, with the request that pushed the message.
+    pub(super) fn note(self, lines: &mut Lines, request_id: Option<String>) {
+        let Self { claim, queue, took, how, said: Said { name, words } } = self;
+        let (id, attempt) = (claim.item, claim.attempt);
+        lines.push(move || {
+            let queue = queue.as_ref().map_or("deleted", |queue| queue.name.as_str());
+            let (error, cause, request_id) = (name.as_deref(), words.as_str(), request_id.as_deref());
+            match how {
+                How::Ended => {
+                    tracing::warn!(queue, %id, attempt, error, cause, ?took, request_id, "a message ended in ERROR");
+                }
+                How::Again => {
+                    tracing::debug!(queue, %id, attempt, error, cause, ?took, request_id, "an attempt failed: the message runs again");
+                }
+                How::Completed => {
+                    tracing::debug!(queue, %id, attempt, ?took, request_id, "an attempt completed its message");
+                }
+            }
+        });
+    }
+}
+
+impl Said {
+    /// What the handler's error says, in few words.
+    fn of(error: &RawValue) -> Self {
+        let text = |members: &mut Map<String, Value>, name: &str| match members.remove(name) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        };
+        let mut said = Self { name: None, words: error.get().chars().take(LONGEST + 1).collect() };
+        match serde_json::from_str(error.get()) {
+            Ok(Value::String(text)) => said.words = text,
+            Ok(Value::Object(mut members)) => {
+                said.name = text(&mut members, "name").map(short);
+                if let Some(words) = text(&mut members, "message") {
+                    said.words = words;
+                }
+            }
+            _ => {}
+        }
+        said.words = short(said.words);
+        said
+    }
+}
+
+fn short(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(at);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_what_the_handler_says_in_few_words() {
+        for (error, name, words) in [
+            (r#""no""#, None, "no"),
+            (r#"{"name":"TypeError","message":"x is null","stack":"at y"}"#, Some("TypeError"), "x is null"),
+            (r#"{"message":"full"}"#, None, "full"),
+            (r#"{"code":7}"#, None, r#"{"code":7}"#),
+            ("[1]", None, "[1]"),
+        ] {
+            let error = RawValue::from_string(error.to_owned()).unwrap_or_default();
+            let said = Said { name: name.map(str::to_owned), words: words.to_owned() };
+            assert_eq!(Said::of(&error), said);
+        }
+        let long = RawValue::from_string(format!("\"{}\"", "ä".repeat(400))).unwrap_or_default();
+        assert_eq!(Said::of(&long).words.chars().count(), LONGEST + 1);
+    }
+}
