@@ -6,7 +6,7 @@ use super::schedules::{self, Entry, entry};
 use super::secret::{self, Parted};
 use super::store::definitions::{self, Former};
 use crate::db::{self, Database};
-use crate::error::{Error, MAX_VIOLATIONS, Result};
+use crate::error::{Error, Result};
 use crate::http::json_text::to_value;
 use crate::seal::Sealer;
 use serde_json::value::RawValue;
@@ -44,18 +44,13 @@ impl Source {
 /// # Errors
 /// 422 with what is wrong.
 pub async fn check(runners: &Runners, name: &str, document: &RawValue) -> Result<Option<Vec<Entry>>> {
+    let definition = Definition::read(name, &to_value(document.get()).unwrap_or_default())?;
+    // A name that is there twice is seen in the text alone.
     let mut violations = Vec::new();
     let schedules = entry::read_member(document, &mut violations);
-    let definition = match Definition::read(name, &to_value(document.get()).unwrap_or_default()) {
-        Ok(definition) if violations.is_empty() => definition,
-        Ok(_) => return Err(Error::Invalid("the definition breaks a rule".to_owned(), violations)),
-        Err(Error::Invalid(title, mut found)) => {
-            found.extend(violations);
-            found.truncate(MAX_VIOLATIONS);
-            return Err(Error::Invalid(title, found));
-        }
-        Err(error) => return Err(error),
-    };
+    if !violations.is_empty() {
+        return Err(Error::Invalid("the definition breaks a rule".to_owned(), violations));
+    }
     let schema = definition.compile_schema().await?;
     entry::check(schema.as_ref(), schedules.as_deref().unwrap_or_default(), Some("/schedules")).await?;
     if let Some(handler) = &definition.handler {

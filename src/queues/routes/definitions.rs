@@ -83,8 +83,7 @@ pub(super) async fn put_queue(
     let document = without_state(body::read_json(&headers, body, &queues.limits).await?);
     let schedules = install::check(&queues.runners, &name, &document.raw).await?;
     let (db, sealer) = (&queues.access.db, queues.sealer.clone());
-    let (made, document) =
-        install::store(db, sealer, &name, &document.raw, schedules, Source::Api).await?;
+    let (made, document) = install::store(db, sealer, &name, &document.raw, schedules, Source::Api).await?;
     queues.changed().await?;
     Ok((status_of_put(made), Json(document)))
 }

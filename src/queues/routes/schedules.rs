@@ -13,6 +13,8 @@ use crate::http::idempotency::{self, Key};
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{status_of_put, with_state, without_state};
 use crate::queues::access::check;
+use crate::queues::name::QueueName;
+use crate::queues::schedules::documented::{QueueSchedule, ScheduleName, ScheduleSet, ScheduleState};
 use crate::queues::schedules::schedule::Overlap;
 use crate::queues::schedules::{entry, put as place};
 use crate::queues::store::definitions;
@@ -24,73 +26,13 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;
-use std::collections::BTreeMap;
 use std::time::Duration;
-use uuid::Uuid;
 
 /// How long a run by hand waits for an idempotency key that a transaction uses which has not ended.
 const PATIENCE: Duration = Duration::from_millis(500);
-
-/// When a queue is pushed which message by itself. One of `cron` and `every` is required.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(example = json!({"cron": "0 3 * * *", "time_zone": "Europe/Berlin", "message": {"report": "daily"}, "overlap": "skip", "missed": "run_once"}))]
-pub(super) struct PutSchedule {
-    /// Five fields: minute, hour, day of the month, month, day of the week.
-    cron: Option<String>,
-    /// The clocks that `cron` goes by, such as `Europe/Berlin`; `UTC` if absent. A time that they skip comes right after
-    /// the gap, one that they repeat comes once.
-    time_zone: Option<String>,
-    /// From 1 second to 366 days, such as `15s`. It counts from when the schedule begins.
-    every: Option<String>,
-    /// Any JSON value that the queue's schema allows, of 64 KiB at most.
-    #[schema(value_type = serde_json::Value)]
-    message: (),
-    /// Whether it fires at all (true).
-    enabled: Option<bool>,
-    /// `allow`, or `skip`: a moment pushes nothing while the message before has not ended.
-    #[schema(value_type = Option<OverlapWord>)]
-    overlap: (),
-    /// What becomes of moments that nobody saw to for a minute, since no server was there: nothing (`skip`), or one
-    /// message for all of them (`run_once`).
-    #[schema(value_type = Option<MissedWord>)]
-    missed: (),
-    /// Whether it also fires when it begins: when it is put, changed or switched on (false).
-    at_start: Option<bool>,
-    /// From 1 second to 24 hours: each schedule has a time of its own, shorter than this, by which all its moments come
-    /// later.
-    spread: Option<String>,
-}
-
-/// `allow` if absent.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "it only describes")]
-pub(super) enum OverlapWord {
-    Allow,
-    Skip,
-}
-
-/// `skip` if absent.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(rename_all = "snake_case")]
-#[expect(dead_code, reason = "it only describes")]
-pub(super) enum MissedWord {
-    Skip,
-    RunOnce,
-}
-
-/// All schedules of a queue, by their names.
-#[derive(Debug, utoipa::ToSchema)]
-#[expect(dead_code, reason = "it only describes")]
-#[schema(example = json!({"schedules": {"nightly": {"cron": "0 3 * * *", "message": {"report": "daily"}}, "poll": {"every": "15s", "message": null, "overlap": "skip"}}}))]
-pub(super) struct PutSchedules {
-    /// At most 1,000. What is there and not among them goes.
-    schedules: BTreeMap<String, PutSchedule>,
-}
 
 /// A schedule of a queue, and how it does.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -99,29 +41,9 @@ pub(super) struct ListedSchedule {
     #[schema(example = "nightly")]
     name: String,
     /// The schedule as it was put.
-    #[schema(value_type = PutSchedule)]
+    #[schema(value_type = QueueSchedule)]
     definition: Box<RawValue>,
     #[serde(flatten)]
-    state: ScheduleState,
-}
-
-/// How a schedule does.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct ScheduleState {
-    /// When it fires next; null while it is switched off.
-    next_run: Option<DateTime<Utc>>,
-    /// When it last pushed a message, by itself or by hand.
-    last_run: Option<DateTime<Utc>>,
-    /// That message.
-    last_message: Option<Uuid>,
-}
-
-/// A schedule as it is read: as it was put, and beside that how it does.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct ReadSchedule {
-    #[serde(flatten)]
-    definition: PutSchedule,
-    /// How it does. A PUT ignores it.
     state: ScheduleState,
 }
 
@@ -143,7 +65,7 @@ fn no_schedule() -> Error {
 /// Lists the schedules of a queue.
 #[utoipa::path(
     get, path = "/queues/{queue}/schedules", tag = "queue schedules", operation_id = "list_schedules",
-    params(("queue" = String, Path, description = "The queue's name")),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name")),
     responses((status = 200, description = "By name", body = Vec<ListedSchedule>), Problems),
 )]
 pub(super) async fn list(
@@ -161,8 +83,8 @@ pub(super) async fn list(
 /// What is not in it goes; what stays as it was goes on.
 #[utoipa::path(
     put, path = "/queues/{queue}/schedules", tag = "queue schedules", operation_id = "put_schedules",
-    params(("queue" = String, Path, description = "The queue's name")),
-    request_body(content = PutSchedules, content_type = "application/json"),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name")),
+    request_body(content = ScheduleSet, content_type = "application/json"),
     responses((status = 200, description = "The set, by name", body = Vec<ListedSchedule>), Problems, BodyProblems),
 )]
 pub(super) async fn put_all(
@@ -193,11 +115,11 @@ pub(super) async fn put_all(
 /// Makes a schedule, or redefines it. One that fires at the moments at which it did goes on.
 #[utoipa::path(
     put, path = "/queues/{queue}/schedules/{name}", tag = "queue schedules", operation_id = "put_schedule",
-    params(("queue" = String, Path, description = "The queue's name"), ("name" = String, Path, description = "The schedule's name")),
-    request_body(content = PutSchedule, content_type = "application/json"),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), ("name" = inline(ScheduleName), Path, description = "The schedule's name")),
+    request_body(content = QueueSchedule, content_type = "application/json"),
     responses(
-        (status = 200, description = "Redefined: the schedule", body = PutSchedule),
-        (status = 201, description = "Made: the schedule", body = PutSchedule),
+        (status = 200, description = "Redefined: the schedule", body = QueueSchedule),
+        (status = 201, description = "Made: the schedule", body = QueueSchedule),
         (status = 409, description = "The queue has 1,000 schedules", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
@@ -229,8 +151,8 @@ pub(super) async fn put(
 /// Reads a schedule, and beside it `state`, what a listing says of how it does. A PUT ignores that.
 #[utoipa::path(
     get, path = "/queues/{queue}/schedules/{name}", tag = "queue schedules", operation_id = "get_schedule",
-    params(("queue" = String, Path, description = "The queue's name"), ("name" = String, Path, description = "The schedule's name")),
-    responses((status = 200, description = "The schedule as it was put", body = ReadSchedule), Problems),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), ("name" = inline(ScheduleName), Path, description = "The schedule's name")),
+    responses((status = 200, description = "The schedule as it was put", body = QueueSchedule), Problems),
 )]
 pub(super) async fn get(
     Authenticated(caller): Authenticated,
@@ -247,7 +169,7 @@ pub(super) async fn get(
 /// Deletes a schedule. The messages that it pushed stay.
 #[utoipa::path(
     delete, path = "/queues/{queue}/schedules/{name}", tag = "queue schedules", operation_id = "delete_schedule",
-    params(("queue" = String, Path, description = "The queue's name"), ("name" = String, Path, description = "The schedule's name")),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), ("name" = inline(ScheduleName), Path, description = "The schedule's name")),
     responses((status = 204, description = "Deleted"), Problems),
 )]
 pub(super) async fn delete(
@@ -272,7 +194,7 @@ pub(super) async fn delete(
 /// Pushes the message of a schedule now, whether it is switched on or not. Its moments stay as they are.
 #[utoipa::path(
     post, path = "/queues/{queue}/schedules/{name}/run", tag = "queue schedules", operation_id = "run_schedule",
-    params(("queue" = String, Path, description = "The queue's name"), ("name" = String, Path, description = "The schedule's name"),
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), ("name" = inline(ScheduleName), Path, description = "The schedule's name"),
         ("Idempotency-Key" = Option<String>, Header, description = "As for a push: the same key again makes no second message")),
     responses(
         (status = 201, description = "Stored; `Location` ends in the id", body = Message),

@@ -8,6 +8,7 @@
 //! file or from a program. What it pushes is a message as any other, validated before it runs by the schema that the
 //! queue has then.
 
+pub mod documented;
 pub mod entry;
 pub mod firing;
 pub mod put;
