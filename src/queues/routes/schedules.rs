@@ -11,6 +11,7 @@ use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::idempotency::{self, Key};
 use crate::http::openapi::{BodyProblems, Problems};
+use crate::http::request_id;
 use crate::http::state_member::{status_of_put, with_state, without_state};
 use crate::queues::access::check;
 use crate::queues::name::QueueName;
@@ -225,7 +226,8 @@ pub(super) async fn run(
     let (id, rank) = (queues.access.db.ids.next(), -queue.definition.options.priority);
     let request = schedule.message.clone();
     let claim = key.clone().map(|key| Claim::Leads { key, answer: None });
-    let push = Push { queue_id: queue.id, id, request, rank, delay: Duration::ZERO, key: claim };
+    let (delay, request_id) = (Duration::ZERO, request_id::kept(&headers));
+    let push = Push { queue_id: queue.id, id, request, rank, delay, key: claim, request_id };
     let message = pending(&queue, id, schedule.message.clone());
     let done = db::transaction::<_, Error, _>(db, move |tx| Box::pin(run_in(tx, schedule, push)));
     match (done.await?, key) {
