@@ -17,13 +17,13 @@ async fn a_check_says_whether_an_endpoint_can_be_reached() {
     let check = async |name: &str| {
         json(app.post(&format!("{STORE}/endpoints/{name}/check"), &json!({})).await, 200).await
     };
-    app.endpoint("here", &format!("{}/hub", endpoint.url), json!({ "token": "t-1" })).await;
+    app.endpoint("here", &format!("{}/hub", endpoint.url), json!({ "token": "token-1" })).await;
     assert_eq!(
         check("here").await,
         json!({ "reachable": true, "status": 404, "cause": null, "error": null, "advice": null })
     );
     let asked = endpoint.asked();
-    assert_eq!((asked[0].path.as_str(), asked[0].header("x-hub-token")), ("/hub", Some("t-1")));
+    assert_eq!((asked[0].path.as_str(), asked[0].header("x-hub-token")), ("/hub", Some("token-1")));
 
     app.endpoint("nobody", "http://127.0.0.1:9", json!({})).await;
     let found = check("nobody").await;
@@ -38,7 +38,7 @@ async fn a_check_says_whether_an_endpoint_can_be_reached() {
     endpoint.follow(|_: &Asked| {
         Reply::Says(
             307,
-            vec![("Location", "https://elsewhere.example/hub?token=t-1".to_owned())],
+            vec![("Location", "https://elsewhere.example/hub?token=token-1".to_owned())],
             String::new(),
         )
     });

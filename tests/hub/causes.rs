@@ -54,7 +54,7 @@ impl Stage {
             assert_eq!((&attempt["verdict"], &attempt["cause"]), (&json!("failed"), &json!(cause)), "{name}");
         }
         let log = self.serve.log();
-        let wanted = ["WARN", "store", "s1", "endpoint", name, "delivery", "attempt", cause];
+        let wanted = ["DEBUG", "store", "s1", "endpoint", name, "delivery", "attempt", cause];
         assert!(log.iter().any(|line| wanted.iter().all(|word| line.contains(word))), "{name}: {log:#?}");
         let metrics = self.serve.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
         let labels = [format!("endpoint=\"{name}\""), format!("cause=\"{cause}\"")];
@@ -87,6 +87,7 @@ async fn every_cause_stands_in_the_attempt_the_error_the_checks_the_log_and_the_
     let ca = key_file("tls-ca.pem");
     let settings = [
         ("SSL_CERT_FILE", ca.to_str().unwrap()),
+        ("POSTRIDER_LOG", "info,postrider::hub::delivery::attempt=debug"),
         ("POSTRIDER_SECRET_KEY", "a key of the tests of at least 32 characters"),
     ];
     let stage = Stage { serve: Serve::on(&url_of(&database().await), &settings).await };

@@ -16,6 +16,7 @@ async fn an_endpoint_whose_certificate_is_not_good_is_sent_nothing_and_tried_aga
     let ca = key_file("tls-ca.pem");
     let settings = [
         ("SSL_CERT_FILE", ca.to_str().unwrap()),
+        ("POSTRIDER_LOG", "info,postrider::hub::delivery::attempt=debug"),
         ("POSTRIDER_SECRET_KEY", "a key of the tests of at least 32 characters"),
     ];
     let serve = Serve::on(&url_of(&database().await), &settings).await;
@@ -59,7 +60,7 @@ async fn an_endpoint_whose_certificate_is_not_good_is_sent_nothing_and_tried_aga
             assert_eq!(attempt["cause"], cause, "{name}");
         }
         let log = serve.log();
-        let wanted = ["WARN", "store", "s1", "endpoint", name, "delivery", "attempt", cause];
+        let wanted = ["DEBUG", "store", "s1", "endpoint", name, "delivery", "attempt", cause];
         assert!(log.iter().any(|line| wanted.iter().all(|word| line.contains(word))), "{name}: {log:#?}");
         let refusals = tls.refusals();
         assert!(

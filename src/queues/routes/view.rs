@@ -88,6 +88,7 @@ pub struct FullMessage {
     pub logs: Box<RawValue>,
     /// The `x-request-id` of the request that pushed it, which the log names with its failure; null when none did (SQL, a
     /// handler).
+    #[schema(example = "0198c0de-0000-7000-8000-000000000001")]
     pub request_id: Option<String>,
 }
 

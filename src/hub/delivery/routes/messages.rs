@@ -50,6 +50,7 @@ pub(super) struct FullMessage {
     created_at: DateTime<Utc>,
     /// The `x-request-id` of the request that pushed it, which the log names with a delivery that is parked; null when
     /// none did.
+    #[schema(example = "0198c0de-0000-7000-8000-000000000001")]
     request_id: Option<String>,
     /// The messages with which its deliveries were answered, oldest first, at most 1000.
     children: Vec<Uuid>,

@@ -216,8 +216,8 @@ mod tests {
         fn what_the_published_schema_of_a_mapping_allows_is_read_and_what_it_refuses_is_not(
             picks in proptest::collection::vec(any::<u32>(), 120),
         ) {
-            // A schedule has one timing; there are messages or a schedule; most operators want a value.
-            let between = ["required", "minItems", "oneOf", "dependentRequired"];
+            // A schedule has one timing; there are messages or a schedule; most operators want a value, some a text.
+            let between = ["required", "minItems", "oneOf", "dependentRequired", "type"];
             let beyond =
                 ["pattern", "path", "word", "reserved", "cron", "timezone", "type", "regex", "service", "minimum"];
             let published = Published::of::<MappingDefinition>();
