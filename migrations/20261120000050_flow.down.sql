@@ -1,1 +1,1 @@
-DROP TABLE line_waits, lines, series, circuit_parts, circuits, rates;
+DROP TABLE ticks, schedules, line_waits, lines, series, circuit_parts, circuits, rates;

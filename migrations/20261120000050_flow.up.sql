@@ -1,4 +1,5 @@
--- When work may run, whatever it is: limits and circuits of lanes, and lines of items that run one after another.
+-- When work may run, whatever it is: at which moments it comes by itself, limits and circuits of lanes, and lines of
+-- items that run one after another.
 
 CREATE TABLE rates (
     lane   integer     NOT NULL,
@@ -86,3 +87,45 @@ COMMENT ON COLUMN line_waits.series IS 'The series.';
 COMMENT ON COLUMN line_waits.line IS 'The line.';
 COMMENT ON COLUMN line_waits.seq IS 'The place in it.';
 COMMENT ON COLUMN line_waits.item IS 'The item.';
+
+CREATE TABLE schedules (
+    kind      text        NOT NULL,
+    owner     integer     NOT NULL,
+    next_at   timestamptz,
+    set_at    timestamptz NOT NULL DEFAULT now(),
+    last_at   timestamptz,
+    last_item uuid,
+    CONSTRAINT schedules_pkey PRIMARY KEY (kind, owner),
+    CONSTRAINT schedules_kind_known CHECK (kind IN ('queue', 'mapping', 'poller')),
+    CONSTRAINT schedules_next_at_finite CHECK (isfinite(next_at))
+) WITH (fillfactor = 70);
+CREATE INDEX schedules_next_at_idx ON schedules (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX schedules_set_at_idx ON schedules (set_at) WHERE next_at IS NOT NULL;
+COMMENT ON TABLE schedules IS 'When each schedule fires next. What a firing makes, its feature knows: the row is locked to fire it. Bounded by: the schedules of queues, mappings and pollers; a row goes with its own.';
+COMMENT ON COLUMN schedules.kind IS 'Whose it is: a queue''s (queue_schedules), a mapping''s or a poller''s.';
+COMMENT ON COLUMN schedules.owner IS 'The id of the owner among its kind, which never comes back.';
+COMMENT ON COLUMN schedules.next_at IS 'When it fires next; null while it is switched off.';
+COMMENT ON COLUMN schedules.set_at IS 'When next_at was worked out. If that is still to come, the clock was set back since, and next_at may be far too late: it is worked out anew.';
+COMMENT ON COLUMN schedules.last_at IS 'When it last made something, or was last run by hand.';
+COMMENT ON COLUMN schedules.last_item IS 'What it made then, if that has an id: a message.';
+
+CREATE TABLE ticks (
+    kind     text        NOT NULL,
+    owner    integer     NOT NULL,
+    at       timestamptz NOT NULL,
+    fired_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    outcome  text        NOT NULL,
+    item     uuid,
+    CONSTRAINT ticks_pkey PRIMARY KEY (kind, owner, at),
+    CONSTRAINT ticks_schedule_fkey FOREIGN KEY (kind, owner) REFERENCES schedules (kind, owner) ON DELETE CASCADE,
+    CONSTRAINT ticks_outcome_known CHECK (outcome IN ('fired', 'overlapped', 'missed', 'by hand')),
+    CONSTRAINT ticks_item_if_fired CHECK (item IS NULL OR outcome IN ('fired', 'by hand'))
+);
+CREATE INDEX ticks_at_idx ON ticks (at);
+COMMENT ON TABLE ticks IS 'Every moment of a schedule that came: one row, so that two servers cannot fire the same moment twice. Bounded by: seven days.';
+COMMENT ON COLUMN ticks.kind IS 'As in schedules.';
+COMMENT ON COLUMN ticks.owner IS 'As in schedules.';
+COMMENT ON COLUMN ticks.at IS 'The moment; of a run by hand, when that was.';
+COMMENT ON COLUMN ticks.fired_at IS 'When somebody saw to it.';
+COMMENT ON COLUMN ticks.outcome IS 'What became of it: fired, overlapped (what the one before made had not ended), missed (nobody was there, and the schedule makes up for nothing), or by hand.';
+COMMENT ON COLUMN ticks.item IS 'What it made, if that has an id: a message.';

@@ -41,6 +41,28 @@ COMMENT ON COLUMN queues.paused_at IS 'Since when nothing is claimed from it; nu
 COMMENT ON COLUMN queues.created_at IS 'When it was first defined.';
 COMMENT ON COLUMN queues.updated_at IS 'When it was last defined, paused or resumed.';
 
+CREATE TABLE queue_schedules (
+    id         integer GENERATED ALWAYS AS IDENTITY,
+    queue_id   integer     NOT NULL,
+    name       text        NOT NULL,
+    definition json        NOT NULL,
+    message    json        NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT queue_schedules_pkey PRIMARY KEY (id),
+    CONSTRAINT queue_schedules_name_key UNIQUE (queue_id, name),
+    CONSTRAINT queue_schedules_queue_fkey FOREIGN KEY (queue_id) REFERENCES queues (id),
+    CONSTRAINT queue_schedules_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$')
+);
+COMMENT ON TABLE queue_schedules IS 'Schedules of queues: which message is pushed when. Bounded by: what administrators define, a thousand a queue; they go with their queue.';
+COMMENT ON COLUMN queue_schedules.id IS 'The schedule: its owner in schedules and ticks, of the kind queue. It never comes back.';
+COMMENT ON COLUMN queue_schedules.queue_id IS 'Its queue.';
+COMMENT ON COLUMN queue_schedules.name IS 'Its name in the API.';
+COMMENT ON COLUMN queue_schedules.definition IS 'The schedule as it was put.';
+COMMENT ON COLUMN queue_schedules.message IS 'The message of the definition, byte for byte, which each firing pushes.';
+COMMENT ON COLUMN queue_schedules.created_at IS 'When it was first put.';
+COMMENT ON COLUMN queue_schedules.updated_at IS 'When it was last put.';
+
 CREATE TABLE messages (
     queue_id   integer  NOT NULL,
     rank       smallint NOT NULL DEFAULT 0,

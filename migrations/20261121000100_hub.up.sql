@@ -95,7 +95,6 @@ CREATE TABLE mappings (
     definition  json        NOT NULL,
     enabled     boolean     NOT NULL DEFAULT true,
     version     bigint      NOT NULL,
-    next_tick   timestamptz,
     created_at  timestamptz NOT NULL DEFAULT now(),
     updated_at  timestamptz NOT NULL DEFAULT now(),
     deleted_at  timestamptz,
@@ -107,7 +106,6 @@ CREATE TABLE mappings (
     CONSTRAINT mappings_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$')
 );
 CREATE UNIQUE INDEX mappings_name_idx ON mappings (store_id, name) WHERE deleted_at IS NULL;
-CREATE INDEX mappings_next_tick_idx ON mappings (next_tick) WHERE next_tick IS NOT NULL AND enabled AND deleted_at IS NULL;
 CREATE INDEX mappings_version_idx ON mappings (version);
 COMMENT ON TABLE mappings IS 'Which messages of a store go to which service of which endpoint, and how. Bounded by: what is put; a deleted one is kept until the weeks of its deliveries are gone.';
 COMMENT ON COLUMN mappings.id IS 'The mapping, and the series of its lines. One that is deleted and made again has another.';
@@ -117,7 +115,6 @@ COMMENT ON COLUMN mappings.endpoint_id IS 'The endpoint of its service. That of 
 COMMENT ON COLUMN mappings.definition IS 'The definition as it was put: endpoint, service, messages, parameters, filters, identifiers, options, schedule, enabled.';
 COMMENT ON COLUMN mappings.enabled IS 'Whether its deliveries run; those of a mapping that is not are held.';
 COMMENT ON COLUMN mappings.version IS 'The catalog''s revision at its last change.';
-COMMENT ON COLUMN mappings.next_tick IS 'When its schedule fires next; null without one.';
 COMMENT ON COLUMN mappings.created_at IS 'When it was first put.';
 COMMENT ON COLUMN mappings.updated_at IS 'When it was last put.';
 COMMENT ON COLUMN mappings.deleted_at IS 'When it was deleted; its deliveries stay to be read.';
@@ -132,19 +129,6 @@ CREATE TABLE learned_parameters (
 COMMENT ON TABLE learned_parameters IS 'Parameters that a mapping is sent since its own answers set them (a poller''s bookmark), beside those its definition names. Bounded by: their mapping: they go when it is deleted, one row a name that its answers set.';
 COMMENT ON COLUMN learned_parameters.mapping_id IS 'The mapping.';
 COMMENT ON COLUMN learned_parameters.name IS 'The parameter of its store.';
-
-CREATE TABLE ticks (
-    mapping_id integer     NOT NULL,
-    at         timestamptz NOT NULL,
-    message_id uuid,
-    CONSTRAINT ticks_pkey PRIMARY KEY (mapping_id, at),
-    CONSTRAINT ticks_mapping_fkey FOREIGN KEY (mapping_id) REFERENCES mappings (id) ON DELETE CASCADE
-);
-CREATE INDEX ticks_at_idx ON ticks (at);
-COMMENT ON TABLE ticks IS 'Every time a schedule fired: one row, so that two servers cannot fire the same moment twice. Bounded by: seven days.';
-COMMENT ON COLUMN ticks.mapping_id IS 'The mapping whose schedule it is.';
-COMMENT ON COLUMN ticks.at IS 'The moment it was to fire.';
-COMMENT ON COLUMN ticks.message_id IS 'The poll message it made; null when the one before was not done yet.';
 
 CREATE TABLE hub_messages (
     store_id   integer           NOT NULL,
@@ -375,7 +359,6 @@ CREATE TABLE pollers (
     token      bytea,
     key_id     text,
     version    bigint      NOT NULL,
-    next_tick  timestamptz,
     item       uuid        NOT NULL DEFAULT uuid_v7(),
     queued     boolean     NOT NULL DEFAULT false,
     failures   integer     NOT NULL DEFAULT 0,
@@ -392,7 +375,6 @@ CREATE TABLE pollers (
     CONSTRAINT pollers_sealed_with_a_key CHECK ((token IS NULL) = (key_id IS NULL)),
     CONSTRAINT pollers_failures_not_negative CHECK (failures >= 0)
 ) WITH (fillfactor = 70);
-CREATE INDEX pollers_next_tick_idx ON pollers (next_tick) WHERE next_tick IS NOT NULL;
 CREATE INDEX pollers_version_idx ON pollers (version);
 COMMENT ON TABLE pollers IS 'Storefront pollers: they read an API and tell what changed in it. Bounded by: what is put; a row goes with its poller.';
 COMMENT ON COLUMN pollers.id IS 'The poller''s lane.';
@@ -402,7 +384,6 @@ COMMENT ON COLUMN pollers.definition IS 'The definition as it was put, without t
 COMMENT ON COLUMN pollers.token IS 'The token it sends, sealed (AES-256-GCM).';
 COMMENT ON COLUMN pollers.key_id IS 'Which key it is sealed with.';
 COMMENT ON COLUMN pollers.version IS 'The catalog''s revision at its last change.';
-COMMENT ON COLUMN pollers.next_tick IS 'When it is to run next; null while it is switched off.';
 COMMENT ON COLUMN pollers.item IS 'The name of its run in dispatch and leases. Each attempt has another, so that its end is written once.';
 COMMENT ON COLUMN pollers.queued IS 'Whether a run waits or goes on: a tick that finds it so makes no second one.';
 COMMENT ON COLUMN pollers.failures IS 'Runs that failed since the last that did not.';

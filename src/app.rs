@@ -1,24 +1,22 @@
 //! The composition root: the only file that knows every feature.
 
+mod base;
 mod outside;
 mod prepared;
 mod scrape;
 
-use crate::auth::Verifier;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::db::Database;
+use crate::flow::ticker::Ticker;
 use crate::http::body::BodyLimits;
 use crate::http::health::Readiness;
 use crate::http::limits::{InFlight, Limits};
 use crate::http::metrics;
-use crate::http::outbound::Outbound;
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState};
-use crate::hub::definitions::mapping::Retry;
-use crate::hub::{self, state::Hub};
-use crate::jobs::remote::RemoteJobs;
-use crate::jobs::routes::{Jobs, LONG_POLLS};
-use crate::jobs::{self, Tails};
+use crate::hub;
+use crate::jobs;
+use crate::jobs::routes::LONG_POLLS;
 use crate::queues;
 use crate::queues::access::Access;
 use crate::queues::catalog::Catalog;
@@ -31,12 +29,13 @@ use crate::queues::push::Inbox;
 use crate::queues::remote::RemoteMessages;
 use crate::queues::routes::Queues;
 use crate::queues::runners::Runners;
+use crate::queues::schedules::firing::Pushes;
 use crate::queues::upkeep::{Given, Upkeep};
 use crate::reports::{self, routes::Reports};
-use crate::seal::Sealer;
 use crate::worker::remote::WaitingRoom;
 use crate::worker::{Running, Worker};
 use anyhow::Context as _;
+use base::Base;
 use prepared::Checked;
 use scrape::{admit_readers, measure};
 use secrecy::SecretString;
@@ -201,13 +200,16 @@ impl Prepared {
         let catalog = Arc::new(Catalog::new(sealer.clone()));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
 
-        let name = name();
+        let name = prepared::name();
         let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY, runners.runs());
         let messages = Messages::new(db.clone(), Arc::clone(&catalog), Arc::clone(&runners), name);
         let settler = worker.add(Arc::new(messages));
         let pushes = db.worker.clone();
         #[cfg(feature = "planted-bugs")]
         let pushes = crate::planted::pool_of_pushes(&db).unwrap_or(pushes);
+        let wake = worker.wake();
+        let mut ticker = Ticker::new(db.clone(), wake.changes(), move |lane, rank| wake.ready(lane, rank));
+        ticker.add(Pushes { catalog: Arc::clone(&catalog), ids: Arc::clone(&db.ids) });
         let (inbox, inbox_loop) = Inbox::new(pushes, worker.wake(), Arc::clone(&catalog));
         tasks.spawn(inbox_loop);
         let access = Access { db: db.clone(), catalog, inbox, stopper: worker.stopper() };
@@ -224,7 +226,8 @@ impl Prepared {
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
-        let hub = base.hub(&mut worker, outbound, &config).await.context("cannot start the hub")?;
+        let hub =
+            base.hub(&mut worker, &mut ticker, outbound, &config).await.context("cannot start the hub")?;
         let jobs = base.jobs(&mut worker, &config).await.context("cannot load the kinds of jobs")?;
         let readiness = Readiness::new(db.api.clone());
         let remote = RemoteMessages::new(Arc::clone(&access.catalog), config.lease);
@@ -252,16 +255,15 @@ impl Prepared {
             move || pulse.beat()
         });
         tasks.spawn(upkeep.run(stop.clone()));
+        tasks.spawn(ticker.run(stop.clone()));
         tasks.spawn(metrics::upkeep(stop.clone()));
 
         let of_queues = Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy());
         let of_jobs = jobs::depths::Depths::new(db.clone(), Arc::clone(&jobs.types));
         let of_hub = hub::delivery::metrics::Depths::new(db.clone());
         let of_others = metrics::Holdups::new(db.api.clone());
-        let mut on_scrape = measure(of_queues, of_jobs, of_hub, of_others);
-        if config.metrics == config::Metrics::Token {
-            on_scrape = admit_readers(on_scrape, &verifier);
-        }
+        let on_scrape = measure(of_queues, of_jobs, of_hub, of_others);
+        let on_scrape = admit_readers(on_scrape, &verifier, config.metrics);
         let state = HttpState {
             readiness: readiness.clone(),
             in_flight: InFlight::new(Limits {
@@ -289,60 +291,6 @@ impl Prepared {
         // Whoever is told that it runs may use it at once. `/readyz` says what does not come to work.
         drop(tokio::time::timeout(FIRST_ROUNDS, readiness.started()).await);
         Ok(Server { address, db, engine, readiness, stop, tasks, grace: config.grace })
-    }
-}
-
-/// What every feature is made with.
-struct Base {
-    db: Database,
-    sealer: Option<Arc<Sealer>>,
-    verifier: Arc<Verifier>,
-    limits: BodyLimits,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Base {
-    async fn hub(&self, worker: &mut Worker, outbound: Outbound, config: &Config) -> sqlx::Result<Hub> {
-        let retry = Retry { base: config.hub_retry.0, cap: config.hub_retry.1 };
-        let (db, verifier) = (self.db.clone(), Arc::clone(&self.verifier));
-        let hub = Hub::new(db, self.sealer.clone(), worker.wake(), verifier, self.limits, outbound);
-        hub::start(worker, &hub, retry, config.hub_descendants, &self.tasks, &self.stop).await?;
-        Ok(hub)
-    }
-
-    async fn jobs(&self, worker: &mut Worker, config: &Config) -> anyhow::Result<Jobs> {
-        let types = Arc::new(jobs::types::Types::default());
-        types.load(&self.db.worker, config.queues_dir.as_deref()).await?;
-        worker.add(Arc::new(jobs::consumer::Jobs::new(self.db.worker.clone(), Arc::clone(&types))));
-        let tails = Arc::new(Tails::new(self.db.api.clone(), config.broadcast_retention, worker.wake()));
-        {
-            let tails = Arc::clone(&tails);
-            worker.hear_of_logs(move |job, seq| tails.heard(job, seq));
-        }
-        self.tasks.spawn(Arc::clone(&tails).look(self.stop.clone()));
-        let remote = RemoteJobs::new(Arc::clone(&types), self.sealer.clone());
-        let waiting = WaitingRoom::new(remote, self.db.worker.clone(), worker.wake(), self.tasks.clone());
-        let jobs = Jobs {
-            db: self.db.clone(),
-            types,
-            tails,
-            sealer: self.sealer.clone(),
-            wake: worker.wake(),
-            waiting,
-            verifier: Arc::clone(&self.verifier),
-            limits: self.limits,
-            job_timeout: config.job_timeout,
-            credential_timeout: config.credential_timeout,
-            retention: config.broadcast_retention,
-            query_keys: config.query_access_keys,
-            job_retention: config.job_retention,
-            deadlines: Arc::default(),
-            stopping: self.stop.clone(),
-        };
-        self.tasks.spawn(jobs::upkeep::run(jobs.clone(), self.stop.clone()));
-        self.tasks.spawn(jobs::tidy::run(jobs.clone(), self.stop.clone()));
-        Ok(jobs)
     }
 }
 
@@ -391,10 +339,4 @@ impl Server {
         drop(tokio::time::timeout_at(deadline, self.tasks.wait()).await);
         self.db.close().await;
     }
-}
-
-/// Who this process is, for people: host and process id.
-fn name() -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{host}:{}", std::process::id())
 }

@@ -30,7 +30,7 @@
 //! | [`jobs`] | follow a job, and answer what it asks |
 //! | [`hub`] | route a message to every mapped endpoint, and deliver it until it is taken |
 //! | [`reports`] | the rows of `sql/reports/*.sql` |
-//! | [`flow`] | when work may run, whatever it is: [moments](flow::timing) of intervals and cron, [rate limits](flow::rates) and [circuits](flow::circuit) of lanes, [lines](flow::store::lines) of items that run one after another |
+//! | [`flow`] | when work may run, whatever it is: [moments](flow::timing) of intervals and cron, which [the ticker](flow::ticker) fires, [rate limits](flow::rates) and [circuits](flow::circuit) of lanes, [lines](flow::store::lines) of items that run one after another |
 //! | [`worker`] | claim, run, settle, reclaim: the engine; knows items only as claimable; [retention](worker::retention) of what has ended |
 //! | [`auth`] | token → caller → may this caller do that |
 //! | [`http`] | bodies, limits, health, OpenAPI, which web pages may call (CORS), the guarded client; knows no feature |
@@ -62,6 +62,8 @@
 //! 6. A worker that dies leaves its lease behind. Once its heartbeat is older than its lease, any process gives it up
 //!    and puts what had not ended back. One that is told to stop gives back by itself what it cannot finish.
 //!
+//! Messages also come by themselves: [schedules](queues::schedules) push them in the transaction that notes their moment.
+//!
 //! Definitions (queues, endpoints, mappings, pollers, job types) are compiled once and kept, one snapshot at a time
 //! ([`worker::definitions`]): a change counts up the catalog's revision, and a process reads what is newer than it knows.
 //!
@@ -87,7 +89,7 @@
 //!    was used before takes a second one (`tests/hub/pushes.rs`). Identifiers that were sent before make a
 //!    duplicate (SKIPPED); a mapping that is switched off holds its deliveries, a serial one lines them up.
 //! 2. What comes otherwise ends in the same routing: messages of an answer with its settlement, polls of schedules
-//!    ([`hub::polling::ticker`]), changes that pollers find ([`hub::polling`]). What the SQL function `publish` stores,
+//!    ([`hub::polling::firing`]), changes that pollers find ([`hub::polling`]). What the SQL function `publish` stores,
 //!    and what is to wait, is pending until the router ([`hub::routing::pending`]) takes it from its lane.
 //! 3. Each endpoint has a lane. The claim loop takes as much of it as concurrency, rate limit ([`flow::rates`]) and
 //!    circuit ([`flow::circuit`]) leave room for, so that a slow endpoint holds up no other. What goes to a
@@ -140,7 +142,8 @@
 //! 14. An endpoint that hangs, lies or floods costs bounded time and memory, and delays no other
 //!     (`tests/hub/hostile.rs`).
 //! 15. Nothing that is held is forgotten, however pushes and switches meet (`tests/hub/held.rs`).
-//! 16. A moment of a schedule fires once over all servers (`tests/hub/schedules.rs`); a change in a storefront is
+//! 16. A moment of a schedule fires once over all servers, by the database's clock, whoever's runs ahead
+//!     ([`flow::ticker`]; `tests/queues/schedules.rs`, `tests/faults/schedules.rs`, `tests/hub/schedules.rs`); a change in a storefront is
 //!     told once, whatever fails on the way (`tests/hub/pollers.rs`), and page by page (`tests/hub/poller_pages.rs`).
 //! 17. Neither changing definitions, nor an open transaction of somebody else, nor what cannot be promoted or
 //!     reclaimed, keeps a claim waiting (`tests/engine/changes.rs`, `tests/jobs/held.rs`, `tests/engine/duties.rs`).

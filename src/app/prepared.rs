@@ -1,4 +1,5 @@
-//! What can be found wrong before anything is made or changed: the settings, and the address. Then the database.
+//! What can be found wrong before anything is made or changed: the settings, and the address. Then the database, and
+//! what this process is called.
 
 use super::outside::{directory, fetch};
 use crate::auth::Verifier;
@@ -89,4 +90,10 @@ pub(super) fn listen(socket: TcpSocket, address: SocketAddr) -> anyhow::Result<T
 
 fn unheard(address: SocketAddr) -> String {
     format!("cannot listen on {address} (POSTRIDER_LISTEN)")
+}
+
+/// Who this process is, for people: host and process id.
+pub(super) fn name() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}:{}", std::process::id())
 }

@@ -2,6 +2,7 @@
 
 use crate::auth::role::{HUB_ADMIN, METRICS_READER, QUEUE_ADMIN, SYSTEM_ADMIN};
 use crate::auth::{self, Verifier};
+use crate::config::Metrics;
 use crate::http::metrics::{Holdups, OnScrape};
 use crate::queues::metrics::Depths;
 use crate::{hub, jobs};
@@ -26,8 +27,11 @@ pub(super) fn measure(
     })
 }
 
-/// Lets those read the metrics whose token has a role for it.
-pub(super) fn admit_readers(on_scrape: OnScrape, verifier: &Arc<Verifier>) -> OnScrape {
+/// Lets those read the metrics whose token has a role for it, if the settings ask for one.
+pub(super) fn admit_readers(on_scrape: OnScrape, verifier: &Arc<Verifier>, asked: Metrics) -> OnScrape {
+    if asked != Metrics::Token {
+        return on_scrape;
+    }
     let verifier = Arc::clone(verifier);
     on_scrape.admitting(move |headers| {
         let verifier = Arc::clone(&verifier);

@@ -3,6 +3,7 @@
 mod finding;
 mod grants;
 mod hub;
+mod schedules;
 mod schema;
 mod secrets;
 mod server;
@@ -118,6 +119,7 @@ async fn at_one_moment(tx: &mut PgConnection, sealer: Option<Arc<Sealer>>) -> sq
     sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *tx).await?;
     let mut findings = schema::check(&mut *tx).await?;
     findings.extend(work::check(&mut *tx).await?);
+    findings.extend(schedules::check(&mut *tx).await?);
     findings.extend(upkeep::check(&mut *tx).await?);
     findings.extend(hub::check(&mut *tx).await?);
     findings.extend(secrets::check(&mut *tx, sealer.as_deref()).await?);

@@ -1,6 +1,6 @@
 //! When something happens by itself: at an interval, or by cron in a time zone.
 //!
-//! `{every}` or `{cron, timezone?}`. Where clocks change, croner's rules hold: a fixed time that the clock skips
+//! `{every}` or `{cron, timezone?}`, where the name of the zone's member is its feature's. Where clocks change, croner's rules hold: a fixed time that the clock skips
 //! comes right after the gap, one that it repeats comes once; intervals (`*/15 * * * *`) go on evenly.
 
 use crate::http::reader::Reader;
@@ -27,17 +27,21 @@ pub enum Timing {
 }
 
 impl Timing {
-    /// Reads `every`, or `cron` and `timezone`; `None` if a rule is broken, which is noted.
-    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    /// Reads `every`, or `cron` and the member `zone`; `None` if a rule is broken, which is noted.
+    pub fn read(reader: &mut Reader<'_>, zone: &'static str) -> Option<Self> {
         let (has_every, has_cron) = (reader.has("every"), reader.has("cron"));
         let every = reader.duration("every", SHORTEST..=LONGEST);
         let cron = reader.take("cron").map(expression);
-        let timezone = reader.take("timezone").map(|name| name.as_str()?.parse::<Tz>().ok());
+        let timezone = reader.take(zone).map(|name| name.as_str()?.parse::<Tz>().ok());
         if let Some(Err(why)) = &cron {
             reader.note("/cron", "cron", *why);
         }
         if timezone == Some(None) {
-            reader.note("/timezone", "timezone", "must be a name such as \"Europe/Berlin\" or \"UTC\"");
+            reader.note(
+                &format!("/{zone}"),
+                "timezone",
+                "must be a name such as \"Europe/Berlin\" or \"UTC\"",
+            );
         }
         match (has_every, has_cron) {
             (false, false) => {
@@ -50,7 +54,7 @@ impl Timing {
             }
             (true, false) => {
                 if timezone.is_some() {
-                    reader.note("/timezone", "dependentRequired", "belongs to \"cron\"");
+                    reader.note(&format!("/{zone}"), "dependentRequired", "belongs to \"cron\"");
                 }
                 every.map(Self::Every)
             }
@@ -102,7 +106,7 @@ mod tests {
     fn read(document: &Value) -> Result<Timing, Vec<(String, String)>> {
         let (mut timing, mut violations) = (None, Vec::new());
         Reader::within(document, "/schedule".to_owned(), &mut violations, |reader| {
-            timing = Timing::read(reader);
+            timing = Timing::read(reader, "timezone");
         });
         let found = violations.into_iter().map(|violation| (violation.pointer, violation.keyword));
         let found: Vec<_> = found.collect();

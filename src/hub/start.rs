@@ -1,26 +1,27 @@
 //! Adds the hub's consumers to the engine, and starts what the hub does by itself.
 
+use crate::flow::ticker::Ticker;
 use crate::hub::definitions::mapping::Retry;
 use crate::hub::delivery::consumer::Deliveries;
 use crate::hub::polling::consumer::Runs;
-use crate::hub::polling::ticker::Ticker;
+use crate::hub::polling::firing::{Passes, Polls};
 use crate::hub::routing::pending::Router;
 use crate::hub::state::Hub;
 use crate::hub::upkeep;
 use crate::worker::Worker;
 use std::sync::Arc;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Has `worker` route pending messages, send deliveries and run pollers, by the catalog of `hub`; `retry` is the backoff
-/// where a mapping names none, `descendants` how many messages may come of one from outside. In `tasks` schedules
-/// fire and the tables are tidied, until `stop`.
+/// where a mapping names none, `descendants` how many messages may come of one from outside. `ticker` fires its
+/// schedules; in `tasks` the tables are tidied, until `stop`.
 ///
 /// # Errors
 /// The database cannot be read.
 pub async fn start(
     worker: &mut Worker,
+    ticker: &mut Ticker,
     hub: &Hub,
     retry: Retry,
     descendants: u32,
@@ -39,12 +40,10 @@ pub async fn start(
         descendants,
     );
     worker.add(Arc::new(deliveries));
-    let bell = Arc::new(Notify::new());
-    let (wake, ring) = (worker.wake(), Arc::clone(&bell));
-    let runs = Runs::new(db.clone(), Arc::clone(&catalog), sealer, outbound, wake, ring);
+    let runs = Runs::new(db.clone(), Arc::clone(&catalog), sealer, outbound, worker.wake());
     worker.add(Arc::new(runs));
     tasks.spawn(upkeep::run(db.clone(), stop.clone()));
-    let ticker = Ticker { db, catalog, wake: worker.wake(), bell };
-    tasks.spawn(ticker.run(stop.clone()));
+    ticker.add(Polls { db, catalog });
+    ticker.add(Passes);
     Ok(())
 }

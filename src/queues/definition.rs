@@ -1,6 +1,6 @@
 //! A queue's definition: the JSON document that an administrator puts, and what it says.
 //!
-//! `{name?, client_id?, roles?, incoming?, handler?, options?}`, where `roles` is
+//! `{name?, client_id?, roles?, incoming?, handler?, options?, schedules?}`, where `roles` is
 //! `{needsRole?, replace?, roles?}`, `incoming` is `{schema}`, and absent means:
 //!
 //! | absent | then |
@@ -9,6 +9,7 @@
 //! | `incoming` | any JSON value may be pushed |
 //! | `handler` | messages wait, PENDING, until there is one |
 //! | `options` and its members | [`Options::default`] |
+//! | `schedules` | those that there are stay |
 //!
 //! Unknown members are refused, so that a misspelt one is not silently without effect.
 
@@ -20,8 +21,10 @@ pub use handler::{Handler, handler_of, handlers_of, with_handler};
 use super::name;
 use super::options::Options;
 use super::roles::Roles;
+use super::schedules::entry;
 use super::schema::CompiledSchema;
 use crate::error::{Error, MAX_VIOLATIONS, Result, Violation};
+use crate::http::json_text::raw;
 use crate::http::reader::Reader;
 use serde_json::Value;
 use std::sync::Arc;
@@ -56,6 +59,7 @@ impl Definition {
             handler: None,
             options: Options::default(),
         };
+        let mut has_schedules = false;
         if let Err(reason) = name::check(name) {
             violations.push(Violation::new("/name", "pattern", format!("the queue's name {reason}")));
         }
@@ -81,7 +85,14 @@ impl Definition {
             });
             reader.object("handler", |reader| definition.handler = Handler::take(reader));
             reader.object("options", |reader| definition.options = Options::read(reader));
+            // Stored apart from the definition: `install.rs`.
+            if reader.take(entry::MEMBER).is_some() {
+                has_schedules = true;
+            }
         });
+        if has_schedules {
+            entry::read_member(&raw(document), &mut violations);
+        }
         if violations.is_empty() {
             return Ok(definition);
         }

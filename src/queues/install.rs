@@ -2,12 +2,13 @@
 
 use super::definition::{Definition, handler_of, with_handler};
 use super::runners::Runners;
+use super::schedules::{self, Entry, entry};
 use super::secret::{self, Parted};
 use super::store::definitions::{self, Former};
 use crate::db::{self, Database};
 use crate::error::{Error, Result};
+use crate::http::json_text::to_value;
 use crate::seal::Sealer;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
@@ -37,21 +38,29 @@ impl Source {
     }
 }
 
-/// Checks that the definition `document` of the queue `name` can work: its members, its schema, its handler.
+/// Checks that the definition `document` of the queue `name` can work: its members, its schema, its schedules, its
+/// handler. Returns its schedules, if it names them.
 ///
 /// # Errors
 /// 422 with what is wrong.
-pub async fn check(runners: &Runners, name: &str, document: &Value) -> Result<()> {
-    let definition = Definition::read(name, document)?;
-    definition.compile_schema().await?;
-    match &definition.handler {
-        Some(handler) => runners.check(name, handler).await,
-        None => Ok(()),
+pub async fn check(runners: &Runners, name: &str, document: &RawValue) -> Result<Option<Vec<Entry>>> {
+    let definition = Definition::read(name, &to_value(document.get()).unwrap_or_default())?;
+    // A name that is there twice is seen in the text alone.
+    let mut violations = Vec::new();
+    let schedules = entry::read_member(document, &mut violations);
+    if !violations.is_empty() {
+        return Err(Error::Invalid("the definition breaks a rule".to_owned(), violations));
     }
+    let schema = definition.compile_schema().await?;
+    entry::check(schema.as_ref(), schedules.as_deref().unwrap_or_default(), Some("/schedules")).await?;
+    if let Some(handler) = &definition.handler {
+        runners.check(name, handler).await?;
+    }
+    Ok(schedules)
 }
 
-/// Stores a checked definition; says whether the queue is new, and returns the definition as it is now in
-/// force, without its secret. One without a handler keeps the handler that was put by itself.
+/// Stores a checked definition, and its schedules if it names them; says whether the queue is new, and returns the
+/// definition as it is now in force, without its secret. One without a handler keeps the handler that was put by itself.
 ///
 /// # Errors
 /// As [`secret::seal`], and the database's.
@@ -59,10 +68,12 @@ pub async fn store(
     db: &Database,
     sealer: Option<Arc<Sealer>>,
     name: &str,
-    document: Box<RawValue>,
+    document: &RawValue,
+    schedules: Option<Vec<Entry>>,
     source: Source,
 ) -> Result<(bool, Box<RawValue>)> {
     let name = name.to_owned();
+    let document = entry::without_member(document);
     db::transaction::<_, Error, _>(&db.api, move |tx| {
         Box::pin(async move {
             let former = definitions::lock(&mut *tx, &name).await?;
@@ -71,7 +82,13 @@ pub async fn store(
                     Some(merged) => merged,
                     None => document,
                 };
-            put(tx, sealer.as_deref(), &name, &document, former.as_ref(), source).await
+            let done = put(&mut *tx, sealer.as_deref(), &name, &document, former.as_ref(), source).await?;
+            if let Some(set) = schedules
+                && let Some(id) = definitions::id(&mut *tx, &name).await?
+            {
+                schedules::put::all(tx, id, &name, &set).await?;
+            }
+            Ok(done)
         })
     })
     .await

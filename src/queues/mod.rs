@@ -10,7 +10,8 @@
 //!
 //! A *queue* is a lane of the engine with a [`definition`]: who may use it ([`roles`]), what may be pushed
 //! ([`schema`]), what runs it ([`runners`]) and how ([`options`]). A *message* is a row that never changes; an
-//! *attempt* is one run of it; its *outcome* is the end of the last one ([`outcome`] decides).
+//! *attempt* is one run of it; its *outcome* is the end of the last one ([`outcome`] decides). A *schedule* pushes a
+//! message at moments that come by themselves ([`schedules`]).
 
 pub mod access;
 pub mod catalog;
@@ -30,6 +31,7 @@ pub mod remote;
 pub mod roles;
 pub mod routes;
 pub mod runners;
+pub mod schedules;
 pub mod schema;
 pub mod secret;
 pub mod store;

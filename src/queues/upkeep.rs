@@ -4,10 +4,11 @@ use super::catalog::Queue;
 use super::files::{Change, Watcher};
 use super::install::{self, Source};
 use super::routes::Queues;
+use super::schedules::{entry, put};
 use super::secret::{self, Parted, Secret};
 use super::tidy::Tidy;
 use crate::error::{Error, Result};
-use crate::http::json_text::{raw, to_value};
+use crate::http::json_text::raw;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -53,7 +54,7 @@ impl Upkeep {
         self.queues.access.refresh().await?;
         let Given { examples, code } = std::mem::take(&mut self.given);
         for (name, definition) in code {
-            self.put(&name, raw(&definition), &definition, Source::Code)
+            self.put(&name, &raw(&definition), Source::Code)
                 .await
                 .map_err(|error| anyhow::anyhow!("the queue {name}: {}", error.whole()))?;
         }
@@ -97,14 +98,22 @@ impl Upkeep {
     }
 
     /// Puts a definition in place unless it is; says whether it did.
-    async fn put(&self, name: &str, document: Box<RawValue>, value: &Value, source: Source) -> Result<bool> {
+    async fn put(&self, name: &str, document: &RawValue, source: Source) -> Result<bool> {
+        let definition = entry::without_member(document);
+        let names_schedules = definition.get() != document.get();
         let known = self.queues.access.catalog.by_name(name);
-        if known.is_some_and(|queue| is_same(&queue, &document, source)) {
+        let same = known.filter(|queue| is_same(queue, &definition, source));
+        if same.is_some() && !names_schedules {
             return Ok(false);
         }
-        install::check(&self.queues.runners, name, value).await?;
-        let sealer = self.queues.sealer.clone();
-        install::store(&self.queues.access.db, sealer, name, document, source).await?;
+        let schedules = install::check(&self.queues.runners, name, document).await?;
+        let db = &self.queues.access.db;
+        if let (Some(queue), Some(schedules)) = (same, &schedules)
+            && put::are(&mut *db.api.acquire().await?, queue.id, schedules).await?
+        {
+            return Ok(false);
+        }
+        install::store(db, self.queues.sealer.clone(), name, document, schedules, source).await?;
         self.queues.changed().await?;
         Ok(true)
     }
@@ -117,18 +126,15 @@ impl Upkeep {
     /// Puts a definition from files in place, if it says anything new. A broken one changes nothing.
     async fn apply(&self, change: &Change, source: Source) -> Result<()> {
         match change {
-            Change::Defined { name, document } => {
-                let value = to_value(document.get()).unwrap_or_default();
-                match self.put(name, document.clone(), &value, source).await {
-                    Ok(false) => {}
-                    Ok(true) => tracing::info!(queue = name, "loaded a definition from files"),
-                    // Without a key nothing comes of trying again.
-                    Err(error) if error.status().is_server_error() && !self.needs_a_key(document) => {
-                        return Err(error);
-                    }
-                    Err(error) => broken(name, &error, source),
+            Change::Defined { name, document } => match self.put(name, document, source).await {
+                Ok(false) => {}
+                Ok(true) => tracing::info!(queue = name, "loaded a definition from files"),
+                // Without a key nothing comes of trying again.
+                Err(error) if error.status().is_server_error() && !self.needs_a_key(document) => {
+                    return Err(error);
                 }
-            }
+                Err(error) => broken(name, &error, source),
+            },
             Change::Broken { name, error } => broken(name, error, source),
             Change::Removed { name } => {
                 tracing::warn!(queue = name, "the files of a definition are gone; the queue stays as it was");

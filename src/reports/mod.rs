@@ -44,6 +44,7 @@ pub const REPORTS: &[Report] = built_in![
     "oldest_due",
     "queue_depth",
     "retry_backlog",
+    "schedule_runs",
     "stuck_work",
     "subscriber_lag",
     "table_health",

@@ -88,6 +88,8 @@ pub struct Wake {
     /// What the other processes are to be told.
     pub(super) abroad: Abroad,
     starving: AtomicBool,
+    /// Rings when every consumer knows of changed definitions.
+    changes: Arc<Notify>,
     /// Where remote workers wait.
     rooms: Mutex<Rooms>,
 }
@@ -199,7 +201,13 @@ impl Wake {
     pub(super) fn changed(&self) {
         self.news.lock().changed = true;
         self.bell.notify_one();
+        self.changes.notify_one();
         self.rooms.lock().ears.iter().for_each(|ear| ear.look());
+    }
+
+    /// Rings when definitions are others now, and every consumer knows them. For one that waits.
+    pub fn changes(&self) -> Arc<Notify> {
+        Arc::clone(&self.changes)
     }
 
     /// Claims found something.

@@ -59,7 +59,7 @@ async fn it_tells_what_the_hub_cannot_deliver_and_what_it_left_undone() {
         "ok    what connections start with arrives at the server",
         "ok    1 endpoints are defined",
         "warn  their circuits are open: s1/away",
-        "ok    0 schedules of the hub are overdue",
+        "ok    0 schedules are overdue",
         "ok    0 messages of the hub have waited",
         "ok    0 deliveries wait at endpoints that were deleted",
     ] {
@@ -68,7 +68,7 @@ async fn it_tells_what_the_hub_cannot_deliver_and_what_it_left_undone() {
     let (database, mut db) = (app.database.clone(), app.connect().await);
     app.stop().await;
     sqlx::raw_sql(
-        "UPDATE mappings SET next_tick = now() - interval '2 minutes' WHERE name = 'poll';
+        "UPDATE schedules SET next_at = now() - interval '2 minutes' WHERE kind = 'mapping';
         UPDATE pollers SET failures = 2;
         WITH retired AS (
             INSERT INTO lanes (kind, removed_at) VALUES ('endpoint', now() - interval '16 minutes') RETURNING id
@@ -90,7 +90,7 @@ async fn it_tells_what_the_hub_cannot_deliver_and_what_it_left_undone() {
     .execute(&mut db)
     .await
     .unwrap();
-    let overdue = "1 schedules of the hub are overdue";
+    let overdue = "1 schedules are overdue";
     let pending = "1 messages of the hub have waited";
     let astray = "1 deliveries wait at endpoints that were deleted";
     let doctor = run(&database, &["doctor"]).await;

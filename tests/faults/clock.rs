@@ -25,7 +25,7 @@ struct Set {
 }
 
 /// Where libfaketime is, if it is installed.
-fn library() -> Option<PathBuf> {
+pub(super) fn library() -> Option<PathBuf> {
     let parents = ["/usr/lib", "/usr/local/lib", "/opt/homebrew/lib"].map(Path::new);
     let triples = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
     let found = parents.into_iter().map(Path::to_path_buf).chain(triples);

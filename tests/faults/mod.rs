@@ -5,6 +5,7 @@ mod database;
 mod deadlines;
 mod killed;
 mod pooled;
+mod schedules;
 mod stopped;
 mod terminated;
 mod wire;

@@ -63,11 +63,18 @@ async fn the_right_to_push_is_never_the_right_to_define() {
     let app = TestApp::start().await;
     app.define("guarded", json!({ "handler": { "kind": "worker" } })).await;
     let definition = json!({ "handler": { "kind": "javascript", "source": "module.exports = () => 1;" } });
+    let schedule = json!({ "every": "1h", "message": {} });
     for role in ["system_writer", "queue_writer", "guarded_writer", "guarded_worker"] {
         for (method, path, body) in [
             (Method::PUT, "/queues/guarded", definition.clone()),
             (Method::PUT, "/queues/another", definition.clone()),
             (Method::PUT, "/queues/guarded/handler", definition["handler"].clone()),
+            (Method::PUT, "/queues/guarded/schedules/s", schedule.clone()),
+            (Method::PUT, "/queues/guarded/schedules", json!({ "schedules": { "s": schedule } })),
+            (Method::POST, "/queues/guarded/schedules/s/run", json!(null)),
+            (Method::DELETE, "/queues/guarded/schedules/s", json!(null)),
+            (Method::GET, "/queues/guarded/schedules/s", json!(null)),
+            (Method::GET, "/queues/guarded/schedules", json!(null)),
             (Method::DELETE, "/queues/guarded", json!(null)),
         ] {
             let answer = app.request_as(&[role], method.clone(), path).json(&body).send().await.unwrap();

@@ -51,6 +51,8 @@ async fn what_a_listing_says_of_a_thing_reading_it_alone_says_too() {
     json(app.post(&format!("{STORE}/pollers/shop/run"), &json!({})).await, 202).await;
     app.define("q", json!({ "handler": { "kind": "worker" } })).await;
     app.push("q", &json!({})).await;
+    let schedule = json!({ "every": "1h", "message": {} });
+    json(app.put("/queues/q/schedules/hourly", &schedule).await, 201).await;
     json(app.post("/queues/q/pause", &json!({})).await, 200).await;
     let agent = |method: Method, path: &str| app.request_as(&["customer_agent"], method, path);
     let jobs = "/place_card_on_single_site_jobs";
@@ -118,6 +120,7 @@ async fn what_a_listing_says_of_a_thing_reading_it_alone_says_too() {
     // And what was read can be put back.
     for path in [
         "/queues/q",
+        "/queues/q/schedules/hourly",
         "/stores/s1/endpoints/gone",
         "/stores/s1/mappings/ship",
         "/stores/s1/parameters/realm",

@@ -258,10 +258,10 @@ async fn a_schedule_runs_it_by_itself_and_never_twice_at_a_time() {
     for _ in 0..3 {
         let mut db = first.connect().await;
         // Only the schedule's hour passes: the workers live.
-        let later = "UPDATE pollers SET next_tick = next_tick - interval '1 hour';
+        let later = "UPDATE schedules SET next_at = next_at - interval '1 hour';
             UPDATE catalog SET revision = revision + 1; NOTIFY postrider_postrider";
         act(&mut db, later).await;
-        let next = "SELECT count(*) FROM pollers WHERE next_tick > now()";
+        let next = "SELECT count(*) FROM schedules WHERE next_at > now()";
         eventually("its moment passes", async || {
             sqlx::query_scalar::<_, i64>(next).fetch_one(&mut db).await.unwrap() == 1
         })

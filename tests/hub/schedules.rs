@@ -24,7 +24,7 @@ fn hourly() -> Value {
 /// Moments that fired: how many, and how many of them made a message.
 async fn ticks(app: &TestApp) -> (i64, i64) {
     let mut db = app.connect().await;
-    sqlx::query_as("SELECT count(*), count(message_id) FROM ticks").fetch_one(&mut db).await.unwrap()
+    sqlx::query_as("SELECT count(*), count(item) FROM ticks").fetch_one(&mut db).await.unwrap()
 }
 
 /// The keys of all messages of the store, newest first.
@@ -102,7 +102,7 @@ async fn what_was_missed_is_not_made_up_for() {
     eventually("it fires", async || ticks(&app).await == (1, 1)).await;
     let mut db = app.connect().await;
     let minutes: i32 =
-        sqlx::query_scalar("SELECT round(extract(epoch FROM next_tick - now()) / 60)::int FROM mappings")
+        sqlx::query_scalar("SELECT round(extract(epoch FROM next_at - now()) / 60)::int FROM schedules")
             .fetch_one(&mut db)
             .await
             .unwrap();
@@ -127,12 +127,15 @@ async fn a_mapping_that_is_off_or_deleted_does_not_fire() {
     assert_eq!(next_tick(&app).await, Value::Null);
     let mut db = app.connect().await;
     // As if it had fired while it was switched off.
-    let due = "UPDATE mappings SET next_tick = now() - interval '1 hour'";
+    let due = "UPDATE schedules SET next_at = now() - interval '1 hour'";
     sqlx::query(due).execute(&mut db).await.unwrap();
     app.mapping("marker", "source", &[], polling(&json!({ "every": "1s", "message": "marker:poll" }))).await;
     eventually("another one fires", async || ticks(&app).await.0 > 0).await;
     assert!(messages(&app).await.iter().all(|key| key == "marker:poll"));
-    sqlx::query("UPDATE mappings SET next_tick = NULL WHERE NOT enabled").execute(&mut db).await.unwrap();
+    sqlx::query("UPDATE schedules SET next_at = NULL FROM mappings WHERE id = owner AND NOT enabled")
+        .execute(&mut db)
+        .await
+        .unwrap();
     app.mapping("pull", "source", &[], polling(&hourly())).await;
     assert_ne!(json(app.get(&format!("{STORE}/mappings")).await, 200).await[1]["next_tick"], Value::Null);
     app.delete(&format!("{STORE}/mappings/pull")).await;
@@ -175,7 +178,7 @@ async fn cron_fires_by_the_clock_and_a_schedule_that_is_none_is_refused() {
     app.mapping("pull", "source", &[], polling(&cron)).await;
     let at = async || {
         let mut db = app.connect().await;
-        let local = "SELECT to_char(next_tick AT TIME ZONE 'Europe/Berlin', 'HH24:MI:SS.US') || (next_tick > now()) || (next_tick <= now() + interval '25 hours') FROM mappings";
+        let local = "SELECT to_char(next_at AT TIME ZONE 'Europe/Berlin', 'HH24:MI:SS.US') || (next_at > now()) || (next_at <= now() + interval '25 hours') FROM schedules";
         sqlx::query_scalar::<_, String>(local).fetch_one(&mut db).await.unwrap()
     };
     assert_eq!(at().await, "06:00:00.000000truetrue");
@@ -207,10 +210,13 @@ async fn thousands_of_one_minute_fire_in_a_few_transactions() {
     app.mapping("pull", "source", &[], polling(&hourly())).await;
     let more = "WITH made AS (
             INSERT INTO series (lane) SELECT endpoint_id FROM mappings, generate_series(1, 2000) RETURNING id
+        ),
+        mapped AS (
+            INSERT INTO mappings (id, store_id, name, endpoint_id, definition, version)
+            SELECT made.id, store_id, name || made.id, endpoint_id, definition, revision + 1
+            FROM mappings, catalog, made
         )
-        INSERT INTO mappings (id, store_id, name, endpoint_id, definition, version, next_tick)
-        SELECT made.id, store_id, name || made.id, endpoint_id, definition, revision + 1, now() - interval '1 minute'
-        FROM mappings, catalog, made";
+        INSERT INTO schedules (kind, owner, next_at) SELECT 'mapping', id, now() - interval '1 minute' FROM made";
     multiply(&app, more).await;
     eventually("the mappings fire", async || ticks(&app).await == (2000, 2000)).await;
     let mut db = app.connect().await;
@@ -230,13 +236,16 @@ async fn thousands_of_pollers_of_one_minute_are_queued_in_a_few_transactions() {
         "collections": [{ "name": "orders", "id": "number", "updated": "updated_at", "key": "order" }]
     });
     json(app.put(&format!("{STORE}/pollers/shop"), &poller).await, 201).await;
-    let more = "WITH lane AS (INSERT INTO lanes (kind) SELECT 'poller' FROM generate_series(1, 2000) RETURNING id)
-        INSERT INTO pollers (id, store_id, name, definition, token, key_id, version, next_tick)
-        SELECT lane.id, store_id, name || lane.id, definition, token, key_id, revision + 1, now() - interval '1 minute'
-        FROM pollers, catalog, lane";
+    let more = "WITH lane AS (INSERT INTO lanes (kind) SELECT 'poller' FROM generate_series(1, 2000) RETURNING id),
+        made AS (
+            INSERT INTO pollers (id, store_id, name, definition, token, key_id, version)
+            SELECT lane.id, store_id, name || lane.id, definition, token, key_id, revision + 1
+            FROM pollers, catalog, lane
+        )
+        INSERT INTO schedules (kind, owner, next_at) SELECT 'poller', id, now() - interval '1 minute' FROM lane";
     multiply(&app, more).await;
     let mut db = app.connect().await;
-    let due = "SELECT count(*) FROM pollers WHERE next_tick < now()";
+    let due = "SELECT count(*) FROM schedules WHERE next_at < now()";
     eventually("the pollers are queued", async || {
         sqlx::query_scalar::<_, i64>(due).fetch_one(&mut db).await.unwrap() == 0
     })

@@ -179,8 +179,10 @@ async fn old_rows_are_forgotten_each_in_its_time() {
         INSERT INTO hub_descendants (root_id, count, created_at, last_at)
         SELECT uuid_v7(), 1, now() - make_interval(days => first), now() - make_interval(days => last)
         FROM (VALUES (29, 29), (31, 29), (31, 31)) AS counted (first, last);
-        INSERT INTO ticks (mapping_id, at)
-        SELECT id, now() - make_interval(days => days) FROM mappings CROSS JOIN unnest(ARRAY[6, 8]) AS days";
+        INSERT INTO schedules (kind, owner) SELECT 'mapping', id FROM mappings;
+        INSERT INTO ticks (kind, owner, at, outcome)
+        SELECT 'mapping', id, now() - make_interval(days => days), 'fired'
+        FROM mappings CROSS JOIN unnest(ARRAY[6, 8]) AS days";
     act(&mut db, rows).await;
     let left = "SELECT
         (SELECT string_agg(key, ' ' ORDER BY key) FROM hub_idempotency_keys) || '; '

@@ -22,6 +22,8 @@ mod remote_cost;
 mod remote_limits;
 mod roles;
 mod schedule;
+mod schedules;
+mod schedules_put;
 mod schema;
 mod server_log;
 mod sql;

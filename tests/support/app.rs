@@ -210,8 +210,7 @@ impl TestApp {
             ("job_idempotency_keys", "created_at"),
             ("envelopes", "deadline"),
             ("deliveries", "retry_from"),
-            ("mappings", "next_tick"),
-            ("pollers", "next_tick"),
+            ("schedules", "next_at"),
             // Last: what is due runs at once, and goes by the others.
             ("scheduled", "run_at"),
         ] {

@@ -150,15 +150,6 @@ async fn late(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
             EXISTS (SELECT FROM workers WHERE given_up_at IS NULL AND NOT is_silent(heartbeat, lease)) AS "alive!",
             (
                 SELECT count(*)
-                FROM (
-                    SELECT next_tick AS at FROM mappings WHERE enabled AND deleted_at IS NULL
-                    UNION ALL
-                    SELECT next_tick FROM pollers
-                ) AS schedules
-                WHERE at < now() - interval '1 minute'
-            ) AS "overdue!",
-            (
-                SELECT count(*)
                 FROM hub_messages AS m
                 WHERE m.state = 'pending'
                     AND m.id < uuid_v7_floor(now() - interval '1 minute')
@@ -193,7 +184,6 @@ async fn late(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
         }
     };
     Ok(vec![
-        finding(row.overdue, "schedules of the hub are overdue"),
         finding(row.astray, "deliveries wait at endpoints that were deleted"),
         finding(row.pending, "messages of the hub have waited to be routed for over a minute"),
     ])

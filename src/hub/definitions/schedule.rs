@@ -18,7 +18,7 @@ pub struct Schedule {
 impl Schedule {
     /// Reads the members of a schedule; `None` if a rule is broken, which is noted.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let timing = Timing::read(reader);
+        let timing = Timing::read(reader, "timezone");
         let message = reader.required("message", |reader, name| {
             let text = reader.text(name)?;
             if !is_key(text) {

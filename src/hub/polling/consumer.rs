@@ -19,7 +19,6 @@ use sqlx::postgres::PgConnection;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// The ceiling of the first delay after a failure, and the highest one.
@@ -35,8 +34,6 @@ pub struct Runs {
     pollers: Pollers,
     teller: Arc<Teller>,
     outbound: Outbound,
-    /// Rings when a schedule may have changed.
-    ticker: Arc<Notify>,
 }
 
 impl Runs {
@@ -47,10 +44,9 @@ impl Runs {
         sealer: Option<Arc<Sealer>>,
         outbound: Outbound,
         wake: Arc<Wake>,
-        ticker: Arc<Notify>,
     ) -> Self {
         let teller = Arc::new(Teller::new(db.clone(), Arc::clone(&catalog), wake));
-        Self { db, catalog, pollers: Pollers::new(sealer), teller, outbound, ticker }
+        Self { db, catalog, pollers: Pollers::new(sealer), teller, outbound }
     }
 }
 
@@ -58,9 +54,7 @@ impl Consumer for Runs {
     type Outcome = Outcome;
 
     async fn refresh(&self, revision: i64) -> sqlx::Result<()> {
-        if self.pollers.refresh(&self.db.worker, revision).await? {
-            self.ticker.notify_one();
-        }
+        self.pollers.refresh(&self.db.worker, revision).await?;
         Ok(())
     }
 

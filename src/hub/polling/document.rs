@@ -55,7 +55,7 @@ fn take(reader: &mut Reader<'_>) -> Option<PutPoller> {
         }
         name
     });
-    let timing = Timing::read(reader);
+    let timing = Timing::read(reader, "timezone");
     let page_size = reader.integer("page_size", 1..=1000).unwrap_or(PAGE_SIZE);
     let since = reader.text("since").map(str::to_owned);
     let overlap = overlap(reader);

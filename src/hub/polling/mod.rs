@@ -1,7 +1,7 @@
 //! Storefront pollers: they read the API of a store, page by page, and tell what changed in it.
 //!
 //! ```text
-//!   schedule ─▶ ticker ─▶ dispatch: one run at a time ─▶ fetch: every page since the bookmark
+//!   schedule ─▶ firing ─▶ dispatch: one run at a time ─▶ fetch: every page since the bookmark
 //!                                                              │
 //!     snapshots, bookmarks, messages ◀── change: each record against its snapshot
 //!     in one transaction a page, before the next page is asked for
@@ -14,11 +14,11 @@ pub mod consumer;
 pub mod definition;
 pub mod document;
 pub mod documented;
+pub mod firing;
 pub mod page;
 pub mod pollers;
 pub mod routes;
 pub mod store;
-pub mod ticker;
 pub mod walk;
 
 mod fetch;

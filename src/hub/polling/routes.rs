@@ -6,6 +6,7 @@ use super::store::pollers::{self, Former, Put, View};
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result};
+use crate::flow::store::schedules;
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::json_text::to_value;
@@ -135,12 +136,16 @@ pub(super) async fn put(
             let former = pollers::lock(&mut *tx, store, &name).await?;
             let purpose = Purpose::PollerToken(&name).of_store(store);
             let token = token(&put, former.as_ref(), sealer.as_ref(), &purpose)?;
-            let next_tick = next_tick(&put, former.as_ref(), now);
-            let put = Put { definition: &raw, token: token.as_ref(), next_tick };
-            match &former {
-                Some(former) => pollers::update(tx, former.id, version, &put).await?,
-                None => pollers::insert(tx, store, &name, version, &put).await?,
-            }
+            let (first, goes_on) = first_run(&put, former.as_ref(), now);
+            let put = Put { definition: &raw, token: token.as_ref() };
+            let owner = match &former {
+                Some(former) => {
+                    pollers::update(&mut *tx, former.id, version, &put).await?;
+                    former.id
+                }
+                None => pollers::insert(&mut *tx, store, &name, version, &put).await?,
+            };
+            schedules::put(tx, pollers::KIND, &[schedules::Put { owner, first, goes_on }]).await?;
             Ok(former.is_none())
         })
     });
@@ -167,18 +172,12 @@ fn token(
     }
 }
 
-/// When it runs next by itself. A schedule that stays what it was goes on.
-fn next_tick(put: &PutPoller, former: Option<&Former>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+/// When it first runs by itself, and whether its schedule is what it was, and goes on.
+fn first_run(put: &PutPoller, former: Option<&Former>, now: DateTime<Utc>) -> (Option<DateTime<Utc>>, bool) {
     let definition = &put.definition;
-    if !definition.enabled {
-        return None;
-    }
-    let goes_on = former.and_then(|former| {
-        let document = to_value(former.definition.get())?;
-        let is_same = PutPoller::read(&document).ok()?.definition.timing == definition.timing;
-        former.next_tick.filter(|_| is_same)
-    });
-    goes_on.or_else(|| definition.timing.next_after(now))
+    let former = former.and_then(|former| PutPoller::read(&to_value(former.definition.get())?).ok());
+    let goes_on = former.is_some_and(|former| former.definition.timing == definition.timing);
+    (definition.timing.next_after(now).filter(|_| definition.enabled), goes_on)
 }
 
 /// Reads a poller: its definition, and beside it `state`, what a listing says of how it does. A PUT ignores that.

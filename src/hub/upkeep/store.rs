@@ -20,7 +20,7 @@ pub const DESCENDANTS: Old =
 pub const LOG_ENTRIES: Old =
     Old { table: "log_entries", key: "id", by: "first_seen", only_if: Some("last_seen < $1") };
 /// Moments at which schedules fired.
-pub const TICKS: Old = Old { table: "ticks", key: "mapping_id, at", by: "at", only_if: None };
+pub const TICKS: Old = Old { table: "ticks", key: "kind, owner, at", by: "at", only_if: None };
 
 /// Messages of stores, their deliveries, and the attempts of those.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 
 use crate::http::duration::DurationText;
 use crate::http::openapi::tag;
+use crate::queues::schedules::documented::QueueSchedule;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -33,6 +34,11 @@ pub struct QueueDefinition {
     /// How the messages run.
     #[serde(default)]
     pub options: QueueOptions,
+    /// Its schedules, by their names: the whole set, at most 1,000. Absent, those that there are stay. An answer does not
+    /// have them: `GET /queues/{queue}/schedules` does.
+    #[serde(default)]
+    #[schema(write_only)]
+    pub schedules: HashMap<String, QueueSchedule>,
     /// In the answer to a GET only: whether the queue is paused, and who wrote its definition. A PUT ignores it.
     #[serde(default)]
     #[schema(read_only)]

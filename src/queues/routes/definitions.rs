@@ -81,9 +81,9 @@ pub(super) async fn put_queue(
 ) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     roles::require_admin(&caller)?;
     let document = without_state(body::read_json(&headers, body, &queues.limits).await?);
-    install::check(&queues.runners, &name, &document.value()).await?;
-    let (made, document) =
-        install::store(&queues.access.db, queues.sealer.clone(), &name, document.raw, Source::Api).await?;
+    let schedules = install::check(&queues.runners, &name, &document.raw).await?;
+    let (db, sealer) = (&queues.access.db, queues.sealer.clone());
+    let (made, document) = install::store(db, sealer, &name, &document.raw, schedules, Source::Api).await?;
     queues.changed().await?;
     Ok((status_of_put(made), Json(document)))
 }

@@ -81,7 +81,7 @@ pub(super) async fn push(
 }
 
 /// The answer to a push whose key was used before: the message that it made, as it is now.
-async fn again(queues: &Queues, queue: &Queue, key: &Key) -> Result<Response> {
+pub(super) async fn again(queues: &Queues, queue: &Queue, key: &Key) -> Result<Response> {
     let former = store::pushes::former(&queues.access.db.api, queue.id, &key.key).await?;
     // Gone between the two statements: its retention ended just now.
     let former = former.ok_or_else(idempotency::ending)?;
@@ -191,11 +191,13 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn pending(queue: &Queue, id: Uuid, request: Box<RawValue>) -> Message {
+/// A message that was stored just now.
+pub(super) fn pending(queue: &Queue, id: Uuid, request: Box<RawValue>) -> Message {
     let (queue, status) = (queue.name.clone(), "PENDING".to_owned());
     Message { id, queue, status, request, result: None, error: None }
 }
 
-fn location(queue: &str, id: Uuid) -> Result<HeaderValue> {
+/// Where a message is read.
+pub(super) fn location(queue: &str, id: Uuid) -> Result<HeaderValue> {
     HeaderValue::try_from(format!("/queues/{queue}/messages/{id}")).map_err(Error::internal)
 }

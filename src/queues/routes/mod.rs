@@ -10,6 +10,7 @@ mod definitions;
 mod heartbeat;
 mod messages;
 mod remote;
+mod schedules;
 mod state;
 mod view;
 
@@ -25,6 +26,7 @@ use utoipa_axum::routes;
 #[openapi(tags(
     (name = "queue messages", description = "Push, read and delete messages"),
     (name = "queue definitions", description = "What a queue takes, and what handles it"),
+    (name = "queue schedules", description = "Which messages are pushed by themselves, and when"),
     (name = "queue workers", description = "Claim, keep and end messages from any program: the handler `worker`"),
     (name = "queue administration", description = "List, pause, run again"),
 ))]
@@ -39,6 +41,9 @@ pub fn routes() -> OpenApiRouter<Queues> {
         .routes(routes!(definitions::list_queues))
         .routes(routes!(definitions::put_queue, definitions::get_queue, definitions::delete_queue))
         .routes(routes!(definitions::put_handler))
+        .routes(routes!(schedules::list, schedules::put_all))
+        .routes(routes!(schedules::put, schedules::get, schedules::delete))
+        .routes(routes!(schedules::run))
         .routes(routes!(admin::pause))
         .routes(routes!(admin::resume))
         .routes(routes!(admin::retry))

@@ -1,5 +1,6 @@
 //! The SQL of `queues` and their `lanes`: definitions.
 
+use super::schedules;
 use crate::seal::Sealed;
 use crate::worker;
 use crate::worker::store::Catalogued;
@@ -88,6 +89,11 @@ fn sealed(secret: Option<Vec<u8>>, key_id: Option<String>) -> Option<Sealed> {
     Some(Sealed { key_id: key_id?, bytes: secret? })
 }
 
+/// The queue of this name.
+pub async fn id(db: impl PgExecutor<'_>, name: &str) -> sqlx::Result<Option<i32>> {
+    sqlx::query_scalar!("SELECT id FROM queues WHERE name = $1", name).fetch_optional(db).await
+}
+
 /// Makes the queue or gives it a new definition, with its handler's secret; says whether it was made.
 pub async fn put(
     tx: &mut PgConnection,
@@ -173,13 +179,13 @@ pub async fn set_paused(tx: &mut PgConnection, name: &str, paused: bool) -> sqlx
 }
 
 /// Deletes a queue; says whether it was there. Its lane goes too, so nothing of it is ever claimed again;
-/// what lies in the engine's tables the maintenance sweeps out, its messages go with their partitions.
+/// what lies in the engine's tables the maintenance sweeps out, its messages go with their partitions. Its schedules go
+/// at once.
 pub async fn delete(tx: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
     worker::store::bump_removed(&mut *tx).await?;
-    let lane = sqlx::query_scalar!("DELETE FROM queues WHERE name = $1 RETURNING id", name)
-        .fetch_optional(&mut *tx)
-        .await?;
-    let Some(lane) = lane else { return Ok(false) };
+    let Some(lane) = id(&mut *tx, name).await? else { return Ok(false) };
+    schedules::delete_all(&mut *tx, lane).await?;
+    sqlx::query!("DELETE FROM queues WHERE id = $1", lane).execute(&mut *tx).await?;
     worker::store::remove_lane(tx, lane).await?;
     Ok(true)
 }

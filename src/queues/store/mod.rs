@@ -9,3 +9,4 @@ pub mod listing;
 pub mod messages;
 pub mod pushes;
 pub mod retention;
+pub mod schedules;

@@ -18,7 +18,10 @@
 //! | `series` | the mappings; a row goes with its mapping. |
 //! | `lines` | lines that somebody stands in. |
 //! | `line_waits` | what waits in lines. |
+//! | `schedules` | the schedules of queues, mappings and pollers; a row goes with its own. |
+//! | `ticks` | seven days. |
 //! | `queues` | what administrators define; a row goes with its queue. |
+//! | `queue_schedules` | what administrators define, a thousand a queue; they go with their queue. |
 //! | `messages` | retention: weeks are dropped, what had to stay is deleted once its end is as old. |
 //! | `outcomes` | retention, with the messages. |
 //! | `attempts` | retention, with the messages. |
@@ -34,7 +37,6 @@
 //! | `parameters` | what is put, and the names that answers set. |
 //! | `mappings` | what is put; a deleted one is kept until the weeks of its deliveries are gone. |
 //! | `learned_parameters` | their mapping: they go when it is deleted, one row a name that its answers set. |
-//! | `ticks` | seven days. |
 //! | `hub_messages` | 30 days: weeks are dropped, what had to stay is deleted with the last of its deliveries. |
 //! | `hub_descendants` | 30 days after the last of them came. |
 //! | `hub_idempotency_keys` | 30 days. |
@@ -73,7 +75,10 @@ pub const BOUNDS: &[(&str, &str)] = &[
     ("series", "the mappings; a row goes with its mapping."),
     ("lines", "lines that somebody stands in."),
     ("line_waits", "what waits in lines."),
+    ("schedules", "the schedules of queues, mappings and pollers; a row goes with its own."),
+    ("ticks", "seven days."),
     ("queues", "what administrators define; a row goes with its queue."),
+    ("queue_schedules", "what administrators define, a thousand a queue; they go with their queue."),
     ("messages", "retention: weeks are dropped, what had to stay is deleted once its end is as old."),
     ("outcomes", "retention, with the messages."),
     ("attempts", "retention, with the messages."),
@@ -89,7 +94,6 @@ pub const BOUNDS: &[(&str, &str)] = &[
     ("parameters", "what is put, and the names that answers set."),
     ("mappings", "what is put; a deleted one is kept until the weeks of its deliveries are gone."),
     ("learned_parameters", "their mapping: they go when it is deleted, one row a name that its answers set."),
-    ("ticks", "seven days."),
     (
         "hub_messages",
         "30 days: weeks are dropped, what had to stay is deleted with the last of its deliveries.",

@@ -1,6 +1,6 @@
 //! The SQL of `mappings`: their definitions.
 
-use crate::flow::store::lines;
+use crate::flow::store::{lines, schedules};
 use crate::worker;
 use crate::worker::store::Catalogued;
 use chrono::{DateTime, Utc};
@@ -9,6 +9,9 @@ use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
+
+/// The kind of their schedules.
+pub const KIND: &str = "mapping";
 
 /// A mapping that was not deleted, as the catalog reads it.
 #[derive(Debug)]
@@ -134,10 +137,11 @@ pub async fn describe(
         Described,
         r#"
         SELECT
-            m.name, m.definition AS "definition: Json<Box<RawValue>>", m.next_tick,
+            m.name, m.definition AS "definition: Json<Box<RawValue>>", t.next_at AS "next_tick?",
             (SELECT count(*) FROM held_deliveries AS h WHERE h.mapping_id = m.id) AS "held!",
             m.created_at, m.updated_at
         FROM mappings AS m
+        LEFT JOIN schedules AS t ON t.kind = 'mapping' AND t.owner = m.id
         WHERE m.store_id = $1 AND m.deleted_at IS NULL AND ($2::text IS NULL OR m.name = $2)
         ORDER BY m.name
         "#,
@@ -174,42 +178,46 @@ pub struct Put<'a> {
 
 /// Makes a mapping or redefines it; returns it, and says whether it was made.
 pub async fn put(tx: &mut PgConnection, store_id: i32, put: &Put<'_>) -> sqlx::Result<(i32, bool)> {
-    let changed = sqlx::query_scalar!(
+    let changed = sqlx::query!(
         r#"
-        UPDATE mappings
-        SET endpoint_id = $3, definition = $4::text::json, enabled = $5, version = $7, updated_at = now(),
-            next_tick = CASE
-                WHEN $6::timestamptz IS NOT NULL
-                    AND enabled
+        WITH former AS (
+            SELECT
+                id,
+                enabled
                     AND (readable_json(definition) -> 'schedule')::jsonb
-                        = (readable_json($4::text::json) -> 'schedule')::jsonb
-                THEN coalesce(next_tick, $6)
-                ELSE $6
-            END
-        WHERE store_id = $1 AND name = $2 AND deleted_at IS NULL
-        RETURNING id
+                        = (readable_json($4::text::json) -> 'schedule')::jsonb AS goes_on
+            FROM mappings
+            WHERE store_id = $1 AND name = $2 AND deleted_at IS NULL
+            FOR NO KEY UPDATE
+        )
+        UPDATE mappings AS m
+        SET endpoint_id = $3, definition = $4::text::json, enabled = $5, version = $6, updated_at = now()
+        FROM former
+        WHERE m.id = former.id
+        RETURNING m.id, coalesce(former.goes_on, false) AS "goes_on!"
         "#,
         store_id,
         put.name,
         put.endpoint_id,
         put.definition.get(),
         put.enabled,
-        put.first_tick,
         put.version,
     )
     .fetch_optional(&mut *tx)
     .await?;
-    if let Some(id) = changed {
-        lines::send(tx, id, put.endpoint_id).await?;
-        return Ok((id, false));
+    let schedule = |owner, goes_on| [schedules::Put { owner, first: put.first_tick, goes_on }];
+    if let Some(row) = changed {
+        schedules::put(&mut *tx, KIND, &schedule(row.id, row.goes_on)).await?;
+        lines::send(tx, row.id, put.endpoint_id).await?;
+        return Ok((row.id, false));
     }
     let id = sqlx::query_scalar!(
         r#"
         WITH made AS (
             INSERT INTO series (lane) VALUES ($3) RETURNING id
         )
-        INSERT INTO mappings (id, store_id, name, endpoint_id, definition, enabled, next_tick, version)
-        SELECT id, $1, $2, $3, $4::text::json, $5, $6, $7 FROM made
+        INSERT INTO mappings (id, store_id, name, endpoint_id, definition, enabled, version)
+        SELECT id, $1, $2, $3, $4::text::json, $5, $6 FROM made
         RETURNING id
         "#,
         store_id,
@@ -217,11 +225,13 @@ pub async fn put(tx: &mut PgConnection, store_id: i32, put: &Put<'_>) -> sqlx::R
         put.endpoint_id,
         put.definition.get(),
         put.enabled,
-        put.first_tick,
         put.version,
     )
-    .fetch_one(tx)
+    .fetch_one(&mut *tx)
     .await?;
+    if put.first_tick.is_some() {
+        schedules::put(tx, KIND, &schedule(id, false)).await?;
+    }
     Ok((id, true))
 }
 
@@ -231,7 +241,7 @@ pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::R
     let id = sqlx::query_scalar!(
         r#"
         UPDATE mappings
-        SET deleted_at = now(), enabled = false, next_tick = NULL, version = $3
+        SET deleted_at = now(), enabled = false, version = $3
         WHERE store_id = $1 AND name = $2 AND deleted_at IS NULL
         RETURNING id
         "#,
@@ -242,6 +252,7 @@ pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::R
     .fetch_optional(&mut *tx)
     .await?;
     let Some(id) = id else { return Ok(false) };
+    schedules::remove(&mut *tx, KIND, &[id]).await?;
     park_waiting(&mut *tx, store_id, id).await?;
     sqlx::query!("DELETE FROM learned_parameters WHERE mapping_id = $1", id).execute(tx).await?;
     Ok(true)

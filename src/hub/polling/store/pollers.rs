@@ -1,5 +1,6 @@
 //! The SQL of `pollers`: definitions, and the runs they are in.
 
+use crate::flow::store::schedules;
 use crate::seal::Sealed;
 use crate::worker;
 use crate::worker::store::Catalogued;
@@ -9,6 +10,9 @@ use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
+
+/// The kind of their schedules.
+pub const KIND: &str = "poller";
 
 /// A poller as it is stored.
 #[derive(Debug)]
@@ -120,9 +124,10 @@ pub async fn views(db: impl PgExecutor<'_>, store_id: i32, name: Option<&str>) -
         View,
         r#"
         SELECT
-            name, definition AS "definition: Json<Box<RawValue>>", next_tick AS next_run, queued, failures, last_run,
+            name, definition AS "definition: Json<Box<RawValue>>", s.next_at AS "next_run?", queued, failures, last_run,
             last_error
         FROM pollers
+        LEFT JOIN schedules AS s ON s.kind = 'poller' AND s.owner = pollers.id
         WHERE store_id = $1 AND ($2::text IS NULL OR name = $2)
         ORDER BY name
         "#,
@@ -142,15 +147,13 @@ pub struct Former {
     pub definition: Json<Box<RawValue>>,
     /// Its token.
     pub token: Option<Sealed>,
-    /// When it was to run next.
-    pub next_tick: Option<DateTime<Utc>>,
 }
 
 /// Locks a poller to change it.
 pub async fn lock(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<Option<Former>> {
     let row = sqlx::query!(
         r#"
-        SELECT id, definition AS "definition: Json<Box<RawValue>>", token, key_id, next_tick
+        SELECT id, definition AS "definition: Json<Box<RawValue>>", token, key_id
         FROM pollers
         WHERE store_id = $1 AND name = $2
         FOR UPDATE
@@ -164,7 +167,6 @@ pub async fn lock(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Res
         id: row.id,
         definition: row.definition,
         token: row.key_id.zip(row.token).map(|(key_id, bytes)| Sealed { key_id, bytes }),
-        next_tick: row.next_tick,
     }))
 }
 
@@ -175,25 +177,24 @@ pub struct Put<'a> {
     pub definition: &'a RawValue,
     /// Its token.
     pub token: Option<&'a Sealed>,
-    /// When it runs next by itself.
-    pub next_tick: Option<DateTime<Utc>>,
 }
 
-/// Makes a poller. The caller has counted the change, which made it this `version`.
+/// Makes a poller; returns its lane. The caller has counted the change, which made it this `version`.
 pub async fn insert(
     tx: &mut PgConnection,
     store_id: i32,
     name: &str,
     version: i64,
     put: &Put<'_>,
-) -> sqlx::Result<()> {
-    sqlx::query!(
+) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(
         r#"
         WITH lane AS (
             INSERT INTO lanes (kind) VALUES ('poller') RETURNING id
         )
-        INSERT INTO pollers (id, store_id, name, version, definition, token, key_id, next_tick)
-        SELECT id, $1, $2, $3, $4::text::json, $5, $6, $7 FROM lane
+        INSERT INTO pollers (id, store_id, name, version, definition, token, key_id)
+        SELECT id, $1, $2, $3, $4::text::json, $5, $6 FROM lane
+        RETURNING id
         "#,
         store_id,
         name,
@@ -201,11 +202,9 @@ pub async fn insert(
         put.definition.get(),
         put.token.map(|sealed| &sealed.bytes[..]),
         put.token.map(|sealed| &*sealed.key_id),
-        put.next_tick,
     )
-    .execute(tx)
-    .await?;
-    Ok(())
+    .fetch_one(tx)
+    .await
 }
 
 /// Gives a poller another definition.
@@ -213,7 +212,7 @@ pub async fn update(tx: &mut PgConnection, id: i32, version: i64, put: &Put<'_>)
     sqlx::query!(
         r#"
         UPDATE pollers
-        SET version = $2, definition = $3::text::json, token = $4, key_id = $5, next_tick = $6, updated_at = now()
+        SET version = $2, definition = $3::text::json, token = $4, key_id = $5, updated_at = now()
         WHERE id = $1
         "#,
         id,
@@ -221,7 +220,6 @@ pub async fn update(tx: &mut PgConnection, id: i32, version: i64, put: &Put<'_>)
         put.definition.get(),
         put.token.map(|sealed| &sealed.bytes[..]),
         put.token.map(|sealed| &*sealed.key_id),
-        put.next_tick,
     )
     .execute(tx)
     .await?;
@@ -239,6 +237,7 @@ pub async fn delete(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::R
     .fetch_optional(&mut *tx)
     .await?;
     let Some(lane) = lane else { return Ok(false) };
+    schedules::remove(&mut *tx, KIND, &[lane]).await?;
     worker::store::remove_lane(tx, lane).await?;
     Ok(true)
 }
