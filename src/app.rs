@@ -349,7 +349,8 @@ impl Base {
 /// A running Postrider.
 pub struct Server {
     address: Option<SocketAddr>,
-    /// Its database.
+    /// Its database, for this project's own tests.
+    #[doc(hidden)]
     pub db: Database,
     engine: Running,
     readiness: Readiness,
