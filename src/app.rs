@@ -389,7 +389,8 @@ impl Server {
         // The inbox ends when the last request that may push is gone.
         let deadline = deadline.max(tokio::time::Instant::now()) + LAST;
         drop(tokio::time::timeout_at(deadline, self.tasks.wait()).await);
-        self.db.close().await;
+        // Whoever still holds a connection has had the time.
+        drop(tokio::time::timeout_at(deadline, self.db.close()).await);
     }
 }
 
