@@ -170,6 +170,7 @@ impl Serve {
 }
 
 impl Drop for Serve {
+    #[expect(clippy::print_stdout, reason = "it is shown with the failure")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("what {} has logged: {:#?}", self.url, self.log());
