@@ -386,10 +386,9 @@ impl Server {
         self.stop.cancel();
         self.engine.stop(grace).await;
         self.tasks.close();
-        // The inbox ends when the last request that may push is gone.
+        // The inbox ends when the last request that may push is gone. Whoever holds a connection then has had the time.
         let deadline = deadline.max(tokio::time::Instant::now()) + LAST;
         drop(tokio::time::timeout_at(deadline, self.tasks.wait()).await);
-        // Whoever still holds a connection has had the time.
         drop(tokio::time::timeout_at(deadline, self.db.close()).await);
     }
 }
