@@ -387,10 +387,10 @@ impl Server {
         self.stop.cancel();
         self.engine.stop(grace).await;
         self.tasks.close();
-        // The inbox ends when the last request that may push is gone.
+        // The inbox ends when the last request that may push is gone. Whoever holds a connection then has had the time.
         let deadline = deadline.max(tokio::time::Instant::now()) + LAST;
         drop(tokio::time::timeout_at(deadline, self.tasks.wait()).await);
-        self.db.close().await;
+        drop(tokio::time::timeout_at(deadline, self.db.close()).await);
     }
 }
 

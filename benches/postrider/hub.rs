@@ -118,7 +118,7 @@ async fn plain(endpoint: &Endpoint, count: usize) -> anyhow::Result<f64> {
                     timeout: Duration::from_secs(10),
                     max_response: 1 << 20,
                 };
-                anyhow::ensure!(outbound.send(request).await?.status.is_success());
+                anyhow::ensure!(outbound.send(&request).await?.status.is_success());
             }
             Ok(())
         });
