@@ -29,7 +29,8 @@ fn the_architecture_names_modules_and_tests_that_exist() {
         for span in line.split('`').skip(1).step_by(2) {
             let path: Vec<&str> = span.split("::").collect();
             let is_path = path.len() > 1 && module(&path[..1]).is_some();
-            let is_file = span.starts_with("tests/") || span.ends_with(".rs") && span != "lib.rs";
+            let is_file = span.starts_with("tests/")
+                || Path::new(span).extension().is_some_and(|end| end == "rs") && span != "lib.rs";
             let found = match (is_path, is_file) {
                 (true, _) => is_there(&path),
                 (_, true) => Path::new(span).exists() || Path::new("src").join(span).exists(),
