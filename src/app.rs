@@ -297,7 +297,7 @@ impl Prepared {
 /// A running Postrider.
 pub struct Server {
     address: Option<SocketAddr>,
-    /// Its database.
+    #[doc(hidden)] // It is for this project's own tests.
     pub db: Database,
     engine: Running,
     readiness: Readiness,
@@ -334,9 +334,9 @@ impl Server {
         self.stop.cancel();
         self.engine.stop(grace).await;
         self.tasks.close();
-        // The inbox ends when the last request that may push is gone.
+        // The inbox ends when the last request that may push is gone. Whoever holds a connection then has had the time.
         let deadline = deadline.max(tokio::time::Instant::now()) + LAST;
         drop(tokio::time::timeout_at(deadline, self.tasks.wait()).await);
-        self.db.close().await;
+        drop(tokio::time::timeout_at(deadline, self.db.close()).await);
     }
 }

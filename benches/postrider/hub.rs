@@ -8,7 +8,7 @@ use super::lab::{Instance, Lab};
 use super::measure::{Measure, Unit};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use bytes::Bytes;
-use postrider::http::outbound::{Outbound, Request};
+use postrider::internals::http::{Outbound, Request};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -118,7 +118,7 @@ async fn plain(endpoint: &Endpoint, count: usize) -> anyhow::Result<f64> {
                     timeout: Duration::from_secs(10),
                     max_response: 1 << 20,
                 };
-                anyhow::ensure!(outbound.send(request).await?.status.is_success());
+                anyhow::ensure!(outbound.send(&request).await?.status.is_success());
             }
             Ok(())
         });

@@ -7,6 +7,7 @@ use super::javascript::{self, Job, Pool};
 use super::native::{self, Message};
 use super::outcome::{End, Outcome, error};
 use super::store::ends::Loaded;
+use super::webhook::Post;
 use crate::db::Ids;
 use crate::error::{Error, Result};
 use crate::http::json_text::raw;
@@ -134,17 +135,8 @@ impl Runners {
             Some(Handler::Http { url }) => {
                 let Ok(secret) = &queue.secret else { return unrunnable().into() };
                 let now = self.ids.now().unwrap_or_default();
-                let posted = super::webhook::attempt(
-                    &self.outbound,
-                    now,
-                    queue,
-                    url,
-                    secret.as_ref(),
-                    attempt,
-                    &message,
-                    tenure,
-                );
-                Box::pin(posted).await.into()
+                let post = Post { queue, url, secret: secret.as_ref(), attempt, message: &message };
+                Box::pin(post.send(&self.outbound, now, tenure)).await.into()
             }
             None | Some(Handler::Worker) => unrunnable().into(),
         }

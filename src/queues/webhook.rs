@@ -19,46 +19,57 @@ use url::Url;
 /// The largest answer, and so the largest result.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// Posts the message: `webhook-id` is its id, the same at every attempt, and a secret signs the request by
-/// Standard Webhooks; `now` is the time of its signature, and that from which a date in `Retry-After` counts. Nothing is
-/// sent once the tenure is over.
-pub(super) async fn attempt(
-    outbound: &Outbound,
-    now: DateTime<Utc>,
-    queue: &Queue,
-    url: &Url,
-    secret: Option<&SecretString>,
-    attempt: u16,
-    message: &Loaded,
-    tenure: &Tenure,
-) -> End {
-    let body = Bytes::copy_from_slice(message.request.get().as_bytes());
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert("postrider-attempt", HeaderValue::from(attempt));
-    if let Ok(name) = HeaderValue::try_from(&queue.name) {
-        headers.insert("postrider-queue", name);
-    }
-    let secrets: Vec<&SecretString> = secret.into_iter().collect();
-    if let Err(why) = signature::sign(&mut headers, &message.id.to_string(), now.timestamp(), &body, &secrets)
-    {
-        return End::Fail(error("ConfigurationError", &why));
-    }
-    let timeout = queue.definition.options.attempt_timeout();
-    let request =
-        Request { method: Method::POST, url: url.clone(), headers, body, timeout, max_response: MAX_ANSWER };
-    let answer = loop {
-        tenure.holds().await;
-        if let Some(answer) = outbound.send_while(&request, tenure.still()).await {
-            break answer;
+/// A message that is to be posted.
+pub(super) struct Post<'a> {
+    pub(super) queue: &'a Queue,
+    pub(super) url: &'a Url,
+    /// Signs the request by Standard Webhooks.
+    pub(super) secret: Option<&'a SecretString>,
+    pub(super) attempt: u16,
+    pub(super) message: &'a Loaded,
+}
+
+impl Post<'_> {
+    /// Posts the message: `webhook-id` is its id, the same at every attempt; `now` is the time of the signature, and that
+    /// from which a date in `Retry-After` counts. Nothing is sent once the tenure is over.
+    pub(super) async fn send(self, outbound: &Outbound, now: DateTime<Utc>, tenure: &Tenure) -> End {
+        let request = match self.request(now) {
+            Ok(request) => request,
+            Err(why) => return End::Fail(error("ConfigurationError", &why)),
+        };
+        let answer = loop {
+            tenure.holds().await;
+            if let Some(answer) = outbound.send_while(&request, tenure.still()).await {
+                break answer;
+            }
+        };
+        match answer {
+            Ok(answer) => verdict(&answer, now),
+            Err(failure) if failure.cause == Cause::AddressNotAllowed => {
+                End::Fail(unreached("RequestRefused", &failure))
+            }
+            Err(failure) => End::Retry(unreached("RequestFailed", &failure), None),
         }
-    };
-    match answer {
-        Ok(answer) => verdict(&answer, now),
-        Err(failure) if failure.cause == Cause::AddressNotAllowed => {
-            End::Fail(unreached("RequestRefused", &failure))
+    }
+
+    fn request(&self, now: DateTime<Utc>) -> Result<Request, String> {
+        let body = Bytes::copy_from_slice(self.message.request.get().as_bytes());
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert("postrider-attempt", HeaderValue::from(self.attempt));
+        if let Ok(name) = HeaderValue::try_from(&self.queue.name) {
+            headers.insert("postrider-queue", name);
         }
-        Err(failure) => End::Retry(unreached("RequestFailed", &failure), None),
+        let secrets: Vec<&SecretString> = self.secret.into_iter().collect();
+        signature::sign(&mut headers, &self.message.id.to_string(), now.timestamp(), &body, &secrets)?;
+        Ok(Request {
+            method: Method::POST,
+            url: self.url.clone(),
+            headers,
+            body,
+            timeout: self.queue.definition.options.attempt_timeout(),
+            max_response: MAX_ANSWER,
+        })
     }
 }
 

@@ -25,10 +25,15 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// Waits until `condition` holds, looking again and again for at most 30 s; fails with `what` if it never does.
-pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+pub(crate) async fn eventually(what: &str, condition: impl AsyncFnMut() -> bool) {
+    eventually_within(Duration::from_secs(30), what, condition).await;
+}
+
+/// As [`eventually`], for what may take longer.
+pub(crate) async fn eventually_within(limit: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + limit;
     while !condition().await {
-        assert!(Instant::now() < deadline, "{what}: not within 30 s");
+        assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
         sleep(Duration::from_millis(10)).await;
     }
 }

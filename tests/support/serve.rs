@@ -1,11 +1,11 @@
 //! Our binary as a process of its own, which a test may stop, kill and listen to.
 
 use super::app::SECRET;
-use super::eventually;
 use super::server::BINARY;
+use super::{eventually, eventually_within};
 use parking_lot::Mutex;
-use postrider::auth;
 use postrider::config::Jwt;
+use postrider::internals::auth;
 use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::SecretString;
@@ -16,6 +16,10 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Longer than a stop may take: the grace period (20 s), the last writes, and then the embedded server's checkpoint, which
+/// waits for the disk and is cut short after 30 s.
+const STOP: Duration = Duration::from_secs(90);
 
 /// What a process says, line by line, as it comes.
 type Lines = Arc<Mutex<Vec<String>>>;
@@ -84,7 +88,7 @@ impl Serve {
     /// Waits until it has ended.
     pub(crate) async fn end(&mut self) -> ExitStatus {
         let mut status = None;
-        eventually("the process ends", async || {
+        eventually_within(STOP, "the process ends", async || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         })
@@ -166,7 +170,11 @@ impl Serve {
 }
 
 impl Drop for Serve {
+    #[expect(clippy::print_stdout, reason = "it is shown with the failure")]
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("what {} has logged: {:#?}", self.url, self.log());
+        }
         drop(self.child.kill());
         drop(self.child.wait());
     }
