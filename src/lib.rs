@@ -142,7 +142,8 @@
 //! 14. An endpoint that hangs, lies or floods costs bounded time and memory, and delays no other
 //!     (`tests/hub/hostile.rs`).
 //! 15. Nothing that is held is forgotten, however pushes and switches meet (`tests/hub/held.rs`).
-//! 16. A moment of a schedule fires once over all servers (`tests/hub/schedules.rs`); a change in a storefront is
+//! 16. A moment of a schedule fires once over all servers, by the database's clock, whoever's runs ahead
+//!     (`flow::ticker`; `tests/queues/schedules.rs`, `tests/faults/schedules.rs`, `tests/hub/schedules.rs`); a change in a storefront is
 //!     told once, whatever fails on the way (`tests/hub/pollers.rs`), and page by page (`tests/hub/poller_pages.rs`).
 //! 17. Neither changing definitions, nor an open transaction of somebody else, nor what cannot be promoted or
 //!     reclaimed, keeps a claim waiting (`tests/engine/changes.rs`, `tests/jobs/held.rs`, `tests/engine/duties.rs`).
