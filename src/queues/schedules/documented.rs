@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 /// The name of a schedule.
+#[expect(dead_code, reason = "only described: no route reads it as a whole")]
 #[derive(Debug, utoipa::ToSchema)]
 #[schema(min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$", example = "nightly")]
 pub struct ScheduleName(pub String);
@@ -44,7 +45,7 @@ pub struct QueueSchedule {
     #[serde(default)]
     #[schema(default = "skip")]
     pub missed: ScheduleMissed,
-    /// Whether it also fires when it begins: when it is put, changed or switched on.
+    /// Whether it also fires when it begins: when it is new, when its moments change, or when it is switched on.
     #[serde(default)]
     #[schema(default = false)]
     pub at_start: bool,

@@ -23,7 +23,7 @@ pub struct Schedule {
     pub overlap: Overlap,
     /// `missed`: what becomes of moments at which no server was there.
     pub missed: Missed,
-    /// `at_start`: whether it also fires when it begins: when it is put, changed or switched on.
+    /// `at_start`: whether it also fires when it begins: when it is new, when its moments change, or when it is switched on.
     pub at_start: bool,
     /// `spread`: each schedule has a time of its own, shorter than this, by which all its moments come later.
     pub spread: Option<Duration>,
