@@ -9,7 +9,7 @@ use crate::error::{Error, Problem, Result};
 use crate::flow::store::schedules as moments;
 use crate::http::body;
 use crate::http::extract::Path;
-use crate::http::idempotency::{self, Key};
+use crate::http::idempotency::{self, IdempotencyKey, Key};
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::request_id;
 use crate::http::state_member::{status_of_put, with_state, without_state};
@@ -196,7 +196,7 @@ pub(super) async fn delete(
 #[utoipa::path(
     post, path = "/queues/{queue}/schedules/{name}/run", tag = "queue schedules", operation_id = "run_schedule",
     params(("queue" = inline(QueueName), Path, description = "The queue's name"), ("name" = inline(ScheduleName), Path, description = "The schedule's name"),
-        ("Idempotency-Key" = Option<String>, Header, description = "As for a push: the same key again makes no second message")),
+        ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "As for a push: the same key again makes no second message")),
     responses(
         (status = 201, description = "Stored; `Location` ends in the id", body = Message),
         (status = 200, description = "This idempotency key was used before: the message that it made", body = Message),
