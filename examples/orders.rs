@@ -3,10 +3,10 @@
 //!
 //!     DATABASE_URL=postgres://… cargo run --example orders
 
-use postrider::app::{App, Parts};
+use postrider::Config;
 use postrider::client::{Client, Options};
-use postrider::config::Config;
-use postrider::queues::native::{Failure, Message};
+use postrider::{App, Parts};
+use postrider::{Failure, Message};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
@@ -75,7 +75,7 @@ pub(crate) async fn run(config: Config, database: &PgConnectOptions) -> anyhow::
 #[expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a program of its own")]
 async fn main() -> anyhow::Result<()> {
     let (config, database) = (Config::from_env()?, std::env::var("DATABASE_URL")?.parse()?);
-    postrider::db::migrate::migrate(&database, &config.schema).await?;
+    postrider::migrate(&database, &config.schema).await?;
     println!("the receipt was sent: {}", run(config, &database).await?);
     Ok(())
 }

@@ -349,7 +349,7 @@ impl Base {
 /// A running Postrider.
 pub struct Server {
     address: Option<SocketAddr>,
-    /// Its database.
+    #[doc(hidden)] // It is for this project's own tests.
     pub db: Database,
     engine: Running,
     readiness: Readiness,

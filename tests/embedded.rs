@@ -4,7 +4,7 @@ mod killed;
 
 use crate::support::process::{is_alive, status};
 use crate::support::server::{BINARY, server};
-use postrider::db::embedded::{self, Options, Server, Stop};
+use postrider::internals::db::embedded::{self, Options, Server, Stop};
 use rustix::process::{Pid, geteuid};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};

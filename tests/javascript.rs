@@ -2,8 +2,8 @@
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use postrider::queues::javascript::services::{Answer, Services};
-use postrider::queues::javascript::{Ended, Job, Pool, PoolOptions, ServiceError};
+use postrider::internals::queues::javascript::services::{Answer, Services};
+use postrider::internals::queues::javascript::{Ended, Job, Pool, PoolOptions, ServiceError};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;

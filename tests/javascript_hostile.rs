@@ -4,8 +4,8 @@
 use crate::javascript::{job, pool, stored};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use postrider::queues::javascript::services::{Answer, Services};
-use postrider::queues::javascript::{Ended, Outcome, Pool, PoolOptions};
+use postrider::internals::queues::javascript::services::{Answer, Services};
+use postrider::internals::queues::javascript::{Ended, Outcome, Pool, PoolOptions};
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::sync::Arc;

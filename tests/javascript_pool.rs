@@ -3,8 +3,8 @@
 use crate::javascript::{Script, job, pool, run, stored};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use postrider::queues::javascript::services::{Answer, Services};
-use postrider::queues::javascript::{CheckError, Outcome, Pool, PoolOptions};
+use postrider::internals::queues::javascript::services::{Answer, Services};
+use postrider::internals::queues::javascript::{CheckError, Outcome, Pool, PoolOptions};
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::io::{BufRead, BufReader, Write};

@@ -3,8 +3,8 @@
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use postrider::queues::javascript::ServiceError;
-use postrider::queues::javascript::services::{
+use postrider::internals::queues::javascript::ServiceError;
+use postrider::internals::queues::javascript::services::{
     Answer, Directory, HttpAnswer, HttpCall, Messaging, QueueServices, Services, Settings,
 };
 use serde_json::value::RawValue;

@@ -6,7 +6,7 @@ use crate::support::eventually;
 use crate::support::reads::rows_read;
 use crate::support::serve::Serve;
 use axum::http::{Method, StatusCode};
-use postrider::reports::REPORTS;
+use postrider::internals::reports::REPORTS;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
 use std::time::Duration;

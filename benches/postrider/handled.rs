@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use parking_lot::Mutex;
-use postrider::queues::native::{Handler, Message};
+use postrider::{Handler, Message};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;

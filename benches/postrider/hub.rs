@@ -8,7 +8,7 @@ use super::lab::{Instance, Lab};
 use super::measure::{Measure, Unit};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use bytes::Bytes;
-use postrider::http::outbound::{Outbound, Request};
+use postrider::internals::http::{Outbound, Request};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,7 +1,7 @@
 //! The server that a run uses: the one that `DATABASE_URL` names, or a private one that is gone with the run.
 
-use postrider::config::Config;
-use postrider::db::embedded::{self, Options};
+use postrider::Config;
+use postrider::internals::db::embedded::{self, Options};
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnectOptions;
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 //! Reading is a call and no extractor, because an extractor would run before the handler's checks of the
 //! token, the queue and the role.
 
-use super::content_type::{require_identity, require_json};
+use super::content_type::require_json;
 use super::json_text::{self, line_and_column};
 use super::shape;
 use crate::error::{Error, Result};
@@ -43,17 +43,6 @@ impl BodyLimits {
 pub struct Json {
     /// The text as sent, without the white space around it: numbers, key order, duplicate keys and escapes are kept.
     pub raw: Box<RawValue>,
-}
-
-/// Reads the body as bytes.
-///
-/// # Errors
-/// 413 over the limit (before reading when the length is declared), 415 when it is compressed, 408 when the
-/// sender stalls, 400 when it breaks off; 429 or 503 when there is no room for it ([`super::limits`]).
-pub async fn read_bytes(headers: &HeaderMap, body: Body, limits: &BodyLimits) -> Result<Bytes> {
-    refuse_declared_size(&body, limits)?;
-    require_identity(headers)?;
-    collect(body, limits).await
 }
 
 fn refuse_declared_size(body: &Body, limits: &BodyLimits) -> Result<()> {
@@ -99,8 +88,9 @@ fn refused_or_broken(error: axum::Error) -> Error {
 /// Reads the body as a JSON document.
 ///
 /// # Errors
-/// As [`read_bytes`]; 415 unless it calls itself JSON; 400 when it is empty, not UTF-8, not JSON, nests deeper
-/// than 128.
+/// 413 over the limit (before reading when the length is declared), 415 when it is compressed or does not call itself
+/// JSON, 408 when the sender stalls, 400 when it breaks off, is empty, not UTF-8, not JSON or nests deeper than 128; 429
+/// or 503 when there is no room for it ([`super::limits`]).
 pub async fn read_json(headers: &HeaderMap, body: Body, limits: &BodyLimits) -> Result<Json> {
     refuse_declared_size(&body, limits)?;
     require_json(headers)?;

@@ -24,7 +24,7 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::UnsupportedMediaType`].
-pub(super) fn require_identity(headers: &HeaderMap) -> Result<()> {
+fn require_identity(headers: &HeaderMap) -> Result<()> {
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         Ok(())

@@ -64,7 +64,7 @@ fn end_of_string(bytes: &[u8], at: usize) -> usize {
 }
 
 /// `text`, which is JSON, as a value to look into; of duplicate keys the last counts. `None` when it nests deeper than
-/// [`MAX_DEPTH`], or is no JSON.
+/// `MAX_DEPTH`, or is no JSON.
 pub fn to_value(text: &str) -> Option<Value> {
     if let Ok(value) = serde_json::from_str(text) {
         return Some(value);

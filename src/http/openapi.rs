@@ -76,6 +76,7 @@ pub(super) fn base() -> utoipa::openapi::OpenApi {
 
 /// The refusals that every authenticated route has: list it among the `responses`.
 #[derive(Debug, IntoResponses)]
+#[expect(dead_code, reason = "it only describes")]
 pub enum Problems {
     /// The query, or the body, cannot be read.
     #[response(status = 400, content_type = "application/problem+json",
@@ -109,6 +110,7 @@ pub enum Problems {
 
 /// The refusal of a route that needs no token.
 #[derive(Debug, IntoResponses)]
+#[expect(dead_code, reason = "it only describes")]
 pub enum OpenProblems {
     /// The query has a parameter that is not known here.
     #[response(status = 400, content_type = "application/problem+json",
@@ -118,6 +120,7 @@ pub enum OpenProblems {
 
 /// The refusals of a route that reads a JSON body, beside [`Problems`].
 #[derive(Debug, IntoResponses)]
+#[expect(dead_code, reason = "it only describes")]
 pub enum BodyProblems {
     /// The body did not arrive in time.
     #[response(status = 408, content_type = "application/problem+json",

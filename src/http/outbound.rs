@@ -149,7 +149,7 @@ impl Outbound {
     /// Sends `request` and reads the whole answer, whatever its status.
     ///
     /// # Errors
-    /// [`Failure`], which is data: the request may have been processed even so.
+    /// `Failure`, which is data: the request may have been processed even so.
     pub async fn send(&self, request: &Request) -> Result<Answer, Failure> {
         self.answer(request, &Held::new(|| true)).await
     }

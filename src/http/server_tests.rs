@@ -1,7 +1,7 @@
 //! The server against raw sockets: slow, silent, greedy and interrupted clients.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use super::super::body::{BodyLimits, read_bytes};
+use super::super::body::{BodyLimits, read_json};
 use super::*;
 use axum::http::HeaderMap;
 use axum::routing::{get, post};
@@ -44,7 +44,7 @@ async fn start() -> Server {
         "done"
     };
     let read = move |headers: HeaderMap, body: Body| async move {
-        read_bytes(&headers, body, &limits).await.map(|body| body.len().to_string())
+        read_json(&headers, body, &limits).await.map(|body| body.raw.get().len().to_string())
     };
     let router = Router::new()
         .route("/", get(|| async { "hi" }))
@@ -147,7 +147,8 @@ async fn a_slow_handler_is_not_a_silent_client() {
 async fn a_body_that_stalls_gets_408_and_the_connection_ends() {
     let server = start().await;
     let mut stream = server.connect().await;
-    stream.write_all(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc").await.unwrap();
+    let head = "POST /body HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9";
+    stream.write_all(format!("{head}\r\n\r\n123").as_bytes()).await.unwrap();
     let (text, _) = rest(&mut stream).await;
     assert!(text.starts_with("HTTP/1.1 408") && text.contains("application/problem+json"), "{text}");
 }
@@ -271,8 +272,8 @@ async fn a_request_that_says_twice_how_long_its_body_is_gets_400_and_the_connect
     ] {
         let mut stream = server.connect().await;
         // Also on a connection that has served others.
-        let first =
-            "POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+        let first = "POST /body HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+            Transfer-Encoding: chunked\r\n\r\n2\r\n12\r\n0\r\n\r\n";
         assert!(exchange(&mut stream, first, "\r\n\r\n2").await.starts_with("HTTP/1.1 200"));
         let request = format!("POST /body HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n{next}");
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -288,7 +289,7 @@ async fn where_it_cannot_be_known_whether_a_length_is_said_twice_the_connection_
     let mut stream = server.connect().await;
     // Two requests at once: the head of the second is not seen alone.
     let both = "GET / HTTP/1.1\r\nHost: x\r\n\r\nPOST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\
-        Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n12\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
     stream.write_all(both.as_bytes()).await.unwrap();
     let (answers, _) = rest(&mut stream).await;
     assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");

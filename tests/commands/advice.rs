@@ -6,7 +6,7 @@ use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::scripted::Scripted;
 use axum::http::Method;
-use postrider::queues::native::{Failure, Message};
+use postrider::{Failure, Message};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _};
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use super::{Done, run};
 use crate::support::answer::json;
 use crate::support::app::{TestApp, database};
-use postrider::reports::REPORTS;
+use postrider::internals::reports::REPORTS;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnection, PgDatabaseError};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};

@@ -5,7 +5,7 @@ use crate::support::eventually;
 use crate::support::serve::Serve;
 use crate::support::server::BINARY;
 use axum::http::Method;
-use postrider::db::embedded::{self, Options, Server};
+use postrider::internals::db::embedded::{self, Options, Server};
 use serde_json::Value;
 use sqlx::{ConnectOptions as _, Executor as _};
 use std::os::unix::fs::PermissionsExt as _;

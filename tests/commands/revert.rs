@@ -3,7 +3,7 @@
 use super::run;
 use crate::support::app::TestApp;
 use crate::support::server::server;
-use postrider::db::migrate::MIGRATIONS;
+use postrider::internals::db::migrate::MIGRATIONS;
 use serde_json::json;
 use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};

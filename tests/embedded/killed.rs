@@ -4,7 +4,7 @@ use super::{cluster, directory, postmaster, read, start, write};
 use crate::support::eventually;
 use crate::support::process::{is_alive, kill, parent, status};
 use crate::support::server::BINARY;
-use postrider::db::embedded::{self, Options};
+use postrider::internals::db::embedded::{self, Options};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::ConnectOptions;
 use std::fs;

@@ -4,7 +4,7 @@
 use super::{act, ask, work};
 use crate::support::app::{TestApp, database};
 use crate::support::eventually;
-use postrider::db;
+use postrider::internals::db;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgPool, PgPoolOptions};

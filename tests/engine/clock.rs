@@ -4,7 +4,7 @@
 use super::{act, ask, ended, work};
 use crate::support::app::TestApp;
 use crate::support::eventually;
-use postrider::worker::store::{leave_duty, take_duty};
+use postrider::internals::worker::store::{leave_duty, take_duty};
 use serde_json::{Value, json};
 use std::time::Duration;
 use uuid::Uuid;

@@ -3,7 +3,7 @@
 use super::{Gate, Stuck, act, ask, ended, work};
 use crate::support::app::{TestApp, database};
 use crate::support::eventually;
-use postrider::queues::native::Failure;
+use postrider::Failure;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 use std::time::Duration;
@@ -114,7 +114,7 @@ async fn a_deleted_message_is_stopped_in_its_second_attempt_too() {
     let app = TestApp::with(&[LEASE], |app| {
         app.handler(
             "work",
-            move |message: postrider::queues::native::Message| {
+            move |message: postrider::Message| {
                 if message.attempt == 1 { first(message) } else { second(message) }
             },
         )

@@ -4,7 +4,7 @@ use super::{Gate, ask, ended, work};
 use crate::support::app::{TestApp, database};
 use crate::support::eventually;
 use parking_lot::Mutex;
-use postrider::queues::native::{Failure, Message};
+use postrider::{Failure, Message};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use std::path::PathBuf;

@@ -20,7 +20,7 @@ use crate::support::app::TestApp;
 use crate::support::eventually;
 use futures::future::BoxFuture;
 use parking_lot::{Condvar, Mutex};
-use postrider::queues::native::{Failure, Message};
+use postrider::{Failure, Message};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use std::collections::HashMap;

@@ -3,7 +3,7 @@
 use super::{Gate, act, ask, ended, push_all, work};
 use crate::support::app::{TestApp, database};
 use crate::support::eventually;
-use postrider::queues::native::{Failure, Message};
+use postrider::{Failure, Message};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 

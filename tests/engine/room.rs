@@ -4,7 +4,7 @@ use super::{Gate, ask, push_all, work};
 use crate::support::app::{TestApp, database};
 use crate::support::eventually;
 use parking_lot::Mutex;
-use postrider::queues::native::Message;
+use postrider::Message;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

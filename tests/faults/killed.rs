@@ -6,7 +6,7 @@ use crate::support::endpoint::Endpoint;
 use crate::support::eventually;
 use crate::support::serve::Serve;
 use crate::support::server::BINARY;
-use postrider::db::embedded::{self, Options};
+use postrider::internals::db::embedded::{self, Options};
 use reqwest::Method;
 use sqlx::postgres::PgConnection;
 use std::collections::HashMap;

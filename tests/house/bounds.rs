@@ -1,7 +1,7 @@
 //! Every table has something that bounds it.
 
 use crate::support::app::database;
-use postrider::worker::retention::bounds::BOUNDS;
+use postrider::internals::worker::BOUNDS;
 use sqlx::ConnectOptions as _;
 use std::collections::{BTreeMap, BTreeSet};
 

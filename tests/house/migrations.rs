@@ -2,7 +2,7 @@
 
 use crate::support::app::{TestApp, database};
 use crate::support::server::server;
-use postrider::db::migrate::{MIGRATIONS, migrate, revert};
+use postrider::internals::db::migrate::{MIGRATIONS, migrate, revert};
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Row as _};

@@ -8,6 +8,7 @@ mod configuration;
 mod described;
 mod members;
 mod migrations;
+mod named;
 mod parameters;
 pub(crate) mod sealed;
 mod singles;

@@ -6,8 +6,8 @@ use crate::support::answer::json;
 use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::scripted::{Asked, Reply, Scripted};
-use postrider::flow::rate::Rate;
-use postrider::flow::store::rates;
+use postrider::internals::flow::Rate;
+use postrider::internals::flow::rates;
 use serde_json::{Value, json};
 use std::time::Duration;
 

@@ -3,10 +3,8 @@
 
 use crate::support::app::TestApp;
 use crate::support::reads::rows_read;
-use postrider::hub::delivery::store::{listing, log_listing, page as delivery_page};
-use postrider::hub::listing::page::{Page, Span, WALK};
-use postrider::hub::routing::message::State;
-use postrider::hub::routing::store::page as message_page;
+use postrider::internals::hub::{Page, Span, State, WALK};
+use postrider::internals::hub::{delivery_listing, delivery_page, log_listing, message_page};
 use serde_json::json;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -279,8 +277,8 @@ async fn whether_a_delivery_is_under_way_is_known_without_the_leases_of_others()
     let mut tx = db.begin().await.unwrap();
     for (id, held) in deliveries {
         let read = rows_read(&mut tx).await;
-        let row = listing::get(&mut *tx, store, id).await.unwrap().unwrap();
-        let is_under_way = listing::is_under_way(&mut tx, store, id).await.unwrap();
+        let row = delivery_listing::get(&mut *tx, store, id).await.unwrap().unwrap();
+        let is_under_way = delivery_listing::is_under_way(&mut tx, store, id).await.unwrap();
         let read = rows_read(&mut tx).await - read;
         assert_eq!((row.status.as_str(), is_under_way), (if held { "INPROGRESS" } else { "PENDING" }, held));
         assert!(read < 200, "{read} rows were read");

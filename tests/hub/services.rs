@@ -9,7 +9,7 @@ use crate::support::answer::{json, text};
 use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::scripted::{Asked, Reply, Scripted};
-use postrider::flow::store::parts;
+use postrider::internals::flow::parts;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 

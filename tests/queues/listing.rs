@@ -2,7 +2,7 @@
 
 use crate::support::answer::{json, refusal};
 use crate::support::app::TestApp;
-use postrider::queues::native::{Failure, Message};
+use postrider::{Failure, Message};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

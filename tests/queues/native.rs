@@ -1,7 +1,7 @@
 //! Handlers written in Rust: how each way to end is stored.
 
 use crate::support::app::TestApp;
-use postrider::queues::native::{Failure, Message};
+use postrider::{Failure, Message};
 use serde_json::{Value, json};
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 
 use crate::support::app::TestApp;
 use crate::support::reads::rows_read;
-use postrider::queues::store::listing::{Page, WALK, Wanted, page};
+use postrider::internals::queues::listing::{Page, WALK, Wanted, page};
 use serde_json::json;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;

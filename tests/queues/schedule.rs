@@ -5,7 +5,7 @@ use crate::support::app::TestApp;
 use crate::support::eventually;
 use axum::http::Method;
 use chrono::{DateTime, Utc};
-use postrider::queues::native::{Failure, Message};
+use postrider::{Failure, Message};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

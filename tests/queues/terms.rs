@@ -3,7 +3,7 @@
 use crate::engine::Gate;
 use crate::support::answer::{json, text};
 use crate::support::app::TestApp;
-use postrider::queues::native::{Failure, Message};
+use postrider::{Failure, Message};
 use serde_json::{Value, json};
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! What an answer must look like: the status, and for a refusal the problem document of RFC 9457.
 
-use postrider::http::json_text::to_value;
+use postrider::internals::http::to_value;
 use reqwest::Response;
 use serde_json::Value;
 

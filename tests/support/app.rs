@@ -2,10 +2,10 @@
 
 use super::server::{BINARY, server};
 use axum::http::{Method, StatusCode};
-use postrider::app::{App, Parts, Server};
-use postrider::auth;
-use postrider::config::Config;
-use postrider::db::migrate::migrate;
+use postrider::Config;
+use postrider::internals::auth;
+use postrider::migrate;
+use postrider::{App, Parts, Server};
 use reqwest::Response;
 use secrecy::SecretString;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! A native handler that a test lets through, message by message.
 
 use super::eventually;
-use postrider::queues::native::{Failure, Message};
+use postrider::{Failure, Message};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,6 +1,6 @@
 //! The PostgreSQL server of a test process: private, started when the first test asks, gone with the process.
 
-use postrider::db::embedded::{self, Options, Server};
+use postrider::internals::db::embedded::{self, Options, Server};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Weeks of the past, and one more instance that tidies them up.
 
 use super::app::{TestApp, database};
-use postrider::app::App;
+use postrider::App;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 

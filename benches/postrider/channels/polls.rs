@@ -4,7 +4,7 @@ use super::{Job, POLL, Window};
 use crate::client::{Client, request_with};
 use crate::lab::Instance;
 use crate::times::Times;
-use postrider::jobs::job_type::BUILT_IN;
+use postrider::internals::jobs::BUILT_IN;
 use std::time::Instant;
 use tokio::task::JoinSet;
 

@@ -5,7 +5,7 @@ use crate::client::request_with;
 use crate::lab::Instance;
 use crate::times::Times;
 use anyhow::{Context as _, ensure};
-use postrider::jobs::job_type::BUILT_IN;
+use postrider::internals::jobs::BUILT_IN;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -14,7 +14,7 @@ mod state;
 mod view;
 
 pub use state::{Parts, Queues};
-pub use view::{FullMessage, HistoryEntry, Message};
+pub use view::Message;
 
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;

@@ -6,7 +6,7 @@
 //! than [`WALK`] of them: such a page may end before it is full, and says where to go on.
 //!
 //! A page is two statements, ids and then their messages, which must see one moment
-//! ([`super::messages::one_moment`]).
+//! (`super::messages::one_moment`).
 
 use super::messages::Row;
 use crate::db;

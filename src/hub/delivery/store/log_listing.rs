@@ -45,7 +45,7 @@ pub struct Filter {
 }
 
 /// A page of log entries, newest first, older than the entry `before`. The entries about a message, about a thing, and
-/// of a level have indexes; what else is asked for is looked for among those ([`crate::hub::listing::page`]).
+/// of a level have indexes; what else is asked for is looked for among those (`crate::hub::listing::page`).
 pub async fn page(
     tx: &mut PgConnection,
     store_id: i32,

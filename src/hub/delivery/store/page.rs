@@ -1,8 +1,8 @@
 //! The SQL of pages of deliveries: by status, mapping and endpoint, newest first.
 //!
 //! Each status is asked from where it is few: ERROR and SKIPPED from their indexes, INPROGRESS from the leases, PENDING
-//! from where deliveries wait. The rest is looked through ([`crate::hub::listing::page`]). A page is several statements, which must
-//! see one moment ([`crate::hub::listing::page::one_moment`]).
+//! from where deliveries wait. The rest is looked through (`crate::hub::listing::page`). A page is several statements, which must
+//! see one moment (`crate::hub::listing::page::one_moment`).
 
 use super::listing::{Row, rows};
 use crate::db;

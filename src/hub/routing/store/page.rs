@@ -38,7 +38,7 @@ pub struct Listed {
 }
 
 /// A page of messages, newest first. Those that are pending, parked or wanted by none have indexes; what else is asked
-/// for is looked for among them, or among all ([`crate::hub::listing::page`]).
+/// for is looked for among them, or among all (`crate::hub::listing::page`).
 pub async fn page(
     tx: &mut PgConnection,
     store_id: i32,

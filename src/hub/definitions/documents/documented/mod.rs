@@ -8,7 +8,7 @@ mod parameter;
 
 pub use endpoint::{EndpointDefinition, EndpointState};
 pub use mapping::{MappingDefinition, MappingState};
-pub use parameter::{ParameterDefinition, ParameterState, ParameterType, ParameterValue};
+pub use parameter::{ParameterDefinition, ParameterState, ParameterValue};
 
 #[cfg(test)]
 mod tests {
