@@ -137,13 +137,6 @@ impl Loop {
                 if received.recv_many(&mut requests, BATCH).await == 0 {
                     return;
                 }
-                // Requests that have arrived, and whose tasks only wait for their turn, go together with these.
-                tokio::task::yield_now().await;
-                while requests.len() < BATCH
-                    && let Ok(request) = received.try_recv()
-                {
-                    requests.push(request);
-                }
             }
             let mut still = Vec::new();
             let mut batch: Vec<Request> = Vec::new();
