@@ -4,7 +4,7 @@ DROP FUNCTION make_week(text, text[], timestamptz, timestamptz);
 DROP TABLE weeks;
 DROP FUNCTION uuid_v7_time(uuid);
 DROP FUNCTION uuid_v7_floor(timestamptz);
-DROP FUNCTION ring();
+DROP FUNCTION ring(integer, smallint);
 DROP FUNCTION bell_channel();
 DROP SEQUENCE last_bell;
 DROP FUNCTION uuid_v7(timestamptz);

@@ -333,31 +333,29 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION bell_channel() IS 'The channel on which the processes of this schema notify each other.';
 
-CREATE FUNCTION ring() RETURNS void
+-- For functions whose search path is pinned: one of its own would cost each call as much as all else it does. So would
+-- reading the sequence by a query.
+CREATE FUNCTION ring(lane integer DEFAULT NULL, rank smallint DEFAULT 0) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    now_is bigint := extract(epoch FROM clock_timestamp()) * 1000;
-    last   bigint;
+    now_is bigint := date_part('epoch', clock_timestamp()) * 1000;
+    last   bigint := pg_sequence_last_value('last_bell');
 BEGIN
-    SELECT b.last_value INTO last FROM last_bell AS b;
     IF last BETWEEN now_is - 3 AND now_is THEN
         RETURN;
     END IF;
     -- Transactions that notify commit one after another. Were each to start it whose predecessor took 3 ms for that, on a
     -- disk as slow as this, all would. So one is enough for all that are under way, unless it stays open. The last bell
-    -- lies ahead when the clock was set back.
+    -- lies ahead when the clock was set back, and is null when none has rung.
     IF pg_try_advisory_xact_lock(1886352244, 'last_bell'::regclass::oid::integer)
-        OR last NOT BETWEEN now_is - 100 AND now_is
+        OR (last BETWEEN now_is - 100 AND now_is) IS NOT TRUE
     THEN
         PERFORM setval('last_bell', now_is);
-        PERFORM pg_notify(bell_channel(), '');
+        -- What a process does not claim for the lane that is named, it finds when it looks.
+        PERFORM pg_notify(bell_channel(), coalesce(lane || '@' || rank, ''));
     END IF;
 END $$;
-DO $$
-BEGIN
-    EXECUTE format('ALTER FUNCTION ring() SET search_path = %I, pg_temp', current_schema());
-END $$;
-COMMENT ON FUNCTION ring() IS 'Tells the processes to look when this transaction commits, unless another told them within 3 ms, or is about to and began to within 100 ms: who hears a bell looks again after that time. A notification in each transaction would have all commits wait for each other.';
+COMMENT ON FUNCTION ring(integer, smallint) IS 'Tells the processes to claim from this lane and to look when this transaction commits, unless another told them within 3 ms, or is about to and began to within 100 ms: who hears a bell looks again after that time. A notification in each transaction would have all commits wait for each other.';
 
 CREATE FUNCTION uuid_v7_floor(at timestamptz) RETURNS uuid
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$

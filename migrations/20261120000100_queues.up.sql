@@ -403,7 +403,7 @@ BEGIN
     ELSE
         INSERT INTO scheduled (run_at, lane, rank, item) VALUES (due, lane_id, -priority, message);
     END IF;
-    PERFORM ring();
+    PERFORM ring(CASE WHEN due IS NULL THEN lane_id END, (-priority)::smallint);
     RETURN message;
 END $$;
 COMMENT ON FUNCTION enqueue(text, json, interval, timestamptz, integer, text) IS 'Pushes a message in the caller''s own transaction: it exists when, and only when, that commits. The queue''s schema validates it before it runs. delay counts from the call.';
@@ -468,7 +468,7 @@ BEGIN
         SELECT due, lane_id, -priority, i.id FROM unnest(ids) WITH ORDINALITY AS i (id, place) ORDER BY i.place;
     END IF;
     IF cardinality(ids) > 0 THEN
-        PERFORM ring();
+        PERFORM ring(CASE WHEN due IS NULL THEN lane_id END, (-priority)::smallint);
     END IF;
     RETURN ids;
 END $$;

@@ -495,7 +495,7 @@ BEGIN
     INSERT INTO hub_messages (store_id, state, id, message, payload)
     VALUES (store_id, 'pending', id, message, payload);
     INSERT INTO dispatch (lane, rank, item) VALUES (router, 0, id);
-    PERFORM ring();
+    PERFORM ring(router);
     RETURN id;
 END $$;
 CREATE FUNCTION publish(store text, message text, payload text) RETURNS uuid

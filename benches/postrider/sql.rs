@@ -76,7 +76,8 @@ async fn rates(lab: &Lab) -> anyhow::Result<(f64, f64)> {
     instance.define("waits", json!({ "kind": "worker" }), json!({})).await?;
     let rate = async || inserts::rate(lab.url(), &instance.schema, ENQUEUE, SESSIONS, lab.sizes.push).await;
     let rung = rate().await?;
-    let silence = "CREATE OR REPLACE FUNCTION ring() RETURNS void LANGUAGE plpgsql AS 'BEGIN END'";
+    let silence = "CREATE OR REPLACE FUNCTION ring(lane integer DEFAULT NULL, rank smallint DEFAULT 0) \
+                   RETURNS void LANGUAGE plpgsql AS 'BEGIN END'";
     instance.connect().await?.execute(silence).await?;
     let silent = rate().await?;
     instance.stop().await?;

@@ -187,19 +187,34 @@ async fn what_may_not_be_sent_any_more_when_its_connection_is_there_is_not_sent(
         came
     });
     assert_eq!((answer.is_none(), came), (true, Vec::new()));
-    // Neither is it tried anew.
-    assert!(futures::FutureExt::now_or_never(listener.accept()).is_none());
+    assert_next_is_ours(&listener).await;
     // On a connection that is there already it is no other.
-    let port = server(|mut stream, _| async move {
-        let mut body = [0; 4];
-        stream.read_exact(&mut body).await.unwrap();
-        stream.write_all(OK.as_bytes()).await.unwrap();
-        assert_eq!(stream.read(&mut body).await.unwrap(), 0);
-    })
-    .await;
-    request.url = format!("http://127.0.0.1:{port}/").parse().unwrap();
-    assert_eq!(outbound.send_while(&request, || true).await.unwrap().unwrap().body, "hi");
-    assert!(outbound.send_while(&request, || false).await.is_none());
+    let (sent, came) = tokio::join!(
+        async {
+            let first = outbound.send_while(&request, || true).await.unwrap().unwrap();
+            (first.body, outbound.send_while(&request, || false).await.is_none())
+        },
+        async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut first = Vec::new();
+            while !first.ends_with(b"\r\n\r\nbody") {
+                first.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            let mut second = Vec::new();
+            stream.read_to_end(&mut second).await.unwrap();
+            second
+        }
+    );
+    assert_eq!((sent, came), (("hi".into(), true), Vec::new()));
+    assert_next_is_ours(&listener).await;
+}
+
+/// That nobody has connected to `listener` since: the next connection that it hands out is one made here.
+async fn assert_next_is_ours(listener: &TcpListener) {
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (_, next) = listener.accept().await.unwrap();
+    assert_eq!(next, ours.local_addr().unwrap(), "it was tried anew");
 }
 
 #[tokio::test]

@@ -78,9 +78,13 @@ impl Abroad {
     }
 }
 
-/// What another process tells, but for "look".
+/// What another process tells.
 #[derive(Debug, PartialEq)]
 pub(super) enum Note {
+    /// There may be work.
+    Look,
+    /// Items of this rank became ready in this lane, and there may be more work: what SQL tells (`ring()` in the migrations).
+    Ready(i32, i16),
     /// This item's end is not wanted.
     Stop(Uuid),
     /// These logs have grown to these numbers.
@@ -90,8 +94,14 @@ pub(super) enum Note {
 impl Note {
     /// None for what a process of another version may say.
     pub(super) fn read(payload: &str) -> Option<Self> {
+        if payload.is_empty() {
+            return Some(Self::Look);
+        }
         if let Ok(item) = payload.parse() {
             return Some(Self::Stop(item));
+        }
+        if let Some((lane, rank)) = payload.split_once('@') {
+            return Some(Self::Ready(lane.parse().ok()?, rank.parse().ok()?));
         }
         let pairs = payload.split(' ').map(|pair| {
             let (log, newest) = pair.split_once(':')?;
@@ -106,7 +116,7 @@ pub(super) async fn channel(pool: &PgPool) -> sqlx::Result<String> {
     sqlx::query_scalar!(r#"SELECT bell_channel() AS "channel!""#).fetch_one(pool).await
 }
 
-/// Sends one notification; an empty payload means "look", any other is a [`Note`].
+/// Sends one notification, which [`Note::read`] understands.
 pub(super) async fn notify(pool: &PgPool, payload: &str) -> sqlx::Result<()> {
     sqlx::query!("SELECT pg_notify(bell_channel(), $1)", payload).execute(pool).await?;
     Ok(())
@@ -139,6 +149,10 @@ mod tests {
         assert_eq!(logs.sum::<usize>(), 300);
         let item = Uuid::from_u128(7);
         assert_eq!(Note::read(&item.to_string()), Some(Note::Stop(item)));
-        assert_eq!(Note::read("hello"), None);
+        assert_eq!(Note::read(""), Some(Note::Look));
+        assert_eq!(Note::read("12@-100"), Some(Note::Ready(12, -100)));
+        for unknown in ["hello", "@", "1@", "1@70000", "1@1 2@1"] {
+            assert_eq!(Note::read(unknown), None, "{unknown}");
+        }
     }
 }

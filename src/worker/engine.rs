@@ -97,6 +97,11 @@ impl Worker {
             let (wake, grown) = (floor.wake.clone(), self.grown);
             tasks.spawn(async move {
                 let on_note = |note| match note {
+                    Note::Look => wake.look(),
+                    Note::Ready(lane, rank) => {
+                        wake.ready_here(lane, rank);
+                        wake.look();
+                    }
                     Note::Stop(item) => _ = floor.stop(item),
                     Note::Grown(logs) => logs.into_iter().for_each(|(log, newest)| grown(log, newest)),
                 };

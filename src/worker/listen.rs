@@ -34,12 +34,11 @@ pub(super) async fn listen(wake: &Wake, db: &Database, heard: impl Fn(Note), sto
             wake.look();
             let mut again = VecDeque::new();
             while let Some(note) = next(&mut listener, &mut again, wake).await? {
-                if note.payload().is_empty() {
-                    wake.look();
+                let Some(note) = Note::read(note.payload()) else { continue };
+                if matches!(note, Note::Look | Note::Ready(..)) {
                     again = AGAIN.map(|after| Instant::now() + after).into();
-                } else {
-                    _ = Note::read(note.payload()).map(&heard);
                 }
+                heard(note);
             }
             Ok(false)
         };

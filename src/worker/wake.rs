@@ -97,13 +97,18 @@ pub struct Wake {
 impl Wake {
     /// Items of `rank` became ready in `lane`; called after their commit.
     pub fn ready(&self, lane: i32, rank: i16) {
+        self.ready_here(lane, rank);
+        if self.abroad.is_anybody() {
+            self.abroad.tell_to_look();
+        }
+    }
+
+    /// As [`Wake::ready`], when the other processes know.
+    pub(super) fn ready_here(&self, lane: i32, rank: i16) {
         note_ready(&mut self.news.lock().ready, lane, rank);
         self.bell.notify_one();
         if let Some(ear) = self.rooms.lock().watched.get(&lane) {
             ear.ready(lane, rank);
-        }
-        if self.abroad.is_anybody() {
-            self.abroad.tell_to_look();
         }
     }
 

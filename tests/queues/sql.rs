@@ -262,7 +262,7 @@ async fn heard(listener: &mut PgListener, marker: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_sql_commits_rings_the_bell_and_what_it_rolls_back_does_not() {
+async fn what_sql_commits_rings_for_its_lane_and_what_it_rolls_back_does_not() {
     let database = crate::support::app::database().await;
     let mut db = PgConnection::connect_with(&database).await.unwrap();
     db.execute("INSERT INTO lanes (kind) VALUES ('queue')").await.unwrap();
@@ -273,20 +273,27 @@ async fn what_sql_commits_rings_the_bell_and_what_it_rolls_back_does_not() {
     let pool = sqlx::PgPool::connect_with(database).await.unwrap();
     let mut listener = PgListener::connect_with(&pool).await.unwrap();
     listener.listen(&channel).await.unwrap();
-    // The last bell is long ago, and the next is far ahead of the clock, as after a step back.
-    for last in ["0", "4000000000000"] {
+    let lanes = "SELECT (SELECT max(id) FROM queues), (SELECT id FROM lanes WHERE kind = 'router')";
+    let (queue, router): (i32, i32) = sqlx::query_as(lanes).fetch_one(&mut db).await.unwrap();
+    let (plain, urgent, routed) = (format!("{queue}@0"), format!("{queue}@-7"), format!("{router}@0"));
+    // No bell has rung, the last is long ago, and the next is far ahead of the clock, as after a step back.
+    for last in ["1, false", "0", "4000000000000"] {
         for (call, rung) in [
-            ("SELECT enqueue('q', '1'); SELECT enqueue('q', '2')", 1),
-            ("SELECT enqueue_many('q', ARRAY['1', '2'])", 1),
-            ("SELECT enqueue_many('q', '{}'::json[])", 0),
-            ("SELECT publish('s1', 'order:new', '{}'::jsonb)", 1),
+            ("SELECT enqueue('q', '1'); SELECT enqueue('q', '2', priority => 7)", Some(&*plain)),
+            ("SELECT enqueue('q', '1', priority => 7)", Some(&*urgent)),
+            // It is in no lane yet: somebody has to learn when it is due.
+            ("SELECT enqueue('q', '1', delay => '1 h')", Some("")),
+            ("SELECT enqueue_many('q', ARRAY['1', '2'])", Some(&*plain)),
+            ("SELECT enqueue_many('q', ARRAY['1', '2'], delay => '1 h')", Some("")),
+            ("SELECT enqueue_many('q', '{}'::json[])", None),
+            ("SELECT publish('s1', 'order:new', '{}'::jsonb)", Some(&*routed)),
         ] {
-            for (end, rung) in [("COMMIT", rung), ("ROLLBACK", 0)] {
+            for (end, rung) in [("COMMIT", rung), ("ROLLBACK", None)] {
                 let all = format!(
                     "SELECT setval('last_bell', {last}); BEGIN; {call}; {end}; SELECT pg_notify('{channel}', 'over')"
                 );
                 db.execute(AssertSqlSafe(all)).await.unwrap();
-                assert_eq!(heard(&mut listener, "over").await.len(), rung, "{call}; {end}");
+                assert_eq!(heard(&mut listener, "over").await, Vec::from_iter(rung), "{call}; {end}");
             }
         }
     }

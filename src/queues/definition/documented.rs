@@ -140,7 +140,7 @@ pub struct HttpHandler {
     #[schema(min_length = 1, pattern = "^[Hh][Tt][Tt][Pp][Ss]?:", example = "https://example.com/messages")]
     pub url: String,
     /// What requests are signed with, by Standard Webhooks: `whsec_` and 24 to 64 bytes in base64. Absent, they are not
-    /// signed. It is never shown again.
+    /// signed. It is shown as `[redacted]`, which, put back, keeps it.
     #[serde(default)]
     #[schema(min_length = 1, example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     pub secret: String,
