@@ -274,8 +274,8 @@ async fn what_sql_commits_rings_for_its_lane_and_what_it_rolls_back_does_not() {
     let mut listener = PgListener::connect_with(&pool).await.unwrap();
     listener.listen(&channel).await.unwrap();
     let lanes = "SELECT (SELECT max(id) FROM queues), (SELECT id FROM lanes WHERE kind = 'router')";
-    let (queue, router): (i32, i32) = sqlx::query_as(lanes).fetch_one(&mut db).await.unwrap();
-    let (plain, urgent, routed) = (format!("{queue}@0"), format!("{queue}@-7"), format!("{router}@0"));
+    let (lane, router): (i32, i32) = sqlx::query_as(lanes).fetch_one(&mut db).await.unwrap();
+    let (plain, urgent, published) = (format!("{lane}@0"), format!("{lane}@-7"), format!("{router}@0"));
     // No bell has rung, the last is long ago, and the next is far ahead of the clock, as after a step back.
     for last in ["1, false", "0", "4000000000000"] {
         for (call, rung) in [
@@ -286,7 +286,7 @@ async fn what_sql_commits_rings_for_its_lane_and_what_it_rolls_back_does_not() {
             ("SELECT enqueue_many('q', ARRAY['1', '2'])", Some(&*plain)),
             ("SELECT enqueue_many('q', ARRAY['1', '2'], delay => '1 h')", Some("")),
             ("SELECT enqueue_many('q', '{}'::json[])", None),
-            ("SELECT publish('s1', 'order:new', '{}'::jsonb)", Some(&*routed)),
+            ("SELECT publish('s1', 'order:new', '{}'::jsonb)", Some(&*published)),
         ] {
             for (end, rung) in [("COMMIT", rung), ("ROLLBACK", None)] {
                 let all = format!(
