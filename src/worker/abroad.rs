@@ -1,5 +1,6 @@
 //! What passes between the processes of an instance, by PostgreSQL's notifications after commits: that there is work,
-//! that an attempt is to be stopped, that a log has grown. It only saves time; what is there is found by polling too.
+//! that an attempt is to be stopped, that a log has grown. It only saves time: what is there is found by polling too, and
+//! an attempt that is not stopped runs to an end that does not count.
 
 use parking_lot::Mutex;
 use sqlx::postgres::PgPool;

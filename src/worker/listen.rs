@@ -15,13 +15,18 @@ use tokio_util::sync::CancellationToken;
 /// most are soon, and on a slow disk a little later.
 const AGAIN: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 
+/// The pause before the next connection, when one has ended: it doubles while none lasts.
+const SHORTEST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(30);
+
 /// Hears the other processes, where a session is ours alone. Behind a transaction-mode pooler nothing is heard,
 /// and polling does it all.
 pub(super) async fn listen(wake: &Wake, db: &Database, heard: impl Fn(Note), stop: &CancellationToken) {
     let pool = db.listen.as_ref().unwrap_or(&db.worker);
-    let mut pause = Duration::from_millis(250);
+    let mut pause = SHORTEST;
     let mut told = false;
     while !stop.is_cancelled() {
+        let began = Instant::now();
         let listening = async {
             // Looked at again for each connection: what stands in between may be another by now.
             if session::is_shared(pool).await? {
@@ -57,8 +62,12 @@ pub(super) async fn listen(wake: &Wake, db: &Database, heard: impl Fn(Note), sto
             Ok(false) => tracing::debug!("the connection that listens has ended; polling goes on"),
             Err(error) => tracing::debug!(%error, "cannot listen for other processes; polling goes on"),
         }
+        // Who has heard for longer than this pause begins anew, however often that is.
+        if began.elapsed() > pause {
+            pause = SHORTEST;
+        }
         stop.run_until_cancelled(tokio::time::sleep(pause)).await;
-        pause = (pause * 2).min(Duration::from_secs(30));
+        pause = (pause * 2).min(LONGEST);
     }
 }
 

@@ -1,7 +1,8 @@
 //! The database is stopped and started again under load: 503, and then on by itself.
 
-use super::{Load, connect, outcomes, unfinished};
+use super::{Load, connect, outcomes, posts_to, unfinished};
 use crate::support::app::TestApp;
+use crate::support::endpoint::Endpoint;
 use crate::support::eventually;
 use crate::support::server::BINARY;
 use postrider::internals::db::embedded::{self, Options, Server, Stop};
@@ -89,6 +90,33 @@ async fn a_handler_that_runs_while_the_database_is_away_settles_when_it_is_back(
     eventually("it is ready", async || status(&app, "/readyz").await == 200).await;
     eventually("it is complete", async || app.message("q", &id).await["status"] == "COMPLETE").await;
     assert_eq!(gate.begun().len(), 1, "it ran once");
+    app.stop().await;
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_of_what_may_start_later_outlives_a_crash_of_the_database() {
+    // Nothing writes to the disk in time but who waits for it.
+    let server = own_server(&[("wal_writer_delay", "10s")]).await;
+    let endpoint = Endpoint::start(str::to_owned).await;
+    let app = TestApp::on(server.connect_options(), &[("POSTRIDER_LEASE", "10m")], |app| app).await;
+    app.define("q", posts_to(&endpoint.url)).await;
+    endpoint.hold();
+    let id = app.push("q", &json!("hello")).await;
+    eventually("it is sent", async || endpoint.held() == 1).await;
+    server.stop(Stop::Immediate).await.unwrap();
+    server.start_again().await.unwrap();
+    eventually("it is ready", async || status(&app, "/readyz").await == 200).await;
+    let mut db = connect(&server.connect_options()).await;
+    let held: (i64, i64) = sqlx::query_as("SELECT (SELECT count(*) FROM leases), (SELECT count(*) FROM dispatch)")
+        .fetch_one(&mut db)
+        .await
+        .unwrap();
+    assert_eq!(held, (1, 0), "somebody else can claim what this process sends");
+    endpoint.release();
+    eventually("it is complete", async || app.message("q", &id).await["status"] == "COMPLETE").await;
+    assert_eq!(endpoint.runs()[&id], 1);
+    drop(db);
     app.stop().await;
     server.shutdown().await;
 }

@@ -30,9 +30,15 @@ pub struct Taken {
 ///
 /// Rows are found once: where they lie (`ctid`) is enough to delete them, since the lock keeps them there.
 ///
-/// The commit does not wait for the disk: a claim that a crash undoes has not happened, since the end of
-/// its work can only become durable after it.
-pub async fn claim(db: impl PgExecutor<'_>, worker: Uuid, wanted: &[Wanted]) -> sqlx::Result<Vec<Taken>> {
+/// The commit waits for the disk only where `outlasts` asks for it. A claim that a crash of the database undoes has not
+/// happened: the end of its work can only become durable after it, and does not count. But who does not start at once
+/// would not know, and start after another has claimed the same and ended it.
+pub async fn claim(
+    db: impl PgExecutor<'_>,
+    worker: Uuid,
+    wanted: &[Wanted],
+    outlasts: bool,
+) -> sqlx::Result<Vec<Taken>> {
     let lanes: Vec<i32> = wanted.iter().map(|w| w.lane).collect();
     let rooms: Vec<i32> = wanted.iter().map(|w| w.room).collect();
     let ranks: Vec<i16> = wanted.iter().map(|w| w.from.0).collect();
@@ -70,7 +76,9 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: Uuid, wanted: &[Wanted]) -> 
             RETURNING id, lane, claimed_at
         ),
         relaxed AS (
-            SELECT set_config('synchronous_commit', 'off', true)
+            SELECT set_config(
+                'synchronous_commit', CASE WHEN $6 THEN current_setting('synchronous_commit') ELSE 'off' END, true
+            )
         )
         SELECT
             leased.id AS "lease!", taken.lane AS "lane!", taken.rank AS "rank!", taken.seq AS "seq!",
@@ -83,6 +91,7 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: Uuid, wanted: &[Wanted]) -> 
         &rooms,
         &ranks,
         &seqs,
+        outlasts,
     )
     .fetch_all(db)
     .await?;
