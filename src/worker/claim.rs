@@ -113,7 +113,8 @@ impl Claims {
         let floor = Arc::clone(&self.floor);
         let claiming = floor.claiming.lock().await;
         // What waits for a foreign server starts when that has let it in.
-        let outlasts = wanted.iter().any(|wanted| self.lane(wanted.lane).is_some_and(|(lane, _)| lane.yields));
+        let outlasts =
+            wanted.iter().any(|wanted| self.lane(wanted.lane).is_some_and(|(lane, _)| lane.yields));
         let taken = bounded(store::claim(&self.db.worker, id, &wanted, outlasts))
             .await
             .inspect_err(|_| self.reclaim.suspect())?;

@@ -108,10 +108,11 @@ async fn a_claim_of_what_may_start_later_outlives_a_crash_of_the_database() {
     server.start_again().await.unwrap();
     eventually("it is ready", async || status(&app, "/readyz").await == 200).await;
     let mut db = connect(&server.connect_options()).await;
-    let held: (i64, i64) = sqlx::query_as("SELECT (SELECT count(*) FROM leases), (SELECT count(*) FROM dispatch)")
-        .fetch_one(&mut db)
-        .await
-        .unwrap();
+    let held: (i64, i64) =
+        sqlx::query_as("SELECT (SELECT count(*) FROM leases), (SELECT count(*) FROM dispatch)")
+            .fetch_one(&mut db)
+            .await
+            .unwrap();
     assert_eq!(held, (1, 0), "somebody else can claim what this process sends");
     endpoint.release();
     eventually("it is complete", async || app.message("q", &id).await["status"] == "COMPLETE").await;
