@@ -15,6 +15,7 @@ DROP FUNCTION sql_caller();
 DROP TABLE grants;
 DROP TABLE catalog;
 DROP TABLE duties;
+DROP TABLE lane_askers;
 DROP VIEW over_leases, lease_terms, lease_workers, leased_items, clock;
 DROP FUNCTION is_over(timestamptz, interval, timestamptz);
 DROP FUNCTION is_silent(timestamptz, interval);

@@ -65,6 +65,7 @@ CREATE TABLE workers (
     capacity     integer     NOT NULL,
     process      uuid        NOT NULL DEFAULT gen_random_uuid(),
     runs         text[]      NOT NULL DEFAULT '{}',
+    round_at     timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT workers_pkey PRIMARY KEY (id),
     CONSTRAINT workers_lease_positive CHECK (lease > interval '0')
 ) WITH (fillfactor = 50);
@@ -78,7 +79,8 @@ COMMENT ON COLUMN workers.steady_since IS 'Since when the database''s clock has 
 COMMENT ON COLUMN workers.given_up_at IS 'When it was found silent. From then on it neither renews nor claims, and what it holds goes back.';
 COMMENT ON COLUMN workers.lease IS 'How long after a heartbeat it still counts as alive.';
 COMMENT ON COLUMN workers.process IS 'The process, however often it registers: one that was given up, or that a failover cut off, and that lives under another id has not died.';
-COMMENT ON COLUMN workers.runs IS 'What it can run and another may not, in the words of the features: javascript, native NAME.';
+COMMENT ON COLUMN workers.runs IS 'What it can run and another may not, in the words of the features: javascript, javascript N (so many of one queue at once), native NAME.';
+COMMENT ON COLUMN workers.round_at IS 'When its claim loop had last gone round, as of its heartbeat: one that goes on beating and claims nothing is seen by it.';
 COMMENT ON COLUMN workers.capacity IS 'How many items it runs at once, over all lanes.';
 
 CREATE TABLE leases (
@@ -220,6 +222,18 @@ JOIN leases AS l ON l.worker = held.worker
 WHERE NOT EXISTS (SELECT FROM workers AS w WHERE w.id = held.worker AND w.given_up_at IS NULL);
 COMMENT ON VIEW over_leases IS 'The leases that outlived their holders, by indexes, however many there are that did not.';
 COMMENT ON COLUMN over_leases.id IS 'As in leases.';
+
+CREATE TABLE lane_askers (
+    lane     integer     NOT NULL,
+    asked_at timestamptz NOT NULL,
+    holder   text        NOT NULL,
+    CONSTRAINT lane_askers_pkey PRIMARY KEY (lane),
+    CONSTRAINT lane_askers_lane_fkey FOREIGN KEY (lane) REFERENCES lanes (id) ON DELETE CASCADE
+) WITH (fillfactor = 50);
+COMMENT ON TABLE lane_askers IS 'When a remote worker last asked for items of each lane, whether it got any: who waits for nobody who asks is told so. Noted every ten seconds while somebody asks. Bounded by: the lanes that remote workers have asked for; a row goes with its lane.';
+COMMENT ON COLUMN lane_askers.lane IS 'The lane.';
+COMMENT ON COLUMN lane_askers.asked_at IS 'When somebody last asked, or waited for an answer; ten seconds late at most.';
+COMMENT ON COLUMN lane_askers.holder IS 'Who that was: the subject of the token.';
 
 CREATE TABLE duties (
     name     text        NOT NULL,

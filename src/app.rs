@@ -1,6 +1,7 @@
 //! The composition root: the only file that knows every feature.
 
 mod base;
+mod jump;
 mod outside;
 mod prepared;
 mod scrape;
@@ -275,8 +276,10 @@ impl Prepared {
             on_scrape,
             origins: config.allow_origins,
         };
+        let jump = jump::Jump { queues: queues.clone(), jobs: jobs.clone(), hub: hub.clone() };
         let features = queues::routes::routes()
             .with_state(queues)
+            .merge(jump::routes().with_state(jump))
             .merge(jobs::routes::router(jobs))
             .merge(hub::routes::routes().with_state(hub))
             .merge(reports::routes::routes().with_state(Reports::new(db.clone(), verifier)));

@@ -13,6 +13,7 @@ mod serve;
 mod signals;
 mod tail;
 mod token;
+mod why;
 
 use crate::config::{Config, EXPLAINED};
 use crate::db::embedded::{GUARD_COMMAND, GuardArgs, run_guard};
@@ -58,6 +59,8 @@ enum Command {
     Tail(tail::Args),
     /// Answer a report about queues, jobs or the hub; without a name, list them
     Report(report::Args),
+    /// Say why a message, a delivery or a job is not running, and what to do about it
+    Why(why::Args),
     /// Look at everything that must be in order, and say what to do about what is not
     Doctor,
     /// Show what Postrider does, end to end, on a server of its own that leaves nothing behind
@@ -110,6 +113,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Push(args) => push::run(Config::of_program()?, &args).await,
         Command::Tail(args) => tail::run(Config::of_program()?, &args).await,
         Command::Report(args) => report::run(Config::of_program()?, &args).await,
+        Command::Why(args) => why::run(Config::of_program()?, &args).await,
         Command::Doctor => doctor::run(Config::of_program()).await,
         Command::Demo => Box::pin(demo::run()).await,
         Command::JavaScriptChild => Ok(()),

@@ -1,5 +1,6 @@
 //! A rate limit: when each of some items may go, by the generic cell rate algorithm.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;
 
 /// An item waits for its slot in memory for at most this long; one that would wait longer goes back.
@@ -42,6 +43,15 @@ impl Rate {
         let wait = Duration::try_from_secs_f64(wait.max(0.0)).unwrap_or(Duration::from_hours(1));
         Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
     }
+
+    /// When the next item may go, where slots are given up to `due_at`; `None` when one may now. What was given before the
+    /// clock was set back does not count.
+    pub fn next_at(self, due_at: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let after = |seconds: f64| TimeDelta::from_std(Duration::try_from_secs_f64(seconds).ok()?).ok();
+        let furthest = after(self.interval() + self.tolerance() + HORIZON.as_secs_f64() + 1.0)?;
+        let next = due_at - after(self.tolerance())?;
+        (due_at <= now + furthest && next > now).then_some(next)
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +65,16 @@ mod tests {
         assert_eq!(waits, [0, 0, 0, 100, 200, 300]);
         assert_eq!(rate.wait(1.0, 0).as_millis(), 800);
         assert_eq!(rate.room(), 303);
+    }
+
+    #[test]
+    fn the_next_goes_when_the_bucket_has_room_again() {
+        let (rate, now) = (Rate { per_second: 1.0, burst: 3 }, DateTime::<Utc>::UNIX_EPOCH);
+        let at = |seconds| now + TimeDelta::seconds(seconds);
+        assert_eq!(rate.next_at(at(-5), now), None);
+        assert_eq!(rate.next_at(at(2), now), None, "two of the burst are left to be made up for");
+        assert_eq!(rate.next_at(at(3), now), Some(at(1)));
+        assert_eq!(rate.next_at(at(3600), now), None, "the clock was set back");
     }
 
     #[test]

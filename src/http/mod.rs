@@ -29,6 +29,7 @@ pub mod limits;
 pub mod metrics;
 pub mod openapi;
 pub mod outbound;
+pub mod place;
 #[cfg(test)]
 pub(crate) mod published;
 pub mod reader;

@@ -23,12 +23,13 @@
 //! | [`routing`] | which mappings a message goes to |
 //! | [`definitions`] | endpoints, mappings and parameters, as administrators put them |
 //!
-//! Who may import whom, checked by `tests/house/architecture.rs`: `start → {routes, upkeep} → {delivery, polling} →
+//! Who may import whom, checked by `tests/house/architecture.rs`: `start → {routes, upkeep, jump} → {delivery, polling} →
 //! notices → routing → state → definitions → {key, listing, purpose, roles}`. Only the routes of
 //! definitions import the [`state`] above them.
 
 pub mod definitions;
 pub mod delivery;
+pub mod jump;
 pub mod key;
 pub mod listing;
 pub mod notices;

@@ -125,7 +125,8 @@ impl Hub {
         Ok(done)
     }
 
-    async fn refresh(&self) -> Result<()> {
+    /// Learns of every definition that is committed by now.
+    pub(in crate::hub) async fn refresh(&self) -> Result<()> {
         let revision = worker::store::revision(&self.db.api).await?;
         self.catalog.refresh(&self.db.api, revision).await?;
         Ok(())

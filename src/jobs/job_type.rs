@@ -11,7 +11,7 @@ use std::time::Duration;
 pub const BUILT_IN: &str = "place_card_on_single_site_jobs";
 
 /// First words of the API's other addresses.
-const RESERVED: [&str; 13] = [
+const RESERVED: [&str; 14] = [
     "queues",
     "stores",
     "messages",
@@ -25,6 +25,7 @@ const RESERVED: [&str; 13] = [
     "services",
     "events",
     "hub",
+    "jump",
 ];
 
 /// A kind of jobs.

@@ -34,6 +34,7 @@ pub mod envelope;
 pub mod failures;
 pub mod follow;
 pub mod job_type;
+pub mod jump;
 pub mod message;
 pub mod metrics;
 pub mod remote;
@@ -44,5 +45,6 @@ pub mod store;
 pub mod tidy;
 pub mod types;
 pub mod upkeep;
+pub mod why;
 
 pub use follow::Tails;

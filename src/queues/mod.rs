@@ -20,6 +20,7 @@ pub mod definition;
 pub mod files;
 pub mod install;
 pub mod javascript;
+pub mod jump;
 pub mod messaging;
 pub mod metrics;
 pub mod name;
@@ -38,6 +39,7 @@ pub mod store;
 pub mod upkeep;
 pub mod webhook;
 pub mod when;
+pub mod why;
 
 mod failures;
 mod held;

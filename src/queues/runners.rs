@@ -54,7 +54,10 @@ impl Runners {
     /// What this process can run and another may not, in the words of the view `queue_runners`.
     pub fn runs(&self) -> Vec<String> {
         let native = self.native.keys().map(|name| format!("native {name}"));
-        self.javascript.iter().map(|_| "javascript".to_owned()).chain(native).collect()
+        let javascript = self.javascript.iter();
+        let javascript = javascript
+            .flat_map(|pool| ["javascript".to_owned(), format!("javascript {}", children_of_one(pool))]);
+        javascript.chain(native).collect()
     }
 
     /// How many of the queue's messages this process can run at a time; `None` if it runs none. Remote
@@ -64,9 +67,8 @@ impl Runners {
         let wanted = queue.definition.options.process_concurrency();
         match &queue.definition.handler {
             None | Some(Handler::Worker) => None,
-            // One queue leaves half of the children to the others, whatever its handlers do.
             Some(Handler::JavaScript { .. }) => {
-                self.javascript.as_ref().map(|pool| wanted.min(pool.max() / 2))
+                self.javascript.as_ref().map(|pool| wanted.min(children_of_one(pool)))
             }
             Some(Handler::Http { .. }) => queue.secret.is_ok().then_some(wanted),
             Some(Handler::Native { name }) => self.native.contains_key(name).then_some(wanted),
@@ -181,6 +183,11 @@ impl Runners {
         };
         Outcome { logs, ..Outcome::from(end) }
     }
+}
+
+/// One queue leaves half of the children to the others, whatever its handlers do.
+fn children_of_one(pool: &Pool) -> usize {
+    pool.max() / 2
 }
 
 /// The end of a message that breaks its queue's schema.

@@ -84,6 +84,7 @@ impl Claims {
             match self.round().await {
                 Ok(more) => {
                     failures = 0;
+                    self.floor.went_round();
                     beat();
                     if !more {
                         stop.run_until_cancelled(self.rest()).await;

@@ -13,7 +13,7 @@ use std::any::Any;
 use std::collections::hash_map::Entry;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -25,6 +25,8 @@ pub(super) struct Floor {
     pub(super) wake: Arc<Wake>,
     /// Held from before a claim until its room is taken: in between, an item is neither ready nor busy.
     pub(super) claiming: tokio::sync::Mutex<()>,
+    /// When the claim loop last went round.
+    round: Mutex<Instant>,
     room: Mutex<Room>,
     running: Mutex<HashMap<Uuid, Attempt>>,
 }
@@ -63,7 +65,18 @@ struct Attempt {
 impl Floor {
     pub(super) fn new(wake: Arc<Wake>) -> Self {
         let (tracker, claiming) = (TaskTracker::new(), tokio::sync::Mutex::default());
-        Self { tracker, wake, claiming, room: Mutex::default(), running: Mutex::default() }
+        let round = Mutex::new(Instant::now());
+        Self { tracker, wake, claiming, round, room: Mutex::default(), running: Mutex::default() }
+    }
+
+    /// The claim loop has gone round.
+    pub(super) fn went_round(&self) {
+        *self.round.lock() = Instant::now();
+    }
+
+    /// How long ago the claim loop last went round.
+    pub(super) fn since_round(&self) -> Duration {
+        self.round.lock().elapsed()
     }
 
     /// How many items are claimed and have not ended, by lane and by kind.

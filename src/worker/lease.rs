@@ -142,7 +142,8 @@ impl Registration {
                 return;
             }
             let (asked, expected) = (Instant::now(), self.expected().unwrap_or_default());
-            match tokio::time::timeout(self.lease / 3, store::renew(&db.heartbeat, id, expected)).await {
+            let renewed_now = store::renew(&db.heartbeat, id, expected, floor.since_round());
+            match tokio::time::timeout(self.lease / 3, renewed_now).await {
                 Ok(Ok(Some((now, others)))) => {
                     self.hear(db, now, asked);
                     floor.wake.abroad.set_others(others);

@@ -38,6 +38,7 @@
 //! | `delay.rs` | how long until the next attempt |
 //! | `upkeep.rs` | has the duties of an upkeep take turns, a bounded step at a time |
 //! | `retention/` | weekly partitions: made ahead, dropped when their time is over |
+//! | `why/` | why an item is not running: what a reason is, and those that the engine knows |
 //! | `engine.rs` | puts the loops together, starts and stops them |
 //! | `store/` | all SQL of `dispatch`, `scheduled`, `workers`, `leases` |
 //!
@@ -51,6 +52,7 @@ pub mod remote;
 pub mod retention;
 pub mod store;
 pub mod upkeep;
+pub mod why;
 
 mod abroad;
 mod aside;

@@ -22,7 +22,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 /// The rooms of the hub, from the top: each may import those in the lines below its own.
 const ROOMS: &[&[&str]] = &[
     &["start"],
-    &["routes", "upkeep"],
+    &["routes", "upkeep", "jump"],
     &["delivery", "polling"],
     &["notices"],
     &["routing"],
@@ -38,6 +38,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("scheduled", "worker"),
     ("workers", "worker"),
     ("leases", "worker"),
+    ("lane_askers", "worker"),
     ("lanes", "worker"),
     ("catalog", "worker"),
     ("duties", "worker"),

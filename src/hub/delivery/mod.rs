@@ -10,6 +10,7 @@ pub mod request;
 pub mod routes;
 pub mod store;
 pub mod verdict;
+pub mod why;
 
 mod advice;
 mod attempt;

@@ -19,6 +19,7 @@ mod state;
 mod status;
 mod stream;
 mod view;
+mod why;
 
 use crate::error::Error;
 use axum::middleware::from_fn_with_state;
@@ -70,6 +71,7 @@ pub fn router(jobs: Jobs) -> OpenApiRouter {
     let all = [
         routes!(create::create, create::list),
         routes!(job::get, job::put),
+        routes!(why::why),
         routes!(claim::claim),
         routes!(registrations::register, registrations::register_by_get),
         routes!(broadcasts::read, broadcasts::say),

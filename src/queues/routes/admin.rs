@@ -2,7 +2,7 @@
 
 use super::state::{Queues, message_id};
 use super::view::{Message, MessageStatus};
-use crate::auth::Authenticated;
+use crate::auth::{Authenticated, Caller};
 use crate::db;
 use crate::db::ids::{floor, within_ids};
 use crate::error::{Error, Problem, Result, was_cut_off};
@@ -123,7 +123,7 @@ pub(super) async fn pause(
     Path(name): Path<String>,
 ) -> Result<Json<Paused>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
-    set_paused(&queues, &queue, true).await
+    set_paused(&queues, &queue, true, &caller).await
 }
 
 /// Claims from a queue again.
@@ -138,13 +138,13 @@ pub(super) async fn resume(
     Path(name): Path<String>,
 ) -> Result<Json<Paused>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
-    set_paused(&queues, &queue, false).await
+    set_paused(&queues, &queue, false, &caller).await
 }
 
-async fn set_paused(queues: &Queues, queue: &Queue, paused: bool) -> Result<Json<Paused>> {
-    let name = queue.name.clone();
+async fn set_paused(queues: &Queues, queue: &Queue, paused: bool, caller: &Caller) -> Result<Json<Paused>> {
+    let (name, by) = (queue.name.clone(), Some(caller.subject.clone()).filter(|by| !by.is_empty()));
     let there = db::transaction::<_, Error, _>(&queues.access.db.api, move |tx| {
-        Box::pin(async move { Ok(definitions::set_paused(tx, &name, paused).await?) })
+        Box::pin(async move { Ok(definitions::set_paused(tx, &name, paused, by.as_deref()).await?) })
     })
     .await?;
     if !there {

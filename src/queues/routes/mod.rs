@@ -13,6 +13,7 @@ mod remote;
 mod schedules;
 mod state;
 mod view;
+mod why;
 
 pub use state::{Parts, Queues};
 pub use view::Message;
@@ -38,6 +39,7 @@ pub fn routes() -> OpenApiRouter<Queues> {
         .routes(routes!(messages::push, admin::list))
         .routes(routes!(batch::push_batch))
         .routes(routes!(messages::get, messages::delete))
+        .routes(routes!(why::why))
         .routes(routes!(definitions::list_queues))
         .routes(routes!(definitions::put_queue, definitions::get_queue, definitions::delete_queue))
         .routes(routes!(definitions::put_handler))

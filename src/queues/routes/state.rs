@@ -80,6 +80,15 @@ impl Queues {
         Ok(queue)
     }
 
+    /// The queue, for a caller who may read its messages: as who uses it, or as who administers it.
+    pub(super) async fn queue_for_reader(&self, name: &str, caller: &Caller) -> Result<Arc<Queue>> {
+        let queue = self.access.queue(name).await?;
+        if roles::require_admin(caller).is_err() {
+            roles::require_push(&queue.definition.roles, name, caller)?;
+        }
+        Ok(queue)
+    }
+
     /// The queue, for a caller who may administer.
     pub(super) async fn queue_for_admin(&self, name: &str, caller: &Caller) -> Result<Arc<Queue>> {
         let queue = self.access.queue(name).await?;

@@ -160,18 +160,26 @@ pub async fn lock(tx: &mut PgConnection, name: &str) -> sqlx::Result<Option<Form
     Ok(row.map(|row| Former { definition: row.definition.0, secret: sealed(row.secret, row.key_id) }))
 }
 
-/// Pauses or resumes; says whether the queue is there.
-pub async fn set_paused(tx: &mut PgConnection, name: &str, paused: bool) -> sqlx::Result<bool> {
+/// Pauses or resumes, on behalf of `by`; says whether the queue is there. Who pauses one that is paused changes nothing.
+pub async fn set_paused(
+    tx: &mut PgConnection,
+    name: &str,
+    paused: bool,
+    by: Option<&str>,
+) -> sqlx::Result<bool> {
     let version = worker::store::bump(&mut *tx).await?;
     let done = sqlx::query!(
         r#"
         UPDATE queues
-        SET paused_at = CASE WHEN $2 THEN coalesce(paused_at, now()) END, version = $3, updated_at = now()
+        SET paused_at = CASE WHEN $2 THEN coalesce(paused_at, now()) END,
+            paused_by = CASE WHEN $2 AND paused_at IS NULL THEN $4 WHEN $2 THEN paused_by END,
+            version = $3, updated_at = now()
         WHERE name = $1
         "#,
         name,
         paused,
         version,
+        by,
     )
     .execute(tx)
     .await?;

@@ -1,6 +1,7 @@
 //! What is inside a waiting room: the lines, and the answers to those who stand there.
 
 use super::Remote;
+use super::askers::Askers;
 use super::handed::{Handed, Means};
 use super::line::{Lines, Waiter, Wish};
 use crate::worker::store::Given;
@@ -29,6 +30,7 @@ pub(super) struct Inside<R: Remote> {
     pub(super) means: Arc<Means<R>>,
     pub(super) ear: Arc<Ear>,
     pub(super) lines: Mutex<Lines<Sender<Answer<R>>>>,
+    pub(super) askers: Mutex<Askers>,
 }
 
 impl<R: Remote> Inside<R> {

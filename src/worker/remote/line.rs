@@ -134,6 +134,14 @@ impl<T> Lines<T> {
         (self.lanes.keys().copied().collect(), gone)
     }
 
+    /// The lanes for which somebody waits, and who stands first in each.
+    pub(super) fn who_wait(&self) -> impl Iterator<Item = (i32, &str)> {
+        self.lanes.iter().filter_map(|(lane, line)| {
+            let (_, first) = line.waiting.first_key_value()?;
+            Some((*lane, first.holder.as_str()))
+        })
+    }
+
     /// Whether there is any line.
     pub(super) fn is_any(&self) -> bool {
         !self.lanes.is_empty()

@@ -1,5 +1,6 @@
 //! The loop of a waiting room: looks for all who wait, claims for all of them, hands out.
 
+use super::askers;
 use super::inside::{Answer, Inside, answer};
 use super::line::Wish;
 use super::{Remote, Standing, Terms, Took};
@@ -108,7 +109,23 @@ impl<R: Remote> Looker<R> {
         if heard.look || Instant::now() >= self.next_look {
             self.look().await?;
         }
-        self.claim().await
+        let more = self.claim().await;
+        self.note_askers();
+        more
+    }
+
+    /// Has it noted who asks, now and then; nobody waits for that.
+    fn note_askers(&self) {
+        let now = Instant::now();
+        let news = {
+            let (lines, mut askers) = (self.inside.lines.lock(), self.inside.askers.lock());
+            lines.who_wait().for_each(|(lane, holder)| askers.ask(lane, holder, now));
+            askers.news(now)
+        };
+        if !news.is_empty() {
+            let means = &self.inside.means;
+            means.tasks.spawn(askers::note(means.pool.clone(), news));
+        }
     }
 
     /// Looks into all lanes that somebody waits for, in one statement that writes nothing.

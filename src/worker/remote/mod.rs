@@ -13,6 +13,7 @@
 //! What is handed out to somebody who has hung up goes back as if it had not been claimed: its attempt does not
 //! count, and the next in the line gets it.
 
+mod askers;
 mod handed;
 mod inside;
 mod line;

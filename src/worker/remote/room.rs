@@ -9,7 +9,7 @@ use crate::worker::wake::Wake;
 use parking_lot::Mutex;
 use sqlx::postgres::PgPool;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,7 +30,7 @@ impl<R: Remote> WaitingRoom<R> {
     pub fn new(remote: R, pool: PgPool, wake: Arc<Wake>, tasks: TaskTracker) -> Self {
         let (remote, ear) = (Arc::new(remote), wake.ear());
         let means = Arc::new(Means { remote, pool, wake, tasks });
-        Self { inside: Arc::new(Inside { means, ear, lines: Mutex::default() }) }
+        Self { inside: Arc::new(Inside { means, ear, lines: Mutex::default(), askers: Mutex::default() }) }
     }
 
     /// Serves those who wait until `stop`; then all of them are told at once that there is nothing. `beat` is called
@@ -46,6 +46,7 @@ impl<R: Remote> WaitingRoom<R> {
     /// Claims at most `most` items of a lane, waiting for the first of them if there are none. Who hangs up, and so
     /// drops this, leaves the line.
     pub async fn claim(&self, lane: i32, holder: &str, most: i32, wait: Duration) -> Answer<R> {
+        self.inside.askers.lock().ask(lane, holder, Instant::now());
         let (reply, mut answer) = oneshot::channel();
         let patient = !wait.is_zero();
         let waiter = Waiter { holder: holder.to_owned(), most, patient, reply };

@@ -8,6 +8,7 @@
 //! | `scheduled` | what waits for its time; rows of lanes that are gone are swept. |
 //! | `workers` | the processes that live; the rows of dead ones are deleted with the reclaim and by the upkeep. |
 //! | `leases` | what runs; the last end of a lease deletes it, and the reclaim what dead workers held. |
+//! | `lane_askers` | the lanes that remote workers have asked for; a row goes with its lane. |
 //! | `duties` | the duties there are: one row each. |
 //! | `catalog` | itself: one row. |
 //! | `weeks` | the weeks that have partitions; a row goes with them. |
@@ -62,6 +63,7 @@ pub const BOUNDS: &[(&str, &str)] = &[
         "the processes that live; the rows of dead ones are deleted with the reclaim and by the upkeep.",
     ),
     ("leases", "what runs; the last end of a lease deletes it, and the reclaim what dead workers held."),
+    ("lane_askers", "the lanes that remote workers have asked for; a row goes with its lane."),
     ("duties", "the duties there are: one row each."),
     ("catalog", "itself: one row."),
     ("weeks", "the weeks that have partitions; a row goes with them."),

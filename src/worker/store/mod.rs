@@ -1,5 +1,6 @@
-//! All SQL of `dispatch`, `scheduled`, `workers`, `leases`, `duties`, `catalog` and `weeks`.
+//! All SQL of `dispatch`, `scheduled`, `workers`, `leases`, `lane_askers`, `duties`, `catalog` and `weeks`.
 
+mod askers;
 mod catalog;
 mod claims;
 mod duties;
@@ -8,8 +9,10 @@ mod orphans;
 mod remote;
 mod waiting;
 mod weeks;
+pub mod why;
 mod workers;
 
+pub use askers::{Asker, LastAsker, asker, note_askers};
 pub use catalog::{
     Catalogued, bump, bump_removed, lock_revision, remove_lane, retire_lane, retired_lanes, revision,
 };

@@ -132,17 +132,20 @@ pub async fn register(
 ///
 /// `expected` is what the time ought to be by the process's own clock. Where it is not, the database's clock was set,
 /// which is noted; whether the worker's time was over is measured by the earlier of the two. An answer is waited for
-/// no longer than a third of the lease, so the two may differ by as much.
+/// no longer than a third of the lease, so the two may differ by as much. `since_round` is how long ago its claim loop
+/// last went round.
 pub async fn renew(
     db: impl PgExecutor<'_>,
     id: Uuid,
     expected: DateTime<Utc>,
+    since_round: Duration,
 ) -> sqlx::Result<Option<(DateTime<Utc>, i64)>> {
     let row = sqlx::query!(
         r#"
         UPDATE workers
         SET heartbeat = now(),
             clock_at = now(),
+            round_at = now() - make_interval(secs => $3),
             steady_since = CASE
                 WHEN now() BETWEEN $2::timestamptz - lease / 3 AND $2 + lease / 3 THEN steady_since
                 ELSE now()
@@ -158,6 +161,7 @@ pub async fn renew(
         "#,
         id,
         expected,
+        since_round.as_secs_f64(),
     )
     .fetch_optional(db)
     .await?;

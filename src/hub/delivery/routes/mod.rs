@@ -6,6 +6,7 @@ mod deliveries;
 mod log_entries;
 mod messages;
 mod rerun;
+mod why;
 
 use crate::hub::state::Hub;
 use utoipa_axum::router::OpenApiRouter;
@@ -22,6 +23,7 @@ pub fn routes() -> OpenApiRouter<Hub> {
         .routes(routes!(rerun::retry_many))
         .routes(routes!(deliveries::get))
         .routes(routes!(deliveries::attempts))
+        .routes(routes!(why::why))
         .routes(routes!(rerun::retry))
         .routes(routes!(rerun::archive))
         .routes(routes!(log_entries::list))
