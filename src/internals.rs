@@ -27,6 +27,7 @@ pub mod http {
 pub mod hub {
     pub use crate::hub::definitions::catalog::Catalog;
     pub use crate::hub::definitions::store::stores::ensure;
+    pub use crate::hub::delivery::store::why;
     pub use crate::hub::delivery::store::{listing as delivery_listing, log_listing, page as delivery_page};
     pub use crate::hub::listing::page::{Page, Span, WALK};
     pub use crate::hub::routing::message::{Draft, MAX_HOPS, State};
@@ -40,7 +41,7 @@ pub mod jobs {
 
 pub mod queues {
     pub use crate::queues::javascript;
-    pub use crate::queues::store::{listing, pushes};
+    pub use crate::queues::store::{listing, pushes, why};
 }
 
 pub mod reports {

@@ -31,7 +31,7 @@
 //! | `hub` | route a message to every mapped endpoint, and deliver it until it is taken |
 //! | `reports` | the rows of `sql/reports/*.sql` |
 //! | `flow` | when work may run, whatever it is: moments (`flow::timing`) of intervals and cron, which the ticker (`flow::ticker`) fires, rate limits (`flow::rates`) and circuits (`flow::circuit`) of lanes, lines (`flow::store::lines`) of items that run one after another |
-//! | `worker` | claim, run, settle, reclaim: the engine; knows items only as claimable; retention (`worker::retention`) of what has ended |
+//! | `worker` | claim, run, settle, reclaim: the engine; knows items only as claimable; retention (`worker::retention`) of what has ended; what a reason is why an item is not running (`worker::why`) |
 //! | `auth` | token → caller → may this caller do that |
 //! | `http` | bodies, limits, health, OpenAPI, which web pages may call (CORS), the guarded client; knows no feature |
 //! | `db` | pools, transactions, ids, migrations, the embedded server; who may call (`db::grants`) the SQL functions |
@@ -106,6 +106,13 @@
 //!    comes of, is stored with its delivery parked (`hub::routing::lineage`): circles end.
 //! 7. What failed waits by backoff (`hub::delivery::outcome`), without limit unless its mapping sets one; then it is
 //!    parked, until somebody has it run again or archives it.
+//!
+//! # Why something is not running
+//!
+//! Each feature reads the facts of one item in a short transaction and decides by a pure function (`queues::why`,
+//! `hub::delivery::why`, `jobs::why`); what holds for every kind of item, `worker::why` knows. A route and `cli::why` call
+//! the same. However many items wait, it costs the same (`tests/queues/why.rs`, `tests/hub/why.rs`). Where an id or a name
+//! leads, `app::jump` asks each feature.
 //!
 //! # Invariants, and the tests that hold them
 //!

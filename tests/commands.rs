@@ -7,6 +7,7 @@ mod holdups;
 mod keys;
 mod refusals;
 mod revert;
+mod why;
 
 use crate::support::app::{SECRET, TestApp};
 use crate::support::eventually;

@@ -13,6 +13,7 @@ mod javascript_hostile;
 mod javascript_pool;
 mod javascript_services;
 mod jobs;
+mod jump;
 mod library;
 mod log;
 mod queues;

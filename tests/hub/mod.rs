@@ -41,3 +41,4 @@ mod storefront;
 mod stores;
 mod terms;
 mod upkeep;
+mod why;

@@ -17,6 +17,7 @@ mod sealed;
 mod secrets;
 mod streams;
 mod time;
+mod why;
 mod workers;
 
 use crate::support::app::TestApp;

@@ -31,6 +31,7 @@ mod terms;
 mod tokens;
 mod waiting;
 mod webhook;
+pub(crate) mod why;
 
 use crate::support::app::TestApp;
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Which facts of a job make which reasons.
+
 use super::super::store::Row;
 use super::super::{Facts, Which};
 use super::*;

@@ -1,3 +1,5 @@
+//! Which facts of a message make which reasons.
+
 use super::super::store::{Last, Row};
 use super::super::{Facts, Runs};
 use super::*;

@@ -1,3 +1,5 @@
+//! Which facts of the engine make which reasons.
+
 use super::super::samples::{at, process, taken};
 use super::*;
 use crate::worker::store::why::{Ahead, LOOKED_AT};

@@ -20,6 +20,7 @@ use uuid::Uuid;
 #[derive(Debug, Clone)]
 struct Facts {
     now: DateTime<Utc>,
+    id: Uuid,
     store: String,
     row: store::Row,
     /// The service of its mapping; `None` where the mapping is gone, or this program cannot read it.
@@ -100,6 +101,7 @@ async fn read(tx: &mut PgConnection, catalog: &Catalog, of: &Store, id: Uuid) ->
     });
     let mut facts = Facts {
         now,
+        id,
         store: of.name.clone(),
         row,
         service: mapping.map(|mapping| mapping.definition.service.clone()),

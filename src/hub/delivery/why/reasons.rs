@@ -59,7 +59,7 @@ fn parked(facts: &Facts) -> Option<Reason> {
         of: Some(row.mapping.clone()),
         ..Reason::new(Cause::Parked, detail)
     };
-    let address = format!("/stores/{}/deliveries/ID", facts.store);
+    let address = format!("/stores/{}/deliveries/{}", facts.store, facts.id);
     let act = if rule == "mapping_deleted" {
         format!("POST {address}/archive")
     } else {

@@ -1,3 +1,5 @@
+//! Which facts of a delivery make which reasons.
+
 use super::super::store::{InLine, Last, Row, Service};
 use super::super::{Facts, Terms};
 use super::*;
@@ -38,6 +40,7 @@ fn facts() -> Facts {
     };
     Facts {
         now: at(0),
+        id: Uuid::from_u128(3),
         store: "shop".to_owned(),
         row,
         service: Some("take".to_owned()),
