@@ -35,7 +35,8 @@ async fn why_finds_what_an_id_is_and_says_what_the_api_says() {
     }
     let both = run(&app.database, &["why", &told, "--format", "json"]).await;
     let both: Vec<Value> = serde_json::from_str(&both.out).unwrap();
-    assert_eq!(both.iter().map(causes).collect::<Vec<_>>(), [["endpoint_disabled"], ["endpoint_disabled"]]);
+    let both: Vec<Vec<&str>> = both.iter().map(causes).collect();
+    assert_eq!(both, [vec!["endpoint_disabled"], vec!["endpoint_disabled", "earlier"]]);
 
     let text = run(&app.database, &["why", &message]).await.out;
     assert_eq!(text.lines().next().unwrap(), format!("message  /queues/mail/messages/{message}  PENDING"));
