@@ -56,10 +56,10 @@ impl Runs {
 /// The database's.
 pub async fn why(pool: &PgPool, queue: Arc<Queue>, id: Uuid) -> sqlx::Result<Option<Why>> {
     let see = format!("/queues/{}/messages/{id}", queue.name);
-    let runs = Runs::of(&queue);
-    let is_remote = matches!(runs.handler, Some(Handler::Worker));
+    let runs = Arc::new(Runs::of(&queue));
+    let known = Arc::clone(&runs);
     let facts = db::transaction::<_, sqlx::Error, _>(pool, move |tx| {
-        Box::pin(async move { read(tx, queue.id, id, is_remote).await })
+        Box::pin(async move { read(tx, queue.id, id, &known).await })
     });
     Ok(facts.await?.map(|facts| {
         let (status, at) = (facts.status(), facts.now);
@@ -75,7 +75,8 @@ impl Facts {
     }
 }
 
-async fn read(tx: &mut PgConnection, queue: i32, id: Uuid, is_remote: bool) -> sqlx::Result<Option<Facts>> {
+async fn read(tx: &mut PgConnection, queue: i32, id: Uuid, runs: &Runs) -> sqlx::Result<Option<Facts>> {
+    let is_remote = matches!(runs.handler, Some(Handler::Worker));
     let now = engine::begin(&mut *tx).await?;
     let Some(row) = store::row(&mut *tx, queue, id).await? else { return Ok(None) };
     let mut facts = Facts {
@@ -104,7 +105,10 @@ async fn read(tx: &mut PgConnection, queue: i32, id: Uuid, is_remote: bool) -> s
         facts.asker = asker(&mut *tx, queue).await?;
     }
     if facts.scheduled.is_none() {
-        facts.taken = store::taken(&mut *tx, queue).await?;
+        // Remote workers may hold any number where nothing limits them.
+        if !is_remote || runs.concurrency.is_some() {
+            facts.taken = store::taken(&mut *tx, queue).await?;
+        }
         facts.ahead = engine::ahead(tx, queue, facts.row.rank, id).await?;
     }
     Ok(Some(facts))
