@@ -123,12 +123,12 @@ async fn nobody_is_led_to_what_its_roles_do_not_let_it_read() {
     // Of all that there is: how many places each sees.
     for (subject, roles, count) in [
         ("eve", &["mail_writer"][..], 3),
-        ("eve", &["queue_admin"], 4),
-        ("eve", &["s1_hub_reader"], 6),
-        ("eve", &["s2_hub_reader"], 0),
-        ("eve", &["other_writer", "cardholder_agent"], 1),
-        ("ann", &["cardholder_agent"], 4),
-        ("eve", &["customer_agent"], 3),
+        ("eve", &["queue_admin"][..], 4),
+        ("eve", &["s1_hub_reader"][..], 6),
+        ("eve", &["s2_hub_reader"][..], 0),
+        ("eve", &["other_writer", "cardholder_agent"][..], 1),
+        ("ann", &["cardholder_agent"][..], 4),
+        ("eve", &["customer_agent"][..], 3),
     ] {
         let token = app.token_of(subject, roles);
         let mut found = Vec::new();

@@ -39,7 +39,7 @@ pub fn taken(by: &[(u128, i64)]) -> Taken {
     let of = |(process, count): &(u128, i64)| {
         let name = Some(format!("host:{process}"));
         let items: Vec<Uuid> =
-            (0..*count).map(|n| Uuid::from_u128(process * 1000 + n.unsigned_abs() as u128)).collect();
+            (0..*count).map(|n| Uuid::from_u128(process * 1000 + u128::from(n.unsigned_abs()))).collect();
         let since = (0..*count).map(|n| at(n - 100)).collect();
         TakenBy::new(Some(Uuid::from_u128(*process)), name, *count, items, since)
     };
