@@ -9,7 +9,8 @@ const JOBS: &str = "/place_card_on_single_site_jobs";
 
 /// Where `q` leads somebody: kind, by what, and address of each place.
 async fn places(app: &TestApp, token: &str, q: &str) -> Vec<[String; 3]> {
-    let request = app.anonymous(Method::GET, "/jump").query(&[("q", q)]).bearer_auth(token);
+    let q: String = url::form_urlencoded::byte_serialize(q.as_bytes()).collect();
+    let request = app.anonymous(Method::GET, &format!("/jump?q={q}")).bearer_auth(token);
     let answer = json(request.send().await.unwrap(), 200).await;
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let place = |place: &Value| [text(&place["kind"]), text(&place["by"]), text(&place["see"])];
