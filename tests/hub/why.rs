@@ -293,8 +293,7 @@ async fn the_facts_cost_the_same_however_many_deliveries_wait() {
         INSERT INTO dispatch (lane, rank, item) SELECT m.endpoint_id, 0, d.id FROM deliveries AS d JOIN mappings AS m ON m.id = d.mapping_id;
         INSERT INTO line_waits (series, line, item) SELECT series, line, gen_random_uuid() FROM lines, generate_series(1, {WAITING});
         INSERT INTO line_waits (series, line, item) SELECT series, line, '{last}' FROM lines;
-        UPDATE lines SET head = '{}';
-        ANALYZE",
+        UPDATE lines SET head = '{}'",
         Uuid::now_v7()
     );
     act(&mut db, &fill).await;
@@ -307,6 +306,7 @@ async fn the_facts_cost_the_same_however_many_deliveries_wait() {
     .await
     .unwrap();
     act(&mut db, "BEGIN").await;
+    of_engine::begin(&mut db).await.unwrap();
     let before = rows_read(&mut db).await;
     of_hub::row(&mut db, store, id).await.unwrap().unwrap();
     let lanes = of_hub::lanes(&mut db, store).await.unwrap();
