@@ -1,10 +1,10 @@
 //! Looks for a delivery or a message of the hub by its id, its lease or its idempotency key, and for stores, endpoints,
 //! mappings and pollers by their names.
 
-use super::delivery::store::jump as store;
-use super::roles;
 use crate::auth::Caller;
 use crate::http::place::{Place, Wanted};
+use crate::hub::delivery::store::jump as store;
+use crate::hub::roles;
 use sqlx::postgres::PgPool;
 
 /// Where in the hub something is that a caller may read; `None` for one who may look at no store.

@@ -1,6 +1,6 @@
 //! From the facts of a job to the reasons why it is not running.
 
-use super::{Facts, Which};
+use super::facts::{Facts, Which};
 use crate::worker::why::{Cause, Reason, due, held, later, moment, nobody_asks, order};
 
 /// Every reason why a job that has not ended is not done; never none.

@@ -1,8 +1,7 @@
 //! Which facts of a job make which reasons.
 
-use super::super::store::Row;
-use super::super::{Facts, Which};
 use super::*;
+use crate::jobs::store::why::Row;
 use crate::worker::store::LastAsker;
 use crate::worker::store::why::Ahead;
 use crate::worker::why::samples::{at, first, held};

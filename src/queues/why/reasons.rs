@@ -1,6 +1,6 @@
 //! From the facts of a message to the reasons why it is not running.
 
-use super::{Facts, Runs};
+use super::facts::{Facts, Runs};
 use crate::queues::definition::Handler;
 use crate::worker::store::why::Process;
 use crate::worker::why::{

@@ -1,8 +1,7 @@
 //! Which facts of a message make which reasons.
 
-use super::super::store::{Last, Row};
-use super::super::{Facts, Runs};
 use super::*;
+use crate::queues::store::why::{Last, Row};
 use crate::worker::store::LastAsker;
 use crate::worker::store::why::Taken;
 use crate::worker::why::samples::{at, first, held, process, taken};

@@ -1,6 +1,6 @@
 //! From the facts of a delivery to the reasons why it is not running.
 
-use super::Facts;
+use super::facts::Facts;
 use super::waits::{full, guarded, limited, time};
 use crate::worker::store::why::LOOKED_AT;
 use crate::worker::why::{Cause, Reason, due, held, moment, order, who_runs};

@@ -1,10 +1,10 @@
 //! Which facts of a delivery make which reasons.
 
-use super::super::store::{InLine, Last, Row, Service};
-use super::super::{Facts, Terms};
+use super::super::facts::Terms;
 use super::*;
 use crate::flow::circuit::Breaker;
 use crate::flow::rate::Rate;
+use crate::hub::delivery::store::why::{InLine, Last, Row, Service};
 use crate::worker::store::why::Taken;
 use crate::worker::why::samples::{at, first, held, process, taken};
 use std::time::Duration;

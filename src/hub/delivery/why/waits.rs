@@ -1,6 +1,6 @@
 //! What keeps a delivery waiting that is neither held nor in a line: circuits, rates, its time, places.
 
-use super::Facts;
+use super::facts::Facts;
 use crate::flow::circuit::Circuit;
 use crate::worker::store::why::Process;
 use crate::worker::why::{Cause, Places, Reason, later, moment, places};
