@@ -276,10 +276,8 @@ impl Prepared {
             on_scrape,
             origins: config.allow_origins,
         };
-        let jump = jump::Jump { queues: queues.clone(), jobs: jobs.clone(), hub: hub.clone() };
-        let features = queues::routes::routes()
-            .with_state(queues)
-            .merge(jump::routes().with_state(jump))
+        let features = jump::routes(&queues, &jobs, &hub)
+            .merge(queues::routes::routes().with_state(queues))
             .merge(jobs::routes::router(jobs))
             .merge(hub::routes::routes().with_state(hub))
             .merge(reports::routes::routes().with_state(Reports::new(db.clone(), verifier)));

@@ -19,10 +19,10 @@ const LONGEST: usize = 255;
 
 /// What every feature is asked with.
 #[derive(Clone)]
-pub(super) struct Jump {
-    pub(super) queues: Queues,
-    pub(super) jobs: Jobs,
-    pub(super) hub: Hub,
+struct Jump {
+    queues: Queues,
+    jobs: Jobs,
+    hub: Hub,
 }
 
 impl FromRef<Jump> for Arc<Verifier> {
@@ -31,9 +31,10 @@ impl FromRef<Jump> for Arc<Verifier> {
     }
 }
 
-/// The route.
-pub(super) fn routes() -> OpenApiRouter<Jump> {
-    OpenApiRouter::new().routes(routes!(jump))
+/// The route, over all features.
+pub(super) fn routes(queues: &Queues, jobs: &Jobs, hub: &Hub) -> OpenApiRouter {
+    let state = Jump { queues: queues.clone(), jobs: jobs.clone(), hub: hub.clone() };
+    OpenApiRouter::new().routes(routes!(jump)).with_state(state)
 }
 
 /// What is looked for.

@@ -141,22 +141,18 @@ fn text(why: &Why, colour: bool) -> String {
         ItemKind::Delivery => "delivery",
         ItemKind::Job => "job",
     };
-    let mut lines = format!("{kind}  {}  {}\n", plain(&why.see), plain(&why.status));
+    let mut lines = vec![format!("{kind}  {}  {}", plain(&why.see), plain(&why.status))];
     if why.reasons.is_empty() {
-        lines += "      it has ended: nothing is to be done\n";
+        lines.push("      it has ended: nothing is to be done".to_owned());
     }
     for Reason { fault, cause, detail, act, see, .. } in &why.reasons {
         let (word, code) = if *fault { ("FAULT", 31) } else { ("waits", 33) };
         let word = if colour { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() };
-        lines += &format!("{word} {}: {}\n", cause.word(), plain(detail));
-        if let Some(act) = act {
-            lines += &format!("      {}\n", plain(act));
-        }
-        if let Some(see) = see {
-            lines += &format!("      see {}\n", plain(see));
-        }
+        lines.push(format!("{word} {}: {}", cause.word(), plain(detail)));
+        lines.extend(act.as_ref().map(|act| format!("      {}", plain(act))));
+        lines.extend(see.as_ref().map(|see| format!("      see {}", plain(see))));
     }
-    lines
+    lines.join("\n") + "\n"
 }
 
 /// A terminal obeys control characters, which errors and names may have.

@@ -54,19 +54,16 @@ fn asks(facts: &Facts, which: &Which) -> Option<Reason> {
 }
 
 fn runs(facts: &Facts) -> Reason {
-    match &facts.held {
-        Some(claim) => {
-            let reason = held(claim);
-            let deadline = if reason.cause == Cause::Running { facts.row.deadline } else { reason.until };
-            Reason { until: deadline, ..reason }
-        }
-        None => {
-            let since = facts.row.started_at;
-            let said = since.map_or_else(String::new, |since| format!(" since {}", moment(since)));
-            let detail = format!("It runs{said}, by a worker that has not claimed it.");
-            Reason { since, until: facts.row.deadline, ..Reason::new(Cause::Running, detail) }
-        }
-    }
+    let deadline = facts.row.deadline;
+    let Some(claim) = &facts.held else {
+        let since = facts.row.started_at;
+        let said = since.map_or_else(String::new, |since| format!(" since {}", moment(since)));
+        let detail = format!("It runs{said}, by a worker that has not claimed it.");
+        return Reason { since, until: deadline, ..Reason::new(Cause::Running, detail) };
+    };
+    let reason = held(claim);
+    let until = if reason.cause == Cause::Running { deadline } else { reason.until };
+    Reason { until, ..reason }
 }
 
 #[cfg(test)]

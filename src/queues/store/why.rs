@@ -99,7 +99,8 @@ pub async fn taken(db: impl PgExecutor<'_>, queue_id: i32) -> sqlx::Result<Taken
     )
     .fetch_all(db)
     .await?;
-    let by =
-        rows.into_iter().map(|row| TakenBy::new(row.worker, row.holder, row.count, row.items, row.since));
+    let by = rows
+        .into_iter()
+        .map(|row| TakenBy::new(row.worker, row.holder.as_deref(), row.count, row.items, row.since));
     Ok(Taken::of(by.collect()))
 }

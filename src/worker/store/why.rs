@@ -145,13 +145,13 @@ impl TakenBy {
     /// What `by` runs: so many, and the first of them with their moments.
     pub fn new(
         worker: Option<Uuid>,
-        by: Option<String>,
+        by: Option<&str>,
         count: i64,
         items: Vec<Uuid>,
         since: Vec<DateTime<Utc>>,
     ) -> Self {
         let first = items.into_iter().zip(since);
-        let first = first.map(|(item, since)| Holder { item, by: by.clone(), since });
+        let first = first.map(|(item, since)| Holder { item, by: by.map(str::to_owned), since });
         Self { worker, count, first: first.collect() }
     }
 }

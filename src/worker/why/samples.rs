@@ -41,7 +41,7 @@ pub fn taken(by: &[(u128, i64)]) -> Taken {
         let items: Vec<Uuid> =
             (0..*count).map(|n| Uuid::from_u128(process * 1000 + u128::from(n.unsigned_abs()))).collect();
         let since = (0..*count).map(|n| at(n - 100)).collect();
-        TakenBy::new(Some(Uuid::from_u128(*process)), name, *count, items, since)
+        TakenBy::new(Some(Uuid::from_u128(*process)), name.as_deref(), *count, items, since)
     };
     Taken::of(by.iter().map(of).collect())
 }

@@ -103,17 +103,17 @@ pub fn places<F: Fn(&Process) -> Option<usize>>(
     holders.sort_by_key(|holder| holder.since);
     holders.truncate(NAMED);
     let oldest = holders.first();
-    let mut detail = format!("All {most} places of {what} are taken");
-    if let Some(Holder { item, by, since }) = oldest {
+    let first = oldest.map_or_else(String::new, |Holder { item, by, since }| {
         let by = by.as_deref().unwrap_or("a worker that is gone");
-        detail += &format!(": the first by {item}, which {by} has since {}", moment(*since));
-    }
+        format!(": the first by {item}, which {by} has since {}", moment(*since))
+    });
+    let detail = format!("All {most} places of {what} are taken{first}.");
     Some(Reason {
         since: oldest.map(|holder| holder.since),
         count: Some(taken.count),
         or_more: taken.or_more,
         holders,
-        ..Reason::new(Cause::PlacesTaken, detail + ".")
+        ..Reason::new(Cause::PlacesTaken, detail)
     })
 }
 

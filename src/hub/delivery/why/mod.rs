@@ -34,8 +34,8 @@ pub async fn why(pool: &PgPool, catalog: Arc<Catalog>, of: Store, id: Uuid) -> s
         })
     });
     Ok(facts.await?.map(|(facts, head)| {
-        let head = head.map(|head| reasons(&head, Vec::new()));
+        let head = head.map(|head| reasons(&head, &[]));
         let (status, at) = (facts.status(), facts.now);
-        Why::new(ItemKind::Delivery, see, status, at, reasons(&facts, head.unwrap_or_default()))
+        Why::new(ItemKind::Delivery, see, status, at, reasons(&facts, &head.unwrap_or_default()))
     }))
 }

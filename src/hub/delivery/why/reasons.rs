@@ -7,7 +7,7 @@ use crate::worker::why::{Cause, Reason, due, held, moment, order, who_runs};
 
 /// Every reason why a delivery is not done; none once it has ended and nobody has to decide. `head` are the reasons of the
 /// delivery at the head of its line.
-pub(super) fn reasons(facts: &Facts, head: Vec<Reason>) -> Vec<Reason> {
+pub(super) fn reasons(facts: &Facts, head: &[Reason]) -> Vec<Reason> {
     if !facts.is_pending() {
         return parked(facts).into_iter().collect();
     }
@@ -17,19 +17,16 @@ pub(super) fn reasons(facts: &Facts, head: Vec<Reason>) -> Vec<Reason> {
     }
     let mut found: Vec<Reason> = [mapping_off(facts), endpoint_off(facts)].into_iter().flatten().collect();
     found.extend(who_runs(&facts.processes, |_| true, "room for it"));
-    found.extend(line(facts, &head));
+    found.extend(line(facts, head));
     if facts.line.is_none() && !facts.row.is_held_back {
         found.extend(guarded(facts));
         found.extend(limited(facts));
-        match facts.scheduled {
-            Some(run_at) => {
-                let reasons = time(facts, run_at, found.iter().any(|reason| waits_by_itself(reason.cause)));
-                found.extend(reasons);
-            }
-            None => {
-                found.extend(full(facts));
-                found.extend(order(facts.ahead.as_ref()));
-            }
+        if let Some(run_at) = facts.scheduled {
+            let otherwise = found.iter().any(|reason| waits_by_itself(reason.cause));
+            found.extend(time(facts, run_at, otherwise));
+        } else {
+            found.extend(full(facts));
+            found.extend(order(facts.ahead.as_ref()));
         }
     }
     if found.is_empty() {

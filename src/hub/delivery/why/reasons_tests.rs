@@ -13,7 +13,7 @@ use uuid::Uuid;
 const TERMS: Terms = Terms {
     enabled: true,
     concurrency: 2,
-    breaker: Breaker { failures: 3, cooldown: Duration::from_secs(60) },
+    breaker: Breaker { failures: 3, cooldown: Duration::from_mins(1) },
     rate: None,
 };
 
@@ -57,7 +57,7 @@ fn facts() -> Facts {
 }
 
 fn found(facts: &Facts) -> Vec<Reason> {
-    let mut found = reasons(facts, Vec::new());
+    let mut found = reasons(facts, &[]);
     found.sort_by_key(|reason| reason.cause);
     found
 }
@@ -155,8 +155,8 @@ fn a_line_names_its_head_and_what_holds_that() {
     let head = Uuid::from_u128(5);
     let line = Some(InLine { head, before: 2 });
     let waits = Facts { line, ahead: None, ..facts() };
-    let of_head = reasons(&tried("failed", None), Vec::new());
-    let said = reasons(&waits, of_head);
+    let of_head = reasons(&tried("failed", None), &[]);
+    let said = reasons(&waits, &of_head);
     assert_eq!(said.len(), 1);
     assert_eq!((said[0].cause, said[0].behind, said[0].count), (Cause::Line, Some(head), Some(2)));
     assert_eq!(said[0].behind_causes, [Cause::Backoff]);
@@ -190,14 +190,14 @@ fn one_that_is_parked_says_by_which_rule_until_somebody_archives_it() {
     ] {
         let mut parked = facts();
         (parked.row.status, parked.row.last_error) = ("ERROR".to_owned(), Some(error.to_owned()));
-        let found = reasons(&parked, Vec::new());
+        let found = reasons(&parked, &[]);
         assert_eq!((found[0].cause, found[0].rule.as_deref()), (Cause::Parked, Some(rule)), "{error}");
         parked.row.archived_at = Some(at(0));
-        assert!(reasons(&parked, Vec::new()).is_empty());
+        assert!(reasons(&parked, &[]).is_empty());
     }
     for status in ["COMPLETE", "SKIPPED"] {
         let mut ended = facts();
         ended.row.status = status.to_owned();
-        assert!(reasons(&ended, Vec::new()).is_empty(), "{status}");
+        assert!(reasons(&ended, &[]).is_empty(), "{status}");
     }
 }
