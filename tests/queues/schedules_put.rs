@@ -261,7 +261,7 @@ async fn what_was_read_may_be_put_back_alone_in_a_set_in_a_definition_and_in_a_f
     let settings = [("POSTRIDER_QUEUES_DIR", directory.path().to_str().unwrap())];
     let app = TestApp::with(&settings, |app| app).await;
     app.define("q", json!({})).await;
-    let document = r#"{"every":"1h", "message":{"n":1.0,"state":"stays"}}"#;
+    let document = r#"{"every":"1h","message":{"n":1.0,"state":"stays"}}"#;
     let put = app.request(Method::PUT, S).header("content-type", "application/json").body(document);
     json(put.send().await.unwrap(), 201).await;
     let read = text(app.get(S).await, 200).await;
