@@ -122,11 +122,10 @@
 //! 5. What is accepted is committed; what one step causes commits with it (`tests/faults`).
 //!    One order of locks, so that nobody waits in a circle: the catalog, leases, definitions (schedules of queues,
 //!    mappings, pollers), their moments (`schedules`), unfinished deliveries, endpoints, circuits, lines, and then what
-//!    waits (`tests/hub/kept.rs`). A push locks its endpoints
-//!    first, but waits for none, and nothing but the deletion of one, which has only the catalog, waits for it. A firing
-//!    locks moments first, but leaves out those and the definitions that somebody has: so a PUT, which has the definition
-//!    and waits for the moment, is answered once nothing former is pushed (`tests/queues/schedules_put.rs`). Only
-//!    messages that answer each other along two lines
+//!    waits (`tests/hub/kept.rs`). A push locks its endpoints first, but waits for none, and nothing but the deletion of
+//!    one, which has only the catalog, waits for it. A firing locks moments first, but leaves out those and the
+//!    definitions that somebody has; a PUT, which has the definition, waits for the moment, and so for a firing that goes
+//!    by what was there before (`tests/queues/schedules_put.rs`). Only messages that answer each other along two lines
 //!    can meet in a circle; PostgreSQL undoes one of the settlements, which comes again.
 //! 6. A handler's failure is data (`queues::outcome`), never an `Err`.
 //! 7. Secrets are `SecretString`, never in logs, errors or metrics, nor in what endpoints said, and sealed in the database
@@ -154,8 +153,8 @@
 //! 19. No end, push or record that the database takes too long for holds up the others for longer than a statement
 //!     may take (`tests/engine/poison.rs`, `tests/queues/parts.rs`).
 //! 20. What is sent again under its idempotency key happens once, also when it would be refused by now, and only pushes of
-//!     a key wait for a transaction that uses it (`http::idempotency`; `tests/queues/idempotency.rs`, `tests/queues/held_keys.rs`,
-//!     `tests/jobs/idempotency.rs`, `tests/hub/pushes.rs`).
+//!     a key wait for a transaction that uses it (`http::idempotency`; `tests/queues/idempotency.rs`,
+//!     `tests/queues/held_keys.rs`, `tests/queues/schedules_run.rs`, `tests/jobs/idempotency.rs`, `tests/hub/pushes.rs`).
 //! 21. JSON is text, kept as it was sent; a value is only made to look into it (`http::json_text`;
 //!     `tests/queues/json_text.rs`).
 //! 22. What must stay does not keep what may go, and a reader of an old week holds up nobody
