@@ -8,6 +8,7 @@ use crate::support::eventually;
 use axum::http::Method;
 use serde_json::{Value, json};
 use std::fs;
+use std::pin::pin;
 
 const S: &str = "/queues/q/schedules/s";
 
@@ -304,17 +305,11 @@ async fn a_put_that_leaves_the_moments_as_they_are_waits_for_a_firing_that_is_un
         [(S, one("alone")), ("/queues/q/schedules", set("in a set")), ("/queues/q", set("in a definition"))]
     {
         let mut firing = holding(&app).await;
-        let request = app.request(Method::PUT, path).json(&body);
-        let put = tokio::spawn(async move { request.send().await.unwrap() });
-        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event_type = 'Lock')";
-        eventually("it waits, or not", async || {
-            put.is_finished() || sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut firing).await.unwrap()
-        })
-        .await;
-        assert!(!put.is_finished(), "{path}: it was answered while the former was being pushed");
+        let mut put = pin!(app.put(path, &body));
+        let early = tokio::select! { answer = &mut put => Some(answer), () = stopped(&app, 1) => None };
+        assert!(early.is_none(), "{path}: it was answered while the former was being pushed");
         sqlx::query("COMMIT").execute(&mut firing).await.unwrap();
-        json(put.await.unwrap(), 200).await;
+        json(put.await, 200).await;
     }
     assert_eq!(listed(&app).await, first);
     app.stop().await;
@@ -327,24 +322,21 @@ async fn once_a_put_is_answered_nothing_former_is_pushed() {
     put(&app, "s", &hourly("former", json!({}))).await;
     // A firing stops in the middle: it has read which message it pushes.
     let mut gate = app.connect().await;
-    sqlx::raw_sql("BEGIN; LOCK TABLE dispatch IN SHARE MODE").execute(&mut gate).await.unwrap();
+    let stops = "SELECT pg_advisory_lock(1);
+        CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_advisory_xact_lock(1);
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER stops BEFORE INSERT ON dispatch FOR EACH ROW EXECUTE FUNCTION stop()";
+    sqlx::raw_sql(stops).execute(&mut gate).await.unwrap();
     due(&app, "s").await;
     stopped(&app, 1).await;
-    let request = app.request(Method::PUT, S).json(&hourly("new", json!({})));
-    let answered = tokio::spawn(async move { request.send().await.unwrap() });
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("it waits, or not", async || {
-        answered.is_finished()
-            || sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut gate).await.unwrap() == 2
-    })
-    .await;
-    assert!(
-        !answered.is_finished() || pushed(&app).await == ["former"],
-        "what is former comes after the answer"
-    );
-    sqlx::query("COMMIT").execute(&mut gate).await.unwrap();
-    json(answered.await.unwrap(), 200).await;
+    let new = hourly("new", json!({}));
+    let mut put = pin!(app.put(S, &new));
+    let early = tokio::select! { answer = &mut put => Some(answer), () = stopped(&app, 2) => None };
+    assert!(early.is_none(), "it was answered while the former was being pushed");
+    sqlx::query("SELECT pg_advisory_unlock(1)").execute(&mut gate).await.unwrap();
+    json(put.await, 200).await;
     assert_eq!(pushed(&app).await, ["former"]);
     due(&app, "s").await;
     eventually("it fires again", async || pushed(&app).await.len() == 2).await;
