@@ -8,7 +8,6 @@ use crate::support::eventually;
 use axum::http::Method;
 use serde_json::{Value, json};
 use std::fs;
-use std::pin::pin;
 
 const S: &str = "/queues/q/schedules/s";
 
@@ -305,7 +304,7 @@ async fn a_put_that_leaves_the_moments_as_they_are_waits_for_a_firing_that_is_un
         [(S, one("alone")), ("/queues/q/schedules", set("in a set")), ("/queues/q", set("in a definition"))]
     {
         let mut firing = holding(&app).await;
-        let mut put = pin!(app.put(path, &body));
+        let mut put = Box::pin(app.put(path, &body));
         let early = tokio::select! { answer = &mut put => Some(answer), () = stopped(&app, 1) => None };
         assert!(early.is_none(), "{path}: it was answered while the former was being pushed");
         sqlx::query("COMMIT").execute(&mut firing).await.unwrap();
@@ -332,7 +331,7 @@ async fn once_a_put_is_answered_nothing_former_is_pushed() {
     due(&app, "s").await;
     stopped(&app, 1).await;
     let new = hourly("new", json!({}));
-    let mut put = pin!(app.put(S, &new));
+    let mut put = Box::pin(app.put(S, &new));
     let early = tokio::select! { answer = &mut put => Some(answer), () = stopped(&app, 2) => None };
     assert!(early.is_none(), "it was answered while the former was being pushed");
     sqlx::query("SELECT pg_advisory_unlock(1)").execute(&mut gate).await.unwrap();
