@@ -13,7 +13,7 @@ mod workers;
 pub use catalog::{
     Catalogued, bump, bump_removed, lock_revision, remove_lane, retire_lane, retired_lanes, revision,
 };
-pub use claims::{Taken, Wanted, claim};
+pub use claims::{Taken, Wanted, claim, confirm};
 pub use duties::{leave_duty, note_duty, take_duty};
 pub use leases::{
     dead, expire, fence, fence_shortly, is_leased, leases_of, lock_dead, lock_item, lock_of, release_dead,
