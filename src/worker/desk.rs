@@ -1,7 +1,7 @@
 //! Runs what was claimed: loads it, counts the room it takes, and stops what must be stopped.
 
-use super::settle::Settler;
 use super::hold::Holding;
+use super::settle::Settler;
 use super::wake::Wake;
 use super::{Claim, Consumer, Ended, Lane, Run, Settled};
 use crate::db::by_id::HashMap;

@@ -155,7 +155,9 @@ impl Taken {
             }
         });
         if confirmed.await.len() < self.leases.len() && !self.undone.is_cancelled() {
-            tracing::warn!("the database does not know a claim: a crash has undone it, and what it took is not started");
+            tracing::warn!(
+                "the database does not know a claim: a crash has undone it, and what it took is not started"
+            );
             self.undone.cancel();
         }
     }

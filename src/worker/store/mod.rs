@@ -25,4 +25,4 @@ pub use waiting::{
     withdraw,
 };
 pub use weeks::{Week, drop_week, lockers, make_week, note_week, weeks_after, weeks_before};
-pub use workers::{Pulse, Worker, bury, deregister, give_up, pulse, register, renew};
+pub use workers::{Pulse, Renewed, Worker, bury, deregister, give_up, pulse, register, renew, tell_to_stop};
