@@ -109,13 +109,13 @@ impl Hold {
                 }
             };
             let mut sending = std::pin::pin!(send(Box::new(may_begin)));
-            let sent = tokio::select! {
+            let answer = tokio::select! {
                 biased;
-                sent = &mut sending => sent,
+                answer = &mut sending => answer,
                 () = self.taken.confirm_before_it_is_late(&began) => sending.await,
             };
-            if let Some(sent) = sent {
-                return sent;
+            if let Some(answer) = answer {
+                return answer;
             }
         }
     }
@@ -124,7 +124,7 @@ impl Hold {
     pub(super) async fn undone(&self) {
         self.taken.undone.cancelled().await;
         if !self.is_undone() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

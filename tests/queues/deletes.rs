@@ -72,7 +72,8 @@ async fn an_attempt_in_a_process_that_hears_nothing_is_dropped_with_its_next_hea
         ("POSTRIDER_LEASE", "3s"),
     ];
     let app = TestApp::on(other.database.clone(), &deaf, |app| app.handler("gate", gate.handler())).await;
-    app.define("q", json!({ "handler": { "kind": "native", "name": "gate" } })).await;
+    let handler = json!({ "kind": "native", "name": "gate" });
+    app.define("q", json!({ "handler": handler, "options": { "timeout": "1h" } })).await;
     let running = app.push("q", &json!(1)).await;
     let next = app.push("q", &json!(2)).await;
     gate.reached_by(1).await;
