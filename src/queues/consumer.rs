@@ -80,7 +80,7 @@ impl Consumer for Messages {
             let queue = queues.entry(claim.lane).or_insert_with(|| self.catalog.by_id(claim.lane));
             let attempt = match queue {
                 Some(queue) => {
-                    let hold = holding.of(&claim);
+                    let hold = holding.of(claim.lease);
                     Arc::clone(&self.runners).attempt(Arc::clone(queue), &claim, message, hold)
                 }
                 // Deleted, or out of service here: the end is written like any other, so that nothing is lost.

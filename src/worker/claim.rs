@@ -143,7 +143,10 @@ impl Claims {
                 };
             }
         }
-        self.start(claims, |claims| Holding::new(tenure.clone(), self.db.worker.clone(), asked, claims));
+        self.start(claims, |claims| {
+            let leases = claims.iter().map(|claim| claim.lease).collect();
+            Holding::new(tenure.clone(), self.db.worker.clone(), asked, leases)
+        });
         drop(claiming);
         if !counts.is_empty() {
             self.floor.wake.set_busy();

@@ -295,7 +295,7 @@ impl<C: Consumer> Desk for DeskOf<C> {
                     drop(running);
                     return;
                 }
-                let (consumer, hold) = (Arc::clone(&self.consumer), holding.of(&claim));
+                let (consumer, hold) = (Arc::clone(&self.consumer), holding.of(claim.lease));
                 let handle = floor.tracker.spawn(async move {
                     let attempt = async {
                         hold.holds().await;

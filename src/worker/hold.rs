@@ -6,8 +6,8 @@
 //! after the claim has the database confirm it first, once for everything that the claim took. The confirmation waits for
 //! the disk, and with it for the claim, which was written before: what is confirmed, no crash undoes any more.
 
+use super::store;
 use super::tenure::Tenure;
-use super::{Claim, store};
 use crate::db::bounded;
 use crate::db::by_id::HashSet;
 use sqlx::postgres::PgPool;
@@ -48,8 +48,7 @@ pub struct Hold {
 
 impl Holding {
     /// What was claimed within this tenure, when the database was asked at this moment.
-    pub(super) fn new(tenure: Tenure, db: PgPool, asked: Instant, claims: &[Claim]) -> Self {
-        let leases: HashSet<Uuid> = claims.iter().map(|claim| claim.lease).collect();
+    pub(super) fn new(tenure: Tenure, db: PgPool, asked: Instant, leases: HashSet<Uuid>) -> Self {
         let (confirmed, undone) = (OnceCell::new(), CancellationToken::new());
         let leases = leases.into_iter().collect();
         Self(Arc::new(Taken { tenure, db, asked, leases, confirmed, undone }))
@@ -60,9 +59,9 @@ impl Holding {
         &self.0.tenure
     }
 
-    /// What the attempt of this claim asks.
-    pub fn of(&self, claim: &Claim) -> Hold {
-        Hold { taken: Arc::clone(&self.0), lease: claim.lease }
+    /// What an attempt under this lease asks.
+    pub fn of(&self, lease: Uuid) -> Hold {
+        Hold { taken: Arc::clone(&self.0), lease }
     }
 }
 

@@ -309,7 +309,7 @@ impl Consumer for Deliveries {
                     Arc::new(request::url(&endpoint.definition.url, &mapping.definition.service))
                 });
             let fanout = fanouts.entry(mapping.store_id);
-            let hold = holding.of(&claim);
+            let hold = holding.of(claim.lease);
             let attempt = Attempt {
                 fanout: *fanout.or_insert_with(|| self.catalog.mappings_of(mapping.store_id)),
                 service: Arc::clone(service),

@@ -89,7 +89,7 @@ impl Consumer for Runs {
             let run = run::Run {
                 outbound: self.outbound.clone(),
                 ids: Arc::clone(&self.db.ids),
-                hold: holding.of(&claim),
+                hold: holding.of(claim.lease),
                 teller: Arc::clone(&self.teller),
                 claim: claim.clone(),
                 poller,
