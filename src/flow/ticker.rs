@@ -54,13 +54,21 @@ pub trait Fires: Send + Sync + 'static {
         due: &[Due],
     ) -> impl Future<Output = sqlx::Result<Vec<Planned<Self::Plan>>>> + Send;
 
-    /// Makes what these firings make, whose moments had not come before; returns the lanes in which something became
-    /// ready, with its lowest rank.
+    /// Makes what these firings make, whose moments had not come before.
     fn make(
         &self,
         tx: &mut PgConnection,
         plans: Vec<Self::Plan>,
-    ) -> impl Future<Output = sqlx::Result<Vec<(i32, i16)>>> + Send;
+    ) -> impl Future<Output = sqlx::Result<Made>> + Send;
+}
+
+/// What firings made.
+#[derive(Default)]
+pub struct Made {
+    /// Lanes in which something became ready, with its lowest rank.
+    pub ready: Vec<(i32, i16)>,
+    /// Counts it, once it is committed.
+    pub count: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// What is to be done about a schedule that is due.
@@ -113,12 +121,12 @@ impl<P> Planned<P> {
 }
 
 /// What one transaction did.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Fired {
     /// Whether it saw to anything.
     any: bool,
-    /// Lanes in which something became ready.
-    ready: Vec<(i32, i16)>,
+    /// What it made.
+    made: Made,
     /// Moments that came, by kind and outcome, each with how long after it that was.
     came: Vec<(&'static str, &'static str, Duration)>,
 }
@@ -157,7 +165,7 @@ impl<F: Fires> Kind for F {
                 steps.push(step);
             }
             if !plans.is_empty() {
-                fired.ready = self.make(&mut *tx, plans).await?;
+                fired.made = self.make(&mut *tx, plans).await?;
             }
             schedules::move_on(tx, F::KIND, &steps).await?;
             Ok(fired)
@@ -246,8 +254,11 @@ impl Ticker {
             })
         })
         .await?;
-        for (lane, rank) in &fired.ready {
+        for (lane, rank) in &fired.made.ready {
             (self.ready)(*lane, *rank);
+        }
+        if let Some(count) = fired.made.count {
+            count();
         }
         for (kind, outcome, late) in &fired.came {
             counter!(RUNS, "kind" => *kind, "outcome" => *outcome).increment(1);

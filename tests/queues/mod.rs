@@ -24,6 +24,8 @@ mod roles;
 mod schedule;
 mod schedules;
 mod schedules_put;
+mod schedules_run;
+mod schedules_told;
 mod schema;
 mod server_log;
 mod sql;

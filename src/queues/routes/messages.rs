@@ -63,7 +63,12 @@ pub(super) async fn push(
     let key = Key::read(&headers, SINGLE, &raw)?;
     #[cfg(feature = "planted-bugs")]
     let key = key.filter(|_| !crate::planted::has(crate::planted::Bug::NoKey));
-    check(&queue, &raw).await?;
+    if let Err(refused) = check(&queue, &raw).await {
+        return match &key {
+            Some(key) if came_before(&queues, &queue, key).await? => again(&queues, &queue, key).await,
+            _ => Err(refused),
+        };
+    }
     let id = queues.access.db.ids.next();
     let claim = key.clone().map(|key| Claim::Leads { key, answer: None });
     let (rank, delay) = (when.rank(), when.delay);
@@ -78,6 +83,14 @@ pub(super) async fn push(
     }
     let key = key.ok_or_else(|| Error::internal(anyhow::anyhow!("a push without a key was not stored")))?;
     again(&queues, &queue, &key).await
+}
+
+/// Whether a request that the queue's schema refuses now made something before, under its key: what was answered then does
+/// not change with the schema.
+pub(super) async fn came_before(queues: &Queues, queue: &Queue, key: &Key) -> Result<bool> {
+    let former = store::pushes::former(&queues.access.db.api, queue.id, &key.key).await?;
+    let says_the_same = |digest: &Vec<u8>| key.compare(digest).is_ok();
+    Ok(former.is_some_and(|former| former.digest.as_ref().is_none_or(says_the_same)))
 }
 
 /// The answer to a push whose key was used before: the message that it made, as it is now.

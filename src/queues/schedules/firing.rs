@@ -4,7 +4,7 @@ use super::put::stored;
 use super::schedule::Overlap;
 use crate::db::Ids;
 use crate::flow::store::schedules::Due;
-use crate::flow::ticker::{Fires, Planned};
+use crate::flow::ticker::{Fires, Made, Planned};
 use crate::queues::catalog::Catalog;
 use crate::queues::metrics;
 use crate::queues::store::schedules::{self, KIND};
@@ -49,13 +49,17 @@ impl Fires for Pushes {
         Ok(due.iter().filter_map(plan).collect())
     }
 
-    async fn make(&self, tx: &mut PgConnection, plans: Vec<Self::Plan>) -> sqlx::Result<Vec<(i32, i16)>> {
+    async fn make(&self, tx: &mut PgConnection, plans: Vec<Self::Plan>) -> sqlx::Result<Made> {
         let pushed = schedules::push(tx, &plans).await?;
-        for (lane, _, messages) in &pushed {
-            if let Some(queue) = self.catalog.by_id(*lane) {
-                metrics::pushed(&queue, messages.unsigned_abs());
+        let ready = pushed.iter().map(|(lane, rank, _)| (*lane, *rank)).collect();
+        let catalog = Arc::clone(&self.catalog);
+        let count = move || {
+            for (lane, _, messages) in pushed {
+                if let Some(queue) = catalog.by_id(lane) {
+                    metrics::pushed(&queue, messages.unsigned_abs());
+                }
             }
-        }
-        Ok(pushed.into_iter().map(|(lane, rank, _)| (lane, rank)).collect())
+        };
+        Ok(Made { ready, count: Some(Box::new(count)) })
     }
 }

@@ -127,8 +127,19 @@ pub async fn register(
     .await
 }
 
-/// Says that the worker lives: the database's time and how many other workers live too; `None` when it was
-/// given up, or its time was over.
+/// What a heartbeat is answered.
+#[derive(Debug)]
+pub struct Renewed {
+    /// The database's time.
+    pub now: DateTime<Utc>,
+    /// How many other workers live.
+    pub others: i64,
+    /// Items that it holds and is to stop.
+    pub stops: Vec<Uuid>,
+}
+
+/// Says that the worker lives, and that it has `stopped` what it was told to; `None` when it was given up, or its time was
+/// over.
 ///
 /// `expected` is what the time ought to be by the process's own clock. Where it is not, the database's clock was set,
 /// which is noted; whether the worker's time was over is measured by the earlier of the two. An answer is waited for
@@ -139,13 +150,16 @@ pub async fn renew(
     id: Uuid,
     expected: DateTime<Utc>,
     since_round: Duration,
-) -> sqlx::Result<Option<(DateTime<Utc>, i64)>> {
-    let row = sqlx::query!(
+    stopped: &[Uuid],
+) -> sqlx::Result<Option<Renewed>> {
+    sqlx::query_as!(
+        Renewed,
         r#"
         UPDATE workers
         SET heartbeat = now(),
             clock_at = now(),
             round_at = now() - make_interval(secs => $3),
+            stops = ARRAY(SELECT unnest(stops) EXCEPT SELECT unnest($4::uuid[])),
             steady_since = CASE
                 WHEN now() BETWEEN $2::timestamptz - lease / 3 AND $2 + lease / 3 THEN steady_since
                 ELSE now()
@@ -157,15 +171,37 @@ pub async fn renew(
                 SELECT count(*)
                 FROM workers AS other
                 WHERE other.id <> $1 AND other.given_up_at IS NULL AND NOT is_silent(other.heartbeat, other.lease)
-            ) AS "others!"
+            ) AS "others!",
+            stops
         "#,
         id,
         expected,
         since_round.as_secs_f64(),
+        stopped,
     )
     .fetch_optional(db)
+    .await
+}
+
+/// Tells the process that holds an item of a lane to stop it: at once where it listens (by a notification of `payload`),
+/// else with its next heartbeat.
+pub async fn tell_to_stop(db: impl PgExecutor<'_>, lane: i32, item: Uuid, payload: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        WITH told AS (
+            UPDATE workers
+            SET stops = array_append(stops, $2)
+            WHERE id IN (SELECT worker FROM leased_items AS held WHERE held.lane = $1 AND held.item = $2)
+        )
+        SELECT pg_notify(bell_channel(), $3)
+        "#,
+        lane,
+        item,
+        payload,
+    )
+    .execute(db)
     .await?;
-    Ok(row.map(|row| (row.now, row.others)))
+    Ok(())
 }
 
 /// Gives up the workers that are silent: from now on they neither renew nor claim, and the leases that they hold are
