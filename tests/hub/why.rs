@@ -317,11 +317,11 @@ async fn the_facts_cost_the_same_however_many_deliveries_wait() {
     let read = rows_read(&mut db).await - before;
     assert!(read < 100, "{read} rows for all but order and line");
     assert_eq!(of_hub::in_line(&mut db, id).await.unwrap().unwrap().before, of_engine::LOOKED_AT + 1);
-    let line = rows_read(&mut db).await - before - read;
-    assert!(line <= of_engine::LOOKED_AT + 10, "{line} rows for the line");
+    let of_line = rows_read(&mut db).await - before - read;
+    assert!(of_line <= of_engine::LOOKED_AT + 10, "{of_line} rows for the line");
     act(&mut db, "ROLLBACK").await;
     let said = why(&app, &last).await;
-    let line = reason(&said, "line");
-    assert_eq!((&line["or_more"], &line["count"]), (&json!(true), &json!(of_engine::LOOKED_AT + 1)));
+    let waits = reason(&said, "line");
+    assert_eq!((&waits["or_more"], &waits["count"]), (&json!(true), &json!(of_engine::LOOKED_AT + 1)));
     app.stop().await;
 }
