@@ -116,6 +116,7 @@ pub(super) async fn import(
                     endpoint_id: endpoint.id,
                     definition: &definition,
                     enabled: false,
+                    of_endpoint: false,
                     first_tick: None,
                     version,
                 };
