@@ -23,11 +23,17 @@ pub fn fits(options: &Options, parameters: &[String], endpoint: &Definition) -> 
     match endpoint.wire {
         Wire::Raw => {
             if options.ack == Some(Ack::Strict) {
-                note("/options/ack", "must not be strict: the wire raw does not tell our message_id, so nobody can \
-                     answer with it");
+                note(
+                    "/options/ack",
+                    "must not be strict: the wire raw does not tell our message_id, so nobody can \
+                     answer with it",
+                );
             }
             if !parameters.is_empty() {
-                note("/parameters", "must be empty: the wire raw sends the payload as it is, and adds nothing");
+                note(
+                    "/parameters",
+                    "must be empty: the wire raw sends the payload as it is, and adds nothing",
+                );
             }
         }
         Wire::Messages => {

@@ -96,7 +96,8 @@ impl WireSecrets {
         let mut bears = Bears::default();
         for (place, sign) in definition.sign.iter().enumerate() {
             let secrets = self.sign.get(sign.header.as_str()).into_iter().flatten();
-            let secrets: Vec<SecretString> = secrets.map(|secret| SecretString::from(secret.as_str())).collect();
+            let secrets: Vec<SecretString> =
+                secrets.map(|secret| SecretString::from(secret.as_str())).collect();
             let signer = sign.signer(&secrets).map_err(|(index, wanted)| {
                 Error::invalid(format!("/sign/{place}/secrets/{index}"), "key", wanted)
             })?;

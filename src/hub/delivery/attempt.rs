@@ -95,14 +95,8 @@ impl Attempt {
         };
         let (message, endpoint) = (self.message(), &*self.endpoint);
         let now = self.means.ids.now().unwrap_or_default();
-        let sending = Sending {
-            endpoint,
-            mapping: &self.mapping,
-            url: &url,
-            message,
-            delivery: self.delivery.id,
-            now,
-        };
+        let sending =
+            Sending { endpoint, mapping: &self.mapping, url: &url, message, delivery: self.delivery.id, now };
         let body = request::body(message, endpoint, &self.parameters);
         let request = Request {
             method: sending.method(),

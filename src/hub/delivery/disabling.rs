@@ -44,14 +44,18 @@ impl Disabling {
     async fn switch_off(&self, doomed: Doomed) -> sqlx::Result<()> {
         let lane = doomed.lane;
         // Several failures find the same.
-        let Some(endpoint) = self.catalog.endpoint(lane).filter(|endpoint| endpoint.definition.enabled) else {
+        let Some(endpoint) = self.catalog.endpoint(lane).filter(|endpoint| endpoint.definition.enabled)
+        else {
             return Ok(());
         };
-        let (catalog, ids, known) = (Arc::clone(&self.catalog), Arc::clone(&self.db.ids), Arc::clone(&endpoint));
+        let (catalog, ids, known) =
+            (Arc::clone(&self.catalog), Arc::clone(&self.db.ids), Arc::clone(&endpoint));
         let done = db::transaction::<_, sqlx::Error, _>(&self.db.worker, move |tx| {
             Box::pin(async move {
                 let version = engine::bump(&mut *tx).await?;
-                let Some((failing, definition)) = failures::lock(&mut *tx, lane).await? else { return Ok(None) };
+                let Some((failing, definition)) = failures::lock(&mut *tx, lane).await? else {
+                    return Ok(None);
+                };
                 let mut document = to_value(definition.get()).unwrap_or_default();
                 let Ok(put) = PutEndpoint::read(&document) else { return Ok(None) };
                 let is_due =
@@ -63,7 +67,8 @@ impl Disabling {
                 let definition = to_raw_value(&document).map_err(sqlx::Error::decode)?;
                 failures::switch_off(&mut *tx, lane, &definition, version).await?;
                 let place = Place { store_id: known.store_id, endpoint: &known.name, service: None };
-                let notices = [Notice::endpoint_disabled(place, failing.failures, failing.since, &failing.last_error)];
+                let notices =
+                    [Notice::endpoint_disabled(place, failing.failures, failing.since, &failing.last_error)];
                 let notices = if doomed.quiet { &[][..] } else { &notices[..] };
                 let accepted = notices::raise(tx, &catalog, &ids, notices).await?;
                 Ok(Some((version, failing, accepted)))

@@ -59,7 +59,8 @@ fn sent(endpoint: &Endpoint, options: Json, body: &[u8]) -> Result<HeaderMap, St
 
 #[test]
 fn they_carry_token_store_time_and_one_signature_a_secret() {
-    let headers = sent(&endpoint(json!({}), Some("x123"), &[SECRET, SECRET], json!({})), json!({}), b"{}").unwrap();
+    let headers =
+        sent(&endpoint(json!({}), Some("x123"), &[SECRET, SECRET], json!({})), json!({}), b"{}").unwrap();
     for (name, value) in [
         ("x-augury-token", "x123"),
         ("x-hub-token", "x123"),

@@ -124,8 +124,8 @@ pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable
             return Verdict::Failed(Failed { cause, is_final, ..Failed::new(failure.to_string()) });
         }
     };
-    let known = asked.wire == Wire::Messages
-        && answer.as_ref().is_ok_and(|answer| answer.acknowledges(asked.id));
+    let known =
+        asked.wire == Wire::Messages && answer.as_ref().is_ok_and(|answer| answer.acknowledges(asked.id));
     let taken = match asked.ack {
         Ack::Strict => reply.status == StatusCode::OK && known,
         Ack::Lenient => reply.status.is_success(),

@@ -122,8 +122,14 @@ fn what_is_no_success_in_any_mapping_is_not_told_to_be_lenient() {
 #[test]
 fn without_a_reply_it_has_failed_in_coarse_words() {
     let url = "https://e.example".parse().unwrap();
-    let asked =
-        Asked { id: Uuid::nil(), ack: Ack::Lenient, wire: Wire::Messages, allowed: None, url: &url, now: NOW.parse().unwrap() };
+    let asked = Asked {
+        id: Uuid::nil(),
+        ack: Ack::Lenient,
+        wire: Wire::Messages,
+        allowed: None,
+        url: &url,
+        now: NOW.parse().unwrap(),
+    };
     for cause in [Cause::Timeout, Cause::Dns, Cause::BodyTooLarge, Cause::AddressNotAllowed] {
         let failed = failed(decide(asked, Err(&Failure::new(cause, "no"))));
         assert_eq!((failed.cause, failed.error, failed.gone), (Some(cause), format!("{cause}: no"), false));

@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::flow::timing::Timing;
 use crate::http::reader::Reader;
 use crate::hub::definitions::documents::endpoint::{take_token, take_url};
-use crate::hub::definitions::documents::secret::PutSecret;
 use crate::hub::definitions::documents::read;
+use crate::hub::definitions::documents::secret::PutSecret;
 use crate::hub::key::{self, is_key, is_reserved};
 use axum::http::{HeaderName, header};
 use serde_json::Value;
@@ -245,7 +245,7 @@ mod tests {
             "api": "ftp://hush", "token": "hush\n", "token_header": "content-length", "page_size": 0, "since": "",
             "timeout": "1h", "enabled": 1, "colour": 1,
             "collections": [
-                { "name": "orders", "path": "../orders?x", "key": "Order", "payload": "diff" },
+                { "name": "orders", "path": "../orders?x", "key": "or/der", "payload": "diff" },
                 { "name": "orders", "path": "/", "key": "order", "rules": [{ "from": "a", "message": "can cel" }] },
                 { "name": "orders", "key": "order" }, { "name": "orders", "key": "order" }, 5
             ]

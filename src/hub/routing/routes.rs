@@ -206,7 +206,9 @@ pub(super) async fn list(
         Some(Some(Pattern::Exact(key))) => filter.key = Some(key),
         Some(Some(Pattern::Prefix(prefix))) => filter.prefix = Some(prefix),
         Some(None) => {
-            return Err(Error::BadRequest("`message` is a key such as order:new, or order:* or invoice.*".to_owned()));
+            return Err(Error::BadRequest(
+                "`message` is a key such as order:new, or order:* or invoice.*".to_owned(),
+            ));
         }
     }
     let span = page.span(listing.created_after, listing.created_before);

@@ -6,8 +6,8 @@ use crate::flow::circuit::Breaker;
 use crate::flow::rate::Rate;
 use crate::http::reader::Reader;
 use crate::http::signature::is_secret;
-use crate::hub::definitions::documents::secret::PutSecret;
 use crate::hub::definitions::documents::mapping::{take_events, take_options};
+use crate::hub::definitions::documents::secret::PutSecret;
 use crate::hub::definitions::documents::signing::{PutWire, one_of, take_headers, take_sign};
 use crate::hub::definitions::documents::{REDACTED, read};
 use crate::hub::definitions::endpoint::{Definition, Disable, Wire};
@@ -84,7 +84,8 @@ pub fn shown(mut document: Value) -> Value {
 
 fn take(reader: &mut Reader<'_>) -> Option<PutEndpoint> {
     let url = take_url(reader, "url");
-    let wire = one_of(reader, "wire", &[("messages", Wire::Messages), ("raw", Wire::Raw)]).unwrap_or_default();
+    let wire =
+        one_of(reader, "wire", &[("messages", Wire::Messages), ("raw", Wire::Raw)]).unwrap_or_default();
     let token = take_token(reader);
     if wire == Wire::Raw && token.is_some() {
         let words = "is sent as X-Hub-Token, which the wire raw does not have: put it among the headers, as \
@@ -116,7 +117,8 @@ fn take(reader: &mut Reader<'_>) -> Option<PutEndpoint> {
     let events = take_events(reader, "events");
     let mut options = Options::default();
     if reader.has("options") && events.is_empty() && reader.is_empty_list("events") {
-        let words = "are those of the mapping that events makes: without events put them into a mapping's options";
+        let words =
+            "are those of the mapping that events makes: without events put them into a mapping's options";
         reader.note("/options", "dependentRequired", words);
     }
     reader.object("options", |reader| options = take_options(reader));

@@ -4,8 +4,8 @@
 use crate::error::Result;
 use crate::http::reader::Reader;
 use crate::hub::definitions::documents::read;
-use crate::hub::definitions::filter::{Filters, Path};
 use crate::hub::definitions::documents::signing::{one_of, take_plain_headers};
+use crate::hub::definitions::filter::{Filters, Path};
 use crate::hub::definitions::mapping::{Ack, Definition, MaySet, Options, Retry, Serial, Shape};
 use crate::hub::definitions::path;
 use crate::hub::definitions::schedule::Schedule;

@@ -76,7 +76,8 @@ pub(super) fn take_sign(reader: &mut Reader<'_>) -> (Vec<Sign>, Vec<Vec<PutSecre
 }
 
 fn take_one(reader: &mut Reader<'_>) -> Option<(Sign, Vec<PutSecret>)> {
-    let kind = reader.required("kind", |reader, name| one_of(reader, name, &[("hmac", true), ("jwt", false)]));
+    let kind =
+        reader.required("kind", |reader, name| one_of(reader, name, &[("hmac", true), ("jwt", false)]));
     let header = reader.required("header", |reader, name| {
         let text = reader.text(name)?;
         header::name(text).map_err(|why| reader.note("/header", "header", why)).ok()
@@ -193,9 +194,8 @@ pub(super) fn take_headers(reader: &mut Reader<'_>) -> (Vec<Header>, Vec<(Header
         };
         let Some(text) = secret.filter(carried) else {
             let (from, to) = (LENGTH.start(), LENGTH.end());
-            let words = format!(
-                "must be a text, or {{\"secret\": \"…\"}} of {from} to {to} visible characters"
-            );
+            let words =
+                format!("must be a text, or {{\"secret\": \"…\"}} of {from} to {to} visible characters");
             reader.note(pointer, "pattern", words);
             return None;
         };

@@ -77,7 +77,8 @@ pub(super) async fn check_senders(tx: &mut PgConnection, lane: i32, put: &PutEnd
         let document = to_value(definition.get()).unwrap_or_default();
         let Ok((mapping, _)) = Definition::read(&document) else { continue };
         if let Some(misfit) = fits(&mapping.options, &mapping.parameters, &put.definition).first() {
-            let words = format!("the mapping {name} does not go with this: {} {}", misfit.pointer, misfit.words);
+            let words =
+                format!("the mapping {name} does not go with this: {} {}", misfit.pointer, misfit.words);
             return Err(Error::Conflict(words));
         }
     }

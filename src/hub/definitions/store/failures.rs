@@ -94,10 +94,7 @@ pub async fn forget(tx: &mut PgConnection, lane: i32) -> sqlx::Result<()> {
 }
 
 /// How an endpoint fails, if it does, and its definition. Both are locked: no attempt counts meanwhile.
-pub async fn lock(
-    tx: &mut PgConnection,
-    lane: i32,
-) -> sqlx::Result<Option<(Failing, Json<Box<RawValue>>)>> {
+pub async fn lock(tx: &mut PgConnection, lane: i32) -> sqlx::Result<Option<(Failing, Json<Box<RawValue>>)>> {
     let row = sqlx::query!(
         r#"
         SELECT

@@ -26,10 +26,7 @@ pub async fn owner(db: impl PgExecutor<'_>, store_id: i32, name: &str) -> sqlx::
 }
 
 /// The mappings that were put and send to this endpoint: their names and definitions.
-pub async fn senders(
-    db: impl PgExecutor<'_>,
-    lane: i32,
-) -> sqlx::Result<Vec<(String, Json<Box<RawValue>>)>> {
+pub async fn senders(db: impl PgExecutor<'_>, lane: i32) -> sqlx::Result<Vec<(String, Json<Box<RawValue>>)>> {
     let rows = sqlx::query!(
         r#"
         SELECT name, definition AS "definition: Json<Box<RawValue>>"

@@ -1,8 +1,8 @@
 //! The published shape of an endpoint.
 
-use crate::http::duration::DurationText;
 use super::mapping::MappingOptions;
 use super::signing::{EndpointHeader, EndpointSignature};
+use crate::http::duration::DurationText;
 use crate::hub::definitions::documents::names::{MessagePattern, SigningSecret};
 use crate::hub::definitions::store::endpoints::ServiceCircuit;
 use chrono::{DateTime, Utc};

@@ -1,7 +1,7 @@
 //! The published shape of a mapping.
 
-use crate::http::duration::DurationText;
 use super::signing::HeaderText;
+use crate::http::duration::DurationText;
 use crate::hub::definitions::documents::names::{MessageKey, MessagePath, MessagePattern, ParameterName};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
