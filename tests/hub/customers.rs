@@ -3,6 +3,7 @@
 
 use super::stage::{STORE, eager};
 use super::upkeep::act;
+use crate::commands::run;
 use crate::engine::ask;
 use crate::support::answer::{json, refusal, violations};
 use crate::support::app::TestApp;
@@ -160,6 +161,11 @@ async fn one_that_fails_for_too_long_is_switched_off_and_sends_what_it_held_once
             .iter()
             .any(|(level, subject, ..)| level == "error" && subject == "An endpoint is switched off")
     );
+
+    let doctor = run(&app.database, &["doctor"]).await.out;
+    assert!(doctor.contains("warn  their failures switched them off: s1/e"), "{doctor}");
+    let report = json(app.get("/reports/failing_endpoints").await, 200).await;
+    assert!(report.as_array().unwrap().iter().any(|row| row["disabled_since"].is_string()), "{report}");
 
     // What comes meanwhile waits, and nobody is asked.
     app.server.run_until_idle().await.unwrap();
