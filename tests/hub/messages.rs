@@ -157,7 +157,7 @@ async fn listings_are_narrowed_and_come_in_pages() {
         assert_eq!(page[name].as_array().unwrap().len(), count, "{query}");
     }
     for query in [
-        "messages?message=order",
+        "messages?message=orders/create",
         "messages?state=lost",
         "messages?limit=0",
         "messages?limit=501",
