@@ -109,7 +109,7 @@ pub struct Signer {
 }
 
 enum Key {
-    Hmac(aws_lc_rs::hmac::Key),
+    Hmac(Box<aws_lc_rs::hmac::Key>),
     Jwt(EncodingKey),
 }
 
@@ -131,13 +131,13 @@ impl Sign {
             Scheme::Hmac(hmac) => {
                 let key = hmac.secret_encoding.decode(secret).filter(|key| !key.is_empty());
                 let key = key.ok_or("must be spelt as secret_encoding says")?;
-                Ok(Key::Hmac(aws_lc_rs::hmac::Key::new(hmac.hash.algorithm(), &key)))
+                Ok(Key::Hmac(Box::new(aws_lc_rs::hmac::Key::new(hmac.hash.algorithm(), &key))))
             }
             Scheme::Jwt(jwt) => {
                 let wanted = "must be the private key of the algorithm, in PEM (PKCS #8)";
                 let key = jwt.key(secret).ok_or(wanted)?;
                 // What is a key, but not of this algorithm, shows when it is used.
-                jwt.encode(Map::new(), &key).map_err(|_| wanted)?;
+                jwt.encode(&Map::new(), &key).map_err(|_| wanted)?;
                 Ok(Key::Jwt(key))
             }
         }
@@ -253,13 +253,13 @@ impl Jwt {
             };
             claims.insert(name.clone(), value);
         }
-        self.encode(claims, key)
+        self.encode(&claims, key)
     }
 
-    fn encode(&self, claims: Map<String, Value>, key: &EncodingKey) -> Result<String, String> {
+    fn encode(&self, claims: &Map<String, Value>, key: &EncodingKey) -> Result<String, String> {
         let mut header = jsonwebtoken::Header::new(self.alg);
         header.kid.clone_from(&self.kid);
-        jsonwebtoken::encode(&header, &claims, key).map_err(|_| "the key of a token signs nothing".to_owned())
+        jsonwebtoken::encode(&header, claims, key).map_err(|_| "the key of a token signs nothing".to_owned())
     }
 }
 

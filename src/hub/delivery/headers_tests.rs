@@ -7,6 +7,7 @@ use crate::hub::definitions::documents::PutEndpoint;
 use crate::hub::definitions::mapping::{Definition, Mapping};
 use crate::hub::definitions::wire_secrets::WireSecrets;
 use crate::hub::delivery::request::Message;
+use axum::http::HeaderName;
 use chrono::DateTime;
 use secrecy::SecretString;
 use serde_json::{Value as Json, json};
@@ -15,7 +16,7 @@ use uuid::Uuid;
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// An endpoint of this definition, whose secrets are these.
-fn endpoint(mut members: Json, token: Option<&str>, secrets: &[&str], wire: Json) -> Endpoint {
+fn endpoint(mut members: Json, token: Option<&str>, secrets: &[&str], wire: &Json) -> Endpoint {
     members["url"] = json!("https://e.example");
     let put = PutEndpoint::read(&members).unwrap();
     let wire = WireSecrets::read(Some(&SecretString::from(wire.to_string())));
@@ -37,7 +38,7 @@ fn endpoint(mut members: Json, token: Option<&str>, secrets: &[&str], wire: Json
     }
 }
 
-fn sent(endpoint: &Endpoint, options: Json, body: &[u8]) -> Result<HeaderMap, String> {
+fn sent(endpoint: &Endpoint, options: &Json, body: &[u8]) -> Result<HeaderMap, String> {
     let document = json!({ "endpoint": "e", "service": "", "messages": ["invoice.*"], "options": options });
     let (definition, enabled) = Definition::read(&document).unwrap();
     let mapping = Mapping {
@@ -60,7 +61,7 @@ fn sent(endpoint: &Endpoint, options: Json, body: &[u8]) -> Result<HeaderMap, St
 #[test]
 fn they_carry_token_store_time_and_one_signature_a_secret() {
     let headers =
-        sent(&endpoint(json!({}), Some("x123"), &[SECRET, SECRET], json!({})), json!({}), b"{}").unwrap();
+        sent(&endpoint(json!({}), Some("x123"), &[SECRET, SECRET], &json!({})), &json!({}), b"{}").unwrap();
     for (name, value) in [
         ("x-augury-token", "x123"),
         ("x-hub-token", "x123"),
@@ -79,7 +80,7 @@ fn they_carry_token_store_time_and_one_signature_a_secret() {
 
 #[test]
 fn without_token_or_secret_their_headers_are_not_sent() {
-    let headers = sent(&endpoint(json!({}), None, &[], json!({})), json!({}), b"{}").unwrap();
+    let headers = sent(&endpoint(json!({}), None, &[], &json!({})), &json!({}), b"{}").unwrap();
     for name in ["x-augury-token", "x-hub-token", "webhook-signature"] {
         assert!(!headers.contains_key(name), "{name}");
     }
@@ -87,18 +88,19 @@ fn without_token_or_secret_their_headers_are_not_sent() {
 
 #[test]
 fn a_token_that_is_no_header_is_not_shown() {
-    let error = sent(&endpoint(json!({}), Some("a\nb-secret"), &[], json!({})), json!({}), b"").unwrap_err();
+    let error =
+        sent(&endpoint(json!({}), Some("a\nb-secret"), &[], &json!({})), &json!({}), b"").unwrap_err();
     assert!(!error.contains("secret"), "{error}");
 }
 
 #[test]
 fn the_bare_wire_has_no_header_that_no_definition_names() {
-    let bare = endpoint(json!({ "wire": "raw" }), None, &[], json!({}));
-    let headers = sent(&bare, json!({}), b"{}").unwrap();
-    assert_eq!(headers.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["content-type"]);
-    let signed = endpoint(json!({ "wire": "raw" }), None, &[SECRET], json!({}));
-    let headers = sent(&signed, json!({ "content_type": "text/plain; charset=UTF-8" }), b"{}").unwrap();
-    let mut names: Vec<_> = headers.keys().map(|name| name.as_str()).collect();
+    let bare = endpoint(json!({ "wire": "raw" }), None, &[], &json!({}));
+    let headers = sent(&bare, &json!({}), b"{}").unwrap();
+    assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["content-type"]);
+    let signed = endpoint(json!({ "wire": "raw" }), None, &[SECRET], &json!({}));
+    let headers = sent(&signed, &json!({ "content_type": "text/plain; charset=UTF-8" }), b"{}").unwrap();
+    let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["content-type", "webhook-id", "webhook-signature", "webhook-timestamp"]);
     assert_eq!(headers["content-type"], "text/plain; charset=UTF-8");
@@ -116,9 +118,9 @@ fn those_of_the_mapping_stand_in_the_place_of_those_of_the_endpoint() {
         "sign": { "x-signature": ["It's a Secret to Everybody"] },
         "headers": { "authorization": "Bearer of-a-secret" },
     });
-    let endpoint = endpoint(definition, None, &[], secrets);
+    let endpoint = endpoint(definition, None, &[], &secrets);
     let options = json!({ "headers": { "x-event": "invoices/create", "X-Other": "{url} {{}}" } });
-    let headers = sent(&endpoint, options, b"Hello, World!").unwrap();
+    let headers = sent(&endpoint, &options, b"Hello, World!").unwrap();
     for (name, value) in [
         ("x-event", "invoices/create"),
         ("x-id", "00000000-0000-0000-0000-000000000000"),

@@ -107,7 +107,7 @@ fn take(reader: &mut Reader<'_>) -> Option<PutEndpoint> {
         breaker.cooldown = reader.duration("cooldown", MILLISECOND..=24 * HOUR).unwrap_or(breaker.cooldown);
     });
     let mut disable = None;
-    reader.object("disable", |reader| disable = take_disable(reader));
+    reader.object("disable", |reader| disable = Some(take_disable(reader)));
     let (sign, sign_secrets) = take_sign(reader);
     let (headers, secret_headers) = take_headers(reader);
     for twice in sign.iter().filter(|sign| headers.iter().any(|header| header.name == sign.header)) {
@@ -143,13 +143,13 @@ fn take(reader: &mut Reader<'_>) -> Option<PutEndpoint> {
     Some(PutEndpoint { definition, token, signing_secrets, wire })
 }
 
-fn take_disable(reader: &mut Reader<'_>) -> Option<Disable> {
+fn take_disable(reader: &mut Reader<'_>) -> Disable {
     if !reader.has("failures") && !reader.has("after") {
         reader.note("", "minProperties", "must say after how many failures, or after how long");
     }
     let failures = reader.integer("failures", 1..=1_000_000).unwrap_or(1);
     let after = reader.duration("after", MILLISECOND..=366 * 24 * HOUR).unwrap_or_default();
-    Some(Disable { failures, after })
+    Disable { failures, after }
 }
 
 /// The URL of a server of somebody else.
