@@ -118,7 +118,7 @@
 //! 2. Every end is fenced by the claim that made it; a lost claim is normal, logged, and changes nothing
 //!    (`tests/engine`, `tests/faults`). An end is said to count only when this very end is stored: rows tell what a
 //!    worker said from what the reclaim wrote under the same lease (`tests/queues/ends.rs`, `tests/jobs/ends.rs`).
-//!    No attempt starts after its lease is over, by the process's own monotonic clock (`worker/tenure.rs`,
+//!    No attempt starts after its lease is over, by the process's own monotonic clock (`worker/tenure.rs`), nor late under a claim that a crash undid (`worker/hold.rs`,
 //!    `tests/faults/stopped.rs`); a graceful stop counts none (`tests/faults/terminated.rs`).
 //! 3. No transaction and no connection is held while a handler runs (`worker`).
 //! 4. Time is the database's; ids carry it (`db::Ids`). Clippy bans `Utc::now`. When a lease is over, the functions

@@ -15,7 +15,7 @@ use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::Mapping;
 use crate::hub::key::is_reserved;
-use crate::worker::Tenure;
+use crate::worker::Hold;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use url::Url;
@@ -52,8 +52,8 @@ pub(super) struct Attempt {
     pub(super) parameters: Arc<Vec<Parameter>>,
     /// How long the rate limit makes it wait.
     pub(super) wait: Duration,
-    /// How long the claim is ours.
-    pub(super) tenure: Tenure,
+    /// Says whether the claim is still ours.
+    pub(super) hold: Hold,
 }
 
 impl Attempt {
@@ -70,12 +70,7 @@ impl Attempt {
         };
         let started = Instant::now();
         let sent = request.body.clone();
-        let reply = loop {
-            self.tenure.holds().await;
-            if let Some(reply) = self.means.outbound.send_while(&request, self.tenure.still()).await {
-                break reply;
-            }
-        };
+        let reply = self.hold.send(|still| self.means.outbound.send_while(&request, still)).await;
         let took = started.elapsed();
         let is_large = reply.as_ref().is_ok_and(|reply| reply.body.len() > LARGE);
         let judge = move || Outcome::Attempted(Box::new(self.judge((&url, &sent), &reply, took)));
