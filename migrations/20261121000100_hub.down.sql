@@ -5,7 +5,7 @@ DROP FUNCTION publish(text, text, json);
 DROP VIEW delivery_states, delivery_lanes, unfinished_deliveries;
 DROP TABLE poller_snapshots, poller_bookmarks, pollers, log_entries, held_deliveries,
     delivered_identifiers, delivery_attempts, deliveries, hub_idempotency_keys, hub_descendants, hub_messages,
-    learned_parameters, mappings, parameters, endpoints, stores;
+    learned_parameters, mappings, parameters, endpoint_failures, endpoints, stores;
 TRUNCATE line_waits, lines, series;
 DELETE FROM schedules WHERE kind IN ('mapping', 'poller');
 DELETE FROM dispatch WHERE lane IN (SELECT id FROM lanes WHERE kind IN ('endpoint', 'router', 'poller'));

@@ -32,9 +32,11 @@ CREATE TABLE endpoints (
     definition    json        NOT NULL,
     token         bytea,
     secrets       bytea,
+    wire_secrets  bytea,
     former        bytea,
     key_id        text,
     catalogue     json,
+    disabled_at   timestamptz,
     version       bigint      NOT NULL,
     created_at    timestamptz NOT NULL DEFAULT now(),
     updated_at    timestamptz NOT NULL DEFAULT now(),
@@ -43,22 +45,39 @@ CREATE TABLE endpoints (
     CONSTRAINT endpoints_lane_fkey FOREIGN KEY (id) REFERENCES lanes (id),
     CONSTRAINT endpoints_store_fkey FOREIGN KEY (store_id) REFERENCES stores (id),
     CONSTRAINT endpoints_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'),
-    CONSTRAINT endpoints_sealed_with_a_key CHECK ((token IS NULL AND secrets IS NULL AND former IS NULL) = (key_id IS NULL))
+    CONSTRAINT endpoints_sealed_with_a_key CHECK ((token IS NULL AND secrets IS NULL AND wire_secrets IS NULL AND former IS NULL) = (key_id IS NULL))
 );
 CREATE INDEX endpoints_version_idx ON endpoints (version);
 COMMENT ON TABLE endpoints IS 'Servers that take messages. Bounded by: what is put; a row goes with its endpoint.';
 COMMENT ON COLUMN endpoints.id IS 'The endpoint''s lane.';
 COMMENT ON COLUMN endpoints.store_id IS 'Its store.';
 COMMENT ON COLUMN endpoints.name IS 'Its name in the API.';
-COMMENT ON COLUMN endpoints.definition IS 'The definition as it was put, without token and signing secrets: url, concurrency, rate, timeout, breaker, enabled.';
+COMMENT ON COLUMN endpoints.definition IS 'The definition as it was put, with stand-ins for secrets: url, wire, sign, headers, events, options, concurrency, rate, timeout, breaker, disable, enabled. Where disable switched it off, enabled is false.';
 COMMENT ON COLUMN endpoints.token IS 'The token it is sent, sealed (AES-256-GCM).';
 COMMENT ON COLUMN endpoints.secrets IS 'Its signing secrets, a JSON array of strings, sealed.';
-COMMENT ON COLUMN endpoints.former IS 'The last tokens and signing secrets that these replaced, a JSON array of strings, sealed: to be blotted out where they are still quoted.';
+COMMENT ON COLUMN endpoints.wire_secrets IS 'The secrets of its headers and signatures, a JSON object {"sign": {header: [secret]}, "headers": {header: secret}}, sealed.';
+COMMENT ON COLUMN endpoints.former IS 'The last tokens and secrets that these replaced, a JSON array of strings, sealed: to be blotted out where they are still quoted.';
 COMMENT ON COLUMN endpoints.key_id IS 'Which key all are sealed with.';
 COMMENT ON COLUMN endpoints.catalogue IS 'What its endpoint.json said when it was imported.';
+COMMENT ON COLUMN endpoints.disabled_at IS 'When its failures switched it off, until somebody switches it on.';
 COMMENT ON COLUMN endpoints.version IS 'The catalog''s revision at its last change.';
 COMMENT ON COLUMN endpoints.created_at IS 'When it was first put.';
 COMMENT ON COLUMN endpoints.updated_at IS 'When it was last put.';
+
+CREATE TABLE endpoint_failures (
+    lane       integer     NOT NULL,
+    failures   integer     NOT NULL,
+    since      timestamptz NOT NULL DEFAULT now(),
+    last_error text        NOT NULL,
+    CONSTRAINT endpoint_failures_pkey PRIMARY KEY (lane),
+    CONSTRAINT endpoint_failures_lane_fkey FOREIGN KEY (lane) REFERENCES lanes (id) ON DELETE CASCADE,
+    CONSTRAINT endpoint_failures_positive CHECK (failures > 0)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE endpoint_failures IS 'Endpoints whose last attempts failed, as far as their definition says after which of them they are switched off. Bounded by: the endpoints with disable; a row goes with the next success, when the endpoint is put, and with its lane.';
+COMMENT ON COLUMN endpoint_failures.lane IS 'The endpoint. Its lane outlives it, so that an attempt that ends late has something to refer to.';
+COMMENT ON COLUMN endpoint_failures.failures IS 'Failed attempts in a row, over all services and processes.';
+COMMENT ON COLUMN endpoint_failures.since IS 'When the first of them ended.';
+COMMENT ON COLUMN endpoint_failures.last_error IS 'Why the last of them failed, without secrets.';
 
 CREATE TABLE parameters (
     store_id   integer     NOT NULL,
@@ -94,6 +113,7 @@ CREATE TABLE mappings (
     endpoint_id integer     NOT NULL,
     definition  json        NOT NULL,
     enabled     boolean     NOT NULL DEFAULT true,
+    of_endpoint boolean     NOT NULL DEFAULT false,
     version     bigint      NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
     updated_at  timestamptz NOT NULL DEFAULT now(),
@@ -114,6 +134,7 @@ COMMENT ON COLUMN mappings.name IS 'Its name in the API.';
 COMMENT ON COLUMN mappings.endpoint_id IS 'The endpoint of its service. That of a deleted mapping may be gone.';
 COMMENT ON COLUMN mappings.definition IS 'The definition as it was put: endpoint, service, messages, parameters, filters, identifiers, options, schedule, enabled.';
 COMMENT ON COLUMN mappings.enabled IS 'Whether its deliveries run; those of a mapping that is not are held.';
+COMMENT ON COLUMN mappings.of_endpoint IS 'Whether its endpoint''s definition made it (events): it has that name, and changes and goes with that.';
 COMMENT ON COLUMN mappings.version IS 'The catalog''s revision at its last change.';
 COMMENT ON COLUMN mappings.created_at IS 'When it was first put.';
 COMMENT ON COLUMN mappings.updated_at IS 'When it was last put.';
@@ -477,8 +498,8 @@ DECLARE
     router integer;
     id uuid := uuid_v7();
 BEGIN
-    IF message !~ '^[a-z0-9_-]+(:[a-z0-9_-]+)+$' OR length(message) > 255 THEN
-        RAISE invalid_parameter_value USING MESSAGE = format('%L is no message key such as order:new', message);
+    IF message !~ '^[A-Za-z0-9_-]+([.:][A-Za-z0-9_-]+)*$' OR length(message) > 255 THEN
+        RAISE invalid_parameter_value USING MESSAGE = format('%L is no message key such as order:new or invoice.created', message);
     END IF;
     IF message LIKE 'hub:%' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'keys that begin with hub: are the hub''s own';

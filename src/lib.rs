@@ -96,7 +96,9 @@
 //!    service that fails waits, each delivery for a time of its own, and one tries at a time
 //!    (`hub/delivery/probing.rs`), so that a service holds up no other of its endpoint (`tests/hub/services.rs`).
 //! 4. The consumer (`hub::delivery::consumer`) opens token and parameters as they are now, and sends the request
-//!    (`hub::delivery::request`) with the guarded client (`http::outbound`). No transaction is held meanwhile.
+//!    (`hub::delivery::request`, `hub::delivery::headers`) with the guarded client (`http::outbound`). No transaction is
+//!    held meanwhile. What it looks like the endpoint's wire says: the hub's own document and headers, or the bare payload
+//!    with headers and signatures (`hub::definitions::signing`) that an application has published (`tests/hub/senders.rs`).
 //! 5. The answer becomes a verdict (`hub::delivery::answer`, `hub::delivery::verdict`): delivered, failed, or
 //!    deferred by the endpoint. What it quotes of our secrets is blotted out (`hub::delivery::redact`).
 //! 6. One transaction, fenced by the lease, writes the attempt, the delivery's end, the messages that the answer
@@ -104,7 +106,9 @@
 //!    or a delivery is parked, a message that says so, once (`hub::notices`, `tests/hub/notices.rs`).
 //!    A message that comes back to a mapping over answers, and one beyond the budget of the message from outside that it
 //!    comes of, is stored with its delivery parked (`hub::routing::lineage`): circles end.
-//! 7. What failed waits by backoff (`hub::delivery::outcome`), without limit unless its mapping sets one; then it is
+//! 7. An endpoint whose definition says so is switched off once it has failed for too long (`hub::delivery::disabling`), in a
+//!    transaction of its own after the settlement that finds it (`tests/hub/customers.rs`).
+//! 8. What failed waits by backoff (`hub::delivery::outcome`), without limit unless its mapping sets one; then it is
 //!    parked, until somebody has it run again or archives it.
 //!
 //! # Why something is not running
@@ -141,8 +145,8 @@
 //!    (`tests/faults/pooled.rs`). A session listens only where it is ours alone (`db::session`).
 //! 9. Every operation of the API needs a token and a role (`tests/house/authorization.rs`).
 //! 10. A job's log has no hole and no message is handed out twice with one key (`tests/jobs/channels.rs`).
-//! 11. Every attempt of a delivery carries its id as `webhook-id` and, while its parameters stay as they are, the same
-//!     bytes (`every_attempt_carries_the_same_id_and_the_same_bytes` in `tests/hub/deliveries.rs`).
+//! 11. Every attempt of a delivery carries its id, as `webhook-id` or where the headers of a bare wire say, and, while
+//!     its parameters stay as they are, the same bytes (`every_attempt_carries_the_same_id_and_the_same_bytes` in `tests/hub/deliveries.rs`).
 //! 12. What an answer causes takes effect once, with the end of its delivery, whenever a server dies or a commit goes
 //!     unanswered (`tests/hub/killed.rs`).
 //! 13. The same identifiers go to a mapping once

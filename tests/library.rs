@@ -94,7 +94,7 @@ async fn it_publishes_in_stores_and_speaks_to_who_follows_a_job() {
         message["state"] == "unrouted" && message["payload"] == json!({ "id": 7 })
     })
     .await;
-    let no_key = client.publish(&mut db, "s1", "order", &json!({})).await.unwrap_err().to_string();
+    let no_key = client.publish(&mut db, "s1", "orders/create", &json!({})).await.unwrap_err().to_string();
     assert!(no_key.contains("is no message key"), "{no_key}");
     let nobody = client.broadcast(&mut db, 1, "RUNNING").await.unwrap_err().to_string();
     assert!(nobody.contains("there is no job 1"), "{nobody}");

@@ -2,15 +2,17 @@
 --
 -- in_a_row counts attempts that did not reach it. circuit is open while the endpoint is left alone, and half-open while
 -- one delivery at a time tries it. failing_services are those that it has and that answer badly or not in time: they
--- are left alone in the same way, and its other services are not. gone_since is set by its answer 410. unfinished and
--- parked count its deliveries, whenever they were made.
+-- are left alone in the same way, and its other services are not. gone_since is set by its answer 410,
+-- disabled_since where its failures switched it off (disable). unfinished and parked count its deliveries, whenever they
+-- were made.
 --
 -- Parameters: report.period, how far to look back (1 hour); report.lookback, how long before that a delivery
 -- may have been made to count (7 days). In psql: SET report.period = '6 hours';
 --
 -- What to do: read the attempts of one delivery (GET /stores/{store}/deliveries/{id}/attempts), mend the endpoint or its
 -- definition, and check it (POST /stores/{store}/endpoints/{name}/check). What is unfinished goes out by itself;
--- what is parked is sent again by hand (recover).
+-- what is parked is sent again by hand (recover). One that is switched off sends what it held once it is put with
+-- enabled: true.
 WITH parameter AS (
     SELECT
         now() - period AS since,
@@ -60,6 +62,7 @@ SELECT
     END AS circuit,
     services.failing AS failing_services,
     circuits.gone_at AS gone_since,
+    endpoints.disabled_at AS disabled_since,
     coalesce(waiting.unfinished, 0) AS unfinished,
     coalesce(waiting.parked, 0) AS parked,
     left(tried.commonest_error, 200) AS commonest_error,
@@ -73,4 +76,5 @@ LEFT JOIN (
     SELECT lane, string_agg(part, ', ' ORDER BY part) AS failing FROM circuit_parts GROUP BY lane
 ) AS services ON services.lane = endpoints.id
 WHERE tried.failed > 0 OR circuits.open_until IS NOT NULL OR circuits.gone_at IS NOT NULL OR services.failing IS NOT NULL
+    OR endpoints.disabled_at IS NOT NULL
 ORDER BY failed_percent DESC NULLS LAST, failed DESC, store, endpoint;

@@ -113,7 +113,8 @@ impl Published {
             "object" => Value::Object(self.members(schema, next)),
             "array" => {
                 let least = schema["minItems"].as_u64().unwrap_or(0);
-                let many = least.max(u64::from(next() % 3));
+                let most = schema["maxItems"].as_u64().unwrap_or(u64::MAX);
+                let many = least.max(u64::from(next() % 3)).min(most);
                 Value::Array((0..many).map(|_| self.make(&schema["items"], next)).collect())
             }
             "null" => Value::Null,

@@ -7,6 +7,8 @@ pub enum Purpose<'a> {
     Token(&'a str),
     /// The signing secrets of the endpoint of this name, a JSON array of strings.
     SigningSecrets(&'a str),
+    /// The secrets of the headers and signatures of the endpoint of this name, as JSON.
+    WireSecrets(&'a str),
     /// What the endpoint of this name bore before, a JSON array of strings.
     FormerSecrets(&'a str),
     /// The former values of the parameter of this name, a JSON array of strings, each JSON.
@@ -23,6 +25,7 @@ impl Purpose<'_> {
         let (kind, name) = match self {
             Self::Token(name) => ("token", name),
             Self::SigningSecrets(name) => ("signing secrets", name),
+            Self::WireSecrets(name) => ("wire secrets", name),
             Self::FormerSecrets(name) => ("former secrets", name),
             Self::FormerValues(name) => ("former values", name),
             Self::Parameter(name) => ("parameter", name),

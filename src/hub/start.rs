@@ -3,6 +3,7 @@
 use crate::flow::ticker::Ticker;
 use crate::hub::definitions::mapping::Retry;
 use crate::hub::delivery::consumer::Deliveries;
+use crate::hub::delivery::disabling::Disabling;
 use crate::hub::polling::consumer::Runs;
 use crate::hub::polling::firing::{Passes, Polls};
 use crate::hub::routing::pending::Router;
@@ -10,6 +11,7 @@ use crate::hub::state::Hub;
 use crate::hub::upkeep;
 use crate::worker::Worker;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +33,7 @@ pub async fn start(
     let Hub { db, catalog, sealer, outbound, .. } = hub.clone();
     let router = Router::new(db.clone(), Arc::clone(&catalog)).await?;
     worker.add(Arc::new(router));
+    let (doom, doomed) = mpsc::unbounded_channel();
     let deliveries = Deliveries::new(
         db.clone(),
         Arc::clone(&catalog),
@@ -38,8 +41,11 @@ pub async fn start(
         sealer.clone(),
         retry,
         descendants,
+        doom,
     );
     worker.add(Arc::new(deliveries));
+    let disabling = Disabling { db: db.clone(), catalog: Arc::clone(&catalog), wake: worker.wake(), doomed };
+    tasks.spawn(disabling.run(stop.clone()));
     let runs = Runs::new(db.clone(), Arc::clone(&catalog), sealer, outbound, worker.wake());
     worker.add(Arc::new(runs));
     tasks.spawn(upkeep::run(db.clone(), stop.clone()));

@@ -1,5 +1,5 @@
-//! Lines for the log about what a transaction writes. They are written once it has committed: what was rolled back did
-//! not happen.
+//! Lines for the log about what a transaction writes, and what else is to be told of it. They are written once it has
+//! committed: what was rolled back did not happen.
 
 use std::fmt;
 

@@ -65,6 +65,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("registrations", "jobs"),
     ("envelopes", "jobs"),
     ("endpoints", "hub"),
+    ("endpoint_failures", "hub"),
     ("parameters", "hub"),
     ("mappings", "hub"),
     ("learned_parameters", "hub"),

@@ -11,8 +11,9 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 use std::fmt::Write as _;
 
-/// The secrets of a queue, an endpoint, a parameter and a poller.
-type Secrets = [&'static str; 5];
+/// The secrets of a queue, an endpoint (its signing secret and token), a parameter and a poller, and those of the
+/// endpoint's own signature and header.
+type Secrets = [&'static str; 7];
 
 const FIRST: Secrets = [
     "whsec_cXVldWVxdWV1ZXF1ZXVlcXVldWVxdWV1ZQ==",
@@ -20,6 +21,8 @@ const FIRST: Secrets = [
     "token-of-the-endpoint",
     "password-of-the-store",
     "token-of-the-poller",
+    "secret-of-the-signature",
+    "Bearer of-the-header",
 ];
 const SECOND: Secrets = [
     "whsec_bmV3cXVldWVuZXdxdWV1ZW5ld3F1ZXVlbmV3cQ==",
@@ -27,6 +30,8 @@ const SECOND: Secrets = [
     "next-token-of-the-endpoint",
     "next-password-of-the-store",
     "next-token-of-the-poller",
+    "next-secret-of-the-signature",
+    "Bearer of-the-next-header",
 ];
 /// What an answer sets as the password in the place of the first.
 const LEARNED: &str = "password-of-an-answer";
@@ -36,10 +41,20 @@ const ANSWER: &str = "code-of-the-owner";
 const JOBS: &str = "/place_card_on_single_site_jobs";
 
 /// Puts a definition of each kind with its secrets.
-async fn define(app: &TestApp, url: &str, [queue, signing, token, password, poller]: Secrets, status: u16) {
+async fn define(
+    app: &TestApp,
+    url: &str,
+    [queue, signing, token, password, poller, own, header]: Secrets,
+    status: u16,
+) {
     for (path, document) in [
         ("/queues/signed", json!({ "handler": { "kind": "http", "url": url, "secret": queue } })),
-        ("/stores/s1/endpoints/e", json!({ "url": url, "token": token, "signing_secrets": [signing] })),
+        (
+            "/stores/s1/endpoints/e",
+            json!({ "url": url, "token": token, "signing_secrets": [signing],
+                "sign": [{ "kind": "hmac", "header": "X-Own", "secrets": [own] }],
+                "headers": { "Authorization": { "secret": header } } }),
+        ),
         ("/stores/s1/parameters/p", json!({ "value": password, "data_type": "password" })),
         ("/stores/s1/pollers/shop", json!({ "api": url, "every": "1d", "token": poller, "enabled": false })),
         (
@@ -76,6 +91,11 @@ async fn create_jobs(app: &TestApp) {
     let answer = json!({ "type": "tfa_response", "envelope_id": envelope, "message": ANSWER });
     let answered = app.post(&format!("{channel}/credential_responses"), &answer).await;
     assert!(answered.status().is_success(), "{}", answered.text().await.unwrap());
+}
+
+/// What a service of the hub knows: neither the queue's secret nor the poller's token.
+fn known_to_it(all: Secrets) -> Vec<&'static str> {
+    [&all[1..4], &all[5..]].concat()
 }
 
 /// How a service may write a secret into its answer, and a dump may hold it.
@@ -130,8 +150,7 @@ async fn everything(db: &mut PgConnection) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_lies_in_clear_in_any_table() {
-    // What a service of the hub knows: neither the queue's secret nor the poller's token.
-    let service = Scripted::start(telling(&FIRST[1..4], Some(LEARNED))).await;
+    let service = Scripted::start(telling(&known_to_it(FIRST), Some(LEARNED))).await;
     let app = TestApp::start().await;
     define(&app, &service.url, FIRST, 201).await;
     let first = app.tell("order:new", json!({ "n": "a payload" })).await;
@@ -142,7 +161,7 @@ async fn no_secret_lies_in_clear_in_any_table() {
 
     // Who knew the first ones still quotes them when others are in their place.
     define(&app, &service.url, SECOND, 200).await;
-    let known = [&FIRST[1..4], &SECOND[1..4], &[LEARNED]].concat();
+    let known = [&known_to_it(FIRST)[..], &known_to_it(SECOND), &[LEARNED]].concat();
     service.follow(telling(&known, None));
     let second = app.tell("order:new", json!({})).await;
     let message = app.delivered(&second, "COMPLETE").await;
@@ -194,5 +213,9 @@ async fn every_definition_may_be_put_as_it_is_shown_and_keeps_its_secrets() {
     assert_eq!(asked.header("x-hub-token"), Some(FIRST[2]));
     assert_eq!(asked.json()["payload"]["parameters"], json!([{ "name": "p", "value": FIRST[3] }]));
     assert!(asked.header("webhook-signature").is_some());
+    assert_eq!(
+        (asked.header("x-own").map(str::len), asked.header("authorization")),
+        (Some(64), Some(FIRST[6]))
+    );
     app.stop().await;
 }

@@ -93,17 +93,16 @@ async fn a_catalogue_is_kept_and_its_services_become_mappings_that_are_switched_
     assert_eq!(
         report,
         json!({
-            "catalogue": catalogue, "made": ["order_export"], "note": null, "kept": ["taken"],
+            "catalogue": catalogue, "made": ["order_export", "root"], "note": null, "kept": ["taken"],
             "skipped": [
-                { "service": "root", "reason": "its path is the endpoint's own URL: a mapping needs a path below that" },
-                { "service": "wrong", "reason": "/service must be a path below the endpoint's URL, such as drop_ship" },
+                { "service": "wrong", "reason": "/service must be a path below the endpoint's URL, such as drop_ship, or \"\" for that itself" },
             ],
             "missing_parameters": missing,
         })
     );
     assert!(note.as_str().unwrap().contains("switched off"), "{note}");
     let again = import().await;
-    assert_eq!((&again["kept"], &again["note"]), (&json!(["order_export", "taken"]), &json!(null)));
+    assert_eq!((&again["kept"], &again["note"]), (&json!(["order_export", "taken", "root"]), &json!(null)));
     let listed = json(app.get(&format!("{STORE}/endpoints")).await, 200).await;
     assert_eq!(listed[0]["catalogue"], catalogue);
     let mapping = json(app.get(&format!("{STORE}/mappings/order_export")).await, 200).await;

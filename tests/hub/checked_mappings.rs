@@ -127,7 +127,7 @@ async fn a_check_of_a_mapping_sends_what_a_delivery_would_shows_no_secret_and_le
     assert_eq!(endpoint.asked()[1].header("x-hub-test"), None);
 
     let path = format!("{STORE}/mappings/m/check");
-    let problem = refusal(app.post(&path, &json!({ "message": "order" })).await, 422).await;
+    let problem = refusal(app.post(&path, &json!({ "message": "orders/create" })).await, 422).await;
     assert_eq!(violations(&problem), [("/message", "pattern")]);
     let problem = refusal(app.post(&path, &json!({ "message": "a:b", "payload": 1 })).await, 422).await;
     assert_eq!(violations(&problem), [("/payload", "type")]);

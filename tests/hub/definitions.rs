@@ -183,14 +183,14 @@ async fn a_mapping_that_breaks_a_rule_is_refused_with_every_violation() {
     app.endpoint("e", "http://127.0.0.1:9", json!({ "enabled": false })).await;
     let problem = refusal(
         app.put(&put("mappings/m"), &json!({
-            "service": "../hush", "messages": ["order", "order:new", 7], "parameters": ["", "fine"],
+            "service": "../hush", "messages": ["or der", "order:new", 7], "parameters": ["", "fine"],
             "filters": [{ "path": "hush", "operator": "match", "value": "(" }],
             "identifiers": { "a/b": "hush" }, "enabled": 1, "hush": true,
             "options": {
                 "ack": "hush", "retries_allowed": 1, "max_attempts": 0, "max_age": "0s", "serial": "hush",
-                "retry": { "base": "2s", "cap": "1s" }, "allow_responses": ["hush"], "timeout": "2h", "hush": 1,
+                "retry": { "base": "2s", "cap": "1s" }, "allow_responses": ["hu/sh"], "timeout": "2h", "hush": 1,
             },
-            "schedule": { "every": "soon", "message": "hush" },
+            "schedule": { "every": "soon", "message": "hu/sh" },
         }))
         .await,
         422,

@@ -50,8 +50,8 @@ async fn what_is_no_message_is_refused_and_stores_nothing() {
     for (body, place) in [
         (json!({}), ("", "required")),
         (json!([]), ("", "type")),
-        (json!({ "message": "order" }), ("/message", "pattern")),
-        (json!({ "message": "Order:New" }), ("/message", "pattern")),
+        (json!({ "message": "order." }), ("/message", "pattern")),
+        (json!({ "message": "orders/create" }), ("/message", "pattern")),
         (json!({ "message": "order:*" }), ("/message", "pattern")),
         (json!({ "message": 7 }), ("/message", "type")),
         (json!({ "message": "order:new", "payload": [] }), ("/payload", "type")),
@@ -157,7 +157,7 @@ async fn listings_are_narrowed_and_come_in_pages() {
         assert_eq!(page[name].as_array().unwrap().len(), count, "{query}");
     }
     for query in [
-        "messages?message=order",
+        "messages?message=orders/create",
         "messages?state=lost",
         "messages?limit=0",
         "messages?limit=501",

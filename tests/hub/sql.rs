@@ -70,8 +70,8 @@ async fn what_cannot_be_published_is_an_error_of_the_callers_statement() {
     let mut db = session(&app).await;
     let long = format!("a:{}", "b".repeat(254));
     let table = [
-        ("'s1', 'order', '{}'", "22023"),
-        ("'s1', 'Order:new', '{}'", "22023"),
+        ("'s1', 'orders/create', '{}'", "22023"),
+        ("'s1', 'order.:new', '{}'", "22023"),
         ("'s1', 'order:', '{}'", "22023"),
         ("'s1', E'order:new\\n', '{}'", "22023"),
         (&format!("'s1', '{long}', '{{}}'"), "22023"),

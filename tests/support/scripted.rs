@@ -14,6 +14,8 @@ use tokio::task::JoinSet;
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
+    /// The method.
+    pub(crate) method: String,
     /// The path with its query.
     pub(crate) path: String,
     /// The headers as they stood on the wire, names in their spelling.
@@ -200,7 +202,8 @@ impl Inside {
         let at = Instant::now();
         let head = String::from_utf8(buffer[..end].to_vec()).unwrap();
         let mut lines = head.split("\r\n");
-        let path = lines.next().unwrap().split(' ').nth(1).unwrap().to_owned();
+        let mut first = lines.next().unwrap().split(' ').map(str::to_owned);
+        let (method, path) = (first.next().unwrap(), first.next().unwrap());
         let headers: Vec<(String, String)> = lines
             .map(|line| line.split_once(": ").unwrap())
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -214,7 +217,7 @@ impl Inside {
         }
         let body = String::from_utf8(buffer[end + 4..end + 4 + length].to_vec()).unwrap();
         buffer.drain(..end + 4 + length);
-        let mut asked = Asked { path, headers, body, before: 0, at };
+        let mut asked = Asked { method, path, headers, body, before: 0, at };
         if let Ok(Value::String(id)) =
             serde_json::from_str(&asked.body).map(|body: Value| body["message_id"].clone())
         {

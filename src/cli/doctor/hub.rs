@@ -39,6 +39,11 @@ async fn endpoints(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
                     FILTER (WHERE c.gone_at IS NOT NULL),
                 ''
             ) AS "gone!",
+            coalesce(
+                string_agg(stores.name || '/' || e.name, ', ' ORDER BY stores.name, e.name)
+                    FILTER (WHERE e.disabled_at IS NOT NULL),
+                ''
+            ) AS "disabled!",
             (
                 SELECT coalesce(string_agg(stores.name || '/' || p.name, ', ' ORDER BY stores.name, p.name), '')
                 FROM pollers AS p
@@ -63,6 +68,12 @@ async fn endpoints(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
         findings.push(warn(
             format!("they answered 410, gone: {}", row.gone),
             "correct their URL, or delete their mappings",
+        ));
+    }
+    if !row.disabled.is_empty() {
+        findings.push(warn(
+            format!("their failures switched them off: {}", row.disabled),
+            "mend them, and put each again with \"enabled\": true: it sends what it held",
         ));
     }
     if !row.failing.is_empty() {

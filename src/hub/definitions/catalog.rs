@@ -4,6 +4,7 @@ use super::documents::PutEndpoint;
 use super::endpoint::Endpoint;
 use super::mapping::{Definition, Mapping};
 use super::store::{endpoints, mappings};
+use super::wire_secrets::{Bears, WireSecrets};
 use crate::db::by_id;
 use crate::error::Error;
 use crate::http::json_text::to_value;
@@ -230,6 +231,9 @@ impl Kind for OfEndpoints {
             definition: put.definition,
             token: opened.token,
             signing_secrets: opened.signing_secrets,
+            headers: opened.bears.headers,
+            signers: opened.bears.signers,
+            wire_secrets: opened.wire_secrets,
             former: opened.former,
             version: row.version,
             state: row.state,
@@ -247,6 +251,8 @@ impl Kind for OfEndpoints {
 struct Opened {
     token: Option<SecretString>,
     signing_secrets: Vec<SecretString>,
+    bears: Bears,
+    wire_secrets: Vec<SecretString>,
     former: Vec<SecretString>,
 }
 
@@ -267,9 +273,12 @@ fn open(row: &endpoints::Row, sealer: Option<&Sealer>) -> Result<(PutEndpoint, O
     };
     let token = reveal(&row.token, Purpose::Token(&row.name))?;
     let signing_secrets = list(reveal(&row.secrets, Purpose::SigningSecrets(&row.name))?)?;
+    let wire = WireSecrets::read(reveal(&row.wire_secrets, Purpose::WireSecrets(&row.name))?.as_ref());
+    let bears = wire.bears(&put.definition)?;
+    let wire_secrets = wire.all().map(SecretString::from).collect();
     // Without them it can be served all the same.
     let former = reveal(&row.former, Purpose::FormerSecrets(&row.name)).and_then(list).unwrap_or_default();
-    Ok((put, Opened { token, signing_secrets, former }))
+    Ok((put, Opened { token, signing_secrets, bears, wire_secrets, former }))
 }
 
 /// Why a definition cannot be used, in all its words: they name no secret.

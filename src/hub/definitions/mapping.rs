@@ -1,7 +1,9 @@
 //! A mapping: which messages of a store go to which service, and how.
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Wire};
+use super::template::Template;
 use crate::hub::key::Pattern;
+use axum::http::{HeaderName, HeaderValue, Method};
 use std::time::Duration;
 
 /// A mapping of a store, ready to use.
@@ -26,6 +28,16 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// What counts as success: where it does not say, any 2xx of what is sent the bare payload, which does not tell it our
+    /// `message_id`.
+    pub fn ack(&self, endpoint: &Endpoint) -> Ack {
+        let usual = match endpoint.definition.wire {
+            Wire::Messages => Ack::Strict,
+            Wire::Raw => Ack::Lenient,
+        };
+        self.definition.options.ack.unwrap_or(usual)
+    }
+
     /// How long a request to its service may take.
     pub fn timeout(&self, endpoint: &Endpoint) -> Duration {
         let timeout = endpoint.definition.timeout;
@@ -38,7 +50,7 @@ impl Mapping {
 pub struct Definition {
     /// The endpoint's name.
     pub endpoint: String,
-    /// The path below the endpoint's URL.
+    /// The path below the endpoint's URL; empty for that itself.
     pub service: String,
     /// Which messages it takes.
     pub messages: Vec<Pattern>,
@@ -60,8 +72,8 @@ pub use super::schedule::Schedule;
 /// How the messages of a mapping are delivered.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What counts as success.
-    pub ack: Ack,
+    /// What counts as success; absent, as the endpoint's wire has it.
+    pub ack: Option<Ack>,
     /// Whether a failure is tried again at all.
     pub retries_allowed: bool,
     /// After so many failed attempts it is parked; absent: never.
@@ -80,12 +92,25 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Which parameters of its store an answer may set.
     pub parameters: MaySet,
+    /// What its requests look like, where the endpoint's wire leaves that open.
+    pub shape: Shape,
+}
+
+/// What the requests of a mapping look like beside their bodies.
+#[derive(Debug, Clone, Default)]
+pub struct Shape {
+    /// The method; absent, POST.
+    pub method: Option<Method>,
+    /// The content type; absent, JSON.
+    pub content_type: Option<HeaderValue>,
+    /// Headers beside those of the endpoint, and in the place of those of the same name.
+    pub headers: Vec<(HeaderName, Template)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            ack: Ack::default(),
+            ack: None,
             retries_allowed: true,
             max_attempts: None,
             max_age: None,
@@ -95,15 +120,15 @@ impl Default for Options {
             revisit: 1,
             timeout: None,
             parameters: MaySet::default(),
+            shape: Shape::default(),
         }
     }
 }
 
 /// What counts as success.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ack {
     /// 200 and our `message_id` in the body.
-    #[default]
     Strict,
     /// Any 2xx.
     Lenient,

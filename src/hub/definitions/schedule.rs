@@ -4,7 +4,7 @@
 
 use crate::flow::timing::Timing;
 use crate::http::reader::Reader;
-use crate::hub::key::{is_key, is_reserved};
+use crate::hub::key::{RESERVED, WANTED, is_key, is_reserved};
 
 /// When the service of a mapping is sent a poll message, and which.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,10 +22,10 @@ impl Schedule {
         let message = reader.required("message", |reader, name| {
             let text = reader.text(name)?;
             if !is_key(text) {
-                reader.note("/message", "pattern", "must be a message key such as orders:poll");
+                reader.note("/message", "pattern", WANTED);
             }
             if is_reserved(text) {
-                reader.note("/message", "reserved", "keys that begin with hub: are the hub's own");
+                reader.note("/message", "reserved", RESERVED);
             }
             (is_key(text) && !is_reserved(text)).then(|| text.to_owned())
         });
@@ -55,7 +55,7 @@ mod tests {
         let one = |pointer: &str, keyword: &str| vec![(pointer.to_owned(), keyword.to_owned())];
         assert_eq!(found(json!({ "message": "orders:poll" })), one("/schedule", "required"));
         assert_eq!(found(json!({ "every": "5m" })), one("/schedule", "required"));
-        assert_eq!(found(json!({ "every": "5m", "message": "poll" })), one("/schedule/message", "pattern"));
+        assert_eq!(found(json!({ "every": "5m", "message": "po/ll" })), one("/schedule/message", "pattern"));
         let own = json!({ "every": "5m", "message": "hub:poll" });
         assert_eq!(found(own), one("/schedule/message", "reserved"));
         let several = found(json!({ "cron": "x", "message": 1, "a/b": 1 }));

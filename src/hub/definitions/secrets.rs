@@ -4,6 +4,7 @@
 use super::documents::{PutEndpoint, PutSecret};
 use super::former;
 use super::store::endpoints::Secrets;
+use super::wire_secrets::WireSecrets;
 use crate::error::{Error, Result};
 use crate::hub::purpose::Purpose;
 use crate::seal::{Sealed, Sealer, Unopened};
@@ -12,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 /// Seals what was put for the endpoint `name`; a stand-in becomes the secret in its place among the `stored` ones.
 ///
 /// # Errors
-/// 422 when a stand-in stands for nothing; 503 when it stands for a secret that cannot be opened.
+/// 422 when a stand-in stands for nothing, or a secret is no key of its signature; 503 when it stands for a secret that cannot be opened.
 pub fn seal(
     sealer: Option<&Sealer>,
     store_id: i32,
@@ -29,11 +30,14 @@ pub fn seal(
     let there = There {
         token: open(&stored.token, Purpose::Token(name)),
         secrets: open(&stored.secrets, Purpose::SigningSecrets(name)).map(|list| former::read(list.as_ref())),
+        wire: open(&stored.wire, Purpose::WireSecrets(name)).map(|text| WireSecrets::read(text.as_ref())),
     };
     let token = there.token(put.token.as_ref())?;
     let secrets = there.secrets(&put.signing_secrets)?;
+    let wire = WireSecrets::of_put(&put.definition, &put.wire, &there.wire)?;
+    wire.bears(&put.definition)?;
     let earlier = former::read(open(&stored.former, Purpose::FormerSecrets(name)).ok().flatten().as_ref());
-    let now: Vec<&str> = secrets.iter().copied().chain(token).collect();
+    let now: Vec<&str> = secrets.iter().copied().chain(token).chain(wire.all()).collect();
     let former = former::former(&now, there.all(), earlier);
 
     let mut all = Secrets::default();
@@ -49,15 +53,18 @@ pub fn seal(
         let list = SecretString::from(serde_json::to_string(&secrets).map_err(Error::internal)?);
         Some(close(list.expose_secret(), Purpose::SigningSecrets(name))?)
     };
+    let wire = wire.written().map_err(Error::internal)?;
+    let wire = wire.map(|text| close(text.expose_secret(), Purpose::WireSecrets(name))).transpose()?;
     let former = former::written(&former).map_err(Error::internal)?;
     let former = former.map(|list| close(list.expose_secret(), Purpose::FormerSecrets(name))).transpose()?;
-    Ok(Secrets { token, secrets, former, ..all })
+    Ok(Secrets { token, secrets, wire, former, ..all })
 }
 
 /// The secrets that are stored, as far as they can be opened.
 struct There {
     token: Result<Option<SecretString>, Unopened>,
     secrets: Result<Vec<String>, Unopened>,
+    wire: Result<WireSecrets, Unopened>,
 }
 
 impl There {
@@ -87,7 +94,8 @@ impl There {
     fn all(&self) -> Vec<String> {
         let token = self.token.as_ref().ok().and_then(Option::as_ref);
         let secrets = self.secrets.iter().flatten().cloned();
-        secrets.chain(token.map(|token| token.expose_secret().to_owned())).collect()
+        let wire = self.wire.iter().flat_map(WireSecrets::all).map(str::to_owned);
+        secrets.chain(token.map(|token| token.expose_secret().to_owned())).chain(wire).collect()
     }
 }
 

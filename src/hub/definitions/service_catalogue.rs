@@ -83,9 +83,6 @@ impl Service {
         let text = |name: &str| service.get(name).and_then(Value::as_str).map(str::trim);
         let path = text("path").or(text("name")).ok_or("it has neither a path nor a name")?;
         let path = path.trim_start_matches('/');
-        if path.is_empty() {
-            return Err("its path is the endpoint's own URL: a mapping needs a path below that");
-        }
         let name = name_of(text("name").unwrap_or(path)).ok_or("its name has no letter and no digit")?;
         let requires = member(service, &["requires"]);
         let needed = requires.and_then(|requires| member(requires, &["parameters", "paramaters"]));
@@ -197,7 +194,10 @@ mod tests {
         let (services, skipped) = read(&catalogue);
         let names: Vec<_> =
             services.iter().map(|service| (service.name.as_str(), service.path.as_str())).collect();
-        assert_eq!(names, [("order_export", "orders"), ("no-name", "no/name"), ("etc", "../../etc")]);
+        let expected =
+            [("order_export", "orders"), ("no-name", "no/name"), ("etc", "../../etc"), ("root", "")];
+        assert_eq!(names, expected);
+        assert!(services[3].mapping("books").is_ok(), "the endpoint's own URL is a service");
         assert_eq!(services[0].parameters[0].description.as_deref(), Some("The token"));
         let (document, definition) = services[0].mapping("books").unwrap();
         assert_eq!(
@@ -218,7 +218,6 @@ mod tests {
             [
                 (None, "it has neither a path nor a name"),
                 (None, "it is not an object"),
-                (Some("root"), "its path is the endpoint's own URL: a mapping needs a path below that"),
                 (Some("..."), "its name has no letter and no digit"),
             ]
         );

@@ -11,7 +11,7 @@
 
 use super::linked::named;
 use crate::http::json_text::{depth, is, members, to_string};
-use crate::hub::key::{is_key, is_reserved};
+use crate::hub::key::{RESERVED, is_key, is_reserved};
 use crate::hub::notices::log_entry::{Level, Note};
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -138,9 +138,9 @@ impl Answer {
         }
         let payload = payload.filter(|payload| payload.get() != "null").map_or_else(empty, ToOwned::to_owned);
         let parked = if !is_key(key) {
-            Some("the key is not a message key such as order:new".to_owned())
+            Some("the key is not a message key such as order:new or invoice.created".to_owned())
         } else if is_reserved(key) {
-            Some("keys that begin with hub: are the hub's own".to_owned())
+            Some(RESERVED.to_owned())
         } else if members(&payload).is_none() {
             Some("the payload is not an object".to_owned())
         } else {

@@ -1,9 +1,10 @@
 //! One attempt at a delivery: the service request goes out, its answer becomes a verdict, secrets are blotted out.
 
+use super::headers::headers;
 use super::judge::Judge;
 use super::linked::Parameter;
 use super::outcome::{Attempted, Outcome};
-use super::request::{self, Message};
+use super::request::{self, Message, Sending};
 use super::store::deliveries::{self, Delivery};
 use super::verdict::{Failed, Verdict};
 use crate::db::Ids;
@@ -15,8 +16,6 @@ use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::Mapping;
 use crate::hub::key::is_reserved;
 use crate::worker::Hold;
-use axum::http::{HeaderMap, Method};
-use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use url::Url;
@@ -62,24 +61,15 @@ impl Attempt {
         if !self.wait.is_zero() {
             tokio::time::sleep(self.wait).await;
         }
-        let (url, headers, body) = match self.request() {
+        let (url, request) = match self.request() {
             Ok(request) => request,
             Err(error) => {
                 let mapping = Some(self.mapping);
                 return Outcome::Attempted(Box::new(Attempted { mapping, ..Attempted::failed(error) }));
             }
         };
-        let timeout = self.mapping.timeout(&self.endpoint);
         let started = Instant::now();
-        let sent = body.clone();
-        let request = Request {
-            method: Method::POST,
-            url: (*url).clone(),
-            headers,
-            body,
-            timeout,
-            max_response: MAX_ANSWER,
-        };
+        let sent = request.body.clone();
         let reply = self.hold.send(|still| self.means.outbound.send_while(&request, still)).await;
         let took = started.elapsed();
         let is_large = reply.as_ref().is_ok_and(|reply| reply.body.len() > LARGE);
@@ -93,15 +83,25 @@ impl Attempt {
         judge()
     }
 
-    fn request(&self) -> Result<(Arc<Url>, HeaderMap, Bytes), String> {
+    fn request(&self) -> Result<(Arc<Url>, Request), String> {
         let url = match &self.continue_url {
             Some(url) => Arc::new(url.parse().map_err(|_| "the update_url cannot be read".to_owned())?),
             None => Arc::clone(&self.service),
         };
-        let body = request::body(self.message(), &self.endpoint.store, &self.parameters);
-        let now = self.means.ids.now().unwrap_or_default().timestamp();
-        let headers = request::headers(&self.endpoint, self.delivery.id, now, &body)?;
-        Ok((url, headers, body))
+        let (message, endpoint) = (self.message(), &*self.endpoint);
+        let now = self.means.ids.now().unwrap_or_default();
+        let sending =
+            Sending { endpoint, mapping: &self.mapping, url: &url, message, delivery: self.delivery.id, now };
+        let body = request::body(message, endpoint, &self.parameters);
+        let request = Request {
+            method: sending.method(),
+            url: (*url).clone(),
+            headers: headers(&sending, &body)?,
+            body,
+            timeout: self.mapping.timeout(endpoint),
+            max_response: MAX_ANSWER,
+        };
+        Ok((url, request))
     }
 
     fn message(&self) -> Message<'_> {

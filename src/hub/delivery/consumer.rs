@@ -6,6 +6,7 @@ use super::outcome::{Attempted, Outcome};
 use super::request;
 use super::store::deliveries::{self, Loaded};
 use super::store::{ends, parameters};
+use super::streaks::Doomed;
 use super::verdict::{Failed, Verdict};
 use crate::db::by_id::{HashMap, HashSet};
 use crate::db::{Database, bounded};
@@ -22,6 +23,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
 use url::Url;
 use uuid::Uuid;
 
@@ -38,6 +40,8 @@ pub struct Deliveries {
     /// How many messages may come of one from outside.
     pub(super) descendants: u32,
     pub(super) means: Arc<Means>,
+    /// Who switches endpoints off.
+    pub(super) doomed: UnboundedSender<Doomed>,
     /// The rate limits of endpoints.
     rates: Rates,
 }
@@ -53,7 +57,7 @@ pub(super) struct Ready {
 
 impl Deliveries {
     /// A consumer that sends with `outbound`, and again after `retry` where a mapping does not say. Of one message from
-    /// outside so many `descendants` may come.
+    /// outside so many `descendants` may come. Endpoints that failed for too long go to `doomed`.
     pub fn new(
         db: Database,
         catalog: Arc<Catalog>,
@@ -61,6 +65,7 @@ impl Deliveries {
         sealer: Option<Arc<Sealer>>,
         retry: Retry,
         descendants: u32,
+        doomed: UnboundedSender<Doomed>,
     ) -> Self {
         let means = Means {
             outbound,
@@ -68,7 +73,8 @@ impl Deliveries {
             ids: Arc::clone(&db.ids),
             circuits: Circuits::default(),
         };
-        Self { db, catalog, sealer, retry, descendants, means: Arc::new(means), rates: Rates::default() }
+        let (means, rates) = (Arc::new(means), Rates::default());
+        Self { db, catalog, sealer, retry, descendants, means, doomed, rates }
     }
 
     pub(super) fn now(&self) -> DateTime<Utc> {

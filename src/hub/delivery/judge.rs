@@ -41,7 +41,8 @@ impl Judge<'_> {
     ) -> (Verdict, Redactor) {
         let options = &self.mapping.definition.options;
         let allowed: Option<&[Pattern]> = options.allow_responses.as_deref();
-        let asked = Asked { id: message.id, ack: options.ack, allowed, url, now };
+        let (ack, wire) = (self.mapping.ack(self.endpoint), self.endpoint.definition.wire);
+        let asked = Asked { id: message.id, ack, wire, allowed, url, now };
         let mut read = reply.as_ref().map(|reply| (reply, Answer::read(&reply.body)));
         if let Ok((_, Ok(answer))) = &mut read {
             drop_echoes(answer, message, posted);

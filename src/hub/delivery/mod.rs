@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod consumer;
+pub mod disabling;
 pub mod linked;
 pub mod metrics;
 pub mod outcome;
@@ -9,14 +10,17 @@ pub mod redact;
 pub mod request;
 pub mod routes;
 pub mod store;
+pub mod streaks;
 pub mod verdict;
 pub mod why;
 
 mod advice;
 mod attempt;
+mod brought;
 mod changes;
 mod descendants;
 mod echo;
+mod headers;
 mod judge;
 mod parked;
 mod probing;

@@ -36,7 +36,8 @@ impl Redactor {
 
     /// Hides what an endpoint bears too, and what it bore before.
     pub(super) fn hide_those_of(&mut self, endpoint: &Endpoint) {
-        let secrets = endpoint.token.iter().chain(&endpoint.signing_secrets).chain(&endpoint.former);
+        let secrets = endpoint.token.iter().chain(&endpoint.signing_secrets).chain(&endpoint.wire_secrets);
+        let secrets = secrets.chain(&endpoint.former);
         secrets.for_each(|secret| self.hide(secret.expose_secret()));
     }
 

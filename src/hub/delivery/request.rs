@@ -1,12 +1,12 @@
-//! The service request on the wire: where it goes, its headers, its body.
+//! The request on the wire: where it goes, how, and its body.
 
 use super::linked::{Parameter, named};
 use crate::http::json_text::{is, members};
-use crate::http::signature;
-use crate::hub::definitions::endpoint::Endpoint;
-use axum::http::{HeaderMap, HeaderValue, header};
+use crate::hub::definitions::endpoint::{Endpoint, Wire};
+use crate::hub::definitions::mapping::Mapping;
+use axum::http::Method;
 use bytes::Bytes;
-use secrecy::ExposeSecret as _;
+use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use url::Url;
 use uuid::Uuid;
@@ -20,6 +20,31 @@ pub struct Message<'a> {
     pub key: &'a str,
     /// Its payload, as it was sent to us.
     pub payload: &'a RawValue,
+}
+
+/// A request that is to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Sending<'a> {
+    /// To whom.
+    pub endpoint: &'a Endpoint,
+    /// By what.
+    pub mapping: &'a Mapping,
+    /// Where to.
+    pub url: &'a Url,
+    /// What.
+    pub message: Message<'a>,
+    /// The delivery's id: two mappings that send one message to one receiver are two, and it drops neither as a
+    /// repetition.
+    pub delivery: Uuid,
+    /// When.
+    pub now: DateTime<Utc>,
+}
+
+impl Sending<'_> {
+    /// Its method.
+    pub fn method(&self) -> Method {
+        self.mapping.definition.options.shape.method.clone().unwrap_or(Method::POST)
+    }
 }
 
 /// The URL of a service: a path below the endpoint's, whose query stays.
@@ -38,9 +63,17 @@ pub fn url(base: &Url, service: &str) -> Url {
     url
 }
 
+/// What is sent to an endpoint: the payload as it is, or the document that carries it.
+pub fn body(message: Message<'_>, endpoint: &Endpoint, parameters: &[Parameter]) -> Bytes {
+    match endpoint.definition.wire {
+        Wire::Messages => document(message, &endpoint.store, parameters),
+        Wire::Raw => Bytes::copy_from_slice(message.payload.get().as_bytes()),
+    }
+}
+
 /// The document that is posted. The members of the payload keep their bytes; `parameters` is always there, always
 /// a list, and what is linked to the mapping wins over what the payload brought along.
-pub fn body(message: Message<'_>, store: &str, parameters: &[Parameter]) -> Bytes {
+fn document(message: Message<'_>, store: &str, parameters: &[Parameter]) -> Bytes {
     let mut text = String::with_capacity(message.payload.get().len() + 256);
     let id = message.id.to_string();
     for (before, value) in
@@ -74,31 +107,6 @@ pub fn body(message: Message<'_>, store: &str, parameters: &[Parameter]) -> Byte
     }
     text.push_str("]}}");
     Bytes::from(text)
-}
-
-/// The headers of a service request, signed when the endpoint has secrets. `id` is the delivery's: two mappings that
-/// send one message to one receiver are two, and it drops neither as a repetition. `now` is in Unix seconds.
-///
-/// # Errors
-/// A token that no header can hold, or a secret that is none: said without showing it.
-pub fn headers(endpoint: &Endpoint, id: Uuid, now: i64, body: &[u8]) -> Result<HeaderMap, String> {
-    let mut headers = HeaderMap::with_capacity(12);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    if let Some(token) = &endpoint.token {
-        let mut value = HeaderValue::try_from(token.expose_secret())
-            .map_err(|_| "the endpoint's token cannot be sent in a header".to_owned())?;
-        value.set_sensitive(true);
-        headers.insert("x-augury-token", value.clone());
-        headers.insert("x-hub-token", value);
-    }
-    if let Ok(store) = HeaderValue::try_from(&endpoint.store) {
-        headers.insert("x-hub-store", store);
-    }
-    headers.insert("x-hub-timestamp", HeaderValue::from(now));
-    let secrets: Vec<_> = endpoint.signing_secrets.iter().collect();
-    signature::sign(&mut headers, &id.to_string(), now, body, &secrets)?;
-    Ok(headers)
 }
 
 fn push_string(text: &mut String, value: &str) {

@@ -6,7 +6,7 @@
 //! comes again without it. Every other is locked first, to see how it goes on: only while it is PENDING and nothing of
 //! the claim that ended is there.
 
-use super::answer::Child;
+use super::brought::{self, not_set};
 use super::changes::Changes;
 use super::consumer::Deliveries;
 use super::descendants;
@@ -18,16 +18,17 @@ use super::store::deliveries::Delivery;
 use super::store::ends::{self, End, Locked, Standing};
 use super::store::learned::{self, Learned};
 use super::store::returned;
+use super::streaks::Streaks;
 use super::verdict::{Delivered, Verdict};
 use crate::flow::store::lines::{self, Place};
 use crate::flow::store::parts;
 use crate::http::outbound::Cause;
-use crate::hub::definitions::mapping::{Definition, MaySet};
-use crate::hub::notices::log_entry::{Entry, Level, Note};
+use crate::hub::definitions::mapping::Definition;
+use crate::hub::notices::log_entry::{Entry, Note};
 use crate::hub::notices::{Notice, store as log_entries};
 use crate::hub::routing::decide;
 use crate::hub::routing::lineage::Lineage;
-use crate::hub::routing::message::{Draft, Parent};
+use crate::hub::routing::message::Draft;
 use crate::worker::{Again, Claim, Ended, Settled};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
@@ -49,6 +50,7 @@ struct Effects<'a> {
     entries: Vec<Entry>,
     left: Vec<Place>,
     changes: Changes,
+    streaks: Streaks,
     parkings: Vec<Parking>,
     tally: Tally,
     settled: Settled,
@@ -62,19 +64,6 @@ fn done(end: &Ended<Outcome>) -> Option<(&Delivery, &Attempted)> {
         }
         _ => None,
     }
-}
-
-/// What is said of a parameter that an answer may not set: once a mapping, however often it tries.
-fn not_set(message: Uuid, set: &Learned<'_>) -> Entry {
-    let words = format!(
-        "The answer sets the parameter {}, which its mapping is not sent and did not make: it belongs to another \
-         integration, and stays as it is. To allow it, name it in the mapping's \"parameters\", or put \
-         \"parameters\": \"any\" in the mapping's options.",
-        set.name
-    );
-    let mut note = Note::new(Level::Warn, "A parameter was not set", words);
-    note.reference = (Some("parameter".to_owned()), Some(set.name.to_owned()));
-    Entry::new(set.store_id, Some(message), &set.mapping_id.to_be_bytes(), note)
 }
 
 impl Deliveries {
@@ -158,6 +147,7 @@ impl Deliveries {
         let cause = attempted.verdict.cause().map(Cause::word);
         if let Some(endpoint) = &endpoint {
             effects.tally.attempt(endpoint, word, cause, attempted.took);
+            effects.streaks.note(endpoint, attempted);
         }
         let (notes, error) = match &attempted.verdict {
             Verdict::Delivered(delivered) => {
@@ -222,39 +212,20 @@ impl Deliveries {
     ) {
         // It was read with the delivery.
         let Some(lineage) = lineage else { return };
-        let parent = Some(Parent { message: delivery.message_id, delivery: delivery.id });
-        for Child { key, payload, delay, parked } in &delivered.children {
-            effects.drafts.push(Draft {
-                id: self.db.ids.next(),
-                store_id: delivery.store_id,
-                key: key.clone(),
-                payload: payload.clone(),
-                parent,
-                hop: lineage.hop,
-                root: Some(lineage.root),
-                visits: lineage.visits_after(*delay),
-                held_back: None,
-                delay: *delay,
-                parked: parked.clone(),
+        effects.drafts.extend(brought::drafts(&self.db.ids, delivery, lineage, delivered));
+        effects.learned.extend(brought::learned(delivery, delivered, mapping));
+    }
+
+    /// Writes how endpoints fail. Those that have failed for too long are switched off once this is committed.
+    async fn doom(&self, tx: &mut PgConnection, effects: &mut Effects<'_>) -> sqlx::Result<()> {
+        for doomed in std::mem::take(&mut effects.streaks).write(tx, &self.catalog).await? {
+            let send = self.doomed.clone();
+            effects.settled.lines.push(move || {
+                // Where nobody listens any more, the process ends.
+                _ = send.send(doomed);
             });
         }
-        for (name, value) in &delivered.parameters {
-            if name.is_empty() || name.chars().nth(255).is_some() {
-                continue;
-            }
-            let said = (
-                delivery.message_id,
-                Learned {
-                    store_id: delivery.store_id,
-                    mapping_id: delivery.mapping_id,
-                    name,
-                    value,
-                    named: mapping.is_some_and(|mapping| mapping.parameters.contains(name)),
-                    any: mapping.is_some_and(|mapping| mapping.options.parameters == MaySet::Any),
-                },
-            );
-            effects.learned.push(said);
-        }
+        Ok(())
     }
 
     /// Writes it all, always in this order, so that two settlements wait for each other rather than both.
@@ -267,6 +238,7 @@ impl Deliveries {
         effects.decide_held(&mut *tx, mappings).await?;
         let changed = std::mem::take(&mut effects.changes).write(&mut *tx, &self.catalog).await?;
         effects.settled.soonest = changed.soonest;
+        self.doom(&mut *tx, &mut effects).await?;
         let mut notices = changed.notices;
         let lines = &mut effects.settled.lines;
         notices.extend(parked::tell(&mut *tx, &self.catalog, &effects.parkings, lines).await?);

@@ -5,6 +5,7 @@ use super::refusal::refusal;
 use super::store::ends;
 use crate::http::outbound::{Answer as Reply, Cause, Failure};
 use crate::http::retry_after::retry_after;
+use crate::hub::definitions::endpoint::Wire;
 use crate::hub::definitions::mapping::Ack;
 use crate::hub::key::Pattern;
 use crate::hub::notices::log_entry::{Level, Note};
@@ -29,6 +30,8 @@ pub struct Asked<'a> {
     pub id: Uuid,
     /// What counts as success.
     pub ack: Ack,
+    /// How: whoever is sent the bare payload does not know our id, and has nothing to say to the hub.
+    pub wire: Wire,
     /// Which messages an answer may bring; absent: any.
     pub allowed: Option<&'a [Pattern]>,
     /// Where it was asked.
@@ -121,7 +124,8 @@ pub fn decide(asked: Asked<'_>, reply: Result<(&Reply, Result<Answer, Unreadable
             return Verdict::Failed(Failed { cause, is_final, ..Failed::new(failure.to_string()) });
         }
     };
-    let known = answer.as_ref().is_ok_and(|answer| answer.acknowledges(asked.id));
+    let known =
+        asked.wire == Wire::Messages && answer.as_ref().is_ok_and(|answer| answer.acknowledges(asked.id));
     let taken = match asked.ack {
         Ack::Strict => reply.status == StatusCode::OK && known,
         Ack::Lenient => reply.status.is_success(),

@@ -15,7 +15,8 @@ fn decided(
     body: &str,
 ) -> Verdict {
     let url: Url = "https://e.example:8443/v1/ship?k=1".parse().unwrap();
-    let asked = Asked { id: ID.parse().unwrap(), ack, allowed, url: &url, now: NOW.parse().unwrap() };
+    let (id, wire, now) = (ID.parse().unwrap(), Wire::Messages, NOW.parse().unwrap());
+    let asked = Asked { id, ack, wire, allowed, url: &url, now };
     let mut headers = HeaderMap::new();
     headers.extend(header.map(|value| (header::RETRY_AFTER, HeaderValue::from_static(value))));
     let body = body.replace("ID", &format!("\"{ID}\"")).into_bytes().into();
@@ -69,6 +70,7 @@ fn refused(status: u16, headers: &[(header::HeaderName, &'static str)], body: &s
     let asked = Asked {
         id: ID.parse().unwrap(),
         ack: Ack::Strict,
+        wire: Wire::Messages,
         allowed: None,
         url: &url,
         now: NOW.parse().unwrap(),
@@ -120,8 +122,14 @@ fn what_is_no_success_in_any_mapping_is_not_told_to_be_lenient() {
 #[test]
 fn without_a_reply_it_has_failed_in_coarse_words() {
     let url = "https://e.example".parse().unwrap();
-    let asked =
-        Asked { id: Uuid::nil(), ack: Ack::Lenient, allowed: None, url: &url, now: NOW.parse().unwrap() };
+    let asked = Asked {
+        id: Uuid::nil(),
+        ack: Ack::Lenient,
+        wire: Wire::Messages,
+        allowed: None,
+        url: &url,
+        now: NOW.parse().unwrap(),
+    };
     for cause in [Cause::Timeout, Cause::Dns, Cause::BodyTooLarge, Cause::AddressNotAllowed] {
         let failed = failed(decide(asked, Err(&Failure::new(cause, "no"))));
         assert_eq!((failed.cause, failed.error, failed.gone), (Some(cause), format!("{cause}: no"), false));
@@ -218,6 +226,21 @@ fn what_the_mapping_does_not_allow_is_kept_aside() {
     let body = r#"{"message_id":ID,"messages":[{"message":"order:new"},{"message":"payment:capture"}]}"#;
     let taken = delivered(decided(Ack::Strict, Some(&allowed), 200, None, body));
     assert!(taken.children[0].parked.is_none() && taken.children[1].parked.is_some());
+}
+
+#[test]
+fn who_is_sent_the_bare_payload_has_nothing_to_say_to_the_hub_though_it_names_our_id() {
+    let url: Url = "https://e.example/".parse().unwrap();
+    let (id, ack, wire, now) = (ID.parse().unwrap(), Ack::Lenient, Wire::Raw, NOW.parse().unwrap());
+    let asked = Asked { id, ack, wire, allowed: None, url: &url, now };
+    let body = format!(r#"{{"message_id":"{ID}","message":"order:new","delay":5,"parameters":{{"a":1}}}}"#);
+    let reply = Reply { status: StatusCode::ACCEPTED, headers: HeaderMap::new(), body: body.into() };
+    let taken = delivered(decide(asked, Ok((&reply, Answer::read(&reply.body)))));
+    assert!(taken.children.is_empty() && taken.parameters.is_empty() && taken.notes.is_empty());
+    assert!(matches!(
+        decide(asked, Ok((&Reply { status: StatusCode::CONFLICT, ..reply }, Answer::read(b"")))),
+        Verdict::Failed(_)
+    ));
 }
 
 #[test]

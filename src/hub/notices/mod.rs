@@ -14,6 +14,7 @@ use crate::hub::definitions::catalog::Catalog;
 use crate::hub::routing::decide::{self, Accepted};
 use crate::hub::routing::lineage::Lineage;
 use crate::hub::routing::message::{Draft, Parent};
+use chrono::{DateTime, Utc};
 use log_entry::{Entry, Level, Note};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
@@ -98,6 +99,19 @@ impl Notice {
     pub fn endpoint_gone(place: Place<'_>) -> Self {
         let what = ("hub:endpoint_gone", Level::Error, "An endpoint is gone");
         Self::of_endpoint(place, what, "It answered 410 Gone.".to_owned())
+    }
+
+    /// An endpoint was switched off: its attempts had failed since then.
+    pub fn endpoint_disabled(place: Place<'_>, failures: i32, since: DateTime<Utc>, error: &str) -> Self {
+        let words = format!("{failures} attempts in a row failed since {since}; the last: {error}");
+        Self {
+            payload: json!({ "endpoint": place.endpoint, "failures": failures, "since": since, "error": error }),
+            ..Self::of_endpoint(
+                place,
+                ("hub:endpoint_disabled", Level::Error, "An endpoint is switched off"),
+                words,
+            )
+        }
     }
 
     fn of_endpoint(

@@ -8,9 +8,10 @@ use super::paging::Paging;
 use crate::error::Result;
 use crate::flow::timing::Timing;
 use crate::http::reader::Reader;
-use crate::hub::definitions::documents::endpoint::{PutSecret, take_token, take_url};
+use crate::hub::definitions::documents::endpoint::{take_token, take_url};
 use crate::hub::definitions::documents::read;
-use crate::hub::key::{is_key, is_reserved};
+use crate::hub::definitions::documents::secret::PutSecret;
+use crate::hub::key::{self, is_key, is_reserved};
 use axum::http::{HeaderName, header};
 use serde_json::Value;
 use std::time::Duration;
@@ -133,7 +134,7 @@ fn collection(reader: &mut Reader<'_>) -> Option<Collection> {
         reader.note("/key", "pattern", "must be the beginning of a message key, such as order");
     }
     if key.as_ref().is_some_and(|key| is_reserved(&format!("{key}:"))) {
-        reader.note("/key", "reserved", "keys that begin with hub: are the hub's own");
+        reader.note("/key", "reserved", key::RESERVED);
     }
     let payload = reader.word("payload").or_else(|| key.clone());
     if payload.as_ref().is_some_and(|name| ["previous", "diff", "parameters"].contains(&name.as_str())) {
@@ -152,7 +153,7 @@ fn rule(reader: &mut Reader<'_>) -> Option<Rule> {
         reader.note("/message", "pattern", "must be a message key such as order:cancel");
     }
     if message.as_deref().is_some_and(is_reserved) {
-        reader.note("/message", "reserved", "keys that begin with hub: are the hub's own");
+        reader.note("/message", "reserved", key::RESERVED);
     }
     Some(Rule { from, to: to?, message: message? })
 }
@@ -244,8 +245,8 @@ mod tests {
             "api": "ftp://hush", "token": "hush\n", "token_header": "content-length", "page_size": 0, "since": "",
             "timeout": "1h", "enabled": 1, "colour": 1,
             "collections": [
-                { "name": "orders", "path": "../orders?x", "key": "Order", "payload": "diff" },
-                { "name": "orders", "path": "/", "key": "order", "rules": [{ "from": "a", "message": "cancel" }] },
+                { "name": "orders", "path": "../orders?x", "key": "or/der", "payload": "diff" },
+                { "name": "orders", "path": "/", "key": "order", "rules": [{ "from": "a", "message": "can cel" }] },
                 { "name": "orders", "key": "order" }, { "name": "orders", "key": "order" }, 5
             ]
         }));

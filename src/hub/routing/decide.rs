@@ -244,7 +244,7 @@ fn storable(key: String) -> String {
 /// Why a message is parked whatever the mappings are.
 fn unroutable(draft: &Draft) -> Option<&'static str> {
     if !is_key(&draft.key) {
-        Some("its key is not one such as order:new")
+        Some("its key is not one such as order:new or invoice.created")
     } else if draft.hop > MAX_HOPS {
         Some("too many hops: services answer each other in circles")
     } else if !draft.payload.get().starts_with('{') {

@@ -14,7 +14,7 @@ use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::request_id;
 use crate::hub::definitions::documents::check_store;
 use crate::hub::definitions::documents::names::{MessageKey, MessagePattern, StoreName};
-use crate::hub::key::{Pattern, is_key, is_reserved};
+use crate::hub::key::{Pattern, RESERVED, WANTED, is_key, is_reserved};
 use crate::hub::listing::page::one_moment;
 use crate::hub::listing::query::{Page, word};
 use crate::hub::roles::{self, Right};
@@ -35,8 +35,8 @@ use uuid::Uuid;
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pushing {
-    /// Its key: words of small letters, digits, `_` and `-`, with colons between; at most 255 characters. Those that begin with
-    /// `hub:` are the hub's own.
+    /// Its key: words of letters, digits, `_` and `-`, with colons or dots between; at most 255 characters. Those that
+    /// begin with `hub:` are the hub's own.
     #[schema(value_type = MessageKey)]
     message: String,
     /// An object; an empty one if absent.
@@ -105,14 +105,10 @@ pub(super) async fn push(
 fn check(message: &str, payload: &RawValue) -> Result<()> {
     let mut violations = Vec::new();
     if !is_key(message) {
-        violations.push(Violation::new("/message", "pattern", "must be a message key such as order:new"));
+        violations.push(Violation::new("/message", "pattern", WANTED));
     }
     if is_reserved(message) {
-        violations.push(Violation::new(
-            "/message",
-            "reserved",
-            "keys that begin with hub: are the hub's own",
-        ));
+        violations.push(Violation::new("/message", "reserved", RESERVED));
     }
     if !payload.get().starts_with('{') {
         violations.push(Violation::new("/payload", "type", "must be an object"));
@@ -139,7 +135,7 @@ pub(in crate::hub) enum MessageState {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Listing {
-    /// A key such as `order:new`, or `order:*` for all that begin so.
+    /// A key such as `order:new`, or `order:*` and `invoice.*` for all that begin so.
     #[param(inline, value_type = Option<MessagePattern>)]
     message: Option<String>,
     /// pending, routed, unrouted or parked.
@@ -210,7 +206,9 @@ pub(super) async fn list(
         Some(Some(Pattern::Exact(key))) => filter.key = Some(key),
         Some(Some(Pattern::Prefix(prefix))) => filter.prefix = Some(prefix),
         Some(None) => {
-            return Err(Error::BadRequest("`message` is a key such as order:new, or order:*".to_owned()));
+            return Err(Error::BadRequest(
+                "`message` is a key such as order:new, or order:* or invoice.*".to_owned(),
+            ));
         }
     }
     let span = page.span(listing.created_after, listing.created_before);

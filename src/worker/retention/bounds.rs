@@ -35,6 +35,7 @@
 //! | `envelopes` | their job: they go with it. |
 //! | `stores` | the names that whoever has a role for them used. |
 //! | `endpoints` | what is put; a row goes with its endpoint. |
+//! | `endpoint_failures` | the endpoints with disable; a row goes with the next success, when the endpoint is put, and with its lane. |
 //! | `parameters` | what is put, and the names that answers set. |
 //! | `mappings` | what is put; a deleted one is kept until the weeks of its deliveries are gone. |
 //! | `learned_parameters` | their mapping: they go when it is deleted, one row a name that its answers set. |
@@ -93,6 +94,10 @@ pub const BOUNDS: &[(&str, &str)] = &[
     ("envelopes", "their job: they go with it."),
     ("stores", "the names that whoever has a role for them used."),
     ("endpoints", "what is put; a row goes with its endpoint."),
+    (
+        "endpoint_failures",
+        "the endpoints with disable; a row goes with the next success, when the endpoint is put, and with its lane.",
+    ),
     ("parameters", "what is put, and the names that answers set."),
     ("mappings", "what is put; a deleted one is kept until the weeks of its deliveries are gone."),
     ("learned_parameters", "their mapping: they go when it is deleted, one row a name that its answers set."),

@@ -1,12 +1,18 @@
-//! The definition of an endpoint: `{url, token?, signing_secrets?, concurrency?, rate?, timeout?, breaker?, enabled?}`.
+//! The definition of an endpoint: `{url, wire?, token?, signing_secrets?, sign?, headers?, events?, options?,
+//! concurrency?, rate?, timeout?, breaker?, disable?, enabled?}`.
 
 use crate::error::Result;
 use crate::flow::circuit::Breaker;
 use crate::flow::rate::Rate;
 use crate::http::reader::Reader;
 use crate::http::signature::is_secret;
+use crate::hub::definitions::documents::mapping::{take_events, take_options};
+use crate::hub::definitions::documents::secret::PutSecret;
+use crate::hub::definitions::documents::signing::{PutWire, one_of, take_headers, take_sign};
 use crate::hub::definitions::documents::{REDACTED, read};
-use crate::hub::definitions::endpoint::Definition;
+use crate::hub::definitions::endpoint::{Definition, Disable, Wire};
+use crate::hub::definitions::fit::fits;
+use crate::hub::definitions::mapping::Options;
 use axum::http::HeaderValue;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -31,15 +37,8 @@ pub struct PutEndpoint {
     pub token: Option<PutSecret>,
     /// Its signing secrets. A stand-in at a place means the one that is stored at that place.
     pub signing_secrets: Vec<PutSecret>,
-}
-
-/// A secret as it was put.
-#[derive(Debug)]
-pub enum PutSecret {
-    /// The one that is stored already.
-    Stored,
-    /// This one.
-    New(SecretString),
+    /// What of its headers and signatures is sealed. A stand-in means what is stored of the same header.
+    pub wire: PutWire,
 }
 
 impl PutEndpoint {
@@ -55,7 +54,7 @@ impl PutEndpoint {
 impl PutEndpoint {
     /// Whether there is anything to be sealed.
     pub fn has_secrets(&self) -> bool {
-        self.token.is_some() || !self.signing_secrets.is_empty()
+        self.token.is_some() || !self.signing_secrets.is_empty() || !self.wire.is_empty()
     }
 }
 
@@ -68,13 +67,31 @@ pub fn shown(mut document: Value) -> Value {
         if let Some(Value::Array(secrets)) = members.get_mut("signing_secrets") {
             secrets.fill(json!(REDACTED));
         }
+        for sign in members.get_mut("sign").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(Value::Array(secrets)) = sign.get_mut("secrets") {
+                secrets.fill(json!(REDACTED));
+            }
+        }
+        let headers = members.get_mut("headers").and_then(Value::as_object_mut);
+        for header in headers.into_iter().flat_map(|headers| headers.values_mut()) {
+            if let Some(secret) = header.get_mut("secret") {
+                *secret = json!(REDACTED);
+            }
+        }
     }
     document
 }
 
 fn take(reader: &mut Reader<'_>) -> Option<PutEndpoint> {
     let url = take_url(reader, "url");
+    let wire =
+        one_of(reader, "wire", &[("messages", Wire::Messages), ("raw", Wire::Raw)]).unwrap_or_default();
     let token = take_token(reader);
+    if wire == Wire::Raw && token.is_some() {
+        let words = "is sent as X-Hub-Token, which the wire raw does not have: put it among the headers, as \
+                     {\"Authorization\": {\"secret\": \"…\"}}";
+        reader.note("/token", "wire", words);
+    }
     let wanted = "must be whsec_ and 24 to 64 bytes in base64";
     let signing_secrets = reader.texts("signing_secrets", MOST_SECRETS, wanted, |text| match text {
         REDACTED => Some(PutSecret::Stored),
@@ -89,9 +106,50 @@ fn take(reader: &mut Reader<'_>) -> Option<PutEndpoint> {
         breaker.failures = reader.integer("failures", 1..=1_000_000).unwrap_or(breaker.failures);
         breaker.cooldown = reader.duration("cooldown", MILLISECOND..=24 * HOUR).unwrap_or(breaker.cooldown);
     });
+    let mut disable = None;
+    reader.object("disable", |reader| disable = Some(take_disable(reader)));
+    let (sign, sign_secrets) = take_sign(reader);
+    let (headers, secret_headers) = take_headers(reader);
+    for twice in sign.iter().filter(|sign| headers.iter().any(|header| header.name == sign.header)) {
+        let words = format!("names {}, which carries a signature", twice.header);
+        reader.note("/headers", "uniqueItems", words);
+    }
+    let events = take_events(reader, "events");
+    let mut options = Options::default();
+    if reader.has("options") && events.is_empty() && reader.is_empty_list("events") {
+        let words =
+            "are those of the mapping that events makes: without events put them into a mapping's options";
+        reader.note("/options", "dependentRequired", words);
+    }
+    reader.object("options", |reader| options = take_options(reader));
     let enabled = reader.boolean("enabled").unwrap_or(true);
-    let definition = Definition { url: url?, concurrency, rate, timeout, breaker, enabled };
-    Some(PutEndpoint { definition, token, signing_secrets })
+    let definition = Definition {
+        url: url?,
+        wire,
+        concurrency,
+        rate,
+        timeout,
+        breaker,
+        disable,
+        events,
+        headers,
+        sign,
+        enabled,
+    };
+    for misfit in fits(&options, &[], &definition) {
+        reader.note(&misfit.pointer, misfit.keyword, misfit.words);
+    }
+    let wire = PutWire { sign: sign_secrets, headers: secret_headers };
+    Some(PutEndpoint { definition, token, signing_secrets, wire })
+}
+
+fn take_disable(reader: &mut Reader<'_>) -> Disable {
+    if !reader.has("failures") && !reader.has("after") {
+        reader.note("", "minProperties", "must say after how many failures, or after how long");
+    }
+    let failures = reader.integer("failures", 1..=1_000_000).unwrap_or(1);
+    let after = reader.duration("after", MILLISECOND..=366 * 24 * HOUR).unwrap_or_default();
+    Disable { failures, after }
 }
 
 /// The URL of a server of somebody else.

@@ -4,11 +4,13 @@
 use crate::error::Result;
 use crate::http::reader::Reader;
 use crate::hub::definitions::documents::read;
+use crate::hub::definitions::documents::signing::{one_of, take_plain_headers};
 use crate::hub::definitions::filter::{Filters, Path};
-use crate::hub::definitions::mapping::{Ack, Definition, MaySet, Options, Retry, Serial};
+use crate::hub::definitions::mapping::{Ack, Definition, MaySet, Options, Retry, Serial, Shape};
 use crate::hub::definitions::path;
 use crate::hub::definitions::schedule::Schedule;
-use crate::hub::key::Pattern;
+use crate::hub::key::{Pattern, WANTED_PATTERN};
+use axum::http::{HeaderValue, Method};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -25,7 +27,8 @@ const MOST_IDENTIFIERS: usize = 20;
 const MOST_VISITS: u16 = 25;
 /// The longest service path, in bytes.
 const LONGEST_SERVICE: usize = 500;
-const PATTERN: &str = "must be a message key such as order:new, or order:* for all that begin so";
+/// Types of content that a payload, which is JSON, is not.
+const NOT_JSON: [&str; 2] = ["application/x-www-form-urlencoded", "multipart/"];
 
 impl Definition {
     /// Reads a definition, and whether it is switched on.
@@ -40,14 +43,14 @@ impl Definition {
 fn take(reader: &mut Reader<'_>) -> Option<(Definition, bool)> {
     let endpoint = reader.required("endpoint", Reader::word);
     let service = reader.required("service", |reader, name| {
-        let text = reader.text(name)?;
-        if !is_service(text) {
-            reader.note("/service", "service", "must be a path below the endpoint's URL, such as drop_ship");
-            return None;
+        let text = reader.take(name)?.as_str().filter(|text| is_service(text));
+        if text.is_none() {
+            let words = "must be a path below the endpoint's URL, such as drop_ship, or \"\" for that itself";
+            reader.note("/service", "service", words);
         }
-        Some(text.to_owned())
+        text.map(str::to_owned)
     });
-    let messages = reader.texts("messages", MOST_MESSAGES, PATTERN, Pattern::read);
+    let messages = take_events(reader, "messages");
     let parameters = reader.words("parameters");
     let filters = Filters::read(reader);
     let identifiers = take_identifiers(reader);
@@ -94,15 +97,13 @@ fn take_identifiers(reader: &mut Reader<'_>) -> Vec<(String, Path)> {
     identifiers
 }
 
-fn take_options(reader: &mut Reader<'_>) -> Options {
-    let ack = match reader.take("ack").map(Value::as_str) {
-        None | Some(Some("strict")) => Ack::Strict,
-        Some(Some("lenient")) => Ack::Lenient,
-        Some(_) => {
-            reader.note("/ack", "enum", "must be strict or lenient");
-            Ack::Strict
-        }
-    };
+/// The keys of messages that a mapping takes.
+pub(super) fn take_events(reader: &mut Reader<'_>, name: &'static str) -> Vec<Pattern> {
+    reader.texts(name, MOST_MESSAGES, WANTED_PATTERN, Pattern::read)
+}
+
+pub(super) fn take_options(reader: &mut Reader<'_>) -> Options {
+    let ack = one_of(reader, "ack", &[("strict", Ack::Strict), ("lenient", Ack::Lenient)]);
     let parameters = match reader.take("parameters").map(Value::as_str) {
         None | Some(Some("sent")) => MaySet::Sent,
         Some(Some("any")) => MaySet::Any,
@@ -140,7 +141,7 @@ fn take_options(reader: &mut Reader<'_>) -> Options {
         retry = Some(Retry { base, cap: cap.unwrap_or_else(|| CAP.max(base)) });
     });
     let limits_responses = reader.has("allow_responses");
-    let allowed = reader.texts("allow_responses", MOST_MESSAGES, PATTERN, Pattern::read);
+    let allowed = take_events(reader, "allow_responses");
     Options {
         ack,
         retries_allowed: reader.boolean("retries_allowed").unwrap_or(true),
@@ -152,7 +153,36 @@ fn take_options(reader: &mut Reader<'_>) -> Options {
         revisit: reader.integer("revisit", 1..=MOST_VISITS).unwrap_or(1),
         timeout: reader.duration("timeout", MILLISECOND..=Duration::from_hours(1)),
         parameters,
+        shape: take_shape(reader),
     }
+}
+
+fn take_shape(reader: &mut Reader<'_>) -> Shape {
+    let methods = [("POST", Method::POST), ("PUT", Method::PUT), ("PATCH", Method::PATCH)];
+    let methods: Vec<(&str, &Method)> = methods.iter().map(|(name, method)| (*name, method)).collect();
+    let method = one_of(reader, "method", &methods).cloned();
+    let content_type = reader.text("content_type").and_then(|text| {
+        let value = content_type(text);
+        if value.is_none() {
+            let words = "must be a media type of JSON, such as application/json; charset=utf-8";
+            reader.note("/content_type", "content_type", words);
+        }
+        value
+    });
+    Shape { method, content_type, headers: take_plain_headers(reader) }
+}
+
+/// A media type, unless it says of a payload that it is none of JSON.
+fn content_type(text: &str) -> Option<HeaderValue> {
+    let (kind, _) = text.split_once(';').unwrap_or((text, ""));
+    let token = |part: &str| {
+        let other = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
+        !part.is_empty() && part.bytes().all(other)
+    };
+    let named = kind.trim_end().split_once('/').is_some_and(|(kind, sub)| token(kind) && token(sub));
+    let other = NOT_JSON.iter().any(|other| text.to_ascii_lowercase().starts_with(other));
+    let fits = named && !other && text.is_ascii() && text.len() <= 100 && text.trim() == text;
+    HeaderValue::from_str(text).ok().filter(|_| fits)
 }
 
 /// Whether `text` is a path that stays below the endpoint's URL.

@@ -8,10 +8,13 @@ pub mod endpoint;
 pub mod mapping;
 pub mod names;
 pub mod parameter;
+pub mod secret;
+pub mod signing;
 
 pub use crate::seal::REDACTED;
-pub use endpoint::{PutEndpoint, PutSecret};
+pub use endpoint::PutEndpoint;
 pub use parameter::PutParameter;
+pub use secret::PutSecret;
 
 use crate::auth::role;
 use crate::error::{Error, MAX_VIOLATIONS, Result, Violation};

@@ -17,14 +17,15 @@ pub struct DefinitionName(pub String);
 #[schema(min_length = 1, max_length = 100, pattern = r"^\S(.*\S)?$", example = "api_key")]
 pub struct ParameterName(pub String);
 
-/// The key of a message: words of small letters, digits, `_` and `-`, with colons between.
+/// The key of a message: words of letters, digits, `_` and `-`, with colons or dots between. Those that begin with
+/// `hub:` are the hub's own.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[schema(max_length = 255, pattern = "^[a-z0-9_-]+(:[a-z0-9_-]+)+$", example = "order:new")]
+#[schema(max_length = 255, pattern = "^[A-Za-z0-9_-]+([.:][A-Za-z0-9_-]+)*$", example = "order:new")]
 pub struct MessageKey(pub String);
 
-/// The key of a message, or the beginning of some: `order:new`, or `order:*` for all that begin so.
+/// The key of a message, or the beginning of some: `order:new`, or `order:*` and `invoice.*` for all that begin so.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[schema(max_length = 255, pattern = r"^([a-z0-9_-]+:)+([a-z0-9_-]+|\*)$", example = "order:*")]
+#[schema(max_length = 255, pattern = r"^[A-Za-z0-9_-]+([.:][A-Za-z0-9_-]+)*([.:]\*)?$", example = "order:*")]
 pub struct MessagePattern(pub String);
 
 /// A place in a message: `message`, `message_id`, or `payload` and names and numbers below it, with dots between; `*` is

@@ -1,17 +1,18 @@
 //! Endpoints: define, read, delete.
 
+use super::events;
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result, is_constraint};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::http::state_member::{with_state, without_state};
+use crate::http::state_member::{status_of_put, with_state, without_state};
 use crate::hub::definitions::documents::documented::{EndpointDefinition, EndpointState};
 use crate::hub::definitions::documents::names::{DefinitionName, StoreName};
 use crate::hub::definitions::documents::{PutEndpoint, check_name, check_store, endpoint, is_name};
 use crate::hub::definitions::secrets;
-use crate::hub::definitions::store::endpoints::{self, Deleted, Described, Put};
+use crate::hub::definitions::store::endpoints::{self, Deleted, Described, Put, Stored};
 use crate::hub::roles::{self, Right};
 use crate::hub::state::{Hub, Place, no_endpoint};
 use crate::worker::store::{self as engine, Which};
@@ -54,6 +55,8 @@ fn state_of(row: Described) -> EndpointState {
         open_until: row.open_until,
         services: row.services.0,
         gone_at: row.gone_at,
+        disabled_at: row.disabled_at,
+        failing_since: row.failing_since,
         created_at: row.created_at,
         updated_at: row.updated_at,
     }
@@ -78,25 +81,32 @@ pub(super) async fn list(
 /// Defines an endpoint, or redefines it.
 ///
 /// Its circuit and those of its services are closed, and requests from now on go where it says. `[redacted]` in the place of a secret keeps
-/// the one that is there.
+/// the one that is there. One that its failures had switched off sends what it held, once it is put with `enabled: true`.
 #[utoipa::path(
     put, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "put_endpoint",
     params(("store" = inline(StoreName), Path, description = "The store; the first thing put makes it"), ("name" = inline(DefinitionName), Path, description = "The endpoint\'s name")),
     request_body(content = EndpointDefinition, content_type = "application/json", description = "The definition. All but `url` may be absent.\n\n\
             * `url`: services are paths below it\n\
+            * `wire`: `messages`, or `raw`: the payload as it was pushed, and no header but those named here\n\
             * `token`: sent as `X-Hub-Token` and `X-Augury-Token`\n\
             * `signing_secrets`: of Standard Webhooks, `whsec_` and base64; one signature each, at most 4; the \
             `webhook-id` that they sign is the delivery's id\n\
+            * `sign`: signatures of other forms, at most 4: `kind` `hmac` or `jwt`, the `header`, the `secrets`\n\
+            * `headers`: at most 20, texts with places such as `{message}` and `{id}`, or `{\"secret\": \"…\"}`\n\
+            * `events`: keys such as `invoice.*`, of which a mapping to the URL itself is made; `options`: those of that \
+            mapping\n\
             * `concurrency`: requests at a time of one server (8)\n\
             * `rate`: `per_second` and `burst`, over all servers; absent, no limit\n\
             * `timeout`: of a request (180s)\n\
             * `breaker`: after so many `failures` in a row (5) it is left alone for the `cooldown` (30s), then tried \
             one delivery at a time: the endpoint where it could not be reached, else only the service that failed\n\
+            * `disable`: after so many `failures` in a row, the first of them so long ago (`after`), it is switched off\n\
             * `enabled`: whether anything is sent to it (true)",
         example = json!({"url": "https://warehouse.example.com/hub", "token": "x123", "concurrency": 8, "rate": {"per_second": 10, "burst": 20}, "timeout": "180s", "breaker": {"failures": 5, "cooldown": "30s"}, "enabled": true})),
     responses(
         (status = 200, description = "Redefined: the definition", body = EndpointDefinition, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
         (status = 201, description = "Defined: the definition", body = EndpointDefinition, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
+        (status = 409, description = "A mapping does not go with it, or another has the name of the one that `events` makes", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -115,26 +125,35 @@ pub(super) async fn put(
     hub.outbound.check_url(put.definition.url.as_str()).map_err(|why| Error::invalid("/url", "url", why))?;
     // Whether secrets can be kept is said before anything is done.
     let sealer = if put.has_secrets() { Some(hub.sealer()?) } else { hub.sealer.clone() };
+    let mapping = events::mapping(&name, &document)?;
     let shown: Box<RawValue> =
         serde_json::value::to_raw_value(&endpoint::shown(document)).map_err(Error::internal)?;
     let definition = shown.clone();
-    let put = hub.define(store, move |tx, Place { store, version }| {
+    let put = hub.define(store, move |tx, place| {
         Box::pin(async move {
+            let Place { store, version } = place;
+            if mapping.is_none() {
+                events::remove(&mut *tx, store, &name).await?;
+            }
             let former = endpoints::secrets(&mut *tx, store, &name).await?.unwrap_or_default();
-            let closed = secrets::seal(sealer.as_deref(), store, &name, &put, &former)?;
-            Ok(endpoints::put(tx, store, &name, &definition, &closed, version).await?)
+            let secrets = &secrets::seal(sealer.as_deref(), store, &name, &put, &former)?;
+            let (definition, enabled) = (&*definition, put.definition.enabled);
+            let new = Put { name: &name, definition, enabled, secrets, version };
+            let stored = endpoints::put(&mut *tx, store, &new).await?;
+            if let Some(mapping) = mapping {
+                events::put(&mut *tx, place, &name, stored.id, &mapping).await?;
+            }
+            if !stored.made {
+                events::check_senders(tx, stored.id, &put).await?;
+            }
+            Ok(stored)
         })
     });
-    let status = match put.await? {
-        Put::Made => StatusCode::CREATED,
-        Put::Redefined(waiting) => {
-            if let Some((lane, from)) = waiting {
-                hasten(&hub, lane, from).await?;
-            }
-            StatusCode::OK
-        }
-    };
-    Ok((status, Json(shown)))
+    let Stored { id, made, waiting } = put.await?;
+    if let Some(from) = waiting {
+        hasten(&hub, id, from).await?;
+    }
+    Ok((status_of_put(made), Json(shown)))
 }
 
 /// Has what waits for services of an endpoint go at once. What is not reached comes by itself.
@@ -188,6 +207,7 @@ pub(super) async fn delete(
     }
     let ready = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {
+            events::remove(&mut *tx, store, &name).await?;
             match endpoints::delete(tx, store, &name).await {
                 Ok(Deleted::Gone(ready)) => Ok(ready),
                 Ok(Deleted::Absent) => Err(no_endpoint()),

@@ -9,6 +9,7 @@ use crate::http::openapi::Problems;
 use crate::hub::definitions::ask::ask;
 use crate::hub::definitions::documents::names::{DefinitionName, StoreName};
 use crate::hub::definitions::endpoint::Endpoint;
+use crate::hub::definitions::fit::{Misfit, fits};
 use crate::hub::definitions::service_catalogue::{self, Needed, Service, Skipped};
 use crate::hub::definitions::store::mappings::{self, Put};
 use crate::hub::definitions::store::{endpoints, parameters};
@@ -103,8 +104,13 @@ pub(super) async fn import(
                     kept.push(service.name.clone());
                     continue;
                 }
-                let definition = match service.mapping(&name) {
-                    Ok((definition, _)) => definition,
+                let mapped = service.mapping(&name).and_then(|(definition, mapping)| {
+                    let misfits = fits(&mapping.options, &mapping.parameters, &endpoint.definition);
+                    let reason = |misfit: &Misfit| format!("{} {}", misfit.pointer, misfit.words);
+                    misfits.first().map_or(Ok(definition), |misfit| Err(reason(misfit)))
+                });
+                let definition = match mapped {
+                    Ok(definition) => definition,
                     Err(reason) => {
                         skipped.push(Skipped { service: Some(service.name.clone()), reason });
                         continue;
@@ -116,6 +122,7 @@ pub(super) async fn import(
                     endpoint_id: endpoint.id,
                     definition: &definition,
                     enabled: false,
+                    of_endpoint: false,
                     first_tick: None,
                     version,
                 };

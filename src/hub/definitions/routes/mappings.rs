@@ -1,18 +1,22 @@
 //! Mappings: define, read, delete.
 
+use super::events::of_endpoint;
 use crate::auth::Authenticated;
 use crate::db;
-use crate::error::{Error, Result};
+use crate::error::{Error, Problem, Result, Violation};
 use crate::http::body;
 use crate::http::extract::Path;
+use crate::http::json_text::to_value;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{status_of_put, with_state, without_state};
 use crate::hub::definitions::documents::documented::{MappingDefinition, MappingState};
 use crate::hub::definitions::documents::names::{DefinitionName, StoreName};
-use crate::hub::definitions::documents::{check_name, check_store, is_name};
+use crate::hub::definitions::documents::{PutEndpoint, check_name, check_store, is_name};
+use crate::hub::definitions::fit::{Misfit, fits};
 use crate::hub::definitions::mapping::Definition;
+use crate::hub::definitions::store::held;
 use crate::hub::definitions::store::mappings::{self, Described, Put};
-use crate::hub::definitions::store::{endpoints, held};
+use crate::hub::definitions::store::of_endpoints::{self, Owner};
 use crate::hub::roles::{self, Right};
 use crate::hub::state::{Hub, Place, no_mapping};
 use axum::Json;
@@ -47,6 +51,7 @@ fn state_of(row: &Described) -> MappingState {
     MappingState {
         next_tick: row.next_tick,
         held: row.held,
+        of_endpoint: row.of_endpoint,
         created_at: row.created_at,
         updated_at: row.updated_at,
     }
@@ -76,15 +81,17 @@ pub(super) async fn list(
     put, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "put_mapping",
     params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The mapping\'s name")),
     request_body(content = MappingDefinition, content_type = "application/json", description = "The definition. `endpoint` and `service` are required, and `messages` or a `schedule`.\n\n\
-            * `endpoint`, `service`: where to, the service as a path below the endpoint's URL\n\
-            * `messages`: keys such as `order:new`, or `order:*` for all that begin so; `hub:*` is what the hub says of \
-            itself: `hub:endpoint_failing`, `hub:endpoint_recovered`, `hub:endpoint_gone`, `hub:delivery_parked`, \
-            `hub:poller_failing`\n\
+            * `endpoint`, `service`: where to, the service as a path below the endpoint's URL, or empty for that itself\n\
+            * `messages`: keys such as `order:new`, or `order:*` and `invoice.*` for all that begin so; `hub:*` is what \
+            the hub says of itself: `hub:endpoint_failing`, `hub:endpoint_recovered`, `hub:endpoint_gone`, \
+            `hub:endpoint_disabled`, `hub:delivery_parked`, `hub:poller_failing`\n\
             * `parameters`: names of those that are sent along\n\
             * `filters`: `path`, `operator` (eq, neq, gt, lt, begin, contains, end, present, empty, match), `value` and, \
             where a path has `*`, `match_rule` (all, any); all must hold\n\
             * `identifiers`: names and paths; messages of the same values are sent once\n\
-            * `options`: `ack` (`strict`: 200 with our message_id; `lenient`: any 2xx), `retries_allowed` (true), \
+            * `options`: `ack` (`strict`: 200 with our message_id; `lenient`: any 2xx, and what an endpoint has whose \
+            `wire` is `raw`), `method` (POST, PUT, PATCH) and `content_type` for the wire `raw`, `headers` (texts with \
+            places such as `{message}`), `retries_allowed` (true), \
             `max_attempts`, `max_age` (no limit), `retry` with `base` and `cap`, `serial` (false, true, or a path: one \
             after the other of each value), `allow_responses` (keys that answers may bring), `revisit` (1: how often one \
             chain of answers may bring it the same key; a further time is parked as a loop), `timeout`, `parameters` \
@@ -98,6 +105,7 @@ pub(super) async fn list(
     responses(
         (status = 200, description = "Redefined: the definition", body = MappingDefinition, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
         (status = 201, description = "Defined: the definition", body = MappingDefinition, example = json!({"endpoint": "warehouse", "service": "drop_ship", "messages": ["order:new"], "parameters": ["api_key"]})),
+        (status = 409, description = "An endpoint\'s definition makes the mapping of this name (`events`)", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -117,10 +125,23 @@ pub(super) async fn put(
     let raw = document.raw.clone();
     let put = hub.define(store, move |tx, Place { store, version }| {
         Box::pin(async move {
-            let lane = endpoints::id(&mut *tx, store, &definition.endpoint).await?.ok_or_else(|| {
+            if of_endpoints::owner(&mut *tx, store, &name).await? == Some(Owner::Endpoint) {
+                return Err(of_endpoint());
+            }
+            let endpoint = of_endpoints::endpoint(&mut *tx, store, &definition.endpoint).await?;
+            let (lane, endpoint) = endpoint.ok_or_else(|| {
                 Error::invalid("/endpoint", "endpoint", "there is no endpoint of this name in this store")
             })?;
-            let put = Put { name: &name, endpoint_id: lane, definition: &raw, enabled, first_tick, version };
+            check_fit(&definition, &endpoint)?;
+            let put = Put {
+                name: &name,
+                endpoint_id: lane,
+                definition: &raw,
+                enabled,
+                of_endpoint: false,
+                first_tick,
+                version,
+            };
             let (id, made) = mappings::put(&mut *tx, store, &put).await?;
             let released = enabled && !made && held::release(tx, id, lane).await?;
             Ok((made, released.then_some(lane)))
@@ -131,6 +152,20 @@ pub(super) async fn put(
         hub.wake.ready(lane, 0);
     }
     Ok((status_of_put(made), Json(document.raw)))
+}
+
+/// Refuses a mapping that does not go with its endpoint.
+fn check_fit(mapping: &Definition, endpoint: &RawValue) -> Result<()> {
+    let document = to_value(endpoint.get()).unwrap_or_default();
+    // One that cannot be read, of another version, is not this one's to judge.
+    let Ok(endpoint) = PutEndpoint::read(&document) else { return Ok(()) };
+    let misfits = fits(&mapping.options, &mapping.parameters, &endpoint.definition);
+    if misfits.is_empty() {
+        return Ok(());
+    }
+    let violation = |misfit: Misfit| Violation::new(misfit.pointer, misfit.keyword, misfit.words);
+    let violations = misfits.into_iter().map(violation).collect();
+    Err(Error::Invalid("the mapping does not go with its endpoint".to_owned(), violations))
 }
 
 impl Hub {
@@ -165,7 +200,11 @@ pub(super) async fn get(
 #[utoipa::path(
     delete, path = "/stores/{store}/mappings/{name}", tag = "hub definitions", operation_id = "delete_mapping",
     params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The mapping\'s name")),
-    responses((status = 204, description = "Deleted"), Problems),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = 409, description = "An endpoint\'s definition makes it (`events`)", body = Problem, content_type = "application/problem+json"),
+        Problems,
+    ),
 )]
 pub(super) async fn delete(
     Authenticated(caller): Authenticated,
@@ -177,7 +216,12 @@ pub(super) async fn delete(
         return Err(no_mapping());
     }
     let gone = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
-        Box::pin(async move { Ok(mappings::delete(tx, store, &name).await?) })
+        Box::pin(async move {
+            if of_endpoints::owner(&mut *tx, store, &name).await? == Some(Owner::Endpoint) {
+                return Err(of_endpoint());
+            }
+            Ok(mappings::delete(tx, store, &name).await?)
+        })
     })
     .await?;
     if !gone {

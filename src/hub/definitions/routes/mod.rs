@@ -1,6 +1,7 @@
 //! Definitions over HTTP.
 
 mod endpoints;
+mod events;
 mod import;
 mod mappings;
 mod parameters;

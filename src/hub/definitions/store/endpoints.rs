@@ -1,6 +1,6 @@
 //! The SQL of `endpoints`: their definitions and secrets.
 
-use super::astray;
+use super::{astray, failures};
 use crate::flow::circuit::Circuit;
 use crate::flow::circuits::State;
 use crate::flow::store::circuits;
@@ -30,6 +30,8 @@ pub struct Row {
     pub token: Option<Vec<u8>>,
     /// Its signing secrets, sealed.
     pub secrets: Option<Vec<u8>>,
+    /// The secrets of its headers and signatures, sealed.
+    pub wire_secrets: Option<Vec<u8>>,
     /// What it bore before, sealed.
     pub former: Option<Vec<u8>>,
     /// Which key all are sealed with.
@@ -50,8 +52,8 @@ pub async fn changed(
         r#"
         SELECT
             catalog.revision, catalog.removed, e.id AS "id?", e.store_id AS "store_id?", s.name AS "store?",
-            e.name AS "name?", e.definition AS "definition?: Json<Box<RawValue>>", e.token, e.secrets, e.former, e.key_id,
-            e.version AS "version?", c.failures AS "failures?", c.open_until, c.gone_at, c.changes AS "changes?"
+            e.name AS "name?", e.definition AS "definition?: Json<Box<RawValue>>", e.token, e.secrets, e.wire_secrets,
+            e.former, e.key_id, e.version AS "version?", c.failures AS "failures?", c.open_until, c.gone_at, c.changes AS "changes?"
         FROM catalog
         LEFT JOIN endpoints AS e ON e.version > $1 OR e.id = ANY ($2)
         LEFT JOIN stores AS s ON s.id = e.store_id
@@ -76,6 +78,7 @@ pub async fn changed(
             definition: row.definition?,
             token: row.token,
             secrets: row.secrets,
+            wire_secrets: row.wire_secrets,
             former: row.former,
             key_id: row.key_id,
             version: row.version?,
@@ -126,6 +129,10 @@ pub struct Described {
     pub services: Json<Vec<ServiceCircuit>>,
     /// When it first answered 410.
     pub gone_at: Option<DateTime<Utc>>,
+    /// When its failures switched it off.
+    pub disabled_at: Option<DateTime<Utc>>,
+    /// Where its definition says when they do: since when all attempts have failed.
+    pub failing_since: Option<DateTime<Utc>>,
     /// When it was first put.
     pub created_at: DateTime<Utc>,
     /// When it was last put.
@@ -144,7 +151,7 @@ pub async fn describe(
         SELECT
             e.name, e.definition AS "definition: Json<Box<RawValue>>",
             e.catalogue AS "catalogue: Json<Box<RawValue>>", coalesce(c.failures, 0) AS "failures!",
-            c.open_until AS "open_until?", c.gone_at AS "gone_at?", e.created_at, e.updated_at,
+            c.open_until AS "open_until?", c.gone_at AS "gone_at?", e.disabled_at, f.since AS "failing_since?", e.created_at, e.updated_at,
             (
                 SELECT coalesce(
                     json_agg(
@@ -158,6 +165,7 @@ pub async fn describe(
             ) AS "services!: Json<Vec<ServiceCircuit>>"
         FROM endpoints AS e
         LEFT JOIN circuits AS c ON c.lane = e.id
+        LEFT JOIN endpoint_failures AS f ON f.lane = e.id
         WHERE e.store_id = $1 AND ($2::text IS NULL OR e.name = $2)
         ORDER BY e.name
         "#,
@@ -182,6 +190,8 @@ pub struct Secrets {
     pub token: Option<Vec<u8>>,
     /// Its signing secrets, a JSON array of strings.
     pub secrets: Option<Vec<u8>>,
+    /// Those of its headers and signatures, a JSON object.
+    pub wire: Option<Vec<u8>>,
     /// What they replaced, a JSON array of strings.
     pub former: Option<Vec<u8>>,
     /// Which key all are sealed with.
@@ -192,7 +202,12 @@ pub struct Secrets {
 pub async fn secrets(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::Result<Option<Secrets>> {
     sqlx::query_as!(
         Secrets,
-        "SELECT token, secrets, former, key_id FROM endpoints WHERE store_id = $1 AND name = $2 FOR UPDATE",
+        r#"
+        SELECT token, secrets, wire_secrets AS wire, former, key_id
+        FROM endpoints
+        WHERE store_id = $1 AND name = $2
+        FOR UPDATE
+        "#,
         store_id,
         name,
     )
@@ -200,49 +215,68 @@ pub async fn secrets(tx: &mut PgConnection, store_id: i32, name: &str) -> sqlx::
     .await
 }
 
-/// What became of an endpoint that was put.
+/// A definition on its way in.
 #[derive(Debug)]
-pub enum Put {
-    /// It was made.
-    Made,
-    /// It was redefined. Deliveries to services that failed wait in its lane, from this moment on if there are any.
-    Redefined(Option<(i32, DateTime<Utc>)>),
+pub struct Put<'a> {
+    /// The endpoint's name.
+    pub name: &'a str,
+    /// The definition, with stand-ins for secrets.
+    pub definition: &'a RawValue,
+    /// Whether it is switched on.
+    pub enabled: bool,
+    /// Its secrets.
+    pub secrets: &'a Secrets,
+    /// The new revision.
+    pub version: i64,
 }
 
-/// Makes an endpoint or redefines it, under the new revision `version`. One that is redefined starts afresh: its
-/// circuit and those of its services are closed, and it is not gone.
-pub async fn put(
-    tx: &mut PgConnection,
-    store_id: i32,
-    name: &str,
-    definition: &RawValue,
-    secrets: &Secrets,
-    version: i64,
-) -> sqlx::Result<Put> {
-    let changed = sqlx::query_scalar!(
+/// What became of an endpoint that was put.
+#[derive(Debug)]
+pub struct Stored {
+    /// Its lane.
+    pub id: i32,
+    /// Whether it was made.
+    pub made: bool,
+    /// From this moment on deliveries wait in its lane that are to go at once, if there are any: those to services that
+    /// failed, and all where its failures had switched it off.
+    pub waiting: Option<DateTime<Utc>>,
+}
+
+/// Makes an endpoint or redefines it. One that is redefined starts afresh: its circuit and those of its services are
+/// closed, it is not gone, and no attempt has failed yet.
+pub async fn put(tx: &mut PgConnection, store_id: i32, put: &Put<'_>) -> sqlx::Result<Stored> {
+    let Put { name, definition, enabled, secrets, version } = put;
+    let changed = sqlx::query!(
         r#"
-        UPDATE endpoints
-        SET definition = $3::text::json, token = $4, secrets = $5, former = $6, key_id = $7, version = $8,
-            updated_at = now()
-        WHERE store_id = $1 AND name = $2
-        RETURNING id
+        WITH former AS (
+            SELECT id, disabled_at FROM endpoints WHERE store_id = $1 AND name = $2 FOR NO KEY UPDATE
+        )
+        UPDATE endpoints AS e
+        SET definition = $3::text::json, token = $4, secrets = $5, wire_secrets = $6, former = $7, key_id = $8,
+            version = $9, disabled_at = CASE WHEN $10 THEN NULL ELSE e.disabled_at END, updated_at = now()
+        FROM former
+        WHERE e.id = former.id
+        RETURNING e.id, CASE WHEN $10 AND former.disabled_at IS NOT NULL THEN now() END AS "revived?"
         "#,
         store_id,
         name,
         definition.get(),
         secrets.token.as_deref(),
         secrets.secrets.as_deref(),
+        secrets.wire.as_deref(),
         secrets.former.as_deref(),
         secrets.key_id,
         version,
+        enabled,
     )
     .fetch_optional(&mut *tx)
     .await?;
-    if let Some(id) = changed {
-        let soonest = circuits::reset(tx, id).await?;
-        return Ok(Put::Redefined(soonest.map(|until| (id, until))));
+    if let Some(row) = changed {
+        failures::forget(&mut *tx, row.id).await?;
+        let soonest = circuits::reset(tx, row.id).await?;
+        return Ok(Stored { id: row.id, made: false, waiting: row.revived.or(soonest) });
     }
-    sqlx::query!(
+    let id = sqlx::query_scalar!(
         r#"
         WITH lane AS (
             INSERT INTO lanes (kind) VALUES ('endpoint') RETURNING id
@@ -250,21 +284,23 @@ pub async fn put(
         circuit AS (
             INSERT INTO circuits (lane) SELECT id FROM lane
         )
-        INSERT INTO endpoints (id, store_id, name, definition, token, secrets, former, key_id, version)
-        SELECT id, $1, $2, $3::text::json, $4, $5, $6, $7, $8 FROM lane
+        INSERT INTO endpoints (id, store_id, name, definition, token, secrets, wire_secrets, former, key_id, version)
+        SELECT id, $1, $2, $3::text::json, $4, $5, $6, $7, $8, $9 FROM lane
+        RETURNING id
         "#,
         store_id,
         name,
         definition.get(),
         secrets.token.as_deref(),
         secrets.secrets.as_deref(),
+        secrets.wire.as_deref(),
         secrets.former.as_deref(),
         secrets.key_id,
         version,
     )
-    .execute(tx)
+    .fetch_one(tx)
     .await?;
-    Ok(Put::Made)
+    Ok(Stored { id, made: true, waiting: None })
 }
 
 /// Keeps what an endpoint said of its services.

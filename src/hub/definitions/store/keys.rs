@@ -27,7 +27,7 @@ async fn endpoint(db: &PgPool, sealer: &Sealer, id: i32) -> anyhow::Result<Turn>
     loop {
         let row = sqlx::query!(
             r#"
-            SELECT store_id, name, token, secrets, former, key_id AS "key_id!"
+            SELECT store_id, name, token, secrets, wire_secrets, former, key_id AS "key_id!"
             FROM endpoints
             WHERE id = $1 AND key_id <> $2
             "#,
@@ -41,9 +41,10 @@ async fn endpoint(db: &PgPool, sealer: &Sealer, id: i32) -> anyhow::Result<Turn>
             resealed(sealer, &row.key_id, bytes, &purpose.of_store(row.store_id))
         };
         // One key for all: when one of them cannot be opened, all stay.
-        let (Some(token), Some(secrets), Some(former)) = (
+        let (Some(token), Some(secrets), Some(wire), Some(former)) = (
             reseal(row.token.as_ref(), Purpose::Token(&row.name))?,
             reseal(row.secrets.as_ref(), Purpose::SigningSecrets(&row.name))?,
+            reseal(row.wire_secrets.as_ref(), Purpose::WireSecrets(&row.name))?,
             reseal(row.former.as_ref(), Purpose::FormerSecrets(&row.name))?,
         ) else {
             return Ok(Turn::Unopened(row.key_id));
@@ -51,18 +52,21 @@ async fn endpoint(db: &PgPool, sealer: &Sealer, id: i32) -> anyhow::Result<Turn>
         let done = sqlx::query!(
             r#"
             UPDATE endpoints
-            SET token = $5, secrets = $6, former = $7, key_id = $8
+            SET token = $6, secrets = $7, wire_secrets = $8, former = $9, key_id = $10
             WHERE id = $1
                 AND token IS NOT DISTINCT FROM $2
                 AND secrets IS NOT DISTINCT FROM $3
-                AND former IS NOT DISTINCT FROM $4
+                AND wire_secrets IS NOT DISTINCT FROM $4
+                AND former IS NOT DISTINCT FROM $5
             "#,
             id,
             row.token,
             row.secrets,
+            row.wire_secrets,
             row.former,
             token,
             secrets,
+            wire,
             former,
             sealer.first(),
         )

@@ -121,6 +121,8 @@ pub struct Described {
     pub next_tick: Option<DateTime<Utc>>,
     /// How many deliveries wait until it is switched on.
     pub held: i64,
+    /// Whether its endpoint's definition made it.
+    pub of_endpoint: bool,
     /// When it was first put.
     pub created_at: DateTime<Utc>,
     /// When it was last put.
@@ -139,7 +141,7 @@ pub async fn describe(
         SELECT
             m.name, m.definition AS "definition: Json<Box<RawValue>>", t.next_at AS "next_tick?",
             (SELECT count(*) FROM held_deliveries AS h WHERE h.mapping_id = m.id) AS "held!",
-            m.created_at, m.updated_at
+            m.of_endpoint, m.created_at, m.updated_at
         FROM mappings AS m
         LEFT JOIN schedules AS t ON t.kind = 'mapping' AND t.owner = m.id
         WHERE m.store_id = $1 AND m.deleted_at IS NULL AND ($2::text IS NULL OR m.name = $2)
@@ -170,6 +172,8 @@ pub struct Put<'a> {
     pub definition: &'a RawValue,
     /// Whether it is switched on.
     pub enabled: bool,
+    /// Whether its endpoint's definition makes it. What did once made it for good.
+    pub of_endpoint: bool,
     /// When its schedule fires first, if it has one and is switched on. A schedule that does not change goes on.
     pub first_tick: Option<DateTime<Utc>>,
     /// The new revision.
@@ -216,8 +220,8 @@ pub async fn put(tx: &mut PgConnection, store_id: i32, put: &Put<'_>) -> sqlx::R
         WITH made AS (
             INSERT INTO series (lane) VALUES ($3) RETURNING id
         )
-        INSERT INTO mappings (id, store_id, name, endpoint_id, definition, enabled, version)
-        SELECT id, $1, $2, $3, $4::text::json, $5, $6 FROM made
+        INSERT INTO mappings (id, store_id, name, endpoint_id, definition, enabled, version, of_endpoint)
+        SELECT id, $1, $2, $3, $4::text::json, $5, $6, $7 FROM made
         RETURNING id
         "#,
         store_id,
@@ -226,6 +230,7 @@ pub async fn put(tx: &mut PgConnection, store_id: i32, put: &Put<'_>) -> sqlx::R
         put.definition.get(),
         put.enabled,
         put.version,
+        put.of_endpoint,
     )
     .fetch_one(&mut *tx)
     .await?;

@@ -2,8 +2,10 @@
 
 pub mod astray;
 pub mod endpoints;
+pub mod failures;
 pub mod held;
 pub mod keys;
 pub mod mappings;
+pub mod of_endpoints;
 pub mod parameters;
 pub mod stores;

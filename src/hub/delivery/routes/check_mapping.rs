@@ -13,20 +13,21 @@ use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::{Ack, Mapping};
 use crate::hub::delivery::advice::advice;
 use crate::hub::delivery::attempt::{KEPT, MAX_ANSWER};
+use crate::hub::delivery::headers::headers;
 use crate::hub::delivery::judge::Judge;
 use crate::hub::delivery::linked::Parameter;
 use crate::hub::delivery::redact::Redactor;
-use crate::hub::delivery::request::{self, Message};
+use crate::hub::delivery::request::{self, Message, Sending};
 use crate::hub::delivery::store::parameters;
 use crate::hub::delivery::verdict::Verdict;
-use crate::hub::key::is_key;
+use crate::hub::key::{WANTED, is_key};
 use crate::hub::roles::Right;
 use crate::hub::state::Hub;
 use crate::seal::REDACTED;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -83,13 +84,13 @@ pub(super) struct Tested {
     answer: Option<Said>,
 }
 
-/// A request as it was sent; the endpoint's token and passwords are replaced by `[redacted]`.
+/// A request as it was sent; the endpoint's token, secret headers and passwords are replaced by `[redacted]`.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = TestRequest)]
 pub(super) struct Sent {
-    /// Always POST.
+    /// POST, unless the mapping says otherwise.
     #[schema(example = "POST")]
-    method: &'static str,
+    method: String,
     /// Where to.
     #[schema(example = "https://warehouse.example.com/hub/drop_ship")]
     url: String,
@@ -128,13 +129,13 @@ pub(super) async fn check(
     Authenticated(caller): Authenticated,
     State(hub): State<Hub>,
     Path((store, name)): Path<(String, String)>,
-    headers: HeaderMap,
+    asked: HeaderMap,
     body: Body,
 ) -> Result<Json<Tested>> {
     let store = hub.store(&store, &caller, Right::Admin).await?;
-    let Test { message: key, payload } = body::read_json(&headers, body, &hub.limits).await?.to_typed()?;
+    let Test { message: key, payload } = body::read_json(&asked, body, &hub.limits).await?.to_typed()?;
     let wrong = if !is_key(&key) {
-        Some(("/message", "pattern", "must be a message key such as order:new"))
+        Some(("/message", "pattern", WANTED))
     } else if !payload.get().starts_with('{') {
         Some(("/payload", "type", "must be an object"))
     } else {
@@ -148,22 +149,22 @@ pub(super) async fn check(
     let parameters = sent_along(&hub, &mapping).await?;
     let (id, delivery, now) = (hub.db.ids.next(), hub.db.ids.next(), hub.now()?);
     let message = Message { id, key: &key, payload: &payload };
-    let body = request::body(message, &endpoint.store, &parameters);
-    let mut headers =
-        request::headers(&endpoint, delivery, now.timestamp(), &body).map_err(Error::Conflict)?;
-    headers.insert(MARK, HeaderValue::from_static("true"));
+    let body = request::body(message, &endpoint, &parameters);
     let url = request::url(&endpoint.definition.url, &mapping.definition.service);
+    let sending = Sending { endpoint: &endpoint, mapping: &mapping, url: &url, message, delivery, now };
+    let method = sending.method();
+    let mut headers = headers(&sending, &body).map_err(Error::Conflict)?;
+    headers.insert(MARK, HeaderValue::from_static("true"));
     let shown = shown(&parameters)?;
     let sent = Sent {
-        method: "POST",
+        method: method.to_string(),
         url: url.to_string(),
         headers: texts(&headers, ToOwned::to_owned),
-        body: String::from_utf8_lossy(&request::body(message, &endpoint.store, &shown)).into_owned(),
+        body: String::from_utf8_lossy(&request::body(message, &endpoint, &shown)).into_owned(),
     };
     let timeout = mapping.timeout(&endpoint).min(PATIENCE);
     let posted = body.clone();
-    let request =
-        Request { method: Method::POST, url: url.clone(), headers, body, timeout, max_response: MAX_ANSWER };
+    let request = Request { method, url: url.clone(), headers, body, timeout, max_response: MAX_ANSWER };
     let reply = hub.outbound.send(&request).await;
     let test = Judged { endpoint, mapping, parameters, id, key, payload, posted, now, sent };
     // A hostile answer costs a second to read.
@@ -246,7 +247,7 @@ impl Judged {
         };
         Tested {
             verdict,
-            ack: match self.mapping.definition.options.ack {
+            ack: match self.mapping.ack(&self.endpoint) {
                 Ack::Strict => "strict",
                 Ack::Lenient => "lenient",
             },

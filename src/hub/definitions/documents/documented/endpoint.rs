@@ -1,11 +1,14 @@
 //! The published shape of an endpoint.
 
+use super::mapping::MappingOptions;
+use super::signing::{EndpointHeader, EndpointSignature};
 use crate::http::duration::DurationText;
-use crate::hub::definitions::documents::names::SigningSecret;
+use crate::hub::definitions::documents::names::{MessagePattern, SigningSecret};
 use crate::hub::definitions::store::endpoints::ServiceCircuit;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::collections::HashMap;
 
 /// An endpoint: a server that deliveries are sent to. All but `url` may be absent; `null` reads as absent.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -19,12 +22,26 @@ pub struct EndpointDefinition {
         example = "https://warehouse.example.com/hub"
     )]
     pub url: String,
-    /// Sent as `X-Hub-Token` and `X-Augury-Token`: visible ASCII characters. `[redacted]` keeps the one that is stored.
+    /// What a request looks like. Absent, `messages`.
+    pub wire: Option<EndpointWire>,
+    /// Not of the wire `raw`. Sent as `X-Hub-Token` and `X-Augury-Token`: visible ASCII characters. `[redacted]` keeps the one that is stored.
     #[schema(min_length = 1, max_length = 2000, pattern = r"^[!-~]([\t -~]*[!-~])?$", example = "x123")]
     pub token: Option<String>,
     /// Secrets of Standard Webhooks, one signature each. The `webhook-id` that they sign is the delivery's id.
     #[schema(max_items = 4)]
     pub signing_secrets: Option<Vec<SigningSecret>>,
+    /// Signatures of other forms, each in a header of its own.
+    #[schema(max_items = 4)]
+    pub sign: Option<Vec<EndpointSignature>>,
+    /// Headers beside those of the hub, at most 20: texts with places, or secrets.
+    #[schema(example = json!({"X-GitHub-Event": "{message}", "Authorization": {"secret": "Bearer 0123456789"}}))]
+    pub headers: Option<HashMap<String, EndpointHeader>>,
+    /// Keys such as `invoice.*`. A mapping of these messages to the URL itself is made, of the endpoint's name; it
+    /// changes and goes with the endpoint.
+    #[schema(max_items = 100, example = json!(["invoice.*"]))]
+    pub events: Option<Vec<MessagePattern>>,
+    /// The options of the mapping that `events` makes.
+    pub options: Option<MappingOptions>,
     /// Requests at a time, of one process.
     #[schema(minimum = 1, maximum = 1000, default = 8)]
     pub concurrency: Option<u16>,
@@ -35,6 +52,8 @@ pub struct EndpointDefinition {
     pub timeout: Option<String>,
     /// When it is left alone.
     pub breaker: Option<EndpointBreaker>,
+    /// When it is switched off (`enabled` becomes `false`, and its deliveries wait). Absent, never.
+    pub disable: Option<EndpointDisable>,
     /// Whether anything is sent to it.
     #[schema(default = true)]
     pub enabled: Option<bool>,
@@ -42,6 +61,29 @@ pub struct EndpointDefinition {
     #[serde(default)]
     #[schema(read_only)]
     pub state: EndpointState,
+}
+
+/// What a request looks like.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EndpointWire {
+    /// A POST of `{"message", "message_id", "store_id", "payload"}` with the hub's own headers.
+    Messages,
+    /// The payload as it was pushed, to the byte, and no header but those that the definitions name.
+    Raw,
+}
+
+/// When an endpoint is switched off: once so many attempts in a row have failed, the first of them so long ago. One of
+/// the two is required. `hub:endpoint_disabled` tells it.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointDisable {
+    /// Failed attempts in a row, over all services and processes. Absent, 1.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub failures: Option<u32>,
+    /// Since the first of them: a duration from `1ms` to 366 days. Absent, no time.
+    #[schema(value_type = Option<DurationText>, example = "5d")]
+    pub after: Option<String>,
 }
 
 /// How many requests an endpoint is sent, over all processes.
@@ -83,6 +125,10 @@ pub struct EndpointState {
     pub services: Vec<ServiceCircuit>,
     /// When it first answered 410.
     pub gone_at: Option<DateTime<Utc>>,
+    /// When its failures switched it off (`disable`); null once it was put with `enabled: true`.
+    pub disabled_at: Option<DateTime<Utc>>,
+    /// Of one with `disable`: since when all attempts have failed; null if the last succeeded.
+    pub failing_since: Option<DateTime<Utc>>,
     /// When it was first put.
     pub created_at: DateTime<Utc>,
     /// When it was last put.
@@ -100,11 +146,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_the_published_schema_of_an_endpoint_allows_is_read_and_what_it_refuses_is_not(
-            picks in proptest::collection::vec(any::<u32>(), 60),
+            picks in proptest::collection::vec(any::<u32>(), 120),
         ) {
-            let beyond = ["url", "pattern"];
+            // A token and the wire raw do not go together, nor several secrets without a separator, nor options without
+            // events.
+            let between = ["wire", "separator", "uniqueItems", "dependentRequired", "minProperties", "minimum"];
+            let beyond = ["url", "pattern", "template", "header", "claim", "type", "path", "word", "content_type"];
             let published = Published::of::<EndpointDefinition>();
-            published.agrees(&picks, &[], &beyond, |document| keywords(PutEndpoint::read(document)))?;
+            published.agrees(&picks, &between, &beyond, |document| keywords(PutEndpoint::read(document)))?;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The published shape of a mapping.
 
+use super::signing::HeaderText;
 use crate::http::duration::DurationText;
 use crate::hub::definitions::documents::names::{MessageKey, MessagePath, MessagePattern, ParameterName};
 use chrono::{DateTime, Utc};
@@ -15,12 +16,12 @@ pub struct MappingDefinition {
     /// The name of the endpoint.
     #[schema(min_length = 1, max_length = 100, pattern = r"^\S(.*\S)?$", example = "warehouse")]
     pub endpoint: String,
-    /// The service, as a path below the endpoint's URL.
-    #[schema(min_length = 1, max_length = 500, pattern = r##"^[!-"$-\[\]-~]+$"##, example = "drop_ship")]
+    /// The service, as a path below the endpoint's URL; empty for that itself.
+    #[schema(max_length = 500, pattern = r##"^[!-"$-\[\]-~]*$"##, example = "drop_ship")]
     pub service: String,
-    /// Keys such as `order:new`, or `order:*` for all that begin so. `hub:*` is what the hub says of itself:
-    /// `hub:endpoint_failing`, `hub:endpoint_recovered`, `hub:endpoint_gone`, `hub:delivery_parked`,
-    /// `hub:poller_failing`.
+    /// Keys such as `order:new`, or `order:*` and `invoice.*` for all that begin so. `hub:*` is what the hub says of
+    /// itself: `hub:endpoint_failing`, `hub:endpoint_recovered`, `hub:endpoint_gone`, `hub:endpoint_disabled`,
+    /// `hub:delivery_parked`, `hub:poller_failing`.
     #[schema(max_items = 100, example = json!(["order:new"]))]
     pub messages: Option<Vec<MessagePattern>>,
     /// Names of the parameters that are sent along.
@@ -101,8 +102,17 @@ pub enum MatchRule {
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MappingOptions {
-    /// Which answers count as received: `strict`, 200 with our `message_id`; `lenient`, any 2xx. Absent, `strict`.
+    /// Which answers count as received: `strict`, 200 with our `message_id`; `lenient`, any 2xx. Absent, `strict`, and
+    /// `lenient` of an endpoint whose `wire` is `raw`.
     pub ack: Option<MappingAck>,
+    /// Of the wire `raw`: the method. Absent, POST.
+    pub method: Option<MappingMethod>,
+    /// Of the wire `raw`: the content type, some type of JSON. Absent, `application/json`.
+    #[schema(min_length = 3, max_length = 100, example = "application/json; charset=utf-8")]
+    pub content_type: Option<String>,
+    /// Headers, at most 20, beside those of the endpoint and in the place of those of the same name.
+    #[schema(example = json!({"X-Shopify-Topic": "orders/create"}))]
+    pub headers: Option<HashMap<String, HeaderText>>,
     /// Whether a delivery that failed is tried again.
     #[schema(default = true)]
     pub retries_allowed: Option<bool>,
@@ -139,6 +149,18 @@ pub enum MappingAck {
     Strict,
     /// Any 2xx.
     Lenient,
+}
+
+/// The method of a request.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum MappingMethod {
+    /// POST.
+    Post,
+    /// PUT.
+    Put,
+    /// PATCH.
+    Patch,
 }
 
 /// Which parameters an answer may set beside new ones.
@@ -197,6 +219,8 @@ pub struct MappingState {
     pub next_tick: Option<DateTime<Utc>>,
     /// How many deliveries wait until it is switched on.
     pub held: i64,
+    /// Whether the definition of the endpoint of its name makes it (`events`).
+    pub of_endpoint: bool,
     /// When it was first put.
     pub created_at: DateTime<Utc>,
     /// When it was last put.
@@ -220,7 +244,8 @@ mod tests {
             // regular expression.
             let between = ["required", "minItems", "oneOf", "dependentRequired", "type", "regex"];
             let beyond =
-                ["pattern", "path", "word", "reserved", "cron", "timezone", "type", "regex", "service", "minimum"];
+                ["pattern", "path", "word", "reserved", "cron", "timezone", "type", "regex", "service", "minimum", "template",
+                    "header", "uniqueItems", "content_type"];
             let published = Published::of::<MappingDefinition>();
             published.agrees(&picks, &between, &beyond, |document| keywords(Definition::read(document)))?;
         }

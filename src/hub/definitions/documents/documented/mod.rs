@@ -5,6 +5,7 @@
 mod endpoint;
 mod mapping;
 mod parameter;
+mod signing;
 
 pub use endpoint::{EndpointDefinition, EndpointState};
 pub use mapping::{MappingDefinition, MappingState};
