@@ -39,7 +39,7 @@ pub mod jobs {
 }
 
 pub mod queues {
-    pub use crate::queues::javascript;
+    pub use crate::queues::{identity, javascript};
     pub use crate::queues::store::{listing, pushes};
 }
 

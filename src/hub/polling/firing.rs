@@ -6,7 +6,7 @@ use super::store::ticks::{self, Asked};
 use crate::db::Database;
 use crate::flow::cadence::{Cadence, Missed};
 use crate::flow::store::schedules::Due;
-use crate::flow::ticker::{Fires, Planned};
+use crate::flow::ticker::{Fires, Made, Planned};
 use crate::http::json_text::to_value;
 use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::mapping::{Mapping, Schedule};
@@ -69,13 +69,13 @@ impl Fires for Polls {
         Ok(due.iter().filter_map(plan).collect())
     }
 
-    async fn make(&self, tx: &mut PgConnection, plans: Vec<Self::Plan>) -> sqlx::Result<Vec<(i32, i16)>> {
+    async fn make(&self, tx: &mut PgConnection, plans: Vec<Self::Plan>) -> sqlx::Result<Made> {
         let polls: Vec<Poll<'_>> = plans
             .iter()
             .filter_map(|(mapping, id)| Some(Poll { mapping, id: *id, key: &schedule(mapping)?.message }))
             .collect();
         let ready = decide::poll(tx, &self.db.ids, &polls).await?;
-        Ok(ready.into_iter().map(|lane| (lane, 0)).collect())
+        Ok(Made { ready: ready.into_iter().map(|lane| (lane, 0)).collect(), ..Made::default() })
     }
 }
 
@@ -107,8 +107,8 @@ impl Fires for Passes {
         Ok(due.iter().filter_map(plan).collect())
     }
 
-    async fn make(&self, tx: &mut PgConnection, plans: Vec<i32>) -> sqlx::Result<Vec<(i32, i16)>> {
+    async fn make(&self, tx: &mut PgConnection, plans: Vec<i32>) -> sqlx::Result<Made> {
         pollers::queue_runs(tx, &plans).await?;
-        Ok(plans.into_iter().map(|lane| (lane, 0)).collect())
+        Ok(Made { ready: plans.into_iter().map(|lane| (lane, 0)).collect(), ..Made::default() })
     }
 }

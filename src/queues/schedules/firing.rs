@@ -2,12 +2,14 @@
 
 use super::put::stored;
 use super::schedule::Overlap;
+use super::unique;
 use crate::db::Ids;
 use crate::flow::store::schedules::Due;
-use crate::flow::ticker::{Fires, Planned};
+use crate::flow::ticker::{Fires, Made, Planned};
 use crate::queues::catalog::Catalog;
 use crate::queues::metrics;
 use crate::queues::store::schedules::{self, KIND};
+use crate::queues::uniqueness::Verdict;
 use sqlx::postgres::PgConnection;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,13 +51,48 @@ impl Fires for Pushes {
         Ok(due.iter().filter_map(plan).collect())
     }
 
-    async fn make(&self, tx: &mut PgConnection, plans: Vec<Self::Plan>) -> sqlx::Result<Vec<(i32, i16)>> {
-        let pushed = schedules::push(tx, &plans).await?;
-        for (lane, _, messages) in &pushed {
-            if let Some(queue) = self.catalog.by_id(*lane) {
-                metrics::pushed(&queue, messages.unsigned_abs());
-            }
+    async fn make(&self, tx: &mut PgConnection, plans: Vec<Self::Plan>) -> sqlx::Result<Made> {
+        let pushed = schedules::push(&mut *tx, &plans).await?;
+        let is_unique = pushed.iter().any(|pushed| pushed.is_unique);
+        let mut made = Made::default();
+        for schedules::Pushed { queue_id, rank, count, .. } in pushed.into_iter().filter(|one| !one.is_unique) {
+            made.ready.push((queue_id, rank));
+            self.count(queue_id, count.unsigned_abs());
         }
-        Ok(pushed.into_iter().map(|(lane, rank, _)| (lane, rank)).collect())
+        if is_unique {
+            let (judged, held) = unique::push(tx, &plans).await?;
+            judged.iter().for_each(|judged| self.take(judged, &mut made));
+            made.instead.extend(held.into_iter().map(|schedule| (schedule, None)));
+        }
+        Ok(made)
+    }
+}
+
+impl Pushes {
+    fn count(&self, queue_id: i32, messages: u64) {
+        if let Some(queue) = self.catalog.by_id(queue_id) {
+            metrics::pushed(&queue, messages);
+        }
+    }
+
+    /// Notes what became of a message that is unique.
+    fn take(&self, judged: &schedules::Judged, made: &mut Made) {
+        let verdict = match judged.verdict.as_str() {
+            "existing" => Verdict::Existing,
+            "replaced" => Verdict::Replaced,
+            "rejected" => Verdict::Rejected,
+            _ => {
+                made.ready.push((judged.queue_id, judged.rank));
+                return self.count(judged.queue_id, 1);
+            }
+        };
+        let is_replaced = verdict == Verdict::Replaced;
+        if is_replaced {
+            made.ready.push((judged.queue_id, judged.rank));
+        }
+        made.instead.insert(judged.schedule, is_replaced.then_some(judged.message));
+        if let Some(queue) = self.catalog.by_id(judged.queue_id) {
+            metrics::told(&queue, &[verdict]);
+        }
     }
 }
