@@ -10,7 +10,7 @@ DROP VIEW queue_runners, queue_handlers, outcome_causes, queue_messages;
 DROP FUNCTION push_identified(integer[], uuid[], json[], smallint[], timestamptz[], text[], text[], text[], text[], bytea[], boolean, text);
 DROP FUNCTION take_value(integer, bytea, uuid, jsonb, text);
 DROP FUNCTION holds_value(integer, uuid, timestamptz, jsonb, text);
-DROP FUNCTION find_waiting(integer, uuid, text);
+DROP FUNCTION find_waiting(uuid, text);
 DROP FUNCTION unique_digest(text, json, text, text);
 DROP TABLE unique_holders;
 DROP FUNCTION json_at(json, text);

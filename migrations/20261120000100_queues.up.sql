@@ -334,24 +334,24 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION unique_digest(text, json, text, text) IS 'What stands for the value of a message that is unique by this (a pointer, body, key, or null for values that are given alone); null when it has none, and so is not unique.';
 
-CREATE FUNCTION find_waiting(lane integer, message uuid, how text) RETURNS boolean
+CREATE FUNCTION find_waiting(message uuid, how text) RETURNS boolean
 LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
 BEGIN
     -- It may be moved just now, from one to the other: what is missed in both is looked for once more.
     FOR look IN 1 .. 2 LOOP
         CASE how
-            WHEN 'take' THEN PERFORM FROM scheduled AS s WHERE s.item = message AND s.lane = lane AND s.traceable FOR UPDATE;
-            WHEN 'hold' THEN PERFORM FROM scheduled AS s WHERE s.item = message AND s.lane = lane AND s.traceable FOR KEY SHARE;
-            ELSE PERFORM FROM scheduled AS s WHERE s.item = message AND s.lane = lane AND s.traceable;
+            WHEN 'take' THEN PERFORM FROM scheduled AS s WHERE s.item = message AND s.traceable FOR UPDATE;
+            WHEN 'hold' THEN PERFORM FROM scheduled AS s WHERE s.item = message AND s.traceable FOR KEY SHARE;
+            ELSE PERFORM FROM scheduled AS s WHERE s.item = message AND s.traceable;
         END CASE;
         IF FOUND THEN
             RETURN true;
         END IF;
         CASE how
-            WHEN 'take' THEN PERFORM FROM dispatch AS d WHERE d.item = message AND d.lane = lane AND d.traceable FOR UPDATE;
-            WHEN 'hold' THEN PERFORM FROM dispatch AS d WHERE d.item = message AND d.lane = lane AND d.traceable FOR KEY SHARE;
-            ELSE PERFORM FROM dispatch AS d WHERE d.item = message AND d.lane = lane AND d.traceable;
+            WHEN 'take' THEN PERFORM FROM dispatch AS d WHERE d.item = message AND d.traceable FOR UPDATE;
+            WHEN 'hold' THEN PERFORM FROM dispatch AS d WHERE d.item = message AND d.traceable FOR KEY SHARE;
+            ELSE PERFORM FROM dispatch AS d WHERE d.item = message AND d.traceable;
         END CASE;
         IF FOUND THEN
             RETURN true;
@@ -359,10 +359,11 @@ BEGIN
     END LOOP;
     RETURN false;
 END $$;
-COMMENT ON FUNCTION find_waiting(integer, uuid, text) IS 'Whether a message that holds a value waits and was never claimed. How: look; hold, so that no claim takes it before the transaction ends (claims skip what is locked); or take, so that nobody else does anything with it.';
+COMMENT ON FUNCTION find_waiting(uuid, text) IS 'Whether a message that holds a value waits and was never claimed. How: look; hold, so that no claim takes it before the transaction ends (claims skip what is locked); or take, so that nobody else does anything with it.';
 
 CREATE FUNCTION holds_value(lane integer, message uuid, since timestamptz, rule jsonb, how text) RETURNS boolean
-LANGUAGE plpgsql AS $$
+-- Whatever was known of the tables when this was planned, each message is found by an index.
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_variable
 BEGIN
     -- Statement by statement: what ends meanwhile may be seen to end.
@@ -372,7 +373,7 @@ BEGIN
     RETURN CASE
         WHEN jsonb_typeof(rule -> 'while') = 'number' THEN
             since + make_interval(secs => (rule ->> 'while')::float8) > clock_timestamp()
-        WHEN rule ->> 'while' = 'waiting' THEN find_waiting(lane, message, how)
+        WHEN rule ->> 'while' = 'waiting' THEN find_waiting(message, how)
         ELSE NOT EXISTS (SELECT FROM outcomes AS o WHERE o.queue_id = lane AND o.id = message)
     END;
 END $$;
@@ -418,7 +419,7 @@ BEGIN
         IF replaces THEN
             -- The message first, as whoever deletes it.
             PERFORM FROM messages AS m WHERE m.queue_id = lane AND m.id = holder FOR NO KEY UPDATE;
-            IF FOUND AND (lasts IS NULL OR found_at + lasts > clock_timestamp()) AND find_waiting(lane, holder, 'take') THEN
+            IF FOUND AND (lasts IS NULL OR found_at + lasts > clock_timestamp()) AND find_waiting(holder, 'take') THEN
                 UPDATE unique_holders AS h SET since = clock_timestamp(), look_at = look_at
                 WHERE h.queue_id = lane AND h.digest = digest;
                 verdict := 'replaced';
@@ -456,7 +457,7 @@ CREATE FUNCTION push_identified(
     OUT verdicts text[],
     OUT holders  uuid[]
 )
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_variable
 DECLARE
     input     record;
@@ -514,16 +515,18 @@ BEGIN
             WHERE w.verdict = 'replaced' AND NOT w.holder = ANY (ids)
             ORDER BY w.holder, w.place DESC
         )
-        SELECT last.*, d.seq IS NOT NULL AS keeps_place
+        SELECT last.*, coalesce(last.due IS NULL AND d.rank = last.rank, false) AS keeps_place
         FROM last
-        LEFT JOIN dispatch AS d ON d.item = last.holder AND d.traceable AND d.lane = last.lane AND d.rank = last.rank AND last.due IS NULL
+        LEFT JOIN LATERAL (
+            SELECT rank FROM dispatch WHERE item = last.holder AND traceable LIMIT 1
+        ) AS d ON true
     LOOP
         UPDATE messages AS m
         SET rank = input.rank, validated = validated, request_id = input.request_id, key = input.own_key, request = input.request
         WHERE m.queue_id = input.lane AND m.id = input.holder;
         CONTINUE WHEN input.keeps_place;
-        DELETE FROM scheduled AS s WHERE s.item = input.holder AND s.lane = input.lane AND s.traceable;
-        DELETE FROM dispatch AS d WHERE d.item = input.holder AND d.lane = input.lane AND d.traceable;
+        DELETE FROM scheduled AS s WHERE s.item = input.holder AND s.traceable;
+        DELETE FROM dispatch AS d WHERE d.item = input.holder AND d.traceable;
         IF input.due IS NULL THEN
             INSERT INTO dispatch (lane, rank, item, traceable) VALUES (input.lane, input.rank, input.holder, true);
         ELSE

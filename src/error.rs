@@ -122,7 +122,14 @@ impl Problem {
     /// What there is to say about `status`.
     pub fn new(status: StatusCode, detail: Option<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("error").to_owned();
-        Self { kind: "about:blank", title, status: status.as_u16(), detail, errors: Vec::new(), held_by: None }
+        Self {
+            kind: "about:blank",
+            title,
+            status: status.as_u16(),
+            detail,
+            errors: Vec::new(),
+            held_by: None,
+        }
     }
 }
 

@@ -39,8 +39,8 @@ pub mod jobs {
 }
 
 pub mod queues {
-    pub use crate::queues::{identity, javascript};
     pub use crate::queues::store::{listing, pushes};
+    pub use crate::queues::{identity, javascript};
 }
 
 pub mod reports {

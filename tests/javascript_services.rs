@@ -68,7 +68,8 @@ impl Messaging for Queues {
         identity: Identity,
     ) -> BoxFuture<'a, Result<String, ServiceError>> {
         let called = [identity.own_key, identity.given].into_iter().flatten().collect::<Vec<_>>();
-        async move { Ok([format!("{queue}:{message}"), called.join(" ")].join(" ").trim().to_owned()) }.boxed()
+        async move { Ok([format!("{queue}:{message}"), called.join(" ")].join(" ").trim().to_owned()) }
+            .boxed()
     }
 
     fn get_message<'a>(&'a self, queue: &'a str, id: &'a str) -> BoxFuture<'a, Answer> {
@@ -274,7 +275,12 @@ async fn queues_and_addresses_are_served_without_http() {
     for (service, method, args, expected) in [
         ("messagingService", "queueMessage", json!(["q", {"a": 1}]), Ok(json!(r#"q:{"a":1}"#))),
         ("messagingService", "queueMessage", json!(["q", null]), Ok(json!("q:null"))),
-        ("messagingService", "queueMessage", json!(["q", 1, {"unique": "u", "key": 7}]), Ok(json!("q:1 7 u"))),
+        (
+            "messagingService",
+            "queueMessage",
+            json!(["q", 1, {"unique": "u", "key": 7}]),
+            Ok(json!("q:1 7 u")),
+        ),
         ("messagingService", "queueMessage", json!(["q", 1, {"key": null}]), Ok(json!("q:1"))),
         (
             "messagingService",

@@ -153,8 +153,16 @@ mod tests {
         assert!(
             definition.schema.is_none() && definition.handler.is_none() && definition.client_id.is_none()
         );
-        let Options { timeout, concurrency, max_attempts, retry_base, retry_cap, priority, retention, unique } =
-            definition.options;
+        let Options {
+            timeout,
+            concurrency,
+            max_attempts,
+            retry_base,
+            retry_cap,
+            priority,
+            retention,
+            unique,
+        } = definition.options;
         assert_eq!((timeout, concurrency, retry_base), (None, None, Duration::from_secs(1)));
         assert_eq!((retry_cap, retention), (Duration::from_mins(5), Duration::from_hours(30 * 24)));
         assert_eq!((max_attempts, priority, unique), (None, 0, None));

@@ -126,7 +126,8 @@ impl Waiters {
                 waiting.request.refuse_held();
                 continue;
             }
-            let is_next = tried.len() < TRIED && waiting.request.waits_for().is_some_and(|key| seen.insert(key));
+            let is_next =
+                tried.len() < TRIED && waiting.request.waits_for().is_some_and(|key| seen.insert(key));
             if is_next { tried.push(waiting) } else { others.push_back(waiting) }
         }
         self.waiting = others;

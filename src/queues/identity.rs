@@ -123,8 +123,13 @@ mod tests {
         assert_eq!(value("/a", r#"{"a":"B"}"#, None, Some("A")), found);
         assert_ne!(value("/b", r#"{"b":"A"}"#, None, None), found, "another pointer has other values");
         assert_eq!(value("key", "1", Some("A"), None), value("key", "2", Some("B"), Some("A")));
-        assert_eq!(value("body", r#"{"a":1,"b":2}"#, None, None), value("body", r#"{"b":2, "a":1}"#, None, None));
-        for (key, body) in [("/a", "{}"), ("/a", r#"{"a":null}"#), ("/a", "5"), ("body", "null"), ("key", "1")] {
+        assert_eq!(
+            value("body", r#"{"a":1,"b":2}"#, None, None),
+            value("body", r#"{"b":2, "a":1}"#, None, None)
+        );
+        for (key, body) in
+            [("/a", "{}"), ("/a", r#"{"a":null}"#), ("/a", "5"), ("body", "null"), ("key", "1")]
+        {
             assert_eq!(value(key, body, None, None), None, "{key} of {body}");
         }
     }

@@ -5,9 +5,9 @@
 
 use super::access::{Access, check};
 use super::catalog::Queue;
+use super::identity::Identity;
 use super::javascript::ServiceError;
 use super::javascript::services::{Answer, Messaging};
-use super::identity::Identity;
 use super::roles;
 use super::routes::Message;
 use super::store::{self, pushes::Push};

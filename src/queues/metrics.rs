@@ -55,6 +55,7 @@ pub(super) fn pushed(queue: &Queue, messages: u64) {
 
 /// Counts pushes to `queue` whose values were held.
 pub(super) fn told(queue: &Queue, verdicts: &[Verdict]) {
+    describe();
     for verdict in verdicts {
         let outcome = match verdict {
             Verdict::Existing => "existing",

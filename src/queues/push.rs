@@ -65,7 +65,8 @@ impl Inbox {
         let plain = Loop { pool, wake, catalog, is_identified: false, room: None };
         let with_keys = Loop { room: Some(room), ..plain.clone() };
         let with_values = Loop { is_identified: true, room: Some(own_room), ..plain.clone() };
-        let one_by_one = with_values.clone();
+        // Without a door of its own: the room is empty when nobody can come in any more.
+        let one_by_one = Loop { is_identified: true, ..plain.clone() };
         let loops = futures::future::join5(
             plain.clone().run(received),
             with_keys.run(received_keyed),
@@ -268,12 +269,7 @@ impl Loop {
 
     /// Stores, again when the statement was certainly undone for the sake of another (40001, 40P01). Where a lock is in
     /// the way (`is_jammed`), it is waited for only a moment.
-    async fn write(
-        &self,
-        requests: &[Request],
-        is_jammed: bool,
-        patience: Duration,
-    ) -> sqlx::Result<Stored> {
+    async fn write(&self, requests: &[Request], is_jammed: bool, patience: Duration) -> sqlx::Result<Stored> {
         let mut tries = 0;
         loop {
             let stored = if self.is_identified {

@@ -71,11 +71,14 @@ impl Tidy {
 
     /// Looks at values whose time has come, whether a message still holds them.
     async fn let_go(pool: &PgPool) -> sqlx::Result<Step> {
-        let looked_at = db::transaction::<_, sqlx::Error, _>(pool, move |tx| {
-            Box::pin(identified::let_go(tx, BATCH))
+        let looked_at =
+            db::transaction::<_, sqlx::Error, _>(pool, move |tx| Box::pin(identified::let_go(tx, BATCH)))
+                .await?;
+        Ok(if looked_at < BATCH {
+            Step::Done
+        } else {
+            Step::More("it lets go of values that no message holds")
         })
-        .await?;
-        Ok(if looked_at < BATCH { Step::Done } else { Step::More("it lets go of values that no message holds") })
     }
 
     /// Looks through the next rows that wait, for those of lanes that are gone.

@@ -87,7 +87,11 @@ impl Uniqueness {
         let by = reader.text("key").and_then(|text| {
             let by = By::read(text);
             if by.is_none() {
-                reader.note("/key", "pointer", "must be a JSON pointer such as \"/order/id\", \"body\" or \"key\"");
+                reader.note(
+                    "/key",
+                    "pointer",
+                    "must be a JSON pointer such as \"/order/id\", \"body\" or \"key\"",
+                );
             }
             by
         });
@@ -206,7 +210,8 @@ fn find<'a>(value: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
     for token in pointer.split('/').skip(1) {
         at = if at.get().starts_with('[') {
             let items: Vec<&RawValue> = serde_json::from_str(at.get()).ok()?;
-            let is_index = token == "0" || !token.starts_with('0') && token.bytes().all(|b| b.is_ascii_digit());
+            let is_index =
+                token == "0" || !token.starts_with('0') && token.bytes().all(|b| b.is_ascii_digit());
             let index = Some(token).filter(|token| is_index && token.len() <= 9)?;
             items.get(index.parse::<usize>().ok()?)?
         } else {
@@ -270,7 +275,8 @@ mod tests {
 
     #[test]
     fn a_pointer_finds_what_rfc_6901_says() {
-        let body = text(r#"{"a":{"b/c":[1,{"":2}],"~":3},"a~1b":0,"a":{"b/c":[4,{"":5, "\u0078":"\ud800"}]}}"#);
+        let body =
+            text(r#"{"a":{"b/c":[1,{"":2}],"~":3},"a~1b":0,"a":{"b/c":[4,{"":5, "\u0078":"\ud800"}]}}"#);
         let found = |pointer: &str| find(&body, pointer).map(RawValue::get);
         assert_eq!(found("/a/b~1c/0"), Some("4"));
         assert_eq!(found("/a/b~1c/1/"), Some("5"));

@@ -78,7 +78,9 @@ async fn a_listing_of_a_key_goes_by_pages_by_status_and_by_time() {
     let (mut found, mut query) = (Vec::new(), "key=k&limit=3".to_owned());
     loop {
         let page = json(app.get(&format!("/queues/q/messages?{query}")).await, 200).await;
-        found.extend(page["messages"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()));
+        found.extend(
+            page["messages"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()),
+        );
         let Some(next) = page["next"].as_str() else { break };
         query = format!("key=k&limit=3&cursor={next}");
     }
@@ -87,7 +89,8 @@ async fn a_listing_of_a_key_goes_by_pages_by_status_and_by_time() {
     // The three oldest run, and one of them has ended.
     let claimed = json(app.post("/queues/q/claim?max=7", &json!(null)).await, 200).await;
     let (id, lease) = (claimed[0]["id"].as_str().unwrap(), &claimed[0]["lease"]);
-    let done = app.post(&format!("/queues/q/messages/{id}/complete"), &json!({ "lease": lease, "result": 1 })).await;
+    let done =
+        app.post(&format!("/queues/q/messages/{id}/complete"), &json!({ "lease": lease, "result": 1 })).await;
     assert_eq!(done.status(), 204);
     assert_eq!(listed(&app, "key=k&status=COMPLETE").await, expected[6..]);
     assert_eq!(listed(&app, "key=k&status=INPROGRESS").await, expected[4..6]);

@@ -189,6 +189,9 @@ async fn where_the_queue_rejects_the_refusal_names_the_message() {
     let problem = refusal(push(&app, json!({ "a": 1 })).await, 409).await;
     assert_eq!(problem["held_by"], json!(first));
     assert!(problem["detail"].as_str().unwrap().contains(&first), "{problem}");
+    let metrics = crate::support::answer::text(app.get("/metrics").await, 200).await;
+    let counted = "postrider_unique_pushes_total{queue=\"q\",outcome=\"rejected\"} 1";
+    assert!(metrics.lines().any(|line| line == counted), "{metrics}");
     end(&app, "complete", claim(&app).await, json!({ "result": 1 })).await;
     stored(&app, json!({ "a": 1 })).await;
     app.stop().await;
@@ -265,7 +268,11 @@ async fn what_holds_no_value_any_more_is_forgotten_and_what_does_is_kept() {
     .await;
     assert_eq!(existing(&app, json!({ "n": "kept" })).await, kept);
     let due = "SELECT count(*) FROM unique_holders WHERE look_at <= now()";
-    assert_eq!(sqlx::query_scalar::<_, i64>(due).fetch_one(&mut db).await.unwrap(), 0, "it is looked at later");
+    assert_eq!(
+        sqlx::query_scalar::<_, i64>(due).fetch_one(&mut db).await.unwrap(),
+        0,
+        "it is looked at later"
+    );
     drop(claimed);
     app.stop().await;
 }
@@ -277,18 +284,23 @@ async fn a_queue_without_uniqueness_makes_no_row_and_no_entry_of_an_index_for_it
     let mut db = app.connect().await;
     for n in 0..20 {
         stored(&app, json!(n)).await;
-        sqlx::query("SELECT enqueue('q', '1'), enqueue('q', '1', delay => '1 hour')").execute(&mut db).await.unwrap();
+        sqlx::query("SELECT enqueue('q', '1'), enqueue('q', '1', delay => '1 hour')")
+            .execute(&mut db)
+            .await
+            .unwrap();
     }
     sqlx::query("SELECT enqueue_many('q', ARRAY['1', '2'])").execute(&mut db).await.unwrap();
     json(app.post("/queues/q/messages:batch", &json!([1, 2])).await, 201).await;
     end(&app, "complete", claim(&app).await, json!({ "result": 1 })).await;
     // An index without an entry is its first page.
-    let sizes = "SELECT (sum(pg_relation_size(indexrelid)) / 8192)::bigint, count(*) FROM pg_stat_user_indexes
+    let sizes =
+        "SELECT (sum(pg_relation_size(indexrelid)) / 8192)::bigint, count(*) FROM pg_stat_user_indexes
         WHERE indexrelname = 'dispatch_traceable_idx' OR indexrelname LIKE 'messages%key_id_idx'";
     let (pages, indexes): (i64, i64) = sqlx::query_as(sizes).fetch_one(&mut db).await.unwrap();
     assert!(indexes >= 4, "{indexes}");
     assert_eq!(pages, indexes);
-    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM unique_holders").fetch_one(&mut db).await.unwrap();
+    let rows: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM unique_holders").fetch_one(&mut db).await.unwrap();
     assert_eq!(rows, 0);
     app.stop().await;
 }

@@ -25,7 +25,10 @@ async fn a_rule_that_cannot_be_is_refused_with_its_place() {
     refusal(app.put("/queues/q", &json!({ "options": { "unique": null } })).await, 422).await;
     define(&app, json!({ "key": "/order/id", "while": "24h", "conflict": "reject" })).await;
     let read = json(app.get("/queues/q").await, 200).await;
-    assert_eq!(read["options"]["unique"], json!({ "key": "/order/id", "while": "24h", "conflict": "reject" }));
+    assert_eq!(
+        read["options"]["unique"],
+        json!({ "key": "/order/id", "while": "24h", "conflict": "reject" })
+    );
     app.stop().await;
 }
 
@@ -69,7 +72,8 @@ async fn a_process_that_does_not_know_the_new_rule_yet_goes_by_it_all_the_same()
     // As another process puts it, before this one has heard of it.
     let put = "UPDATE queues SET uniqueness = '{\"key\": \"/b\", \"while\": \"unfinished\", \"conflict\": \"existing\"}'";
     sqlx::query(put).execute(&mut db).await.unwrap();
-    let first = json(app.post("/queues/q/messages", &json!({ "a": 1, "b": 1 })).await, 201).await["id"].clone();
+    let first =
+        json(app.post("/queues/q/messages", &json!({ "a": 1, "b": 1 })).await, 201).await["id"].clone();
     let again = json(app.post("/queues/q/messages", &json!({ "a": 2, "b": 1 })).await, 200).await;
     assert_eq!(again["id"], first);
     json(app.post("/queues/q/messages", &json!({ "a": 1, "b": 2 })).await, 201).await;

@@ -72,7 +72,8 @@ async fn pushes_of_other_values_do_not_wait_for_a_transaction_that_takes_one() {
     app.define("plain", json!({})).await;
     let mut db = app.connect().await;
     db.execute("BEGIN; SELECT enqueue('q', '\"held\"')").await.unwrap();
-    let held = join_all((0..10).map(|_| app.post("/queues/q/messages", &json!("held"))));
+    let held_value = json!("held");
+    let held = join_all((0..10).map(|_| app.post("/queues/q/messages", &held_value)));
     let others = async {
         for round in 0..20 {
             let started = Instant::now();
@@ -106,7 +107,8 @@ async fn a_push_whose_value_is_being_taken_is_refused_after_a_while_and_stored_o
     let problem = refusal(refused, 503).await;
     assert!(problem["detail"].as_str().unwrap().contains("this value"), "{problem}");
 
-    let waiting = join_all((0..5).map(|_| app.post("/queues/q/messages", &json!(1))));
+    let value = json!(1);
+    let waiting = join_all((0..5).map(|_| app.post("/queues/q/messages", &value)));
     let undone = async {
         // One that came after them, and is answered: so they are on their way.
         text(app.post("/queues/q/messages", &json!(2)).await, 201).await;

@@ -183,7 +183,11 @@ async fn many_at_once_leave_one_message_with_the_body_of_one_of_them() {
     let answers = futures::future::join_all(pushes).await;
     let stored = answers.iter().filter(|(status, _)| *status == 201).count();
     assert_eq!(stored, 1);
-    assert!(answers.iter().all(|(status, answer)| [200, 201].contains(status) && answer["id"] == answers[0].1["id"]));
+    assert!(
+        answers
+            .iter()
+            .all(|(status, answer)| [200, 201].contains(status) && answer["id"] == answers[0].1["id"])
+    );
     let waited = json(app.post("/queues/q/claim?wait=5s&max=10", &json!(null)).await, 200).await;
     assert_eq!(waited.as_array().unwrap().len(), 1);
     assert_eq!(waited[0]["id"], answers[0].1["id"]);

@@ -13,11 +13,13 @@ fn text(random: &mut StdRng, depth: usize) -> String {
     let many = random.random_range(0..4);
     let value = match random.random_range(0..if depth > 0 { 8 } else { 5 }) {
         0 => ["null", "true", "false"][random.random_range(0..3)].to_owned(),
-        1 => ["0", "-0", "1.0", "1", "1e400", "12345678901234567890123", "1E+2"][random.random_range(0..7)].to_owned(),
+        1 => ["0", "-0", "1.0", "1", "1e400", "12345678901234567890123", "1E+2"][random.random_range(0..7)]
+            .to_owned(),
         2..=4 => string(random),
         5 => format!("[{}]", (0..many).map(|_| text(random, depth - 1)).collect::<Vec<_>>().join(" ,")),
         _ => {
-            let member = |random: &mut StdRng| format!("{}{space}:{}", string(random), text(random, depth - 1));
+            let member =
+                |random: &mut StdRng| format!("{}{space}:{}", string(random), text(random, depth - 1));
             format!("{{{}}}", (0..many).map(|_| member(random)).collect::<Vec<_>>().join(", "))
         }
     };
@@ -26,17 +28,47 @@ fn text(random: &mut StdRng, depth: usize) -> String {
 
 fn string(random: &mut StdRng) -> String {
     const PARTS: &[&str] = &[
-        "a", "b", "\\u0061", "\\n", "\\u000a", "\\u0001", "\\u001F", "\\/", "\\\\", "\\\"", "\\u005c", "é", "\\u00e9", "😀",
-        "\\ud83d\\ude00", "\\uD83D", "\\ude00", "\\u0000", "\\\\u0000", "\\\\ud83d\\ude00", "\\udbff\\udfff", "\u{10ffff}",
-        "\u{7f}", "\\u007f", "\\b\\f\\r\\t", "ud800", "\u{2028}", " ",
+        "a",
+        "b",
+        "\\u0061",
+        "\\n",
+        "\\u000a",
+        "\\u0001",
+        "\\u001F",
+        "\\/",
+        "\\\\",
+        "\\\"",
+        "\\u005c",
+        "é",
+        "\\u00e9",
+        "😀",
+        "\\ud83d\\ude00",
+        "\\uD83D",
+        "\\ude00",
+        "\\u0000",
+        "\\\\u0000",
+        "\\\\ud83d\\ude00",
+        "\\udbff\\udfff",
+        "\u{10ffff}",
+        "\u{7f}",
+        "\\u007f",
+        "\\b\\f\\r\\t",
+        "ud800",
+        "\u{2028}",
+        " ",
     ];
-    let parts: Vec<&str> = (0..random.random_range(0..4)).map(|_| PARTS[random.random_range(0..PARTS.len())]).collect();
+    let parts: Vec<&str> =
+        (0..random.random_range(0..4)).map(|_| PARTS[random.random_range(0..PARTS.len())]).collect();
     format!("\"{}\"", parts.concat())
 }
 
 async fn enqueue(db: &mut PgConnection, body: &str) -> String {
     let enqueue = "SELECT enqueue('q', $1::text)::text";
-    sqlx::query_scalar(enqueue).bind(body).fetch_one(db).await.unwrap_or_else(|error| panic!("{body}: {error}"))
+    sqlx::query_scalar(enqueue)
+        .bind(body)
+        .fetch_one(db)
+        .await
+        .unwrap_or_else(|error| panic!("{body}: {error}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,10 +105,14 @@ async fn sql_returns_the_message_that_there_is_and_raises_where_the_queue_reject
     assert_eq!(count(&app).await, 4, "all or none");
 
     define(&app, json!({ "key": "/a", "conflict": "replace" })).await;
-    let replaced = call(&mut db, r#"enqueue('q', '{"a":1,"n":5}', delay => '1 hour', priority => 3, key => 'k')"#).await;
+    let replaced =
+        call(&mut db, r#"enqueue('q', '{"a":1,"n":5}', delay => '1 hour', priority => 3, key => 'k')"#).await;
     assert_eq!(replaced.unwrap(), [first.as_str()]);
     let whole = app.whole_message("q", &first).await;
-    assert_eq!((&whole["request"]["n"], &whole["priority"], &whole["key"]), (&json!(5), &json!(3), &json!("k")));
+    assert_eq!(
+        (&whole["request"]["n"], &whole["priority"], &whole["key"]),
+        (&json!(5), &json!(3), &json!("k"))
+    );
     assert!(whole["run_at"].is_string());
     app.stop().await;
 }
@@ -124,7 +128,10 @@ async fn in_sql_too_the_idempotency_key_is_looked_at_first() {
         assert_eq!(call(&mut db, &keyed(body)).await.unwrap(), [first.as_str()]);
     }
     let (code, words) = refused(&mut db, &keyed(r#"{"a":1}"#)).await;
-    assert_eq!((code.as_str(), words.as_str()), ("23505", "this idempotency key was used with another payload"));
+    assert_eq!(
+        (code.as_str(), words.as_str()),
+        ("23505", "this idempotency key was used with another payload")
+    );
     // Over HTTP it is the same key.
     let request = app.request(axum::http::Method::POST, "/queues/q/messages").header("idempotency-key", "k");
     assert_eq!(json(request.json(&json!({ "a": 1, "b": 2 })).send().await.unwrap(), 200).await["id"], first);

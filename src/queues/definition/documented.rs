@@ -210,7 +210,12 @@ pub struct QueueUniqueness {
     /// of the push. Where nothing or `null` is found, the message is not unique. Absent, only pushes with `unique` have a
     /// value.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 255, pattern = "^(body|key|/([^~]|~[01])*)$", example = "/order/id")]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^(body|key|/([^~]|~[01])*)$",
+        example = "/order/id"
+    )]
     pub key: String,
     /// For how long a message holds its value: until it is claimed for the first time (`waiting`), until it has ended
     /// (`unfinished`), or a duration from `1s` to `retention`, from its push. One that is deleted holds none.

@@ -84,7 +84,8 @@ async fn store(tx: &mut PgConnection, units: &[Unit]) -> sqlx::Result<Stored> {
     }
     for unit in units {
         let first = unit.pushes.first().filter(|first| claimed.contains(&first.id));
-        if let Some((first, Claim::Leads { key, .. })) = first.and_then(|first| Some((first, first.key.as_ref()?)))
+        if let Some((first, Claim::Leads { key, .. })) =
+            first.and_then(|first| Some((first, first.key.as_ref()?)))
             && unit.pushes.iter().any(|push| stored.told.contains_key(&push.id))
         {
             let message = unit.pushes.iter().find_map(|push| match stored.told.get(&push.id) {

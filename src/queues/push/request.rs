@@ -63,7 +63,10 @@ impl Request {
         } else {
             let ids = || pushes.iter().map(|push| push.id);
             let told = |id: Uuid| Some((id, *stored.told.get(&id)?));
-            Ok(Done { stored: ids().filter(|id| kept.contains(id)).collect(), told: ids().filter_map(told).collect() })
+            Ok(Done {
+                stored: ids().filter(|id| kept.contains(id)).collect(),
+                told: ids().filter_map(told).collect(),
+            })
         };
         // Nobody waits any more when the client hung up: the message is stored all the same.
         drop(reply.send(result));

@@ -34,7 +34,7 @@ use axum::response::{IntoResponse, Response};
         ("postrider-priority" = Option<i16>, Header, description = "As `priority`", minimum = -100, maximum = 100),
         ("atomic" = Option<bool>, Query, description = "Store all or none"),
         ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, unique per queue, for the whole batch: the same key with the same batch returns the first answer again. A batch of which nothing is stored does not use its key up")),
-    request_body(content = inline(BatchBody), content_type = "application/json", description = "1 to 1,000 messages",
+    request_body(content = BatchBody, content_type = "application/json", description = "1 to 1,000 messages",
         example = json!([{"hello": "world"}])),
     responses(
         (status = 201, description = "In the order sent: the id of each message stored, or that holds its value; the violations of each refused", body = Vec<Pushed>),

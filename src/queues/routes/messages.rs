@@ -74,7 +74,8 @@ pub(super) async fn push(
     let request_id = request_id::kept(&headers);
     let own_key = identity.own_key.clone();
     let request = raw.clone();
-    let pushed = Push { queue_id: queue.id, id, request, rank, delay, key: claim, own_key, unique, request_id };
+    let pushed =
+        Push { queue_id: queue.id, id, request, rank, delay, key: claim, own_key, unique, request_id };
     let done = queues.access.inbox.push(vec![pushed]).await?;
     if let Some(told) = done.told.get(&id) {
         return held(&queues, &queue, told).await;

@@ -55,7 +55,8 @@ impl Fires for Pushes {
         let pushed = schedules::push(&mut *tx, &plans).await?;
         let is_unique = pushed.iter().any(|pushed| pushed.is_unique);
         let mut made = Made::default();
-        for schedules::Pushed { queue_id, rank, count, .. } in pushed.into_iter().filter(|one| !one.is_unique) {
+        for schedules::Pushed { queue_id, rank, count, .. } in pushed.into_iter().filter(|one| !one.is_unique)
+        {
             made.ready.push((queue_id, rank));
             self.count(queue_id, count.unsigned_abs());
         }

@@ -97,10 +97,10 @@ pub async fn push(tx: &mut PgConnection, pushes: &[&Push]) -> sqlx::Result<Store
     let asked_by: Vec<Option<&str>> = pushes.iter().map(|p| p.request_id.as_deref()).collect();
     let own_keys: Vec<Option<&str>> = pushes.iter().map(|p| p.own_key.as_deref()).collect();
     let values: Vec<_> = pushes.iter().map(|p| p.unique.as_ref()).collect();
-    let given: Vec<Option<&str>> = values.iter().map(|value| value.and_then(|v| v.given.as_deref())).collect();
+    let given: Vec<Option<&str>> =
+        values.iter().map(|value| value.and_then(|v| v.given.as_deref())).collect();
     let by: Vec<Option<&str>> = values.iter().map(|value| value.map(|v| v.by.as_str())).collect();
-    let digests: Vec<Option<&[u8]>> =
-        values.iter().map(|value| value.map(|v| v.digest.as_slice())).collect();
+    let digests: Vec<Option<&[u8]>> = values.iter().map(|value| value.map(|v| v.digest.as_slice())).collect();
     let row = sqlx::query!(
         r#"
         SELECT verdicts AS "verdicts!", holders AS "holders!"

@@ -52,7 +52,11 @@ fn identity(options: Option<&RawValue>) -> Result<Identity, ServiceError> {
         let label = match to_string(name).as_deref() {
             Some("key") => &mut identity.own_key,
             Some("unique") => &mut identity.given,
-            _ => return Err(ServiceError::new("the argument options may have key and unique, and nothing else")),
+            _ => {
+                return Err(ServiceError::new(
+                    "the argument options may have key and unique, and nothing else",
+                ));
+            }
         };
         *label = match to_value(value.get()) {
             None | Some(Value::Null) => None,
