@@ -189,9 +189,6 @@ async fn where_the_queue_rejects_the_refusal_names_the_message() {
     let problem = refusal(push(&app, json!({ "a": 1 })).await, 409).await;
     assert_eq!(problem["held_by"], json!(first));
     assert!(problem["detail"].as_str().unwrap().contains(&first), "{problem}");
-    let metrics = crate::support::answer::text(app.get("/metrics").await, 200).await;
-    let counted = "postrider_unique_pushes_total{queue=\"q\",outcome=\"rejected\"} 1";
-    assert!(metrics.lines().any(|line| line == counted), "{metrics}");
     end(&app, "complete", claim(&app).await, json!({ "result": 1 })).await;
     stored(&app, json!({ "a": 1 })).await;
     app.stop().await;
@@ -302,5 +299,28 @@ async fn a_queue_without_uniqueness_makes_no_row_and_no_entry_of_an_index_for_it
     let rows: i64 =
         sqlx::query_scalar("SELECT count(*) FROM unique_holders").fetch_one(&mut db).await.unwrap();
     assert_eq!(rows, 0);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_whose_values_were_held_are_counted() {
+    let app = TestApp::start().await;
+    app.define("counted-values", json!({ "options": { "unique": { "key": "body" } } })).await;
+    app.push("counted-values", &json!(1)).await;
+    app.push("counted-values", &json!([1])).await;
+    for conflict in ["existing", "replace", "reject"] {
+        let options = json!({ "unique": { "key": "body", "conflict": conflict } });
+        app.define("counted-values", json!({ "options": options })).await;
+        for body in [json!(1), json!([1])] {
+            app.post("/queues/counted-values/messages", &body).await;
+        }
+    }
+    let metrics = crate::support::answer::text(app.get("/metrics").await, 200).await;
+    for outcome in ["existing", "replaced", "rejected"] {
+        let counted =
+            format!("postrider_unique_pushes_total{{queue=\"counted-values\",outcome=\"{outcome}\"}} ");
+        let found = metrics.lines().find_map(|line| line.strip_prefix(&counted));
+        assert_eq!(found, Some("2"), "{outcome}");
+    }
     app.stop().await;
 }

@@ -219,9 +219,9 @@ pub struct QueueUniqueness {
     pub key: String,
     /// For how long a message holds its value: until it is claimed for the first time (`waiting`), until it has ended
     /// (`unfinished`), or a duration from `1s` to `retention`, from its push. One that is deleted holds none.
-    #[serde(default)]
-    #[schema(inline, value_type = UniqueWhile, default = "unfinished")]
-    pub r#while: String,
+    #[serde(default, rename = "while")]
+    #[schema(value_type = UniqueWhile, default = "unfinished")]
+    pub holds: String,
     /// What becomes of a push whose value is held.
     #[serde(default)]
     #[schema(default = "existing")]
