@@ -79,7 +79,7 @@ impl Inbox {
                     held
                 }
             }),
-            with_values.run(received_identified),
+            Box::pin(with_values.run(received_identified)),
             own_waiters.run(move |requests| {
                 let one_by_one = one_by_one.clone();
                 async move { one_by_one.one_by_one(requests).await }
@@ -234,7 +234,9 @@ impl Loop {
                     let second = requests.split_off(requests.len() / 2);
                     parts.extend([second, requests]);
                 } else {
-                    requests.into_iter().for_each(|request| room.admit(request));
+                    for request in requests {
+                        room.admit(request);
+                    }
                 }
                 continue;
             }

@@ -160,8 +160,8 @@ async fn a_value_that_is_given_goes_before_the_one_that_is_found() {
     for bad in ["", &"x".repeat(256), "%00"] {
         refusal(app.post(&format!("/queues/q/messages?unique={bad}"), &json!(1)).await, 400).await;
     }
-    let long = format!("enqueue('q', '5', unique_value => repeat('é', 256))");
-    assert_eq!(refused(&mut db, &long).await.0, "22023");
+    let long = "enqueue('q', '5', unique_value => repeat('é', 256))";
+    assert_eq!(refused(&mut db, long).await.0, "22023");
     let uneven = "enqueue_many('q', ARRAY['5', '6'], unique_values => ARRAY['A'])";
     assert_eq!(refused(&mut db, uneven).await.0, "22023");
 

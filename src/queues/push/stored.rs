@@ -44,7 +44,9 @@ impl Loop {
         if let Some(delay) = soonest {
             self.wake.due_after(delay);
         }
-        requests.into_iter().for_each(|request| request.answer(&kept, stored));
+        for request in requests {
+            request.answer(&kept, stored);
+        }
     }
 }
 

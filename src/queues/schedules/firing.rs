@@ -62,7 +62,9 @@ impl Fires for Pushes {
         }
         if is_unique {
             let (judged, held) = unique::push(tx, &plans).await?;
-            judged.iter().for_each(|judged| self.take(judged, &mut made));
+            for judged in &judged {
+                self.take(judged, &mut made);
+            }
             made.instead.extend(held.into_iter().map(|schedule| (schedule, None)));
         }
         Ok(made)
