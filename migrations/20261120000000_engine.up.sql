@@ -70,6 +70,7 @@ CREATE TABLE workers (
     capacity     integer     NOT NULL,
     process      uuid        NOT NULL DEFAULT gen_random_uuid(),
     runs         text[]      NOT NULL DEFAULT '{}',
+    stops        uuid[]      NOT NULL DEFAULT '{}',
     CONSTRAINT workers_pkey PRIMARY KEY (id),
     CONSTRAINT workers_lease_positive CHECK (lease > interval '0')
 ) WITH (fillfactor = 50);
@@ -84,6 +85,7 @@ COMMENT ON COLUMN workers.given_up_at IS 'When it was found silent. From then on
 COMMENT ON COLUMN workers.lease IS 'How long after a heartbeat it still counts as alive.';
 COMMENT ON COLUMN workers.process IS 'The process, however often it registers: one that was given up, or that a failover cut off, and that lives under another id has not died.';
 COMMENT ON COLUMN workers.runs IS 'What it can run and another may not, in the words of the features: javascript, native NAME.';
+COMMENT ON COLUMN workers.stops IS 'Items that it holds and whose ends nobody wants any more. It reads them with its next heartbeat, and they go with the one after that.';
 COMMENT ON COLUMN workers.capacity IS 'How many items it runs at once, over all lanes.';
 
 CREATE TABLE leases (

@@ -121,11 +121,12 @@ CREATE TABLE ticks (
     CONSTRAINT ticks_outcome_known CHECK (outcome IN ('fired', 'overlapped', 'missed', 'by hand')),
     CONSTRAINT ticks_item_if_fired CHECK (item IS NULL OR outcome IN ('fired', 'by hand'))
 );
-CREATE INDEX ticks_at_idx ON ticks (at);
-COMMENT ON TABLE ticks IS 'Every moment of a schedule that came: one row, so that two servers cannot fire the same moment twice. Bounded by: seven days.';
+CREATE INDEX ticks_fired_at_idx ON ticks (fired_at);
+CREATE INDEX ticks_missed_idx ON ticks (fired_at) WHERE outcome = 'missed';
+COMMENT ON TABLE ticks IS 'Every moment of a schedule that came: one row, so that two servers cannot fire the same moment twice. Bounded by: seven days after somebody saw to it.';
 COMMENT ON COLUMN ticks.kind IS 'As in schedules.';
 COMMENT ON COLUMN ticks.owner IS 'As in schedules.';
 COMMENT ON COLUMN ticks.at IS 'The moment; of a run by hand, when that was.';
-COMMENT ON COLUMN ticks.fired_at IS 'When somebody saw to it.';
+COMMENT ON COLUMN ticks.fired_at IS 'When somebody saw to it: long after the moment if nobody was there. How old a row is goes by this.';
 COMMENT ON COLUMN ticks.outcome IS 'What became of it: fired, overlapped (what the one before made had not ended), missed (nobody was there, and the schedule makes up for nothing), or by hand.';
 COMMENT ON COLUMN ticks.item IS 'What it made, if that has an id: a message.';

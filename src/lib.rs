@@ -117,16 +117,18 @@
 //! 2. Every end is fenced by the claim that made it; a lost claim is normal, logged, and changes nothing
 //!    (`tests/engine`, `tests/faults`). An end is said to count only when this very end is stored: rows tell what a
 //!    worker said from what the reclaim wrote under the same lease (`tests/queues/ends.rs`, `tests/jobs/ends.rs`).
-//!    No attempt starts after its lease is over, by the process's own monotonic clock (`worker/tenure.rs`,
+//!    No attempt starts after its lease is over, by the process's own monotonic clock (`worker/tenure.rs`), nor late under a claim that a crash undid (`worker/hold.rs`,
 //!    `tests/faults/stopped.rs`); a graceful stop counts none (`tests/faults/terminated.rs`).
 //! 3. No transaction and no connection is held while a handler runs (`worker`).
 //! 4. Time is the database's; ids carry it (`db::Ids`). Clippy bans `Utc::now`. When a lease is over, the functions
 //!    `is_silent` and `is_over` say, also when the clock was set (`tests/engine/clock.rs`, `tests/faults/clock.rs`).
 //! 5. What is accepted is committed; what one step causes commits with it (`tests/faults`).
-//!    One order of locks, so that nobody waits in a circle: the catalog, leases, mappings, unfinished deliveries,
-//!    endpoints, circuits, lines, and then what waits (`tests/hub/kept.rs`). A push locks its endpoints
-//!    first, but waits for none, and nothing but the deletion of one, which has only the catalog, waits for it. Only
-//!    messages that answer each other along two lines
+//!    One order of locks, so that nobody waits in a circle: the catalog, leases, definitions (schedules of queues,
+//!    mappings, pollers), their moments (`schedules`), unfinished deliveries, endpoints, circuits, lines, and then what
+//!    waits (`tests/hub/kept.rs`). A push locks its endpoints first, but waits for none, and nothing but the deletion of
+//!    one, which has only the catalog, waits for it. A firing locks moments first, but leaves out those and the
+//!    definitions that somebody has; a PUT, which has the definition, waits for the moment, and so for a firing that goes
+//!    by what was there before (`tests/queues/schedules_put.rs`). Only messages that answer each other along two lines
 //!    can meet in a circle; PostgreSQL undoes one of the settlements, which comes again.
 //! 6. A handler's failure is data (`queues::outcome`), never an `Err`.
 //! 7. Secrets are `SecretString`, never in logs, errors or metrics, nor in what endpoints said, and sealed in the database
@@ -145,17 +147,17 @@
 //! 14. An endpoint that hangs, lies or floods costs bounded time and memory, and delays no other
 //!     (`tests/hub/hostile.rs`).
 //! 15. Nothing that is held is forgotten, however pushes and switches meet (`tests/hub/held.rs`).
-//! 16. A moment of a schedule fires once over all servers, by the database's clock, whoever's runs ahead
-//!     (`flow::ticker`; `tests/queues/schedules.rs`, `tests/faults/schedules.rs`, `tests/hub/schedules.rs`); a change in a storefront is
+//! 16. A moment of a schedule fires once over all servers, by the database's clock, whoever's runs ahead, also of ten
+//!     thousand at once (`flow::ticker`; `tests/queues/schedules.rs`, `tests/faults/schedules.rs`, `tests/hub/schedules.rs`); a change in a storefront is
 //!     told once, whatever fails on the way (`tests/hub/pollers.rs`), and page by page (`tests/hub/poller_pages.rs`).
 //! 17. Neither changing definitions, nor an open transaction of somebody else, nor what cannot be promoted or
 //!     reclaimed, keeps a claim waiting (`tests/engine/changes.rs`, `tests/jobs/held.rs`, `tests/engine/duties.rs`).
 //! 18. No lane takes the room of a process, whatever its definition says (`tests/engine/shares.rs`).
 //! 19. No end, push or record that the database takes too long for holds up the others for longer than a statement
 //!     may take (`tests/engine/poison.rs`, `tests/queues/parts.rs`).
-//! 20. What is sent again under its idempotency key happens once, and only pushes of a key wait for a transaction that
-//!     uses it (`http::idempotency`; `tests/queues/idempotency.rs`, `tests/queues/held_keys.rs`,
-//!     `tests/jobs/idempotency.rs`, `tests/hub/pushes.rs`).
+//! 20. What is sent again under its idempotency key happens once, also when it would be refused by now, and only pushes of
+//!     a key wait for a transaction that uses it (`http::idempotency`; `tests/queues/idempotency.rs`,
+//!     `tests/queues/held_keys.rs`, `tests/queues/schedules_run.rs`, `tests/jobs/idempotency.rs`, `tests/hub/pushes.rs`).
 //! 21. JSON is text, kept as it was sent; a value is only made to look into it (`http::json_text`;
 //!     `tests/queues/json_text.rs`).
 //! 22. What must stay does not keep what may go, and a reader of an old week holds up nobody

@@ -4,7 +4,9 @@
 -- within a minute, and the schedule makes up for nothing. by_hand: it was run by hand. Of those that fired, the delay is
 -- how long after its moment that was. late_seconds is how long the next moment is overdue.
 --
--- Parameters: report.period, how far back (1 day; moments are known for 7). In psql: SET report.period = '7 days';
+-- What was seen to in the period counts, however long ago its moment was: after an outage that is what was missed.
+--
+-- Parameters: report.period, how far back (1 day; known for 7). In psql: SET report.period = '7 days';
 --
 -- What to do: the last column says it, if there is something to do.
 WITH parameter AS (
@@ -21,7 +23,7 @@ runs AS (
             FILTER (WHERE ticks.outcome = 'fired') AS delay_p50,
         max(ticks.fired_at - ticks.at) FILTER (WHERE ticks.outcome = 'fired') AS delay_max
     FROM ticks
-    WHERE ticks.kind = 'queue' AND ticks.at >= (SELECT since FROM parameter)
+    WHERE ticks.kind = 'queue' AND ticks.fired_at >= (SELECT since FROM parameter)
     GROUP BY ticks.owner
 )
 SELECT

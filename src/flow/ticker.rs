@@ -63,12 +63,14 @@ pub trait Fires: Send + Sync + 'static {
 }
 
 /// What firings made.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Made {
-    /// The lanes in which something became ready, with its lowest rank.
+    /// Lanes in which something became ready, with its lowest rank.
     pub ready: Vec<(i32, i16)>,
     /// By their owners, those that did not make what was planned: what else, or nothing, since what there is has not ended.
     pub instead: HashMap<i32, Option<Uuid>>,
+    /// Counts it, once it is committed.
+    pub count: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// What is to be done about a schedule that is due.
@@ -121,12 +123,12 @@ impl<P> Planned<P> {
 }
 
 /// What one transaction did.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Fired {
     /// Whether it saw to anything.
     any: bool,
-    /// Lanes in which something became ready.
-    ready: Vec<(i32, i16)>,
+    /// What it made.
+    made: Made,
     /// Moments that came, by kind and outcome, each with how long after it that was.
     came: Vec<(&'static str, &'static str, Duration)>,
 }
@@ -161,10 +163,9 @@ impl<F: Fires> Kind for F {
             }
             let mut ticks: Vec<Tick> = ticks.into_iter().filter(|tick| new.contains(&tick.owner)).collect();
             if !plans.is_empty() {
-                let Made { ready, instead } = self.make(&mut *tx, plans).await?;
-                fired.ready = ready;
-                if !instead.is_empty() {
-                    change(&mut ticks, &mut steps, &instead);
+                fired.made = self.make(&mut *tx, plans).await?;
+                if !fired.made.instead.is_empty() {
+                    change(&mut ticks, &mut steps, &fired.made.instead);
                     schedules::change(&mut *tx, F::KIND, &ticks).await?;
                 }
             }
@@ -274,8 +275,11 @@ impl Ticker {
             })
         })
         .await?;
-        for (lane, rank) in &fired.ready {
+        for (lane, rank) in &fired.made.ready {
             (self.ready)(*lane, *rank);
+        }
+        if let Some(count) = fired.made.count {
+            count();
         }
         for (kind, outcome, late) in &fired.came {
             counter!(RUNS, "kind" => *kind, "outcome" => *outcome).increment(1);

@@ -9,6 +9,9 @@
 //! | made something that is deleted since | 410: it is neither there nor made a second time |
 //! | is held by a transaction that has not ended | 503 after a while: nobody knows yet which of these it is |
 //!
+//! So a key is looked up before anything is judged that may have changed since it came: a schema, the state of a job,
+//! what is under way. Only where none was used before, or for another body, does a refusal stand.
+//!
 //! Two bodies say the same when they are the same JSON, however it is spelt: `http::canonical`. A request that is
 //! refused does not use its key up.
 

@@ -26,13 +26,17 @@ pub fn status_of_put(made: bool) -> StatusCode {
 
 /// What was put, without how it did when it was read.
 pub fn without_state(document: Json) -> Json {
+    Json { raw: stateless(&document.raw).unwrap_or(document.raw) }
+}
+
+/// As [`without_state`], of a document inside another; `None` if it does not say how it does.
+pub fn stateless(document: &RawValue) -> Option<Box<RawValue>> {
     let is_state = |key: &RawValue| is(key, NAME);
-    let members = members(&document.raw).unwrap_or_default();
+    let members = members(document)?;
     if !members.iter().any(|(key, _)| is_state(key)) {
-        drop(members);
-        return document;
+        return None;
     }
-    Json { raw: object(members.into_iter().filter(|(key, _)| !is_state(key))) }
+    Some(object(members.into_iter().filter(|(key, _)| !is_state(key))))
 }
 
 #[cfg(test)]

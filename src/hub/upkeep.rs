@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 const KEEP: Duration = Duration::from_hours(30 * 24);
 /// For how long the same identifiers do not go to a mapping again.
 const KEEP_IDENTIFIERS: Duration = Duration::from_hours(90 * 24);
-/// For how long it is known which moments of a schedule fired.
+/// For how long it is known what became of a moment of a schedule, once somebody saw to it.
 const KEEP_TICKS: Duration = Duration::from_hours(7 * 24);
 
 /// Tidies until `stop`.

@@ -4,7 +4,7 @@ use super::failures::Ended as End;
 use super::store::jobs;
 use super::store::work::{self, Running};
 use super::types::Types;
-use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
+use crate::worker::{Again, Claim, Consumer, Ended, Holding, Lane, Run, Settled};
 use serde_json::json;
 use sqlx::postgres::{PgConnection, PgPool};
 use std::collections::HashMap;
@@ -53,7 +53,7 @@ impl Consumer for Jobs {
         self.types.ids()
     }
 
-    async fn load(&self, _claims: Vec<Claim>, _tenure: &Tenure) -> sqlx::Result<Vec<Run<Lost>>> {
+    async fn load(&self, _claims: Vec<Claim>, _holding: &Holding) -> sqlx::Result<Vec<Run<Lost>>> {
         Ok(Vec::new())
     }
 

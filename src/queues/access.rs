@@ -68,7 +68,7 @@ impl Access {
         })
         .await?;
         if running {
-            self.stopper.stop(id).await;
+            self.stopper.stop(queue, id).await;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::runners::{Runners, unrunnable};
 use super::store::ends::{self, Failure};
 use crate::db::by_id::{HashMap, HashSet};
 use crate::db::{Database, bounded};
-use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
+use crate::worker::{Again, Claim, Consumer, Ended, Holding, Lane, Run, Settled};
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -66,7 +66,7 @@ impl Consumer for Messages {
         all
     }
 
-    async fn load(&self, claims: Vec<Claim>, tenure: &Tenure) -> sqlx::Result<Vec<Run<Outcome>>> {
+    async fn load(&self, claims: Vec<Claim>, holding: &Holding) -> sqlx::Result<Vec<Run<Outcome>>> {
         let (revision, loaded) = bounded(ends::load(&self.db.worker, &claims)).await?;
         // A message claimed after a change runs under what the change says.
         if revision > self.catalog.revision() {
@@ -79,7 +79,10 @@ impl Consumer for Messages {
             let Some(claim) = claims.remove(&message.id) else { continue };
             let queue = queues.entry(claim.lane).or_insert_with(|| self.catalog.by_id(claim.lane));
             let attempt = match queue {
-                Some(queue) => Arc::clone(&self.runners).attempt(Arc::clone(queue), &claim, message, tenure),
+                Some(queue) => {
+                    let hold = holding.of(claim.lease);
+                    Arc::clone(&self.runners).attempt(Arc::clone(queue), &claim, message, hold)
+                }
                 // Deleted, or out of service here: the end is written like any other, so that nothing is lost.
                 None => Box::pin(async { Outcome::from(unrunnable()) }),
             };

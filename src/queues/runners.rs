@@ -12,7 +12,7 @@ use crate::db::Ids;
 use crate::error::{Error, Result};
 use crate::http::json_text::raw;
 use crate::http::outbound::Outbound;
-use crate::worker::{Claim, Tenure, panic_message};
+use crate::worker::{Claim, Hold, panic_message};
 use futures::future::{BoxFuture, FutureExt as _};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -101,42 +101,42 @@ impl Runners {
         }
     }
 
-    /// The attempt of a claimed message, which starts nothing once the tenure is over. Dropping it stops it.
+    /// The attempt of a claimed message, which starts nothing that is not held any more. Dropping it stops it.
     pub(super) fn attempt(
         self: Arc<Self>,
         queue: Arc<Queue>,
         claim: &Claim,
         message: Loaded,
-        tenure: &Tenure,
+        hold: Hold,
     ) -> BoxFuture<'static, Outcome> {
-        let (attempt, tenure) = (claim.attempt.unsigned_abs(), tenure.clone());
+        let attempt = claim.attempt.unsigned_abs();
         Box::pin(async move {
             // A panic is caught here, where it is known what ran.
-            let ran = AssertUnwindSafe(self.run(&queue, attempt, message, &tenure)).catch_unwind().await;
+            let ran = AssertUnwindSafe(self.run(&queue, attempt, message, &hold)).catch_unwind().await;
             let outcome =
                 ran.unwrap_or_else(|panic| End::Reject(error("Panic", panic_message(&*panic))).into());
             Outcome { terms: Some(queue.definition.options.terms()), ..outcome }
         })
     }
 
-    async fn run(&self, queue: &Queue, attempt: u16, message: Loaded, tenure: &Tenure) -> Outcome {
+    async fn run(&self, queue: &Queue, attempt: u16, message: Loaded, hold: &Hold) -> Outcome {
         if !message.validated
             && let Some(schema) = &queue.schema
             && let Err(error) = schema.validate_text(&message.request).await
         {
             return invalid(&error).into();
         }
-        tenure.holds().await;
+        hold.holds().await;
         match &queue.definition.handler {
             Some(Handler::Native { name }) => self.native(queue, name, attempt, message).await.into(),
             // Boxed, since a native attempt, which may be as quick as a function call, should not have to
             // carry room for the others.
-            Some(Handler::JavaScript { .. }) => Box::pin(self.javascript(queue, message, tenure)).await,
+            Some(Handler::JavaScript { .. }) => Box::pin(self.javascript(queue, message, hold)).await,
             Some(Handler::Http { url }) => {
                 let Ok(secret) = &queue.secret else { return unrunnable().into() };
                 let now = self.ids.now().unwrap_or_default();
                 let post = Post { queue, url, secret: secret.as_ref(), attempt, message: &message };
-                Box::pin(post.send(&self.outbound, now, tenure)).await.into()
+                Box::pin(post.send(&self.outbound, now, hold)).await.into()
             }
             None | Some(Handler::Worker) => unrunnable().into(),
         }
@@ -152,7 +152,7 @@ impl Runners {
         })
     }
 
-    async fn javascript(&self, queue: &Queue, message: Loaded, tenure: &Tenure) -> Outcome {
+    async fn javascript(&self, queue: &Queue, message: Loaded, hold: &Hold) -> Outcome {
         let (Some(pool), Some(source), Some(messaging)) =
             (&self.javascript, &queue.script, self.messaging.get())
         else {
@@ -166,7 +166,7 @@ impl Runners {
             message: message.request.0,
             timeout: queue.definition.options.attempt_timeout(),
         };
-        let ended = pool.run_once(tenure.holds(), job, Arc::new(services), CancellationToken::new()).await;
+        let ended = pool.run_once(hold.holds(), job, Arc::new(services), CancellationToken::new()).await;
         let logs = (!ended.logs.is_empty()).then(|| raw(&serde_json::json!(ended.logs)));
         let end = match ended.outcome {
             // Nothing of the handler has run.

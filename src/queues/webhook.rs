@@ -7,7 +7,7 @@ use crate::http::json_text::{depth, raw};
 use crate::http::outbound::{Answer, Cause, Failure, Outbound, Request};
 use crate::http::retry_after::retry_after;
 use crate::http::signature;
-use crate::worker::Tenure;
+use crate::worker::Hold;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -31,19 +31,13 @@ pub(super) struct Post<'a> {
 
 impl Post<'_> {
     /// Posts the message: `webhook-id` is its id, the same at every attempt; `now` is the time of the signature, and that
-    /// from which a date in `Retry-After` counts. Nothing is sent once the tenure is over.
-    pub(super) async fn send(self, outbound: &Outbound, now: DateTime<Utc>, tenure: &Tenure) -> End {
+    /// from which a date in `Retry-After` counts. Nothing is sent that is not held any more.
+    pub(super) async fn send(self, outbound: &Outbound, now: DateTime<Utc>, hold: &Hold) -> End {
         let request = match self.request(now) {
             Ok(request) => request,
             Err(why) => return End::Fail(error("ConfigurationError", &why)),
         };
-        let answer = loop {
-            tenure.holds().await;
-            if let Some(answer) = outbound.send_while(&request, tenure.still()).await {
-                break answer;
-            }
-        };
-        match answer {
+        match hold.send(|still| outbound.send_while(&request, still)).await {
             Ok(answer) => verdict(&answer, now),
             Err(failure) if failure.cause == Cause::AddressNotAllowed => {
                 End::Fail(unreached("RequestRefused", &failure))

@@ -1,6 +1,6 @@
 //! What passes between the processes of an instance, by PostgreSQL's notifications after commits: that there is work,
 //! that an attempt is to be stopped, that a log has grown. It only saves time: what is there is found by polling too, and
-//! an attempt that is not stopped runs to an end that does not count.
+//! what is to be stopped with the next heartbeat.
 
 use parking_lot::Mutex;
 use sqlx::postgres::PgPool;
@@ -93,6 +93,11 @@ pub(super) enum Note {
 }
 
 impl Note {
+    /// How it is told that nobody wants the end of this item: [`Self::Stop`].
+    pub(super) fn stop(item: Uuid) -> String {
+        item.to_string()
+    }
+
     /// None for what a process of another version may say.
     pub(super) fn read(payload: &str) -> Option<Self> {
         if payload.is_empty() {
@@ -149,7 +154,7 @@ mod tests {
         });
         assert_eq!(logs.sum::<usize>(), 300);
         let item = Uuid::from_u128(7);
-        assert_eq!(Note::read(&item.to_string()), Some(Note::Stop(item)));
+        assert_eq!(Note::read(&Note::stop(item)), Some(Note::Stop(item)));
         assert_eq!(Note::read(""), Some(Note::Look));
         assert_eq!(Note::read("12@-100"), Some(Note::Ready(12, -100)));
         for unknown in ["hello", "@", "1@", "1@70000", "1@1 2@1"] {

@@ -2,12 +2,12 @@
 //! is the only thing it ever waits for.
 
 use super::desk::{Desk, Floor, Kind};
+use super::hold::Holding;
 use super::lease::{Registered, Registration};
 use super::marks::{Marks, START};
 use super::reclaim::Reclaim;
 use super::share::Share;
 use super::store::{self, Wanted};
-use super::tenure::Tenure;
 use super::{Claim, Lane};
 use crate::db::by_id::{HashMap, HashSet};
 use crate::db::{Database, bounded};
@@ -112,10 +112,8 @@ impl Claims {
         }
         let floor = Arc::clone(&self.floor);
         let claiming = floor.claiming.lock().await;
-        // What waits for a foreign server starts when that has let it in.
-        let outlasts =
-            wanted.iter().any(|wanted| self.lane(wanted.lane).is_some_and(|(lane, _)| lane.yields));
-        let taken = bounded(store::claim(&self.db.worker, id, &wanted, outlasts))
+        let asked = Instant::now();
+        let taken = bounded(store::claim(&self.db.worker, id, &wanted))
             .await
             .inspect_err(|_| self.reclaim.suspect())?;
         let mut counts: HashMap<i32, i32> = HashMap::default();
@@ -145,7 +143,10 @@ impl Claims {
                 };
             }
         }
-        self.start(claims, &tenure);
+        self.start(claims, |claims| {
+            let leases = claims.iter().map(|claim| claim.lease).collect();
+            Holding::new(tenure.clone(), self.db.worker.clone(), asked, leases)
+        });
         drop(claiming);
         if !counts.is_empty() {
             self.floor.wake.set_busy();
@@ -243,7 +244,7 @@ impl Claims {
         wanted
     }
 
-    fn start(&self, claims: HashMap<i32, Vec<Claim>>, tenure: &Tenure) {
+    fn start(&self, claims: HashMap<i32, Vec<Claim>>, holding: impl Fn(&[Claim]) -> Holding) {
         let mut by_desk: Vec<Vec<Claim>> = self.desks.iter().map(|_| Vec::new()).collect();
         for (lane, claims) in claims {
             let Some(place) = self.desks.iter().position(|desk| desk.owns(lane)) else {
@@ -257,7 +258,7 @@ impl Claims {
         }
         for (desk, claims) in self.desks.iter().zip(by_desk) {
             if !claims.is_empty() {
-                Arc::clone(desk).start(Arc::clone(&self.floor), tenure.clone(), claims);
+                Arc::clone(desk).start(Arc::clone(&self.floor), holding(&claims), claims);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Runs what was claimed: loads it, counts the room it takes, and stops what must be stopped.
 
+use super::hold::Holding;
 use super::settle::Settler;
-use super::tenure::Tenure;
 use super::wake::Wake;
 use super::{Claim, Consumer, Ended, Lane, Run, Settled};
 use crate::db::by_id::HashMap;
@@ -193,8 +193,8 @@ pub(super) trait Desk: Send + Sync {
     fn knows(&self, lease: Uuid) -> bool;
     /// How many ends are not written yet.
     fn unwritten(&self) -> usize;
-    /// Starts what was claimed, within the tenure of the registration that claimed it; its places are taken already.
-    fn start(self: Arc<Self>, floor: Arc<Floor>, tenure: Tenure, claims: Vec<Claim>);
+    /// Starts what was claimed; its places are taken already.
+    fn start(self: Arc<Self>, floor: Arc<Floor>, holding: Holding, claims: Vec<Claim>);
     fn reclaim<'a>(
         &'a self,
         tx: &'a mut PgConnection,
@@ -217,11 +217,11 @@ pub(super) struct DeskOf<C: Consumer> {
 impl<C: Consumer> DeskOf<C> {
     /// Loads the items, however long the database is unreachable: the claims stay ours as long as the lease lives. Items
     /// that are too many to be read within the time of one statement are read in halves.
-    async fn load(&self, claims: &[Claim], tenure: &Tenure) -> Vec<Run<C::Outcome>> {
+    async fn load(&self, claims: &[Claim], holding: &Holding) -> Vec<Run<C::Outcome>> {
         let mut pause = Duration::from_millis(50);
         let (mut runs, mut parts) = (Vec::with_capacity(claims.len()), vec![claims]);
         while let Some(part) = parts.pop() {
-            match self.consumer.load(part.to_vec(), tenure).await {
+            match self.consumer.load(part.to_vec(), holding).await {
                 Ok(loaded) => {
                     runs.extend(loaded);
                     continue;
@@ -272,7 +272,7 @@ impl<C: Consumer> Desk for DeskOf<C> {
         self.settler.unwritten()
     }
 
-    fn start(self: Arc<Self>, floor: Arc<Floor>, tenure: Tenure, claims: Vec<Claim>) {
+    fn start(self: Arc<Self>, floor: Arc<Floor>, holding: Holding, claims: Vec<Claim>) {
         self.settler.open(&claims);
         let tracker = floor.tracker.clone();
         tracker.spawn(async move {
@@ -284,22 +284,31 @@ impl<C: Consumer> Desk for DeskOf<C> {
                 })
                 .collect();
             // Over: the slots are dropped without an end, and their leases are left to be reclaimed.
-            let load = self.load(&claims, &tenure);
-            let Some(runs) = tenure.over().run_until_cancelled(load).await else { return };
+            let load = self.load(&claims, &holding);
+            let Some(runs) = holding.tenure().over().run_until_cancelled(load).await else { return };
             for Run { claim, attempt } in runs {
                 let Some(slot) = waiting.remove(&claim.item) else { continue };
                 // The lock is held over the spawn, so that an attempt that ends at once finds itself listed, and
                 // `abandon` misses none.
                 let mut running = floor.running.lock();
-                if tenure.over().is_cancelled() {
+                if holding.tenure().over().is_cancelled() {
                     drop(running);
                     return;
                 }
-                let (consumer, tenure) = (Arc::clone(&self.consumer), tenure.clone());
+                let (consumer, hold) = (Arc::clone(&self.consumer), holding.of(claim.lease));
                 let handle = floor.tracker.spawn(async move {
-                    tenure.holds().await;
-                    let ended = AssertUnwindSafe(attempt).catch_unwind().await;
-                    slot.end(Some(ended.unwrap_or_else(|panic| consumer.panicked(panic_message(&*panic)))));
+                    let attempt = async {
+                        hold.holds().await;
+                        AssertUnwindSafe(attempt).catch_unwind().await
+                    };
+                    let ended = tokio::select! {
+                        biased;
+                        ended = attempt => Some(ended),
+                        () = hold.undone() => None,
+                    };
+                    slot.end(ended.map(|ended| {
+                        ended.unwrap_or_else(|panic| consumer.panicked(panic_message(&*panic)))
+                    }));
                 });
                 let (lease, handle) = (claim.lease, Some(handle.abort_handle()));
                 running.insert(claim.item, Attempt { lease, handle });

@@ -166,12 +166,13 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Stops the attempt of an item: here, and in the process that runs it if that is another.
-    pub async fn stop(&self, item: Uuid) {
+    /// Stops the attempt of an item of a lane: here, and in the process that runs it if that is another.
+    pub async fn stop(&self, lane: i32, item: Uuid) {
         if !self.floor.stop(item)
-            && let Err(error) = abroad::notify(&self.db.worker, &item.to_string()).await
+            && let Err(error) =
+                bounded(store::tell_to_stop(&self.db.worker, lane, item, &Note::stop(item))).await
         {
-            tracing::debug!(%error, "cannot tell other processes to stop an item");
+            tracing::debug!(%error, "cannot tell another process to stop an item");
         }
     }
 }

@@ -133,6 +133,7 @@ impl Registration {
     /// Renews until the worker was given up, or could not renew for as long as its lease.
     async fn renew(&self, db: &Database, floor: &Floor, id: Uuid, registered: Instant, tenure: &Tenure) {
         let mut renewed = registered;
+        let mut stopped = Vec::new();
         loop {
             // A third of the lease, so that two renewals may fail; soon again when the last one did.
             let late = renewed.elapsed() >= self.lease / 3;
@@ -142,12 +143,17 @@ impl Registration {
                 return;
             }
             let (asked, expected) = (Instant::now(), self.expected().unwrap_or_default());
-            match tokio::time::timeout(self.lease / 3, store::renew(&db.heartbeat, id, expected)).await {
-                Ok(Ok(Some((now, others)))) => {
+            match tokio::time::timeout(self.lease / 3, store::renew(&db.heartbeat, id, expected, &stopped))
+                .await
+            {
+                Ok(Ok(Some(store::Renewed { now, others, stops }))) => {
                     self.hear(db, now, asked);
                     floor.wake.abroad.set_others(others);
                     tenure.renewed(asked);
-                    renewed = asked;
+                    for item in &stops {
+                        floor.stop(*item);
+                    }
+                    (renewed, stopped) = (asked, stops);
                 }
                 Ok(Ok(None)) => return,
                 Ok(Err(error)) => tracing::warn!(%error, "cannot renew this worker's lease"),

@@ -59,6 +59,7 @@ mod desk;
 mod engine;
 mod flush;
 mod give_back;
+mod hold;
 mod later;
 mod learn;
 mod lease;
@@ -77,9 +78,9 @@ mod wake;
 pub use desk::panic_message;
 pub use engine::{Running, Stopper, Worker};
 pub use flush::LOST_CLAIMS;
+pub use hold::{Hold, Holding};
 pub use lines::Lines;
 pub use settle::{Settler, Stopping};
-pub use tenure::Tenure;
 pub use wake::Wake;
 
 use chrono::{DateTime, Utc};
@@ -196,11 +197,11 @@ pub trait Consumer: Send + Sync + 'static {
 
     /// Reads what the claimed items need and makes them ready to run. An item that is not there any more is
     /// left out. An attempt that waits before it starts anything, or starts several things, awaits
-    /// [`Tenure::holds`] right before each.
+    /// [`Hold::holds`] right before each.
     fn load(
         &self,
         claims: Vec<Claim>,
-        tenure: &Tenure,
+        holding: &Holding,
     ) -> impl Future<Output = sqlx::Result<Vec<Run<Self::Outcome>>>> + Send;
 
     /// Writes how attempts ended (each has an outcome), in the transaction that holds their leases. None of

@@ -1,7 +1,8 @@
 //! For how long what was claimed is surely still ours, by this process's own monotonic clock.
 //!
 //! A process may stand still at any moment (`SIGSTOP`, a machine that swaps), and others then take back what it holds.
-//! It finds out with its next heartbeat, but goes on at once. So every start, whatever its kind, asks here first.
+//! It finds out with its next heartbeat, but goes on at once. So every start, whatever its kind, asks here first, by its
+//! claim (`hold.rs`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The time for which a registration surely counts. Cheap to clone, and to ask.
 #[derive(Debug, Clone)]
-pub struct Tenure(Arc<Inside>);
+pub(super) struct Tenure(Arc<Inside>);
 
 #[derive(Debug)]
 struct Inside {
@@ -60,16 +61,9 @@ impl Tenure {
         nanos(self.0.began.elapsed()) >= self.0.until.load(Ordering::Acquire)
     }
 
-    /// [`Self::holds`] for who cannot await: says at any moment whether what was claimed is ours.
-    pub fn still(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        let tenure = self.clone();
-        move || !tenure.is_over()
-    }
-
-    /// Returns at once while what was claimed is ours: to be awaited right before each start. When its time is over
-    /// it returns only after a heartbeat that was on its way has made it ours again; else never, and the attempt that
-    /// waits is stopped, its lease left to the reclaim.
-    pub async fn holds(&self) {
+    /// Returns at once while what was claimed is ours. When its time is over it returns only after a heartbeat that was
+    /// on its way has made it ours again; else never.
+    pub(super) async fn holds(&self) {
         while self.is_over() {
             let mut renewed = std::pin::pin!(self.0.renewed.notified());
             // Whoever renews it from here on is heard.

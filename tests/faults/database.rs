@@ -2,14 +2,17 @@
 
 use super::{Load, connect, outcomes, posts_to, unfinished};
 use crate::support::app::TestApp;
-use crate::support::endpoint::Endpoint;
 use crate::support::eventually;
+use crate::support::scripted::{Asked, Reply, Scripted};
+use crate::support::serve::Serve;
 use crate::support::server::BINARY;
+use crate::support::tls::{Tls, key_file};
 use postrider::internals::db::embedded::{self, Options, Server, Stop};
 use postrider::migrate;
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::time::Duration;
+use sqlx::Executor as _;
+use std::time::{Duration, Instant};
 
 async fn own_server(settings: &[(&str, &str)]) -> Server {
     let data_dir = std::env::temp_dir().join(format!("postrider-test-{}", uuid::Uuid::now_v7().simple()));
@@ -95,30 +98,48 @@ async fn a_handler_that_runs_while_the_database_is_away_settles_when_it_is_back(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_of_what_may_start_later_outlives_a_crash_of_the_database() {
+async fn what_waits_for_its_connection_while_a_crash_undoes_its_claim_is_sent_by_the_next_claim_alone() {
     // Nothing writes to the disk in time but who waits for it.
     let server = own_server(&[("wal_writer_delay", "10s")]).await;
-    let endpoint = Endpoint::start(str::to_owned).await;
-    let app = TestApp::on(server.connect_options(), &[("POSTRIDER_LEASE", "10m")], |app| app).await;
-    app.define("q", posts_to(&endpoint.url)).await;
-    endpoint.hold();
-    let id = app.push("q", &json!("hello")).await;
-    eventually("it is sent", async || endpoint.held() == 1).await;
+    let database = server.connect_options();
+    let endpoint = Scripted::start(|_: &Asked| Reply::Says(200, Vec::new(), "{}".to_owned())).await;
+    let tls = Tls::before(&endpoint.url, "tls-valid").await;
+    let ca = key_file("tls-ca.pem");
+    let settings = [("POSTRIDER_LEASE", "10m"), ("SSL_CERT_FILE", ca.to_str().unwrap())];
+    let serve = Serve::on(&super::url_of(&database), &settings).await;
+    serve.define("q", &posts_to(&tls.url)).await;
+    let (id, lock) = loop {
+        let held = tls.held();
+        tls.holds(true);
+        let mut holder = connect(&database).await;
+        let pushed = Instant::now();
+        let id = serve.push("q", &json!("hello")).await;
+        eventually("it shakes hands", async || tls.held() > held).await;
+        // From here on nobody can have a claim confirmed.
+        holder.execute("BEGIN; LOCK TABLE leases IN EXCLUSIVE MODE").await.unwrap();
+        if pushed.elapsed() < Duration::from_millis(200) {
+            break (id, holder);
+        }
+        // It may have been confirmed before.
+        drop(holder);
+        tls.holds(false);
+        tls.release();
+        serve.complete("q", &id).await;
+    };
+    let held = tls.held();
     server.stop(Stop::Immediate).await.unwrap();
+    drop(lock);
     server.start_again().await.unwrap();
-    eventually("it is ready", async || status(&app, "/readyz").await == 200).await;
-    let mut db = connect(&server.connect_options()).await;
-    let held: (i64, i64) =
-        sqlx::query_as("SELECT (SELECT count(*) FROM leases), (SELECT count(*) FROM dispatch)")
-            .fetch_one(&mut db)
-            .await
-            .unwrap();
-    assert_eq!(held, (1, 0), "somebody else can claim what this process sends");
-    endpoint.release();
-    eventually("it is complete", async || app.message("q", &id).await["status"] == "COMPLETE").await;
-    assert_eq!(endpoint.runs()[&id], 1);
-    drop(db);
-    app.stop().await;
+    eventually("it is claimed again", async || tls.held() > held).await;
+    tls.release();
+    serve.complete("q", &id).await;
+    eventually("the first attempt is stopped", async || {
+        serve.log().iter().any(|line| line.contains("does not know a claim"))
+    })
+    .await;
+    let sent = endpoint.asked().iter().filter(|asked| asked.header("webhook-id") == Some(&id)).count();
+    assert_eq!(sent, 1);
+    serve.kill().await;
     server.shutdown().await;
 }
 

@@ -1,4 +1,5 @@
-//! Two servers whose clocks differ by a minute fire thousands of moments of schedules, each once.
+//! Two servers fire thousands of moments of schedules, each once: whatever their clocks say, and however many are due at
+//! once.
 
 use super::clock::library;
 use super::{connect, url_of};
@@ -67,4 +68,57 @@ async fn two_servers_whose_clocks_differ_by_a_minute_fire_ten_thousand_moments_e
     assert_eq!(count(&mut db, each).await, SCHEDULES);
     ahead.kill().await;
     behind.kill().await;
+}
+
+/// Schedules that are due at once.
+const CROWD: i64 = 10_000;
+
+/// How many moments a server says that it fired.
+async fn fired_by(server: &Serve) -> i64 {
+    let told = server.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    let name = "postrider_schedule_runs_total{kind=\"queue\",outcome=\"fired\"} ";
+    told.lines().find_map(|line| line.strip_prefix(name)).map_or(0, |count| count.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_schedules_of_queues_that_are_due_at_once_fire_each_once_over_two_servers() {
+    let database = database().await;
+    let (url, settings) = (url_of(&database), [("POSTRIDER_EXAMPLES", "false")]);
+    let (one, other) = tokio::join!(Serve::on(&url, &settings), Serve::on(&url, &settings));
+    let mut db = connect(&database).await;
+    for n in 0..10 {
+        one.define(&format!("q{n}"), &json!({})).await;
+    }
+    // They come due with one commit, and both servers hear of it.
+    let due = format!(
+        "WITH made AS (
+            INSERT INTO queue_schedules (queue_id, name, definition, message)
+            SELECT q.id, 's' || n, json_build_object('every', '1h', 'message', n), to_json(n)
+            FROM generate_series(1, {CROWD}) AS n JOIN queues AS q ON q.name = 'q' || n % 10
+            RETURNING id
+        )
+        INSERT INTO schedules (kind, owner, next_at) SELECT 'queue', id, now() FROM made;
+        UPDATE catalog SET revision = revision + 1;
+        NOTIFY postrider_postrider"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(due)).execute(&mut db).await.unwrap();
+    let late = "SELECT count(*) FROM schedules WHERE next_at <= now()";
+    eventually("all have fired", async || count(&mut db, late).await == 0).await;
+    for all in [
+        "SELECT count(*) FROM ticks WHERE outcome = 'fired'",
+        "SELECT count(*) FROM messages",
+        "SELECT count(DISTINCT request::text) FROM messages",
+        "SELECT count(*) FROM dispatch",
+        "SELECT count(*) FROM schedules AS s JOIN ticks AS t USING (kind, owner) JOIN messages AS m ON m.id = t.item
+            JOIN queue_schedules AS q ON q.id = s.owner AND q.queue_id = m.queue_id
+                AND q.message::text = m.request::text
+            WHERE s.last_item = m.id",
+    ] {
+        assert_eq!(count(&mut db, all).await, CROWD, "{all}");
+    }
+    // Counted after the commit, which is seen before.
+    eventually("they say so", async || fired_by(&one).await + fired_by(&other).await >= CROWD).await;
+    assert_eq!(fired_by(&one).await + fired_by(&other).await, CROWD);
+    one.kill().await;
+    other.kill().await;
 }

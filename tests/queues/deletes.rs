@@ -62,6 +62,40 @@ async fn a_native_attempt_is_dropped_when_its_message_is_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_in_a_process_that_hears_nothing_is_dropped_with_its_next_heartbeat() {
+    let gate = Gate::closed();
+    let other = TestApp::start().await;
+    // Nothing listens there, so it is told nothing.
+    let deaf = [
+        ("DATABASE_URL", "postgres://ignored"),
+        ("POSTRIDER_LISTEN_URL", "postgres://nobody@127.0.0.1:9/none"),
+        ("POSTRIDER_LEASE", "3s"),
+    ];
+    let app = TestApp::on(other.database.clone(), &deaf, |app| app.handler("gate", gate.handler())).await;
+    let handler = json!({ "kind": "native", "name": "gate" });
+    app.define("q", json!({ "handler": handler, "options": { "timeout": "1h" } })).await;
+    let running = app.push("q", &json!(1)).await;
+    let next = app.push("q", &json!(2)).await;
+    gate.reached_by(1).await;
+    eventually("the other knows the queue", async || {
+        other.get(&format!("/queues/q/messages/{running}")).await.status() == 200
+    })
+    .await;
+    delete(&other, "q", &running).await;
+    gate.reached_by(2).await;
+    gate.pass(1);
+    assert_eq!(app.ended("q", &next).await["result"]["message"], 2);
+    let mut db = app.connect().await;
+    eventually("it is told no more", async || {
+        let told = "SELECT count(*) FROM workers WHERE stops <> '{}'";
+        sqlx::query_scalar::<_, i64>(told).fetch_one(&mut db).await.unwrap() == 0
+    })
+    .await;
+    app.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_javascript_handler_is_stopped_when_its_message_is_deleted() {
     let app = TestApp::start().await;
     let source = "module.exports = m => { while (m === 'for ever'); return m }";

@@ -236,3 +236,22 @@ async fn twenty_batches_at_once_with_one_key_are_stored_once() {
     assert_eq!(count(&app, "q").await, 3);
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_key_made_is_answered_though_the_schema_does_not_allow_its_body_any_more() {
+    let app = TestApp::start().await;
+    app.define("q", json!({})).await;
+    let first = json(push(&app, "q", "k", "1").await, 201).await;
+    let all = text(batch(&app, "q", "", "all", "[1,2]").await, 201).await;
+    let atomic = text(batch(&app, "q", "?atomic=true", "atomic", "[1,2]").await, 201).await;
+    app.define("q", json!({ "incoming": { "schema": { "type": "string" } } })).await;
+    assert_eq!(json(push(&app, "q", "k", " 1").await, 200).await["id"], first["id"]);
+    assert_eq!(text(batch(&app, "q", "", "all", "[1,2]").await, 200).await, all);
+    assert_eq!(text(batch(&app, "q", "?atomic=true", "atomic", "[1,2]").await, 200).await, atomic);
+    // What the key did not make is refused as without one.
+    refusal(push(&app, "q", "k", "2").await, 422).await;
+    refusal(push(&app, "q", "new", "1").await, 422).await;
+    refusal(batch(&app, "q", "?atomic=true", "atomic", "[1,3]").await, 422).await;
+    assert_eq!(count(&app, "q").await, 5);
+    app.stop().await;
+}

@@ -25,6 +25,8 @@ mod roles;
 mod schedule;
 mod schedules;
 mod schedules_put;
+mod schedules_run;
+mod schedules_told;
 mod schema;
 mod server_log;
 mod sql;

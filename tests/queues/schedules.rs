@@ -10,26 +10,26 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use std::time::Duration;
 
-const HOUR: Duration = Duration::from_hours(1);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
 
 /// An hourly schedule whose message says `of`, with more members.
-fn hourly(of: &str, more: Value) -> Value {
+pub(super) fn hourly(of: &str, more: Value) -> Value {
     let mut schedule = json!({ "every": "1h", "message": { "of": of } });
     let Value::Object(more) = more else { panic!("no members: {more}") };
     schedule.as_object_mut().unwrap().extend(more);
     schedule
 }
 
-async fn put(app: &TestApp, name: &str, schedule: &Value) {
+pub(super) async fn put(app: &TestApp, name: &str, schedule: &Value) {
     json(app.put(&format!("/queues/q/schedules/{name}"), schedule).await, 201).await;
 }
 
-async fn read(app: &TestApp, name: &str) -> Value {
+pub(super) async fn read(app: &TestApp, name: &str) -> Value {
     json(app.get(&format!("/queues/q/schedules/{name}")).await, 200).await
 }
 
 /// Which schedules the messages of the queue are of, in the order of their names.
-async fn pushed(app: &TestApp) -> Vec<String> {
+pub(super) async fn pushed(app: &TestApp) -> Vec<String> {
     let page = json(app.get("/queues/q/messages?limit=500").await, 200).await;
     let messages = page["messages"].as_array().unwrap().iter();
     let mut of: Vec<String> =
@@ -39,7 +39,7 @@ async fn pushed(app: &TestApp) -> Vec<String> {
 }
 
 /// How many moments of a schedule came to this.
-async fn ticks(db: &mut PgConnection, name: &str, outcome: &str) -> i64 {
+pub(super) async fn ticks(db: &mut PgConnection, name: &str, outcome: &str) -> i64 {
     let count = "SELECT count(*) FROM ticks JOIN queue_schedules AS s ON s.id = owner AND kind = 'queue'
         WHERE s.name = $1 AND outcome = $2";
     sqlx::query_scalar(count).bind(name).bind(outcome).fetch_one(db).await.unwrap()
@@ -134,7 +134,7 @@ async fn one_that_is_switched_off_does_not_fire_though_its_moment_were_there() {
 }
 
 /// Has a moment of a schedule come now.
-async fn due(app: &TestApp, name: &str) {
+pub(super) async fn due(app: &TestApp, name: &str) {
     let mut db = app.connect().await;
     let due = "UPDATE schedules SET next_at = clock_timestamp()
         WHERE kind = 'queue' AND owner = (SELECT id FROM queue_schedules WHERE name = $1)";
@@ -178,8 +178,26 @@ async fn where_overlaps_are_skipped_a_moment_makes_no_second_message_until_the_f
     app.stop().await;
 }
 
+/// A transaction that holds the rows of all schedules, as a firing and a PUT do.
+pub(super) async fn holding(app: &TestApp) -> PgConnection {
+    let mut db = app.connect().await;
+    sqlx::raw_sql("BEGIN; SELECT FROM schedules FOR NO KEY UPDATE").execute(&mut db).await.unwrap();
+    db
+}
+
+/// Waits until so many wait for a lock.
+pub(super) async fn stopped(app: &TestApp, many: i64) {
+    let mut db = app.connect().await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("they wait", async || {
+        sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut db).await.unwrap() == many
+    })
+    .await;
+}
+
 /// Takes the server away for a little more than a day, as the database sees it.
-async fn off_for_a_day(app: TestApp) -> TestApp {
+pub(super) async fn off_for_a_day(app: TestApp) -> TestApp {
     let (database, mut db) = (app.database.clone(), app.connect().await);
     app.stop().await;
     let passed = "UPDATE schedules SET next_at = next_at - interval '26 hours 20 minutes'";
@@ -239,56 +257,6 @@ async fn once_the_clock_was_set_back_moments_are_worked_out_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_by_hand_pushes_at_once_and_leaves_the_moments_as_they_are() {
-    let app = TestApp::start().await;
-    app.define("q", json!({ "handler": { "kind": "worker" } })).await;
-    put(&app, "off", &hourly("off", json!({ "enabled": false }))).await;
-    put(&app, "skip", &hourly("skip", json!({ "overlap": "skip" }))).await;
-    let next = read(&app, "skip").await["state"]["next_run"].clone();
-    let run = async |name: &str, key: Option<&str>| {
-        let mut request = app.request(Method::POST, &format!("/queues/q/schedules/{name}/run"));
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
-        }
-        request.send().await.unwrap()
-    };
-    let answer = run("off", None).await;
-    let location = answer.headers()["location"].to_str().unwrap().to_owned();
-    let message = json(answer, 201).await;
-    assert_eq!(location, format!("/queues/q/messages/{}", message["id"].as_str().unwrap()));
-    assert_eq!((&message["status"], &message["request"]), (&json!("PENDING"), &json!({ "of": "off" })));
-
-    let first = json(run("skip", Some("k")).await, 201).await;
-    assert_eq!(json(run("skip", Some("k")).await, 200).await["id"], first["id"], "it was asked for again");
-    refusal(run("off", Some("k")).await, 409).await;
-    refusal(run("skip", None).await, 409).await;
-    let id = first["id"].as_str().unwrap();
-    assert_eq!(app.delete(&format!("/queues/q/messages/{id}")).await.status(), 204);
-    refusal(run("skip", Some("k")).await, 410).await;
-    json(run("skip", None).await, 201).await;
-    assert_eq!(pushed(&app).await, ["off", "skip"]);
-    let state = read(&app, "skip").await["state"].clone();
-    assert_eq!((&state["next_run"], state["last_run"].is_string()), (&next, true));
-    let mut db = app.connect().await;
-    assert_eq!(ticks(&mut db, "skip", "by hand").await, 2);
-    refusal(run("none", None).await, 404).await;
-    app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_many_runs_by_hand_at_once_one_pushes_where_overlaps_are_skipped() {
-    let app = TestApp::start().await;
-    app.define("q", json!({})).await;
-    put(&app, "s", &hourly("s", json!({ "overlap": "skip" }))).await;
-    let run = async || app.post("/queues/q/schedules/s/run", &json!({})).await.status().as_u16();
-    let mut all = futures::future::join_all((0..8).map(|_| run())).await;
-    all.sort_unstable();
-    assert_eq!(all, [201, 409, 409, 409, 409, 409, 409, 409]);
-    assert_eq!(pushed(&app).await, ["s"]);
-    app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_queue_takes_its_schedules_along() {
     let app = TestApp::start().await;
     app.define("q", json!({})).await;
@@ -320,35 +288,4 @@ async fn a_message_that_the_queues_schema_no_longer_allows_ends_in_error() {
     let id = read(&app, "s").await["state"]["last_message"].as_str().unwrap().to_owned();
     assert_eq!(app.ended("q", &id).await["status"], "ERROR");
     app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_report_and_the_doctor_tell_what_came_what_did_not_and_what_is_late() {
-    let app = TestApp::start().await;
-    app.define("q", json!({})).await;
-    put(&app, "s", &hourly("s", json!({ "overlap": "skip" }))).await;
-    put(&app, "off", &hourly("off", json!({ "enabled": false }))).await;
-    json(app.post("/queues/q/schedules/s/run", &json!({})).await, 201).await;
-    let mut db = app.connect().await;
-    app.elapse(HOUR).await;
-    eventually("its moment passes", async || ticks(&mut db, "s", "overlapped").await == 1).await;
-    let rows = json(app.get("/reports/schedule_runs").await, 200).await;
-    let row = |name: &str| {
-        let rows = rows.as_array().unwrap().iter();
-        rows.clone().find(|row| row["schedule"] == name).unwrap().clone()
-    };
-    let counts =
-        |row: &Value| ["fired", "overlapped", "missed", "by_hand"].map(|of| row[of].as_i64().unwrap());
-    assert_eq!(counts(&row("s")), [0, 1, 0, 1]);
-    assert!(row("s")["why"].as_str().unwrap().contains("longer than its period"), "{}", row("s"));
-    assert_eq!((counts(&row("off")), &row("off")["why"]), ([0; 4], &json!("it is switched off")));
-    let database = app.database.clone();
-    app.stop().await;
-    let late = "UPDATE schedules SET next_at = now() - interval '2 minutes' WHERE next_at IS NOT NULL;
-        UPDATE ticks SET outcome = 'missed', item = NULL";
-    sqlx::raw_sql(late).execute(&mut db).await.unwrap();
-    let doctor = crate::commands::run(&database, &["doctor"]).await;
-    for line in ["warn  1 schedules are overdue: q/s", "warn  schedules missed their moments 2 times"] {
-        assert!(doctor.out.contains(line), "{line}\n{}", doctor.out);
-    }
 }

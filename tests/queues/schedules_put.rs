@@ -1,7 +1,8 @@
 //! Putting schedules of queues: what is refused and where, whole sets, and the ways in beside HTTP: definitions, files and
 //! programs.
 
-use crate::support::answer::{json, refusal, violations};
+use super::schedules::{due, holding, hourly, pushed, put, stopped};
+use crate::support::answer::{json, refusal, text, violations};
 use crate::support::app::TestApp;
 use crate::support::eventually;
 use axum::http::Method;
@@ -251,5 +252,93 @@ async fn administrators_put_schedules_read_them_and_run_them() {
         ];
         assert_eq!(found, statuses, "{role}");
     }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_may_be_put_back_alone_in_a_set_in_a_definition_and_in_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = [("POSTRIDER_QUEUES_DIR", directory.path().to_str().unwrap())];
+    let app = TestApp::with(&settings, |app| app).await;
+    app.define("q", json!({})).await;
+    let document = r#"{"every":"1h","message":{"n":1.0,"state":"stays"}}"#;
+    let put = app.request(Method::PUT, S).header("content-type", "application/json").body(document);
+    json(put.send().await.unwrap(), 201).await;
+    let read = text(app.get(S).await, 200).await;
+    assert!(read.contains(r#""state":{"next_run":"2"#), "{read}");
+    let set = format!(r#"{{"schedules":{{"s":{read}}}}}"#);
+    for (path, body) in [(S, &read), ("/queues/q/schedules", &set), ("/queues/q", &set)] {
+        let put = app.request(Method::PUT, path).header("content-type", "application/json");
+        json(put.body(body.clone()).send().await.unwrap(), 200).await;
+        assert_eq!(text(app.get(S).await, 200).await, read, "{path}");
+    }
+    let draft = directory.path().join(".draft");
+    fs::write(&draft, format!(r#"{{"client_id":"file",{}"#, &set[1..])).unwrap();
+    fs::rename(draft, directory.path().join("q.queue.json")).unwrap();
+    eventually("the file is loaded", async || {
+        json(app.get("/queues/q").await, 200).await["client_id"] == "file"
+    })
+    .await;
+    assert_eq!(text(app.get(S).await, 200).await, read);
+
+    // Another process finds all in place: nothing changes.
+    let mut db = app.connect().await;
+    let revision = "SELECT revision FROM catalog";
+    let before: i64 = sqlx::query_scalar(revision).fetch_one(&mut db).await.unwrap();
+    let second = TestApp::on(app.database.clone(), &settings, |app| app).await;
+    let after: i64 = sqlx::query_scalar(revision).fetch_one(&mut db).await.unwrap();
+    assert_eq!(before, after);
+    second.stop().await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_that_leaves_the_moments_as_they_are_waits_for_a_firing_that_is_under_way() {
+    let app = TestApp::start().await;
+    app.define("q", json!({})).await;
+    let one = |of: &str| json!({ "every": "1h", "message": of });
+    let set = |of: &str| json!({ "schedules": { "s": one(of) } });
+    json(app.put(S, &one("former")).await, 201).await;
+    let first = listed(&app).await;
+    for (path, body) in
+        [(S, one("alone")), ("/queues/q/schedules", set("in a set")), ("/queues/q", set("in a definition"))]
+    {
+        let mut firing = holding(&app).await;
+        let mut put = Box::pin(app.put(path, &body));
+        let early = tokio::select! { answer = &mut put => Some(answer), () = stopped(&app, 1) => None };
+        assert!(early.is_none(), "{path}: it was answered while the former was being pushed");
+        sqlx::query("COMMIT").execute(&mut firing).await.unwrap();
+        json(put.await, 200).await;
+    }
+    assert_eq!(listed(&app).await, first);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_a_put_is_answered_nothing_former_is_pushed() {
+    let app = TestApp::start().await;
+    app.define("q", json!({})).await;
+    put(&app, "s", &hourly("former", json!({}))).await;
+    // A firing stops in the middle: it has read which message it pushes.
+    let mut gate = app.connect().await;
+    let stops = "SELECT pg_advisory_lock(1);
+        CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_advisory_xact_lock(1);
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER stops BEFORE INSERT ON dispatch FOR EACH ROW EXECUTE FUNCTION stop()";
+    sqlx::raw_sql(stops).execute(&mut gate).await.unwrap();
+    due(&app, "s").await;
+    stopped(&app, 1).await;
+    let new = hourly("new", json!({}));
+    let mut put = Box::pin(app.put(S, &new));
+    let early = tokio::select! { answer = &mut put => Some(answer), () = stopped(&app, 2) => None };
+    assert!(early.is_none(), "it was answered while the former was being pushed");
+    sqlx::query("SELECT pg_advisory_unlock(1)").execute(&mut gate).await.unwrap();
+    json(put.await, 200).await;
+    assert_eq!(pushed(&app).await, ["former"]);
+    due(&app, "s").await;
+    eventually("it fires again", async || pushed(&app).await.len() == 2).await;
+    assert_eq!(pushed(&app).await, ["former", "new"]);
     app.stop().await;
 }

@@ -28,7 +28,8 @@ pub(super) async fn check(db: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
                 ) AS first
             ) AS "named!",
             (
-                SELECT count(*) FROM ticks WHERE at > now() - interval '1 day' AND outcome = 'missed'
+                -- By when that was seen: after a long outage the moments themselves lie further back.
+                SELECT count(*) FROM ticks WHERE fired_at > now() - interval '1 day' AND outcome = 'missed'
             ) AS "missed!"
         "#,
         NAMED,

@@ -197,7 +197,8 @@ pub struct Put {
     pub goes_on: bool,
 }
 
-/// Puts schedules of this kind.
+/// Puts schedules of this kind. Each row is locked, also of one that goes on: who fires it under its former definition has
+/// ended by then.
 pub async fn put(tx: &mut PgConnection, kind: &str, puts: &[Put]) -> sqlx::Result<()> {
     let owners: Vec<i32> = puts.iter().map(|put| put.owner).collect();
     let first: Vec<Option<DateTime<Utc>>> = puts.iter().map(|put| put.first).collect();
@@ -210,10 +211,11 @@ pub async fn put(tx: &mut PgConnection, kind: &str, puts: &[Put]) -> sqlx::Resul
         ),
         there AS (
             UPDATE schedules AS s
-            SET next_at = put.first, set_at = now()
+            -- One that goes on keeps its moment, unless nobody knew when it fires.
+            SET next_at = CASE WHEN put.goes_on AND s.next_at IS NOT NULL THEN s.next_at ELSE put.first END,
+                set_at = CASE WHEN put.goes_on AND s.next_at IS NOT NULL THEN s.set_at ELSE now() END
             FROM put
-            -- One that goes on is left alone, unless nobody knew when it fires.
-            WHERE s.kind = $1 AND s.owner = put.owner AND NOT (put.goes_on AND s.next_at IS NOT NULL)
+            WHERE s.kind = $1 AND s.owner = put.owner
         )
         INSERT INTO schedules (kind, owner, next_at)
         SELECT $1, put.owner, put.first

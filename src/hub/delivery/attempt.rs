@@ -14,7 +14,7 @@ use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::Mapping;
 use crate::hub::key::is_reserved;
-use crate::worker::Tenure;
+use crate::worker::Hold;
 use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -53,8 +53,8 @@ pub(super) struct Attempt {
     pub(super) parameters: Arc<Vec<Parameter>>,
     /// How long the rate limit makes it wait.
     pub(super) wait: Duration,
-    /// How long the claim is ours.
-    pub(super) tenure: Tenure,
+    /// Says whether the claim is still ours.
+    pub(super) hold: Hold,
 }
 
 impl Attempt {
@@ -80,12 +80,7 @@ impl Attempt {
             timeout,
             max_response: MAX_ANSWER,
         };
-        let reply = loop {
-            self.tenure.holds().await;
-            if let Some(reply) = self.means.outbound.send_while(&request, self.tenure.still()).await {
-                break reply;
-            }
-        };
+        let reply = self.hold.send(|still| self.means.outbound.send_while(&request, still)).await;
         let took = started.elapsed();
         let is_large = reply.as_ref().is_ok_and(|reply| reply.body.len() > LARGE);
         let judge = move || Outcome::Attempted(Box::new(self.judge((&url, &sent), &reply, took)));

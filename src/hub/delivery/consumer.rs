@@ -17,7 +17,7 @@ use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::{Mapping, Retry};
 use crate::seal::Sealer;
-use crate::worker::{Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
+use crate::worker::{Claim, Consumer, Ended, Holding, Lane, Run, Settled};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
@@ -258,7 +258,7 @@ impl Consumer for Deliveries {
         all
     }
 
-    async fn load(&self, claims: Vec<Claim>, tenure: &Tenure) -> sqlx::Result<Vec<Run<Outcome>>> {
+    async fn load(&self, claims: Vec<Claim>, holding: &Holding) -> sqlx::Result<Vec<Run<Outcome>>> {
         let lanes: HashSet<i32> = claims.iter().map(|claim| claim.lane).collect();
         let lanes: Vec<i32> = lanes.into_iter().collect();
         let (newest, loaded) = bounded(deliveries::load(&self.db.worker, &claims, &lanes)).await?;
@@ -309,6 +309,7 @@ impl Consumer for Deliveries {
                     Arc::new(request::url(&endpoint.definition.url, &mapping.definition.service))
                 });
             let fanout = fanouts.entry(mapping.store_id);
+            let hold = holding.of(claim.lease);
             let attempt = Attempt {
                 fanout: *fanout.or_insert_with(|| self.catalog.mappings_of(mapping.store_id)),
                 service: Arc::clone(service),
@@ -320,7 +321,7 @@ impl Consumer for Deliveries {
                 message,
                 continue_url: loaded.continue_url,
                 wait,
-                tenure: tenure.clone(),
+                hold,
             };
             runs.push(Run { claim, attempt: Box::pin(attempt.run()) });
         }

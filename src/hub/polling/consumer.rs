@@ -14,7 +14,7 @@ use crate::hub::definitions::catalog::Catalog;
 use crate::hub::notices::{self, Notice};
 use crate::seal::Sealer;
 use crate::worker::delay::delay_after;
-use crate::worker::{Again, Claim, Consumer, Ended, Lane, Run, Settled, Tenure, Wake};
+use crate::worker::{Again, Claim, Consumer, Ended, Holding, Lane, Run, Settled, Wake};
 use sqlx::postgres::PgConnection;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl Consumer for Runs {
         self.pollers.all()
     }
 
-    async fn load(&self, claims: Vec<Claim>, tenure: &Tenure) -> sqlx::Result<Vec<Run<Outcome>>> {
+    async fn load(&self, claims: Vec<Claim>, holding: &Holding) -> sqlx::Result<Vec<Run<Outcome>>> {
         let lanes: Vec<i32> = claims.iter().map(|claim| claim.lane).collect();
         let (revision, bookmarks) = bounded(snapshots::bookmarks(&self.db.worker, &lanes)).await?;
         if revision > self.pollers.revision() {
@@ -89,7 +89,7 @@ impl Consumer for Runs {
             let run = run::Run {
                 outbound: self.outbound.clone(),
                 ids: Arc::clone(&self.db.ids),
-                tenure: tenure.clone(),
+                hold: holding.of(claim.lease),
                 teller: Arc::clone(&self.teller),
                 claim: claim.clone(),
                 poller,

@@ -11,7 +11,7 @@ use super::tell::{Teller, Told, Untold};
 use super::walk::{Read, Step, Walk};
 use crate::db::Ids;
 use crate::http::outbound::Outbound;
-use crate::worker::{Claim, Tenure};
+use crate::worker::{Claim, Hold};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl Outcome {
 pub(super) struct Run {
     pub(super) outbound: Outbound,
     pub(super) ids: Arc<Ids>,
-    pub(super) tenure: Tenure,
+    pub(super) hold: Hold,
     pub(super) teller: Arc<Teller>,
     pub(super) claim: Claim,
     pub(super) poller: Arc<Poller>,
@@ -119,7 +119,7 @@ impl Run {
             bookmark.map(|mark| mark::since(mark, definition.overlap)).or_else(|| definition.since.clone());
         let (mut walk, mut refused) = (Walk::new(bookmark, &definition.paging), 0);
         loop {
-            self.tenure.holds().await;
+            self.hold.holds().await;
             let (asked, is_silent) = (walk.place(), is_history && walk.is_first_pass());
             let page =
                 fetch::page(&self.outbound, &self.ids, &self.poller, collection, begin.as_deref(), &asked)

@@ -4,7 +4,7 @@ use super::decide;
 use super::store::pending;
 use crate::db::{Database, bounded};
 use crate::hub::definitions::catalog::Catalog;
-use crate::worker::{Claim, Consumer, Ended, Lane, Run, Settled, Tenure};
+use crate::worker::{Claim, Consumer, Ended, Holding, Lane, Run, Settled};
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -62,7 +62,7 @@ impl Consumer for Router {
         vec![self.lane]
     }
 
-    async fn load(&self, claims: Vec<Claim>, _tenure: &Tenure) -> sqlx::Result<Vec<Run<Turn>>> {
+    async fn load(&self, claims: Vec<Claim>, _holding: &Holding) -> sqlx::Result<Vec<Run<Turn>>> {
         // A message is routed by what is defined now, not when it was published.
         let ids: Vec<Uuid> = claims.iter().map(|claim| claim.item).collect();
         let (revision, sizes) = bounded(pending::sizes(&self.db.worker, &ids)).await?;

@@ -19,8 +19,8 @@ pub const DESCENDANTS: Old =
 /// Log entries that were not repeated since.
 pub const LOG_ENTRIES: Old =
     Old { table: "log_entries", key: "id", by: "first_seen", only_if: Some("last_seen < $1") };
-/// Moments at which schedules fired.
-pub const TICKS: Old = Old { table: "ticks", key: "kind, owner, at", by: "at", only_if: None };
+/// Moments of schedules, by when somebody saw to them: what a long outage missed is told for as long as any other.
+pub const TICKS: Old = Old { table: "ticks", key: "kind, owner, at", by: "fired_at", only_if: None };
 
 /// Messages of stores, their deliveries, and the attempts of those.
 #[derive(Debug)]

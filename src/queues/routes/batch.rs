@@ -1,6 +1,7 @@
 //! Push many messages in one request and one transaction.
 
 use super::items::{self, BatchBody, Item};
+use super::messages::came_before;
 use super::state::Queues;
 use crate::auth::Authenticated;
 use crate::error::{Error, Problem, Result, Violation};
@@ -86,6 +87,11 @@ pub(super) async fn push_batch(
             }
             Err(other) => return Err(other),
         }
+    }
+    if let Some(key) = key.as_ref().filter(|_| !broken.is_empty())
+        && came_before(&queues, &queue, key).await?
+    {
+        return again(&queues, &queue, key).await;
     }
     if atomic && !broken.is_empty() {
         broken.truncate(crate::error::MAX_VIOLATIONS);

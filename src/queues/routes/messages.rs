@@ -14,7 +14,7 @@ use crate::http::openapi::{BodyProblems, Problems, both, either};
 use crate::http::request_id;
 use crate::queues::access::{check, no_message};
 use crate::queues::catalog::Queue;
-use crate::queues::identity::{Identity, IdentityQuery};
+use crate::queues::identity::{Identity, IdentityQuery, Unique};
 use crate::queues::name::QueueName;
 use crate::queues::push::SINGLE;
 use crate::queues::store;
@@ -66,8 +66,15 @@ pub(super) async fn push(
     let key = Key::read(&headers, SINGLE, &raw)?;
     #[cfg(feature = "planted-bugs")]
     let key = key.filter(|_| !crate::planted::has(crate::planted::Bug::NoKey));
-    let unique = identity.value(queue.definition.options.unique.as_ref(), &raw)?;
-    check(&queue, &raw).await?;
+    let unique = match judge(&queue, &identity, &raw).await {
+        Ok(unique) => unique,
+        Err(refused) => {
+            return match &key {
+                Some(key) if came_before(&queues, &queue, key).await? => again(&queues, &queue, key).await,
+                _ => Err(refused),
+            };
+        }
+    };
     let id = queues.access.db.ids.next();
     let claim = key.clone().map(|key| Claim::Leads { key, answer: None });
     let (rank, delay) = (when.rank(), when.delay);
@@ -90,6 +97,13 @@ pub(super) async fn push(
     again(&queues, &queue, &key).await
 }
 
+/// Validates a message; returns its value, if it has one.
+async fn judge(queue: &Queue, identity: &Identity, raw: &RawValue) -> Result<Option<Unique>> {
+    let unique = identity.value(queue.definition.options.unique.as_ref(), raw)?;
+    check(queue, raw).await?;
+    Ok(unique)
+}
+
 /// The answer to a push whose value a message holds: that message as it is now, unless the push is refused.
 pub(super) async fn held(queues: &Queues, queue: &Queue, told: &Told) -> Result<Response> {
     if told.what == Verdict::Rejected {
@@ -100,6 +114,14 @@ pub(super) async fn held(queues: &Queues, queue: &Queue, told: &Told) -> Result<
     let row = row.ok_or_else(uniqueness::held)?;
     let location = location(&queue.name, told.message)?;
     Ok((StatusCode::OK, [(header::LOCATION, location)], Json(Message::of(&queue.name, row))).into_response())
+}
+
+/// Whether a request that the queue's schema refuses now made something before, under its key: what was answered then does
+/// not change with the schema.
+pub(super) async fn came_before(queues: &Queues, queue: &Queue, key: &Key) -> Result<bool> {
+    let former = store::pushes::former(&queues.access.db.api, queue.id, &key.key).await?;
+    let says_the_same = |digest: &Vec<u8>| key.compare(digest).is_ok();
+    Ok(former.is_some_and(|former| former.digest.as_ref().is_none_or(says_the_same)))
 }
 
 /// The answer to a push whose key was used before: the message that it made, as it is now.

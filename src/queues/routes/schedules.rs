@@ -12,9 +12,10 @@ use crate::http::extract::Path;
 use crate::http::idempotency::{self, IdempotencyKey, Key};
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::request_id;
-use crate::http::state_member::{status_of_put, with_state, without_state};
+use crate::http::state_member::{status_of_put, with_state};
 use crate::queues::access::check;
 use crate::queues::identity::Identity;
+use crate::queues::metrics;
 use crate::queues::name::QueueName;
 use crate::queues::push::identified;
 use crate::queues::schedules::documented::{QueueSchedule, ScheduleName, ScheduleSet, ScheduleState};
@@ -136,10 +137,10 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     let queue = queues.queue_for_admin(&queue, &caller).await?;
-    let document = without_state(body::read_json(&headers, body, &queues.limits).await?);
-    let entry = entry::read(&name, &document.raw)?;
+    let body = body::read_json(&headers, body, &queues.limits).await?;
+    let entry = entry::read(&name, &body.raw)?;
     entry::check(queue.schema.as_ref(), std::slice::from_ref(&entry), None).await?;
-    let queue = queue.name.clone();
+    let (queue, document) = (queue.name.clone(), entry.definition.clone());
     let made = db::transaction::<_, Error, _>(&queues.access.db.api, move |tx| {
         Box::pin(async move {
             bump(&mut *tx).await?;
@@ -149,7 +150,7 @@ pub(super) async fn put(
     })
     .await?;
     queues.changed().await?;
-    Ok((status_of_put(made), Json(document.raw)))
+    Ok((status_of_put(made), Json(document)))
 }
 
 /// Reads a schedule, and beside it `state`, what a listing says of how it does. A PUT ignores that.
@@ -215,7 +216,7 @@ pub(super) async fn run(
     Path((queue, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let queue = queues.queue_for_admin(&queue, &caller).await?;
+    let mut queue = queues.queue_for_admin(&queue, &caller).await?;
     let name = Some(name).filter(|name| entry::is_name(name)).ok_or_else(no_schedule)?;
     let key = Key::read(&headers, &format!("run schedule {name}"), RawValue::NULL)?;
     let db = &queues.access.db.api;
@@ -224,46 +225,74 @@ pub(super) async fn run(
     {
         return again(&queues, &queue, key).await;
     }
-    let schedule = schedules::to_run(db, queue.id, &name).await?.ok_or_else(no_schedule)?;
-    check(&queue, &schedule.message).await?;
-    let (id, rank) = (queues.access.db.ids.next(), -queue.definition.options.priority);
-    let request = schedule.message.clone();
-    let claim = key.clone().map(|key| Claim::Leads { key, answer: None });
-    let (delay, request_id) = (Duration::ZERO, request_id::kept(&headers));
-    let unique = Identity::default().value(queue.definition.options.unique.as_ref(), &request)?;
-    let push =
-        Push { queue_id: queue.id, id, request, rank, delay, key: claim, own_key: None, unique, request_id };
-    let message = pending(&queue, id, None, schedule.message.clone());
-    let done = db::transaction::<_, Error, _>(db, move |tx| Box::pin(run_in(tx, schedule, push)));
-    match (done.await?, key) {
-        (Ran::Stored, _) => {
-            queues.wake.ready(queue.id, rank);
-            let location = location(&queue.name, id)?;
-            Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(message)).into_response())
+    loop {
+        let schedule = schedules::to_run(db, queue.id, &name).await?.ok_or_else(no_schedule)?;
+        check(&queue, &schedule.message).await?;
+        let (id, rank) = (queues.access.db.ids.next(), -queue.definition.options.priority);
+        let request = schedule.message.clone();
+        let claim = key.clone().map(|key| Claim::Leads { key, answer: None });
+        let (delay, request_id) = (Duration::ZERO, request_id::kept(&headers));
+        let unique = Identity::default().value(queue.definition.options.unique.as_ref(), &request)?;
+        let own_key = None;
+        let push =
+            Push { queue_id: queue.id, id, request, rank, delay, key: claim, own_key, unique, request_id };
+        let message = pending(&queue, id, None, schedule.message.clone());
+        let ran = db::transaction::<_, Error, _>(db, move |tx| Box::pin(run_in(tx, schedule, push)));
+        match (ran.await?, &key) {
+            (Ran::Pushed, _) => {
+                queues.wake.ready(queue.id, rank);
+                metrics::pushed(&queue, 1);
+                let location = location(&queue.name, id)?;
+                return Ok(
+                    (StatusCode::CREATED, [(header::LOCATION, location)], Json(message)).into_response()
+                );
+            }
+            (Ran::Held(told), _) => {
+                queues.wake.ready(queue.id, rank);
+                metrics::told(&queue, &[told.what]);
+                return held(&queues, &queue, &told).await;
+            }
+            (Ran::Before, Some(key)) => return again(&queues, &queue, key).await,
+            (Ran::Before, None) => {
+                return Err(Error::internal(anyhow::anyhow!("a push without a key was not stored")));
+            }
+            // Perhaps with the queue's definition.
+            (Ran::Changed, _) => {
+                queues.access.refresh().await?;
+                queue = queues.queue_for_admin(&queue.name, &caller).await?;
+            }
         }
-        (Ran::Held(told), _) => {
-            queues.wake.ready(queue.id, rank);
-            held(&queues, &queue, &told).await
-        }
-        (Ran::Before, Some(key)) => again(&queues, &queue, &key).await,
-        (Ran::Before, None) => Err(Error::internal(anyhow::anyhow!("a push without a key was not stored"))),
     }
 }
 
-/// What became of the message of a schedule.
+/// What became of a run by hand.
 enum Ran {
-    Stored,
+    /// Its message is pushed.
+    Pushed,
     /// Another message holds its value.
     Held(Told),
-    /// Its idempotency key was used meanwhile.
+    /// Its idempotency key was used before.
     Before,
+    /// The schedule was put again since it was read: what it says now is to be judged first.
+    Changed,
 }
 
-/// Pushes the message of a schedule.
+/// Pushes the message of a schedule, which was read and judged before.
 async fn run_in(tx: &mut PgConnection, schedule: ToRun, push: Push) -> Result<Ran> {
     let (id, queue_id) = (schedule.row.id, push.queue_id);
-    // Its row is locked: no moment fires meanwhile, and no other run by hand.
-    let last = moments::lock(&mut *tx, KIND, id).await?.ok_or_else(no_schedule)?;
+    // Its row is locked: no moment fires meanwhile, nobody puts it, and no other run by hand goes on.
+    let last = moments::lock(&mut *tx, KIND, id).await?;
+    // The key comes before all that may be said against a second message: there will be none.
+    if let Some(Claim::Leads { key, .. }) = &push.key
+        && pushes::former(&mut *tx, queue_id, &key.key).await?.is_some()
+    {
+        return Ok(Ran::Before);
+    }
+    let last = last.ok_or_else(no_schedule)?;
+    let now = schedules::to_run(&mut *tx, queue_id, &schedule.row.name).await?.ok_or_else(no_schedule)?;
+    if now.row.definition.get() != schedule.row.definition.get() {
+        return Ok(Ran::Changed);
+    }
     let skips = place::stored(&schedule.row).is_some_and(|schedule| schedule.overlap == Overlap::Skip);
     if let Some(last) = last.filter(|_| skips)
         && schedules::is_unfinished(&mut *tx, queue_id, last).await?
@@ -294,5 +323,5 @@ async fn run_in(tx: &mut PgConnection, schedule: ToRun, push: Push) -> Result<Ra
         return Ok(Ran::Before);
     }
     moments::note_by_hand(tx, KIND, id, message).await?;
-    Ok(Ran::Stored)
+    Ok(Ran::Pushed)
 }

@@ -4,6 +4,7 @@ use super::schedule::Schedule;
 use crate::error::{Error, MAX_VIOLATIONS, Result, Violation};
 use crate::http::json_text::{is, members, object, to_string, to_value};
 use crate::http::reader::Reader;
+use crate::http::state_member::stateless;
 use crate::queues::schema::CompiledSchema;
 use serde_json::value::RawValue;
 use std::collections::HashSet;
@@ -23,7 +24,7 @@ const LONGEST: usize = 100;
 pub struct Entry {
     /// Its name.
     pub name: String,
-    /// The document as it was put.
+    /// The document as it was put, without what it said of how the schedule did.
     pub definition: Box<RawValue>,
     /// Its message, byte for byte.
     pub message: Box<RawValue>,
@@ -131,6 +132,9 @@ pub async fn check(schema: Option<&Arc<CompiledSchema>>, entries: &[Entry], at: 
 }
 
 fn read_one(name: &str, document: &RawValue, at: &str, violations: &mut Vec<Violation>) -> Option<Entry> {
+    // Whichever way it comes, it may be what a server answered.
+    let stateless = stateless(document);
+    let document = stateless.as_deref().unwrap_or(document);
     let value = to_value(document.get()).unwrap_or_default();
     let mut schedule = None;
     Reader::within(&value, at.to_owned(), violations, |reader| schedule = Schedule::read(reader));

@@ -54,48 +54,63 @@ impl Fires for Pushes {
     async fn make(&self, tx: &mut PgConnection, plans: Vec<Self::Plan>) -> sqlx::Result<Made> {
         let pushed = schedules::push(&mut *tx, &plans).await?;
         let is_unique = pushed.iter().any(|pushed| pushed.is_unique);
-        let mut made = Made::default();
+        let (mut made, mut tally) = (Made::default(), Tally::default());
         for schedules::Pushed { queue_id, rank, count, .. } in pushed.into_iter().filter(|one| !one.is_unique)
         {
             made.ready.push((queue_id, rank));
-            self.count(queue_id, count.unsigned_abs());
+            *tally.pushed.entry(queue_id).or_default() += count.unsigned_abs();
         }
         if is_unique {
             let (judged, held) = unique::push(tx, &plans).await?;
             for judged in &judged {
-                self.take(judged, &mut made);
+                take(judged, &mut made, &mut tally);
             }
             made.instead.extend(held.into_iter().map(|schedule| (schedule, None)));
         }
+        let catalog = Arc::clone(&self.catalog);
+        made.count = Some(Box::new(move || tally.count(&catalog)));
         Ok(made)
     }
 }
 
-impl Pushes {
-    fn count(&self, queue_id: i32, messages: u64) {
-        if let Some(queue) = self.catalog.by_id(queue_id) {
-            metrics::pushed(&queue, messages);
-        }
-    }
+/// What was pushed into each queue, and what became of values that were held.
+#[derive(Default)]
+struct Tally {
+    pushed: HashMap<i32, u64>,
+    told: HashMap<i32, Vec<Verdict>>,
+}
 
-    /// Notes what became of a message that is unique.
-    fn take(&self, judged: &schedules::Judged, made: &mut Made) {
-        let verdict = match judged.verdict.as_str() {
-            "existing" => Verdict::Existing,
-            "replaced" => Verdict::Replaced,
-            "rejected" => Verdict::Rejected,
-            _ => {
-                made.ready.push((judged.queue_id, judged.rank));
-                return self.count(judged.queue_id, 1);
+impl Tally {
+    fn count(self, catalog: &Catalog) {
+        for (id, messages) in self.pushed {
+            if let Some(queue) = catalog.by_id(id) {
+                metrics::pushed(&queue, messages);
             }
-        };
-        let is_replaced = verdict == Verdict::Replaced;
-        if is_replaced {
-            made.ready.push((judged.queue_id, judged.rank));
         }
-        made.instead.insert(judged.schedule, is_replaced.then_some(judged.message));
-        if let Some(queue) = self.catalog.by_id(judged.queue_id) {
-            metrics::told(&queue, &[verdict]);
+        for (id, verdicts) in self.told {
+            if let Some(queue) = catalog.by_id(id) {
+                metrics::told(&queue, &verdicts);
+            }
         }
     }
+}
+
+/// Notes what became of a message that is unique.
+fn take(judged: &schedules::Judged, made: &mut Made, tally: &mut Tally) {
+    let verdict = match judged.verdict.as_str() {
+        "existing" => Verdict::Existing,
+        "replaced" => Verdict::Replaced,
+        "rejected" => Verdict::Rejected,
+        _ => {
+            made.ready.push((judged.queue_id, judged.rank));
+            *tally.pushed.entry(judged.queue_id).or_default() += 1;
+            return;
+        }
+    };
+    let is_replaced = verdict == Verdict::Replaced;
+    if is_replaced {
+        made.ready.push((judged.queue_id, judged.rank));
+    }
+    made.instead.insert(judged.schedule, is_replaced.then_some(judged.message));
+    tally.told.entry(judged.queue_id).or_default().push(verdict);
 }

@@ -19,7 +19,7 @@
 //! | `lines` | lines that somebody stands in. |
 //! | `line_waits` | what waits in lines. |
 //! | `schedules` | the schedules of queues, mappings and pollers; a row goes with its own. |
-//! | `ticks` | seven days. |
+//! | `ticks` | seven days after somebody saw to it. |
 //! | `queues` | what administrators define; a row goes with its queue. |
 //! | `queue_schedules` | what administrators define, a thousand a queue; they go with their queue. |
 //! | `messages` | retention: weeks are dropped, what had to stay is deleted once its end is as old. |
@@ -77,7 +77,7 @@ pub const BOUNDS: &[(&str, &str)] = &[
     ("lines", "lines that somebody stands in."),
     ("line_waits", "what waits in lines."),
     ("schedules", "the schedules of queues, mappings and pollers; a row goes with its own."),
-    ("ticks", "seven days."),
+    ("ticks", "seven days after somebody saw to it."),
     ("queues", "what administrators define; a row goes with its queue."),
     ("queue_schedules", "what administrators define, a thousand a queue; they go with their queue."),
     ("messages", "retention: weeks are dropped, what had to stay is deleted once its end is as old."),

@@ -30,15 +30,10 @@ pub struct Taken {
 ///
 /// Rows are found once: where they lie (`ctid`) is enough to delete them, since the lock keeps them there.
 ///
-/// The commit waits for the disk only where `outlasts` asks for it. A claim that a crash of the database undoes has not
-/// happened: the end of its work can only become durable after it, and does not count. But who does not start at once
-/// would not know, and start after another has claimed the same and ended it.
-pub async fn claim(
-    db: impl PgExecutor<'_>,
-    worker: Uuid,
-    wanted: &[Wanted],
-    outlasts: bool,
-) -> sqlx::Result<Vec<Taken>> {
+/// The commit does not wait for the disk. A claim that a crash of the database undoes has not happened: the end of its
+/// work can only become durable after it, and does not count. But who does not start at once would not know, and start
+/// after another has claimed the same and ended it: see [`confirm`].
+pub async fn claim(db: impl PgExecutor<'_>, worker: Uuid, wanted: &[Wanted]) -> sqlx::Result<Vec<Taken>> {
     let lanes: Vec<i32> = wanted.iter().map(|w| w.lane).collect();
     let rooms: Vec<i32> = wanted.iter().map(|w| w.room).collect();
     let ranks: Vec<i16> = wanted.iter().map(|w| w.from.0).collect();
@@ -76,9 +71,7 @@ pub async fn claim(
             RETURNING id, lane, claimed_at
         ),
         relaxed AS (
-            SELECT set_config(
-                'synchronous_commit', CASE WHEN $6 THEN current_setting('synchronous_commit') ELSE 'off' END, true
-            )
+            SELECT set_config('synchronous_commit', 'off', true)
         )
         SELECT
             leased.id AS "lease!", taken.lane AS "lane!", taken.rank AS "rank!", taken.seq AS "seq!",
@@ -91,7 +84,6 @@ pub async fn claim(
         &rooms,
         &ranks,
         &seqs,
-        outlasts,
     )
     .fetch_all(db)
     .await?;
@@ -112,4 +104,10 @@ pub async fn claim(
     // A joined RETURNING has no order of its own.
     taken.sort_unstable_by_key(|t| (t.claim.lane, t.claim.rank, t.seq));
     Ok(taken)
+}
+
+/// Those of these leases that exist, and will after a crash: a row lock is written ahead as a change is, so that this
+/// commit waits for the disk, and for everything that was written before, the claims among it.
+pub async fn confirm(db: impl PgExecutor<'_>, leases: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!("SELECT id FROM leases WHERE id = ANY ($1) FOR KEY SHARE", leases).fetch_all(db).await
 }

@@ -13,7 +13,7 @@ mod workers;
 pub use catalog::{
     Catalogued, bump, bump_removed, lock_revision, remove_lane, retire_lane, retired_lanes, revision,
 };
-pub use claims::{Taken, Wanted, claim};
+pub use claims::{Taken, Wanted, claim, confirm};
 pub use duties::{leave_duty, note_duty, take_duty};
 pub use leases::{
     dead, expire, fence, fence_shortly, is_leased, leases_of, lock_dead, lock_item, lock_of, release_dead,
@@ -25,4 +25,4 @@ pub use waiting::{
     withdraw,
 };
 pub use weeks::{Week, drop_week, lockers, make_week, note_week, weeks_after, weeks_before};
-pub use workers::{Pulse, Worker, bury, deregister, give_up, pulse, register, renew};
+pub use workers::{Pulse, Renewed, Worker, bury, deregister, give_up, pulse, register, renew, tell_to_stop};

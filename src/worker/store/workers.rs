@@ -127,8 +127,19 @@ pub async fn register(
     .await
 }
 
-/// Says that the worker lives: the database's time and how many other workers live too; `None` when it was
-/// given up, or its time was over.
+/// What a heartbeat is answered.
+#[derive(Debug)]
+pub struct Renewed {
+    /// The database's time.
+    pub now: DateTime<Utc>,
+    /// How many other workers live.
+    pub others: i64,
+    /// Items that it holds and is to stop.
+    pub stops: Vec<Uuid>,
+}
+
+/// Says that the worker lives, and that it has `stopped` what it was told to; `None` when it was given up, or its time was
+/// over.
 ///
 /// `expected` is what the time ought to be by the process's own clock. Where it is not, the database's clock was set,
 /// which is noted; whether the worker's time was over is measured by the earlier of the two. An answer is waited for
@@ -137,12 +148,15 @@ pub async fn renew(
     db: impl PgExecutor<'_>,
     id: Uuid,
     expected: DateTime<Utc>,
-) -> sqlx::Result<Option<(DateTime<Utc>, i64)>> {
-    let row = sqlx::query!(
+    stopped: &[Uuid],
+) -> sqlx::Result<Option<Renewed>> {
+    sqlx::query_as!(
+        Renewed,
         r#"
         UPDATE workers
         SET heartbeat = now(),
             clock_at = now(),
+            stops = ARRAY(SELECT unnest(stops) EXCEPT SELECT unnest($3::uuid[])),
             steady_since = CASE
                 WHEN now() BETWEEN $2::timestamptz - lease / 3 AND $2 + lease / 3 THEN steady_since
                 ELSE now()
@@ -154,14 +168,36 @@ pub async fn renew(
                 SELECT count(*)
                 FROM workers AS other
                 WHERE other.id <> $1 AND other.given_up_at IS NULL AND NOT is_silent(other.heartbeat, other.lease)
-            ) AS "others!"
+            ) AS "others!",
+            stops
         "#,
         id,
         expected,
+        stopped,
     )
     .fetch_optional(db)
+    .await
+}
+
+/// Tells the process that holds an item of a lane to stop it: at once where it listens (by a notification of `payload`),
+/// else with its next heartbeat.
+pub async fn tell_to_stop(db: impl PgExecutor<'_>, lane: i32, item: Uuid, payload: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        WITH told AS (
+            UPDATE workers
+            SET stops = array_append(stops, $2)
+            WHERE id IN (SELECT worker FROM leased_items AS held WHERE held.lane = $1 AND held.item = $2)
+        )
+        SELECT pg_notify(bell_channel(), $3)
+        "#,
+        lane,
+        item,
+        payload,
+    )
+    .execute(db)
     .await?;
-    Ok(row.map(|row| (row.now, row.others)))
+    Ok(())
 }
 
 /// Gives up the workers that are silent: from now on they neither renew nor claim, and the leases that they hold are
