@@ -14,11 +14,12 @@ COMMENT ON COLUMN lanes.removed_at IS 'When what it was the lane of was deleted.
 COMMENT ON COLUMN lanes.kind IS 'The consumer that runs its items: queue.';
 
 CREATE TABLE dispatch (
-    lane    integer  NOT NULL,
-    rank    smallint NOT NULL,
-    seq     bigint GENERATED ALWAYS AS IDENTITY (CACHE 1),
-    item    uuid     NOT NULL,
-    attempt smallint NOT NULL DEFAULT 0,
+    lane      integer  NOT NULL,
+    rank      smallint NOT NULL,
+    seq       bigint GENERATED ALWAYS AS IDENTITY (CACHE 1),
+    item      uuid     NOT NULL,
+    attempt   smallint NOT NULL DEFAULT 0,
+    traceable boolean,
     CONSTRAINT dispatch_pkey PRIMARY KEY (lane, rank, seq),
     CONSTRAINT dispatch_attempt_not_negative CHECK (attempt >= 0)
 ) WITH (
@@ -28,19 +29,22 @@ CREATE TABLE dispatch (
     autovacuum_vacuum_insert_threshold = -1,
     autovacuum_vacuum_cost_delay = 0
 );
+CREATE INDEX dispatch_traceable_idx ON dispatch (item) WHERE traceable;
 COMMENT ON TABLE dispatch IS 'Items that may be claimed now. The claim deletes the row; only a retry or a reclaim writes it again. Bounded by: what waits to be claimed; rows of lanes that are gone are swept.';
 COMMENT ON COLUMN dispatch.lane IS 'The lane the item waits in.';
 COMMENT ON COLUMN dispatch.rank IS 'The negated priority, so that the order of the key is the order of the claim.';
 COMMENT ON COLUMN dispatch.seq IS 'Push order within a rank.';
 COMMENT ON COLUMN dispatch.item IS 'The item, in its feature''s table.';
 COMMENT ON COLUMN dispatch.attempt IS 'How many attempts have been made; the claim counts the next one.';
+COMMENT ON COLUMN dispatch.traceable IS 'True while it has never been claimed, of what its feature has to find by the item alone; null, without a byte and without an entry in the index, of all else.';
 
 CREATE TABLE scheduled (
-    run_at  timestamptz NOT NULL,
-    lane    integer     NOT NULL,
-    rank    smallint    NOT NULL,
-    item    uuid        NOT NULL,
-    attempt smallint    NOT NULL DEFAULT 0,
+    run_at    timestamptz NOT NULL,
+    lane      integer     NOT NULL,
+    rank      smallint    NOT NULL,
+    item      uuid        NOT NULL,
+    attempt   smallint    NOT NULL DEFAULT 0,
+    traceable boolean,
     CONSTRAINT scheduled_pkey PRIMARY KEY (run_at, item),
     CONSTRAINT scheduled_attempt_not_negative CHECK (attempt >= 0),
     CONSTRAINT scheduled_run_at_finite CHECK (isfinite(run_at))
@@ -52,6 +56,7 @@ COMMENT ON COLUMN scheduled.lane IS 'As in dispatch.';
 COMMENT ON COLUMN scheduled.rank IS 'As in dispatch.';
 COMMENT ON COLUMN scheduled.item IS 'As in dispatch.';
 COMMENT ON COLUMN scheduled.attempt IS 'As in dispatch.';
+COMMENT ON COLUMN scheduled.traceable IS 'As in dispatch, into which it is promoted with it.';
 
 CREATE TABLE workers (
     id           uuid        NOT NULL,

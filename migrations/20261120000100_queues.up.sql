@@ -13,6 +13,7 @@ CREATE TABLE queues (
     id         integer     NOT NULL,
     name       text        NOT NULL,
     definition json        NOT NULL,
+    uniqueness jsonb,
     secret     bytea,
     key_id     text,
     version    bigint      NOT NULL,
@@ -35,6 +36,7 @@ COMMENT ON TABLE queues IS 'Queue definitions. Bounded by: what administrators d
 COMMENT ON COLUMN queues.id IS 'The queue''s lane. A queue that is deleted and made again has another, so old messages do not come back.';
 COMMENT ON COLUMN queues.name IS 'Its name in the API; system and queue are refused, since their writer roles would be global ones.';
 COMMENT ON COLUMN queues.definition IS 'The definition as it was put, without its handler''s secret: client_id, roles, incoming, handler, options.';
+COMMENT ON COLUMN queues.uniqueness IS 'What options.unique says: key (a JSON pointer, body or key; absent, only pushes that give a value have one), while (waiting, unfinished or a number of seconds) and conflict (existing, replace or reject); null without.';
 COMMENT ON COLUMN queues.secret IS 'The signing secret of its http handler, sealed (AES-256-GCM); null without one.';
 COMMENT ON COLUMN queues.key_id IS 'Which key it is sealed with.';
 COMMENT ON COLUMN queues.version IS 'The catalog''s revision at its last change.';
@@ -72,15 +74,18 @@ CREATE TABLE messages (
     validated  boolean  NOT NULL DEFAULT false,
     id         uuid     NOT NULL,
     request_id text,
+    key        text,
     request    json     NOT NULL,
     CONSTRAINT messages_pkey PRIMARY KEY (queue_id, id)
 ) PARTITION BY RANGE (id);
-COMMENT ON TABLE messages IS 'What was pushed, as it was sent. Weekly partitions by the time inside the id. Bounded by: retention: weeks are dropped, what had to stay is deleted once its end is as old.';
+CREATE INDEX messages_key_idx ON messages (queue_id, key, id) WHERE key IS NOT NULL;
+COMMENT ON TABLE messages IS 'What was pushed, as it was sent. A row changes only when another push replaces a message that waits (unique). Weekly partitions by the time inside the id. Bounded by: retention: weeks are dropped, what had to stay is deleted once its end is as old.';
 COMMENT ON COLUMN messages.queue_id IS 'The queue.';
 COMMENT ON COLUMN messages.rank IS 'The negated priority, for a retry by hand.';
 COMMENT ON COLUMN messages.validated IS 'Held against the schema when it was pushed. What SQL enqueues is held against it before it runs.';
 COMMENT ON COLUMN messages.id IS 'UUIDv7: its time is when the message was pushed.';
 COMMENT ON COLUMN messages.request_id IS 'The x-request-id of the request that pushed it, so that the line of its failure can name it; null, and without a byte, when none did.';
+COMMENT ON COLUMN messages.key IS 'Its own key, which whoever pushed it gave it: 1 to 255 characters; null, and without a byte, when none was given. Several may have the same.';
 COMMENT ON COLUMN messages.request IS 'The body, byte for byte.';
 CREATE TABLE messages_default PARTITION OF messages DEFAULT;
 
@@ -171,7 +176,7 @@ CREATE TABLE idempotency_keys (
 COMMENT ON TABLE idempotency_keys IS 'The keys that pushes came with. A key outlives no message: both go when retention is over. Bounded by: retention: forgotten at the age at which messages go.';
 COMMENT ON COLUMN idempotency_keys.queue_id IS 'The queue.';
 COMMENT ON COLUMN idempotency_keys.key IS 'The Idempotency-Key header.';
-COMMENT ON COLUMN idempotency_keys.digest IS 'SHA-256 of what the request says, however its JSON is spelt: the same key with another body is refused. Null for what SQL enqueued, where the message itself is compared.';
+COMMENT ON COLUMN idempotency_keys.digest IS 'SHA-256 of what the request says, however its JSON is spelt: the same key with another body is refused. Null for what SQL enqueued into a queue without uniqueness, where the message itself is compared.';
 COMMENT ON COLUMN idempotency_keys.message_id IS 'The message the first push made; of a batch the first.';
 COMMENT ON COLUMN idempotency_keys.answer IS 'What a batch was answered, to be answered again; null for a single push.';
 COMMENT ON COLUMN idempotency_keys.created_at IS 'When.';
@@ -217,41 +222,350 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION claim_idempotency_keys(integer[], text[], bytea[], uuid[], text[], interval) IS 'Claims keys one by one, and waits for none of them longer than patience: those that a transaction which has not ended uses are told apart, by the messages they came with.';
 
-CREATE FUNCTION canonical_json(value json) RETURNS text
+CREATE FUNCTION tellable_json(value json) RETURNS json
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN value::text ~ '\\u(0000|[dD][89a-fA-F])' THEN (
+            SELECT string_agg(
+                CASE
+                    WHEN t.token[1] ~ '^\\u(0000|[dD][89a-fA-F]..)$' THEN chr(1114111) || lower(substr(t.token[1], 3))
+                    ELSE t.token[1]
+                END,
+                '' ORDER BY t.place
+            )::json
+            FROM regexp_matches(
+                value::text,
+                '\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]+',
+                'g'
+            ) WITH ORDINALITY AS t (token, place)
+        )
+        ELSE value
+    END
+$$;
+COMMENT ON FUNCTION tellable_json(json) IS 'The same JSON, with U+10FFFF and four digits in the place of every escape that no text of PostgreSQL can hold: U+0000 and lone halves of surrogate pairs. What was told apart stays so.';
+
+CREATE FUNCTION canonical_part(value json) RETURNS text
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 BEGIN
     RETURN CASE json_typeof(value)
         WHEN 'object' THEN '{' || coalesce((
-            SELECT string_agg(to_json(m.key)::text || ':' || canonical_json(m.value), ',' ORDER BY m.key COLLATE "C", m.place)
-            FROM json_each(value) WITH ORDINALITY AS m (key, value, place)
+            SELECT string_agg(m.key || ':' || canonical_part(m.value), ',' ORDER BY m.key COLLATE "C", m.place)
+            FROM (
+                SELECT replace(to_json(o.key)::text, chr(1114111), '\u') AS key, o.value, o.place
+                FROM json_each(value) WITH ORDINALITY AS o (key, value, place)
+            ) AS m
         ), '') || '}'
         WHEN 'array' THEN '[' || coalesce((
-            SELECT string_agg(canonical_json(e.value), ',' ORDER BY e.place)
+            SELECT string_agg(canonical_part(e.value), ',' ORDER BY e.place)
             FROM json_array_elements(value) WITH ORDINALITY AS e (value, place)
         ), '') || ']'
-        WHEN 'string' THEN to_json(value #>> '{}')::text
+        WHEN 'string' THEN replace(to_json(value #>> '{}')::text, chr(1114111), '\u')
         ELSE btrim(value::text, E' \t\r\n')
     END;
 END $$;
-DO $$
+COMMENT ON FUNCTION canonical_part(json) IS 'What canonical_json says of JSON that tellable_json gave.';
+
+CREATE FUNCTION canonical_json(value json) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 BEGIN
-    EXECUTE format('ALTER FUNCTION canonical_json(json) SET search_path = %I, pg_temp', current_schema());
+    RETURN canonical_part(tellable_json(value));
 END $$;
-COMMENT ON FUNCTION canonical_json(json) IS 'What a JSON text says, however it is spelt: white space, the order of members and the escapes in strings do not count; a number counts as it is written.';
+COMMENT ON FUNCTION canonical_json(json) IS 'What a JSON text says, however it is spelt: white space, the order of members and the escapes in strings do not count; a number counts as it is written. http::canonical writes the same text.';
 
 CREATE FUNCTION is_same_json(one json, other json) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 BEGIN
     RETURN one::text = other::text OR canonical_json(one) = canonical_json(other);
--- No text of PostgreSQL holds what one of their strings says: they count byte by byte.
-EXCEPTION WHEN untranslatable_character OR invalid_text_representation THEN
+END $$;
+COMMENT ON FUNCTION is_same_json(json, json) IS 'Whether two JSON texts say the same.';
+
+CREATE FUNCTION json_digest(scope text, value json) RETURNS bytea
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+    RETURN sha256(convert_to(scope, 'UTF8') || '\x00'::bytea || convert_to(canonical_json(value), 'UTF8'));
+END $$;
+COMMENT ON FUNCTION json_digest(text, json) IS 'SHA-256 of what a JSON text says, and of what it is for. http::canonical has the same.';
+
+CREATE FUNCTION json_at(value json, pointer text) RETURNS json
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    token text;
+    at    json := value;
+BEGIN
+    FOREACH token IN ARRAY (string_to_array(pointer, '/'))[2:] LOOP
+        token := replace(replace(token, '~1', '/'), '~0', '~');
+        at := CASE json_typeof(at)
+            WHEN 'object' THEN at -> token
+            WHEN 'array' THEN CASE WHEN token ~ '^(0|[1-9][0-9]{0,8})$' THEN at -> token::integer END
+        END;
+    END LOOP;
+    RETURN at;
+END $$;
+COMMENT ON FUNCTION json_at(json, text) IS 'What a JSON pointer (RFC 6901) finds; null when nothing is there. Of duplicate keys the last counts.';
+
+CREATE TABLE unique_holders (
+    queue_id   integer     NOT NULL,
+    digest     bytea       NOT NULL,
+    message_id uuid        NOT NULL,
+    since      timestamptz NOT NULL,
+    look_at    timestamptz NOT NULL,
+    CONSTRAINT unique_holders_pkey PRIMARY KEY (queue_id, digest),
+    CONSTRAINT unique_holders_digest_length CHECK (octet_length(digest) = 32)
+);
+CREATE INDEX unique_holders_look_at_idx ON unique_holders (look_at);
+COMMENT ON TABLE unique_holders IS 'Which message holds, or held, a value that is unique in its queue. Whether it still does is judged when another push has the same value, by what has become of the message: claims and ends know nothing of it. Bounded by: what holds a value; what does not any more is deleted within a day.';
+COMMENT ON COLUMN unique_holders.queue_id IS 'The queue.';
+COMMENT ON COLUMN unique_holders.digest IS 'SHA-256 of the value, and of where it is found: a definition that looks elsewhere begins anew.';
+COMMENT ON COLUMN unique_holders.message_id IS 'The message.';
+COMMENT ON COLUMN unique_holders.since IS 'When it took the value, or was last replaced.';
+COMMENT ON COLUMN unique_holders.look_at IS 'When the upkeep looks next whether it still holds it.';
+
+CREATE FUNCTION unique_digest(by text, request json, own_key text, given text) RETURNS bytea
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    value json := CASE
+        WHEN given IS NOT NULL THEN to_json(given)
+        WHEN by = 'key' THEN to_json(own_key)
+        WHEN by = 'body' THEN request
+        WHEN by IS NOT NULL THEN json_at(tellable_json(request), by)
+    END;
+BEGIN
+    IF json_typeof(value) <> 'null' THEN
+        RETURN json_digest(coalesce(by, ''), value);
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION unique_digest(text, json, text, text) IS 'What stands for the value of a message that is unique by this (a pointer, body, key, or null for values that are given alone); null when it has none, and so is not unique.';
+
+CREATE FUNCTION find_waiting(message uuid, how text) RETURNS boolean
+LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+BEGIN
+    -- It may be moved just now, from one to the other: what is missed in both is looked for once more.
+    FOR look IN 1 .. 2 LOOP
+        CASE how
+            WHEN 'take' THEN PERFORM FROM scheduled AS s WHERE s.item = message AND s.traceable FOR UPDATE;
+            WHEN 'hold' THEN PERFORM FROM scheduled AS s WHERE s.item = message AND s.traceable FOR KEY SHARE;
+            ELSE PERFORM FROM scheduled AS s WHERE s.item = message AND s.traceable;
+        END CASE;
+        IF FOUND THEN
+            RETURN true;
+        END IF;
+        CASE how
+            WHEN 'take' THEN PERFORM FROM dispatch AS d WHERE d.item = message AND d.traceable FOR UPDATE;
+            WHEN 'hold' THEN PERFORM FROM dispatch AS d WHERE d.item = message AND d.traceable FOR KEY SHARE;
+            ELSE PERFORM FROM dispatch AS d WHERE d.item = message AND d.traceable;
+        END CASE;
+        IF FOUND THEN
+            RETURN true;
+        END IF;
+    END LOOP;
     RETURN false;
 END $$;
-DO $$
+COMMENT ON FUNCTION find_waiting(uuid, text) IS 'Whether a message that holds a value waits and was never claimed. How: look; hold, so that no claim takes it before the transaction ends (claims skip what is locked); or take, so that nobody else does anything with it.';
+
+CREATE FUNCTION holds_value(lane integer, message uuid, since timestamptz, rule jsonb, how text) RETURNS boolean
+-- Whatever was known of the tables when this was planned, each message is found by an index.
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+#variable_conflict use_variable
 BEGIN
-    EXECUTE format('ALTER FUNCTION is_same_json(json, json) SET search_path = %I, pg_temp', current_schema());
+    -- Statement by statement: what ends meanwhile may be seen to end.
+    IF NOT EXISTS (SELECT FROM messages AS m WHERE m.queue_id = lane AND m.id = message) THEN
+        RETURN false;
+    END IF;
+    RETURN CASE
+        WHEN jsonb_typeof(rule -> 'while') = 'number' THEN
+            since + make_interval(secs => (rule ->> 'while')::float8) > clock_timestamp()
+        WHEN rule ->> 'while' = 'waiting' THEN find_waiting(message, how)
+        ELSE NOT EXISTS (SELECT FROM outcomes AS o WHERE o.queue_id = lane AND o.id = message)
+    END;
 END $$;
-COMMENT ON FUNCTION is_same_json(json, json) IS 'Whether two JSON texts say the same; where a string holds U+0000 or half a surrogate pair, whether they are the same byte by byte.';
+COMMENT ON FUNCTION holds_value(integer, uuid, timestamptz, jsonb, text) IS 'Whether a message still holds the value that it took then, by what queues.uniqueness says now. A deleted one holds nothing. How: see find_waiting.';
+
+CREATE FUNCTION take_value(
+    lane    integer,
+    digest  bytea,
+    message uuid,
+    rule    jsonb,
+    how     text,
+    OUT verdict text,
+    OUT holder  uuid
+)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+    replaces boolean  := rule ->> 'conflict' = 'replace';
+    lasts    interval := CASE WHEN jsonb_typeof(rule -> 'while') = 'number' THEN make_interval(secs => (rule ->> 'while')::float8) END;
+    look_at  timestamptz := clock_timestamp() + least(coalesce(lasts, interval '10 minutes'), interval '1 day');
+    found_at timestamptz;
+BEGIN
+    LOOP
+        IF replaces THEN
+            -- One after the other: each finds the message where the one before has put it.
+            SELECT h.message_id, h.since INTO holder, found_at
+            FROM unique_holders AS h WHERE h.queue_id = lane AND h.digest = digest
+            FOR UPDATE;
+        ELSE
+            SELECT h.message_id, h.since INTO holder, found_at
+            FROM unique_holders AS h WHERE h.queue_id = lane AND h.digest = digest;
+        END IF;
+        IF NOT FOUND THEN
+            -- Waits for whoever is taking it.
+            INSERT INTO unique_holders (queue_id, digest, message_id, since, look_at)
+            VALUES (lane, digest, message, clock_timestamp(), look_at)
+            ON CONFLICT ON CONSTRAINT unique_holders_pkey DO NOTHING;
+            CONTINUE WHEN NOT FOUND;
+            verdict := 'stored';
+            holder := message;
+            RETURN;
+        END IF;
+        IF replaces THEN
+            -- The message first, as whoever deletes it.
+            PERFORM FROM messages AS m WHERE m.queue_id = lane AND m.id = holder FOR NO KEY UPDATE;
+            IF FOUND AND (lasts IS NULL OR found_at + lasts > clock_timestamp()) AND find_waiting(holder, 'take') THEN
+                UPDATE unique_holders AS h SET since = clock_timestamp(), look_at = look_at
+                WHERE h.queue_id = lane AND h.digest = digest;
+                verdict := 'replaced';
+                RETURN;
+            END IF;
+        ELSIF holds_value(lane, holder, found_at, rule, how) THEN
+            verdict := CASE rule ->> 'conflict' WHEN 'reject' THEN 'rejected' ELSE 'existing' END;
+            RETURN;
+        END IF;
+        -- Nobody else may have taken it since.
+        UPDATE unique_holders AS h SET message_id = message, since = clock_timestamp(), look_at = look_at
+        WHERE h.queue_id = lane AND h.digest = digest AND h.message_id = holder AND h.since = found_at;
+        IF FOUND THEN
+            verdict := 'stored';
+            holder := message;
+            RETURN;
+        END IF;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION take_value(integer, bytea, uuid, jsonb, text) IS 'Has a message that is about to be stored take a value, or says which message holds it: stored (take it), existing, replaced (it waits, and is locked) or rejected. How: see find_waiting.';
+
+CREATE FUNCTION push_identified(
+    lanes       integer[],
+    ids         uuid[],
+    requests    json[],
+    ranks       smallint[],
+    dues        timestamptz[],
+    request_ids text[],
+    own_keys    text[],
+    given       text[],
+    digests_by  text[],
+    digests     bytea[],
+    validated   boolean,
+    how         text,
+    OUT verdicts text[],
+    OUT holders  uuid[]
+)
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+#variable_conflict use_variable
+DECLARE
+    input     record;
+    -- What became of the one before.
+    lane      integer;
+    digest    bytea;
+    verdict   text;
+    holder    uuid;
+    is_unique boolean[] := array_fill(false, ARRAY[cardinality(ids)]);
+BEGIN
+    holders := ids;
+    verdicts := ARRAY(
+        SELECT CASE WHEN q.id IS NULL THEN 'missing' ELSE 'stored' END
+        FROM unnest(lanes) WITH ORDINALITY AS i (lane, place)
+        LEFT JOIN queues AS q ON q.id = i.lane
+        ORDER BY i.place
+    );
+    -- In the order of the values, so that two of these cannot wait for each other.
+    FOR input IN
+        SELECT i.place::integer AS place, i.lane, i.id, q.uniqueness AS rule, v.digest
+        FROM unnest(lanes, ids, requests, own_keys, given, digests_by, digests) WITH ORDINALITY
+            AS i (lane, id, request, own_key, given, digest_by, digest, place)
+        JOIN queues AS q ON q.id = i.lane
+        CROSS JOIN LATERAL (
+            SELECT CASE
+                -- Whoever pushes may have worked it out, if by this very definition.
+                WHEN i.digest_by = coalesce(q.uniqueness ->> 'key', '') THEN i.digest
+                ELSE unique_digest(q.uniqueness ->> 'key', i.request, i.own_key, i.given)
+            END AS digest
+        ) AS v
+        WHERE q.uniqueness IS NOT NULL AND v.digest IS NOT NULL
+        ORDER BY i.lane, v.digest, i.place
+    LOOP
+        is_unique[input.place] := true;
+        -- What one of these has just taken is not stored yet.
+        IF lane = input.lane AND digest = input.digest AND verdict IN ('stored', 'replaced') THEN
+            verdicts[input.place] := CASE input.rule ->> 'conflict'
+                WHEN 'replace' THEN 'replaced' WHEN 'reject' THEN 'rejected' ELSE 'existing'
+            END;
+        ELSE
+            SELECT t.verdict, t.holder INTO verdict, holder
+            FROM take_value(input.lane, input.digest, input.id, input.rule, how) AS t;
+            lane := input.lane;
+            digest := input.digest;
+            verdicts[input.place] := verdict;
+        END IF;
+        holders[input.place] := holder;
+    END LOOP;
+    -- Of several that come to one message, the last says what is in it.
+    FOR input IN
+        WITH last AS (
+            SELECT DISTINCT ON (w.holder) w.holder, w.lane, w.rank, w.due, w.request_id, w.own_key, w.request
+            FROM unnest(holders, verdicts, lanes, ranks, dues, request_ids, own_keys, requests) WITH ORDINALITY
+                AS w (holder, verdict, lane, rank, due, request_id, own_key, request, place)
+            WHERE w.verdict = 'replaced' AND NOT w.holder = ANY (ids)
+            ORDER BY w.holder, w.place DESC
+        )
+        SELECT last.*, coalesce(last.due IS NULL AND d.rank = last.rank, false) AS keeps_place
+        FROM last
+        LEFT JOIN LATERAL (
+            SELECT rank FROM dispatch WHERE item = last.holder AND traceable LIMIT 1
+        ) AS d ON true
+    LOOP
+        UPDATE messages AS m
+        SET rank = input.rank, validated = validated, request_id = input.request_id, key = input.own_key, request = input.request
+        WHERE m.queue_id = input.lane AND m.id = input.holder;
+        CONTINUE WHEN input.keeps_place;
+        DELETE FROM scheduled AS s WHERE s.item = input.holder AND s.traceable;
+        DELETE FROM dispatch AS d WHERE d.item = input.holder AND d.traceable;
+        IF input.due IS NULL THEN
+            INSERT INTO dispatch (lane, rank, item, traceable) VALUES (input.lane, input.rank, input.holder, true);
+        ELSE
+            INSERT INTO scheduled (run_at, lane, rank, item, traceable)
+            VALUES (input.due, input.lane, input.rank, input.holder, true);
+        END IF;
+    END LOOP;
+    WITH last AS MATERIALIZED (
+        SELECT DISTINCT ON (w.holder)
+            w.holder, w.lane, w.rank, w.due, w.request_id, w.own_key, w.request, w.place, CASE WHEN w.is_unique THEN true END AS traceable
+        FROM unnest(holders, verdicts, lanes, ranks, dues, request_ids, own_keys, requests, is_unique) WITH ORDINALITY
+            AS w (holder, verdict, lane, rank, due, request_id, own_key, request, is_unique, place)
+        WHERE w.verdict IN ('stored', 'replaced') AND w.holder = ANY (ids)
+        ORDER BY w.holder, w.place DESC
+    ),
+    kept AS (
+        INSERT INTO messages (queue_id, rank, validated, id, request_id, key, request)
+        SELECT l.lane, l.rank, validated, l.holder, l.request_id, l.own_key, l.request FROM last AS l
+    ),
+    ready AS (
+        INSERT INTO dispatch (lane, rank, item, traceable)
+        SELECT l.lane, l.rank, l.holder, l.traceable FROM last AS l WHERE l.due IS NULL ORDER BY l.place
+    )
+    INSERT INTO scheduled (run_at, lane, rank, item, traceable)
+    SELECT l.due, l.lane, l.rank, l.holder, l.traceable FROM last AS l WHERE l.due IS NOT NULL;
+END $$;
+COMMENT ON FUNCTION push_identified(integer[], uuid[], json[], smallint[], timestamptz[], text[], text[], text[], text[], bytea[], boolean, text) IS 'Stores messages that have a key of their own, or a value that may be unique in their queue; due null is at once. Of each it says what came of it (stored, existing, replaced, rejected, missing: its queue is gone) and which message that is. How: see find_waiting.';
+
+DO $$
+DECLARE
+    called text;
+BEGIN
+    FOREACH called IN ARRAY ARRAY['tellable_json(json)', 'canonical_part(json)', 'canonical_json(json)', 'is_same_json(json, json)'] LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', called, current_schema());
+    END LOOP;
+END $$;
 
 CREATE VIEW queue_messages AS
 SELECT
@@ -278,7 +592,8 @@ SELECT
     o.finished_at,
     o.attempt,
     o.worker,
-    o.logs
+    o.logs,
+    m.key
 FROM messages AS m
 JOIN queues AS q ON q.id = m.queue_id
 LEFT JOIN outcomes AS o ON o.queue_id = m.queue_id AND o.id = m.id;
@@ -357,13 +672,67 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION enqueue_due(interval, timestamptz, integer) IS 'When a message is due that is enqueued on these terms: null for at once. Refuses terms that HTTP would refuse.';
 
+CREATE FUNCTION enqueue_identified(
+    queue    text,
+    lane     integer,
+    rule     jsonb,
+    ids      uuid[],
+    payloads json[],
+    rank     smallint,
+    due      timestamptz,
+    own_keys text[],
+    given    text[]
+) RETURNS uuid[]
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_variable
+DECLARE
+    count    integer := cardinality(ids);
+    told     record;
+    lowest   smallint;
+BEGIN
+    IF cardinality(own_keys) <> count OR cardinality(given) <> count THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'keys and unique_values must have as many elements as there are payloads';
+    END IF;
+    IF EXISTS (SELECT FROM unnest(own_keys || given) AS o (text) WHERE length(o.text) NOT BETWEEN 1 AND 255) THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'a key or a unique value has 1 to 255 characters';
+    END IF;
+    IF rule IS NULL AND EXISTS (SELECT FROM unnest(given) AS g (text) WHERE g.text IS NOT NULL) THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = format('the queue %L has no option unique, which says for how long a value is unique', queue);
+    END IF;
+    SELECT p.verdicts, p.holders INTO told
+    FROM push_identified(
+        array_fill(lane, ARRAY[count]), ids, payloads, array_fill(rank, ARRAY[count]), array_fill(due, ARRAY[count]),
+        array_fill(NULL::text, ARRAY[count]), coalesce(own_keys, array_fill(NULL::text, ARRAY[count])),
+        coalesce(given, array_fill(NULL::text, ARRAY[count])), array_fill(NULL::text, ARRAY[count]),
+        array_fill(NULL::bytea, ARRAY[count]), false, 'hold'
+    ) AS p;
+    IF 'rejected' = ANY (told.verdicts) THEN
+        RAISE unique_violation USING
+            MESSAGE = format('message %s of the queue %L holds this value', told.holders[array_position(told.verdicts, 'rejected')], queue);
+    END IF;
+    IF told.verdicts && ARRAY['stored', 'replaced'] THEN
+        PERFORM ring(CASE WHEN due IS NULL THEN lane END, rank);
+    END IF;
+    -- What was held back from claims until now may have been passed over.
+    IF rule ->> 'while' = 'waiting' AND 'existing' = ANY (told.verdicts) THEN
+        SELECT min(m.rank) INTO lowest FROM messages AS m WHERE m.queue_id = lane AND m.id = ANY (told.holders);
+        PERFORM ring(lane, lowest);
+    END IF;
+    RETURN told.holders;
+END $$;
+COMMENT ON FUNCTION enqueue_identified(text, integer, jsonb, uuid[], json[], smallint, timestamptz, text[], text[]) IS 'What enqueue and enqueue_many do where messages have keys of their own or values that may be unique; returns for each the message that there is. One that is there already and waits does not start before the transaction has ended.';
+
 CREATE FUNCTION enqueue(
     queue           text,
     payload         json,
     delay           interval    DEFAULT NULL,
     run_at          timestamptz DEFAULT NULL,
     priority        integer     DEFAULT NULL,
-    idempotency_key text        DEFAULT NULL
+    idempotency_key text        DEFAULT NULL,
+    key             text        DEFAULT NULL,
+    unique_value    text        DEFAULT NULL
 ) RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER
 AS $$
@@ -371,25 +740,32 @@ AS $$
 DECLARE
     allowed boolean := require_grant('queue', queue);
     lane_id integer;
+    rule    jsonb;
     message uuid := uuid_v7();
+    holder  uuid;
     due     timestamptz := enqueue_due(delay, run_at, priority);
     former  record;
 BEGIN
     IF payload IS NULL THEN
         RAISE null_value_not_allowed USING MESSAGE = 'payload must not be null';
     END IF;
-    SELECT q.id, coalesce(priority, (readable_json(q.definition) #>> '{options,priority}')::integer, 0) INTO lane_id, priority
+    SELECT q.id, q.uniqueness, coalesce(priority, (readable_json(q.definition) #>> '{options,priority}')::integer, 0)
+    INTO lane_id, rule, priority
     FROM queues AS q WHERE q.name = queue;
     IF NOT FOUND THEN
         RAISE no_data_found USING MESSAGE = format('there is no queue %L', queue);
     END IF;
     IF idempotency_key IS NOT NULL THEN
-        INSERT INTO idempotency_keys AS k (queue_id, key, message_id)
-        VALUES (lane_id, idempotency_key, message)
+        INSERT INTO idempotency_keys AS k (queue_id, key, digest, message_id)
+        -- A message that is unique may say something else than what was pushed.
+        VALUES (lane_id, idempotency_key, CASE WHEN rule IS NOT NULL THEN json_digest('push', payload) END, message)
         ON CONFLICT ON CONSTRAINT idempotency_keys_pkey DO NOTHING;
         IF NOT FOUND THEN
             -- Of a message that is deleted nobody knows any more what it said.
-            SELECT k.message_id, k.answer IS NOT NULL OR NOT coalesce(is_same_json(payload, m.request), true) AS differs
+            SELECT k.message_id, k.answer IS NOT NULL OR NOT coalesce(
+                CASE WHEN k.digest IS NOT NULL THEN k.digest = json_digest('push', payload) ELSE is_same_json(payload, m.request) END,
+                true
+            ) AS differs
             INTO former
             FROM idempotency_keys AS k
             LEFT JOIN messages AS m ON m.queue_id = k.queue_id AND m.id = k.message_id
@@ -400,6 +776,15 @@ BEGIN
             RETURN former.message_id;
         END IF;
     END IF;
+    IF rule IS NOT NULL OR key IS NOT NULL OR unique_value IS NOT NULL THEN
+        holder := (enqueue_identified(
+            queue, lane_id, rule, ARRAY[message], ARRAY[payload], (-priority)::smallint, due, ARRAY[key], ARRAY[unique_value]
+        ))[1];
+        IF idempotency_key IS NOT NULL AND holder <> message THEN
+            UPDATE idempotency_keys AS k SET message_id = holder WHERE k.queue_id = lane_id AND k.key = idempotency_key;
+        END IF;
+        RETURN holder;
+    END IF;
     INSERT INTO messages (queue_id, rank, id, request) VALUES (lane_id, -priority, message, payload);
     IF due IS NULL THEN
         INSERT INTO dispatch (lane, rank, item) VALUES (lane_id, -priority, message);
@@ -409,7 +794,7 @@ BEGIN
     PERFORM ring(CASE WHEN due IS NULL THEN lane_id END, (-priority)::smallint);
     RETURN message;
 END $$;
-COMMENT ON FUNCTION enqueue(text, json, interval, timestamptz, integer, text) IS 'Pushes a message in the caller''s own transaction: it exists when, and only when, that commits. The queue''s schema validates it before it runs. delay counts from the call.';
+COMMENT ON FUNCTION enqueue(text, json, interval, timestamptz, integer, text, text, text) IS 'Pushes a message in the caller''s own transaction: it exists when, and only when, that commits. The queue''s schema validates it before it runs. delay counts from the call. Where the queue''s messages are unique, the message that holds the value is the one that there is.';
 
 -- PostgreSQL takes a literal for text, which makes the call unambiguous.
 CREATE FUNCTION enqueue(
@@ -418,11 +803,13 @@ CREATE FUNCTION enqueue(
     delay           interval    DEFAULT NULL,
     run_at          timestamptz DEFAULT NULL,
     priority        integer     DEFAULT NULL,
-    idempotency_key text        DEFAULT NULL
+    idempotency_key text        DEFAULT NULL,
+    key             text        DEFAULT NULL,
+    unique_value    text        DEFAULT NULL
 ) RETURNS uuid
 LANGUAGE sql
-RETURN enqueue(queue, payload::json, delay, run_at, priority, idempotency_key);
-COMMENT ON FUNCTION enqueue(text, text, interval, timestamptz, integer, text) IS 'As enqueue of json, which the text must be.';
+RETURN enqueue(queue, payload::json, delay, run_at, priority, idempotency_key, key, unique_value);
+COMMENT ON FUNCTION enqueue(text, text, interval, timestamptz, integer, text, text, text) IS 'As enqueue of json, which the text must be.';
 
 CREATE FUNCTION enqueue(
     queue           text,
@@ -430,18 +817,22 @@ CREATE FUNCTION enqueue(
     delay           interval    DEFAULT NULL,
     run_at          timestamptz DEFAULT NULL,
     priority        integer     DEFAULT NULL,
-    idempotency_key text        DEFAULT NULL
+    idempotency_key text        DEFAULT NULL,
+    key             text        DEFAULT NULL,
+    unique_value    text        DEFAULT NULL
 ) RETURNS uuid
 LANGUAGE sql
-RETURN enqueue(queue, payload::json, delay, run_at, priority, idempotency_key);
-COMMENT ON FUNCTION enqueue(text, jsonb, interval, timestamptz, integer, text) IS 'As enqueue of json.';
+RETURN enqueue(queue, payload::json, delay, run_at, priority, idempotency_key, key, unique_value);
+COMMENT ON FUNCTION enqueue(text, jsonb, interval, timestamptz, integer, text, text, text) IS 'As enqueue of json.';
 
 CREATE FUNCTION enqueue_many(
-    queue    text,
-    payloads json[],
-    delay    interval    DEFAULT NULL,
-    run_at   timestamptz DEFAULT NULL,
-    priority integer     DEFAULT NULL
+    queue         text,
+    payloads      json[],
+    delay         interval    DEFAULT NULL,
+    run_at        timestamptz DEFAULT NULL,
+    priority      integer     DEFAULT NULL,
+    keys          text[]      DEFAULT NULL,
+    unique_values text[]      DEFAULT NULL
 ) RETURNS uuid[]
 LANGUAGE plpgsql SECURITY DEFINER
 AS $$
@@ -449,18 +840,23 @@ AS $$
 DECLARE
     allowed boolean := require_grant('queue', queue);
     lane_id integer;
+    rule    jsonb;
     due     timestamptz := enqueue_due(delay, run_at, priority);
     ids     uuid[];
 BEGIN
     IF payloads IS NULL OR EXISTS (SELECT FROM unnest(payloads) AS p (payload) WHERE p.payload IS NULL) THEN
         RAISE null_value_not_allowed USING MESSAGE = 'a payload must not be null';
     END IF;
-    SELECT q.id, coalesce(priority, (readable_json(q.definition) #>> '{options,priority}')::integer, 0) INTO lane_id, priority
+    SELECT q.id, q.uniqueness, coalesce(priority, (readable_json(q.definition) #>> '{options,priority}')::integer, 0)
+    INTO lane_id, rule, priority
     FROM queues AS q WHERE q.name = queue;
     IF NOT FOUND THEN
         RAISE no_data_found USING MESSAGE = format('there is no queue %L', queue);
     END IF;
     ids := ARRAY(SELECT uuid_v7() FROM generate_series(1, cardinality(payloads)));
+    IF rule IS NOT NULL OR keys IS NOT NULL OR unique_values IS NOT NULL THEN
+        RETURN enqueue_identified(queue, lane_id, rule, ids, payloads, (-priority)::smallint, due, keys, unique_values);
+    END IF;
     INSERT INTO messages (queue_id, rank, id, request)
     SELECT lane_id, -priority, i.id, i.payload FROM unnest(ids, payloads) AS i (id, payload);
     IF due IS NULL THEN
@@ -475,29 +871,33 @@ BEGIN
     END IF;
     RETURN ids;
 END $$;
-COMMENT ON FUNCTION enqueue_many(text, json[], interval, timestamptz, integer) IS 'Pushes many messages as enqueue does one, in two statements; returns their ids in the order of the payloads, in which they are claimed.';
+COMMENT ON FUNCTION enqueue_many(text, json[], interval, timestamptz, integer, text[], text[]) IS 'Pushes many messages as enqueue does one, in two statements; returns their ids in the order of the payloads, in which they are claimed. A key or a unique value stands at the place of its payload.';
 
 CREATE FUNCTION enqueue_many(
-    queue    text,
-    payloads jsonb[],
-    delay    interval    DEFAULT NULL,
-    run_at   timestamptz DEFAULT NULL,
-    priority integer     DEFAULT NULL
+    queue         text,
+    payloads      jsonb[],
+    delay         interval    DEFAULT NULL,
+    run_at        timestamptz DEFAULT NULL,
+    priority      integer     DEFAULT NULL,
+    keys          text[]      DEFAULT NULL,
+    unique_values text[]      DEFAULT NULL
 ) RETURNS uuid[]
 LANGUAGE sql
-RETURN enqueue_many(queue, payloads::json[], delay, run_at, priority);
-COMMENT ON FUNCTION enqueue_many(text, jsonb[], interval, timestamptz, integer) IS 'As enqueue_many of json.';
+RETURN enqueue_many(queue, payloads::json[], delay, run_at, priority, keys, unique_values);
+COMMENT ON FUNCTION enqueue_many(text, jsonb[], interval, timestamptz, integer, text[], text[]) IS 'As enqueue_many of json.';
 
 CREATE FUNCTION enqueue_many(
-    queue    text,
-    payloads text[],
-    delay    interval    DEFAULT NULL,
-    run_at   timestamptz DEFAULT NULL,
-    priority integer     DEFAULT NULL
+    queue         text,
+    payloads      text[],
+    delay         interval    DEFAULT NULL,
+    run_at        timestamptz DEFAULT NULL,
+    priority      integer     DEFAULT NULL,
+    keys          text[]      DEFAULT NULL,
+    unique_values text[]      DEFAULT NULL
 ) RETURNS uuid[]
 LANGUAGE sql
-RETURN enqueue_many(queue, payloads::json[], delay, run_at, priority);
-COMMENT ON FUNCTION enqueue_many(text, text[], interval, timestamptz, integer) IS 'As enqueue_many of json, which each text must be.';
+RETURN enqueue_many(queue, payloads::json[], delay, run_at, priority, keys, unique_values);
+COMMENT ON FUNCTION enqueue_many(text, text[], interval, timestamptz, integer, text[], text[]) IS 'As enqueue_many of json, which each text must be.';
 
 -- Whatever the caller's search path is. Without pg_temp at its end a temporary table named messages would be found
 -- first. The others find what they call by its identity.
@@ -506,8 +906,8 @@ DECLARE
     called text;
 BEGIN
     FOREACH called IN ARRAY ARRAY[
-        'enqueue(text, json, interval, timestamptz, integer, text)',
-        'enqueue_many(text, json[], interval, timestamptz, integer)'
+        'enqueue(text, json, interval, timestamptz, integer, text, text, text)',
+        'enqueue_many(text, json[], interval, timestamptz, integer, text[], text[])'
     ] LOOP
         EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', called, current_schema());
     END LOOP;

@@ -50,6 +50,10 @@ pub struct Options {
     /// The same key and payload again, within a day: the same message, and its id is returned. Another payload is an
     /// error.
     pub idempotency_key: Option<String>,
+    /// What the application calls the message, to find it by: 1 to 255 characters. Several may have the same.
+    pub key: Option<String>,
+    /// The value that is to be unique, in the place of the one that the queue's `options.unique` finds: 1 to 255 characters.
+    pub unique: Option<String>,
 }
 
 impl Default for Client {
@@ -67,18 +71,20 @@ impl Client {
         let call = |call: &str| format!("SELECT \"{schema}\".{call}").into();
         let times = "make_interval(secs => $3), $4, $5";
         Self {
-            enqueue: call(&format!("enqueue($1, $2::json, {times}, $6)")),
+            enqueue: call(&format!("enqueue($1, $2::json, {times}, $6, $7, $8)")),
             enqueue_many: call(&format!("enqueue_many($1, $2::json[], {times})")),
             publish: call("publish($1, $2, $3::json)"),
             broadcast: call("broadcast($1, $2::jsonb)"),
         }
     }
 
-    /// Enqueues a message; returns its id.
+    /// Enqueues a message; returns its id, or that of the message which holds its value, where the queue's messages are
+    /// unique.
     ///
     /// # Errors
     /// The payload cannot be written as JSON ([`sqlx::Error::Encode`]), or PostgreSQL refuses: the queue is not there,
-    /// the options are out of their range, the key is another payload's, the role may not.
+    /// the options are out of their range, the key is another payload's, another message holds the value and the queue
+    /// rejects (SQLSTATE 23505), the role may not.
     pub async fn enqueue(
         &self,
         db: &mut PgConnection,
@@ -93,6 +99,8 @@ impl Client {
             .bind(options.run_at)
             .bind(options.priority)
             .bind(options.idempotency_key.as_deref())
+            .bind(options.key.as_deref())
+            .bind(options.unique.as_deref())
             .fetch_one(db)
             .await?
             .try_get(0)
@@ -101,7 +109,8 @@ impl Client {
     /// Enqueues a message for each payload, by one set-based statement; returns their ids in the order of the payloads.
     ///
     /// # Errors
-    /// As [`Client::enqueue`]; also when the options have an idempotency key, which is that of one message.
+    /// As [`Client::enqueue`]; also when the options have a key or a value, which is that of one message: for many, the SQL
+    /// function takes arrays.
     pub async fn enqueue_many<T: Serialize>(
         &self,
         db: &mut PgConnection,
@@ -109,8 +118,8 @@ impl Client {
         payloads: &[T],
         options: &Options,
     ) -> sqlx::Result<Vec<Uuid>> {
-        if options.idempotency_key.is_some() {
-            return Err(sqlx::Error::Encode("an idempotency key is that of one message".into()));
+        if options.idempotency_key.is_some() || options.key.is_some() || options.unique.is_some() {
+            return Err(sqlx::Error::Encode("a key or a unique value is that of one message".into()));
         }
         let payloads = payloads.iter().map(text).collect::<sqlx::Result<Vec<String>>>()?;
         sqlx::query(AssertSqlSafe(&*self.enqueue_many))

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// The result of a request.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -39,6 +40,9 @@ pub enum Error {
     /// 409: it contradicts what is stored.
     #[error("{0}")]
     Conflict(String),
+    /// 409: something else holds what must be held by one alone, which is named.
+    #[error("{0}")]
+    Taken(String, Uuid),
     /// 410: it was there, and its time is over.
     #[error("{0}")]
     Gone(String),
@@ -109,13 +113,23 @@ pub struct Problem {
     /// For a 422, every violation (the first 50).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Violation>,
+    /// For a 409 of a value that is unique, the message that holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<Uuid>,
 }
 
 impl Problem {
     /// What there is to say about `status`.
     pub fn new(status: StatusCode, detail: Option<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("error").to_owned();
-        Self { kind: "about:blank", title, status: status.as_u16(), detail, errors: Vec::new() }
+        Self {
+            kind: "about:blank",
+            title,
+            status: status.as_u16(),
+            detail,
+            errors: Vec::new(),
+            held_by: None,
+        }
     }
 }
 
@@ -162,7 +176,7 @@ impl Error {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::Taken(..) => StatusCode::CONFLICT,
             Self::Gone(_) => StatusCode::GONE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -298,8 +312,9 @@ impl IntoResponse for Error {
             other => Some(other.to_string()),
         };
         let retry_after = self.retry_after();
+        let held_by = if let Self::Taken(_, holder) = &self { Some(*holder) } else { None };
         let errors = if let Self::Invalid(_, errors) = self { errors } else { Vec::new() };
-        let mut response = Problem { errors, ..Problem::new(status, detail) }.into_response();
+        let mut response = Problem { errors, held_by, ..Problem::new(status, detail) }.into_response();
         let headers = response.headers_mut();
         if let Some(after) = retry_after {
             // Rounded up: a client that comes back too early is refused again.

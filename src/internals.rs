@@ -40,8 +40,8 @@ pub mod jobs {
 }
 
 pub mod queues {
-    pub use crate::queues::javascript;
     pub use crate::queues::store::{listing, pushes, why};
+    pub use crate::queues::{identity, javascript};
 }
 
 pub mod reports {

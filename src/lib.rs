@@ -17,8 +17,9 @@
 //! ```
 //!
 //! Axum handlers write rows; a worker loop claims them, runs handlers and settles them. Messages and outcomes
-//! are only ever inserted: a message's status is what the view `queue_messages` says of it. The tables that
-//! change, `dispatch` and `leases`, hold only what is due and what runs, and stay small.
+//! are only ever inserted, but for a message that waits and is replaced: a message's status is what the view
+//! `queue_messages` says of it. The tables that change, `dispatch` and `leases`, hold only what is due and what runs, and stay
+//! small.
 //!
 //! # Code map
 //!
@@ -63,6 +64,8 @@
 //!    and puts what had not ended back. One that is told to stop gives back by itself what it cannot finish.
 //!
 //! Messages also come by themselves: schedules (`queues::schedules`) push them in the transaction that notes their moment.
+//! Messages that have keys of their own, or values that are unique in their queue (`queues::uniqueness`), take a way of their
+//! own into the database: the function `push_identified` decides for all ways in which of them there is already.
 //!
 //! Definitions (queues, endpoints, mappings, pollers, job types) are compiled once and kept, one snapshot at a time
 //! (`worker::definitions`): a change counts up the catalog's revision, and a process reads what is newer than it knows.
@@ -174,7 +177,11 @@
 //!     (`worker::retention::bounds`, `tests/house/bounds.rs`); no page of a listing reads more than a bounded number of
 //!     rows (`tests/queues/pages.rs`, `tests/hub/pages.rs`).
 //! 23. Whatever services answer, what comes of one message from outside ends (`tests/hub/loops.rs`).
-//! 24. A role of PostgreSQL gets through SQL what it was granted and nothing else: the functions for applications are
+//! 24. Of pushes of one value, from wherever they come at the same time, one is stored while it is held; what holds it is
+//!     judged by what has become of its message, so that neither claims nor ends know of it, nor do queues without
+//!     (`tests/queues/unique_races.rs`, `tests/queues/unique.rs`); what replaces a message that waits is never lost
+//!     (`tests/queues/unique_replace.rs`).
+//! 25. A role of PostgreSQL gets through SQL what it was granted and nothing else: the functions for applications are
 //!     `SECURITY DEFINER` with a pinned search path, and ask `db::grants` (`tests/commands/grants.rs`).
 //!
 //! # As a library

@@ -3,6 +3,7 @@
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use postrider::internals::queues::identity::Identity;
 use postrider::internals::queues::javascript::ServiceError;
 use postrider::internals::queues::javascript::services::{
     Answer, Directory, HttpAnswer, HttpCall, Messaging, QueueServices, Services, Settings,
@@ -64,8 +65,11 @@ impl Messaging for Queues {
         &'a self,
         queue: &'a str,
         message: &'a RawValue,
+        identity: Identity,
     ) -> BoxFuture<'a, Result<String, ServiceError>> {
-        async move { Ok(format!("{queue}:{message}")) }.boxed()
+        let called = [identity.own_key, identity.given].into_iter().flatten().collect::<Vec<_>>();
+        async move { Ok([format!("{queue}:{message}"), called.join(" ")].join(" ").trim().to_owned()) }
+            .boxed()
     }
 
     fn get_message<'a>(&'a self, queue: &'a str, id: &'a str) -> BoxFuture<'a, Answer> {
@@ -271,6 +275,25 @@ async fn queues_and_addresses_are_served_without_http() {
     for (service, method, args, expected) in [
         ("messagingService", "queueMessage", json!(["q", {"a": 1}]), Ok(json!(r#"q:{"a":1}"#))),
         ("messagingService", "queueMessage", json!(["q", null]), Ok(json!("q:null"))),
+        (
+            "messagingService",
+            "queueMessage",
+            json!(["q", 1, {"unique": "u", "key": 7}]),
+            Ok(json!("q:1 7 u")),
+        ),
+        ("messagingService", "queueMessage", json!(["q", 1, {"key": null}]), Ok(json!("q:1"))),
+        (
+            "messagingService",
+            "queueMessage",
+            json!(["q", 1, {"kez": "k"}]),
+            Err(ServiceError::new("the argument options may have key and unique, and nothing else")),
+        ),
+        (
+            "messagingService",
+            "queueMessage",
+            json!(["q", 1, {"key": ""}]),
+            Err(ServiceError::new("`key` must have 1 to 255 characters, without U+0000")),
+        ),
         ("messagingService", "getMessage", json!(["q", "7"]), Err(ServiceError::new("q has no 7"))),
         ("messagingService", "deleteMessage", json!(["q", "7"]), Ok(Value::Null)),
         (

@@ -216,6 +216,8 @@ impl<'a> Instance<'a> {
                     rank: 0,
                     delay: Duration::ZERO,
                     key: None,
+                    own_key: None,
+                    unique: None,
                     request_id: None,
                 })
                 .collect();

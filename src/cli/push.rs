@@ -8,8 +8,10 @@ use crate::http::body;
 use crate::http::idempotency::{self, Key};
 use crate::queues::access::check;
 use crate::queues::catalog::{Catalog, Queue};
-use crate::queues::push::SINGLE;
+use crate::queues::identity::Identity;
+use crate::queues::push::{SINGLE, identified};
 use crate::queues::store::pushes::{self, Claim, Push};
+use crate::queues::uniqueness::Verdict;
 use anyhow::{Context as _, bail, ensure};
 use sqlx::postgres::PgPool;
 use std::io::Read as _;
@@ -36,6 +38,12 @@ pub(super) struct Args {
     /// The same key with the same message pushes once
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// What you call the message, to find it by
+    #[arg(long)]
+    key: Option<String>,
+    /// The value that is to be unique, in the place of the one that the queue's definition finds
+    #[arg(long, value_name = "VALUE")]
+    unique: Option<String>,
 }
 
 /// Stores the message and prints its id. A server that runs finds it within three seconds.
@@ -48,6 +56,8 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     let pools = database.pools(&config);
     pools.check().await?;
     let queue = queue(&pools.api, &args.queue).await?;
+    let identity = Identity::of(args.key.clone(), args.unique.clone())?;
+    let unique = identity.value(queue.definition.options.unique.as_ref(), &message.raw)?;
     check(&queue, &message.raw).await.map_err(explained)?;
     let push = Push {
         queue_id: queue.id,
@@ -56,17 +66,29 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
         rank: -args.priority.unwrap_or(queue.definition.options.priority),
         delay: args.delay.unwrap_or_default(),
         key: key.clone().map(|key| Claim::Leads { key, answer: None }),
+        own_key: identity.own_key,
+        unique,
         request_id: None,
     };
     let id = push.id;
     let stored = db::transaction::<_, sqlx::Error, _>(&pools.api, move |tx| {
-        Box::pin(async move { pushes::push_apart(tx, &[&push], PATIENCE).await })
+        Box::pin(async move {
+            if push.is_identified() {
+                return identified::one(tx, push, PATIENCE).await;
+            }
+            pushes::push_apart(tx, &[&push], PATIENCE).await
+        })
     })
     .await?;
+    let told = stored.told.get(&id);
+    if let Some(told) = told.filter(|told| told.what == Verdict::Rejected) {
+        return Err(told.refusal().into());
+    }
     ensure!(stored.held.is_empty(), "{}", idempotency::held());
     ensure!(stored.missing.is_empty(), "the queue {} was just deleted", args.queue);
-    let id = match &key {
-        Some(key) if stored.stored.is_empty() => {
+    let id = match (&key, told) {
+        (_, Some(told)) => told.message,
+        (Some(key), None) if stored.stored.is_empty() => {
             let former = pushes::former(&pools.api, queue.id, &key.key)
                 .await?
                 .context("this key is just ending: try again")?;

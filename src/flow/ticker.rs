@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 use sqlx::postgres::PgConnection;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -67,6 +67,8 @@ pub trait Fires: Send + Sync + 'static {
 pub struct Made {
     /// Lanes in which something became ready, with its lowest rank.
     pub ready: Vec<(i32, i16)>,
+    /// By their owners, those that did not make what was planned: what else, or nothing, since what there is has not ended.
+    pub instead: HashMap<i32, Option<Uuid>>,
     /// Counts it, once it is committed.
     pub count: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -148,11 +150,6 @@ impl<F: Fires> Kind for F {
             let ticks: Vec<Tick> = planned.iter().filter_map(Planned::tick).collect();
             let new = schedules::note(&mut *tx, F::KIND, &ticks).await?;
             let mut fired = Fired { any: !planned.is_empty(), ..Fired::default() };
-            if let Some(now) = due.first().map(|due| due.now) {
-                let new = ticks.iter().filter(|tick| new.contains(&tick.owner));
-                let late = |tick: &Tick| (now - tick.at).to_std().unwrap_or_default();
-                fired.came = new.map(|tick| (F::KIND, tick.outcome, late(tick))).collect();
-            }
             let (mut steps, mut plans) = (Vec::with_capacity(planned.len()), Vec::new());
             for Planned { owner, what, next } in planned {
                 let mut step = Step { owner, next, made: false, item: None };
@@ -164,12 +161,36 @@ impl<F: Fires> Kind for F {
                 }
                 steps.push(step);
             }
+            let mut ticks: Vec<Tick> = ticks.into_iter().filter(|tick| new.contains(&tick.owner)).collect();
             if !plans.is_empty() {
                 fired.made = self.make(&mut *tx, plans).await?;
+                if !fired.made.instead.is_empty() {
+                    change(&mut ticks, &mut steps, &fired.made.instead);
+                    schedules::change(&mut *tx, F::KIND, &ticks).await?;
+                }
+            }
+            if let Some(now) = due.first().map(|due| due.now) {
+                let late = |tick: &Tick| (now - tick.at).to_std().unwrap_or_default();
+                fired.came = ticks.iter().map(|tick| (F::KIND, tick.outcome, late(tick))).collect();
             }
             schedules::move_on(tx, F::KIND, &steps).await?;
             Ok(fired)
         })
+    }
+}
+
+/// Has moments and schedules say what was made in the place of what was planned.
+fn change(ticks: &mut [Tick], steps: &mut [Step], instead: &HashMap<i32, Option<Uuid>>) {
+    for tick in ticks {
+        if let Some(item) = instead.get(&tick.owner) {
+            tick.item = *item;
+            tick.outcome = if item.is_some() { tick.outcome } else { "overlapped" };
+        }
+    }
+    for step in steps {
+        if let Some(item) = instead.get(&step.owner) {
+            (step.made, step.item) = (item.is_some(), *item);
+        }
     }
 }
 

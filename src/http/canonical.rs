@@ -1,8 +1,9 @@
 //! What a JSON text says, as one number, however it is spelt: white space, the order of members and the escapes in
 //! strings do not count. A number counts as it is written, so that two numbers which no double tells apart stay two.
 //!
-//! The idea of RFC 8785, without its doubles. Nothing is built but the canonical text, which is never longer than the
-//! text itself: a member that stands before its turn is moved, not kept in a map.
+//! The idea of RFC 8785, without its doubles. Nothing is built but the canonical text, which is no longer than the text
+//! itself: a member that stands before its turn is moved, not kept in a map. The SQL function `canonical_json` writes the
+//! same text, so that a digest is the same whoever makes it (`tests/queues/unique_values.rs`).
 
 use super::json_text::{MAX_DEPTH, code_unit, depth};
 use sha2::{Digest as _, Sha256};
@@ -28,9 +29,11 @@ pub(super) fn digest(scope: &str, text: &str) -> [u8; 32] {
 struct Writer<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// No `String`: a lone half of a surrogate pair is written as the three bytes it would have.
     out: Vec<u8>,
 }
+
+/// What stands in PostgreSQL for the backslash of an escape that no text of it can hold, and so reads as one.
+const STAND_IN: &[u8] = "\u{10ffff}".as_bytes();
 
 impl Writer<'_> {
     /// The next byte that is no white space.
@@ -79,8 +82,16 @@ impl Writer<'_> {
                 }
             }
         }
+        self.close(b']');
+    }
+
+    /// Ends an array or an object, whose last item has a comma behind it.
+    fn close(&mut self, bracket: u8) {
         self.at += 1;
-        self.out.push(b']');
+        if self.out.last() == Some(&b',') {
+            self.out.pop();
+        }
+        self.out.push(bracket);
     }
 
     fn object(&mut self) {
@@ -99,6 +110,7 @@ impl Writer<'_> {
                     if self.peek() == Some(b':') {
                         self.at += 1;
                     }
+                    self.out.push(b':');
                     self.value();
                     self.out.push(b',');
                     members.push((begins..self.out.len(), key));
@@ -106,7 +118,6 @@ impl Writer<'_> {
                 _ => self.at += 1,
             }
         }
-        self.at += 1;
         let key = |(member, length): &(Range<usize>, usize)| member.start..member.start + length;
         if !members.is_sorted_by(|a, b| self.out[key(a)] <= self.out[key(b)]) {
             // Stable: of duplicate keys the last counts to most readers, so their order does.
@@ -118,7 +129,7 @@ impl Writer<'_> {
             self.out.truncate(start);
             self.out.append(&mut sorted);
         }
-        self.out.push(b'}');
+        self.close(b'}');
     }
 
     fn string(&mut self) {
@@ -128,6 +139,10 @@ impl Writer<'_> {
             match byte {
                 b'"' => break,
                 b'\\' => self.escape(),
+                0xf4 if self.bytes[self.at..].starts_with(STAND_IN) => {
+                    self.character(0x0010_ffff);
+                    self.at += STAND_IN.len();
+                }
                 _ => {
                     self.out.push(byte);
                     self.at += 1;
@@ -165,17 +180,28 @@ impl Writer<'_> {
         }
     }
 
-    /// A character as UTF-8; what ends a string or begins an escape stays escaped.
+    /// A character as UTF-8; what no JSON string may hold as it is, and half of a surrogate pair, as an escape.
     fn character(&mut self, code: u32) {
-        if let Some(character) = char::from_u32(code) {
-            if matches!(character, '"' | '\\') {
-                self.out.push(b'\\');
+        let short = match code {
+            0x08 => b"\\b",
+            0x09 => b"\\t",
+            0x0a => b"\\n",
+            0x0c => b"\\f",
+            0x0d => b"\\r",
+            0x22 => b"\\\"",
+            0x5c => b"\\\\",
+            0x0010_ffff => b"\\u",
+            _ => {
+                match char::from_u32(code).filter(|character| *character >= ' ') {
+                    Some(character) => {
+                        self.out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                    }
+                    None => self.out.extend_from_slice(format!("\\u{code:04x}").as_bytes()),
+                }
+                return;
             }
-            self.out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-        } else {
-            let low = |shift: u32| 0x80 | u8::try_from(code >> shift & 0x3f).unwrap_or_default();
-            self.out.extend_from_slice(&[0xed, low(6), low(0)]);
-        }
+        };
+        self.out.extend_from_slice(short);
     }
 }
 

@@ -60,6 +60,11 @@ impl<'a> Reader<'a> {
         self.members.get(name).filter(|value| !(self.null_is_absent && value.is_null()))
     }
 
+    /// The member as it is, if it is there, which somebody else has to take.
+    pub fn peek(&self, name: &str) -> Option<&'a Value> {
+        self.members.get(name).filter(|value| !(self.null_is_absent && value.is_null()))
+    }
+
     /// The member as it is, `null` included.
     pub fn take_or_null(&mut self, name: &'static str) -> Option<&'a Value> {
         self.known.push(name);

@@ -153,11 +153,19 @@ mod tests {
         assert!(
             definition.schema.is_none() && definition.handler.is_none() && definition.client_id.is_none()
         );
-        let Options { timeout, concurrency, max_attempts, retry_base, retry_cap, priority, retention } =
-            definition.options;
+        let Options {
+            timeout,
+            concurrency,
+            max_attempts,
+            retry_base,
+            retry_cap,
+            priority,
+            retention,
+            unique,
+        } = definition.options;
         assert_eq!((timeout, concurrency, retry_base), (None, None, Duration::from_secs(1)));
         assert_eq!((retry_cap, retention), (Duration::from_mins(5), Duration::from_hours(30 * 24)));
-        assert_eq!((max_attempts, priority), (None, 0));
+        assert_eq!((max_attempts, priority, unique), (None, 0, None));
     }
 
     #[test]
@@ -169,7 +177,8 @@ mod tests {
             "handler": {"kind": "http", "url": "ftp://hush", "secret": "whsec_hush", "source": "hush"},
             "options": {
                 "timeout": "0s", "concurrency": 0, "max_attempts": 1.5, "priority": 101, "retention": "59m",
-                "retry": {"base": "10s", "cap": "5s"}, "speed": "hush"
+                "retry": {"base": "10s", "cap": "5s"}, "speed": "hush",
+                "unique": {"key": "hush", "while": "hush", "conflict": "hush"}
             }
         });
         let mut found = violations(&document);
@@ -190,6 +199,9 @@ mod tests {
             ("/options/retry/cap", "minimum"),
             ("/options/speed", "additionalProperties"),
             ("/options/timeout", "range"),
+            ("/options/unique/conflict", "enum"),
+            ("/options/unique/key", "pointer"),
+            ("/options/unique/while", "duration"),
             ("/roles/needsRole", "type"),
             ("/roles/replace", "type"),
             ("/roles/role", "additionalProperties"),
@@ -271,7 +283,7 @@ mod tests {
             prop_assert_eq!(options, Options {
                 timeout: Some(Duration::from_millis(timeout)), concurrency: Some(concurrency), max_attempts: Some(attempts),
                 retry_base: Duration::from_millis(base), retry_cap: Duration::from_millis(base + more),
-                priority, retention: Duration::from_millis(retention),
+                priority, retention: Duration::from_millis(retention), unique: None,
             });
         }
     }

@@ -1,11 +1,10 @@
-//! Pushes whose idempotency key a transaction uses that has not ended, such as an application's that called
-//! `enqueue`: they wait here, and nobody waits for them.
+//! Pushes whose idempotency key, or whose value, a transaction uses that has not ended, such as an application's that
+//! called `enqueue`: they wait here, and nobody waits for them.
 //!
-//! Whether such a key was used before is known when that transaction ends. Until then no statement of ours waits
+//! Whether such a key was used before, and which message has the value, is known when that transaction ends. Until then no statement of ours waits
 //! for it: every now and then some of the keys are tried, each for a moment.
 
 use super::push::request::Request;
-use crate::http::idempotency;
 use parking_lot::Mutex;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -22,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 const TRIED: usize = 16;
 
-/// A key, with its queue.
+/// A key, or what stands for a value, with its queue.
 type Key = (i32, String);
 
 /// The door of the room.
@@ -73,16 +72,16 @@ impl Room {
 
     /// Whether somebody waits for the key of this request.
     pub(super) fn knows(&self, request: &Request) -> bool {
-        request.key().is_some_and(|key| self.crowd.0.lock().contains_key(&key))
+        request.waits_for().is_some_and(|key| self.crowd.0.lock().contains_key(&key))
     }
 
     /// Lets a request wait, or refuses it when there is no room.
     pub(super) fn admit(&self, request: Request) {
-        if request.key().is_some_and(|key| self.crowd.enter(key)) {
+        if request.waits_for().is_some_and(|key| self.crowd.enter(key)) {
             // When nobody is behind the door any more, the server is stopping, and the request hears so.
             drop(self.door.send(Waiting { request, since: Instant::now() }));
         } else {
-            request.refuse(idempotency::held());
+            request.refuse_held();
         }
     }
 }
@@ -123,22 +122,23 @@ impl Waiters {
         let mut others = VecDeque::with_capacity(self.waiting.len());
         for waiting in self.waiting.drain(..) {
             if waiting.since.elapsed() >= LONGEST {
-                waiting.request.key().into_iter().for_each(|key| self.crowd.leave(key));
-                waiting.request.refuse(idempotency::held());
+                waiting.request.waits_for().into_iter().for_each(|key| self.crowd.leave(key));
+                waiting.request.refuse_held();
                 continue;
             }
-            let is_next = tried.len() < TRIED && waiting.request.key().is_some_and(|key| seen.insert(key));
+            let is_next =
+                tried.len() < TRIED && waiting.request.waits_for().is_some_and(|key| seen.insert(key));
             if is_next { tried.push(waiting) } else { others.push_back(waiting) }
         }
         self.waiting = others;
         let since: HashMap<Key, Instant> =
-            tried.iter().filter_map(|one| Some((one.request.key()?, one.since))).collect();
+            tried.iter().filter_map(|one| Some((one.request.waits_for()?, one.since))).collect();
         let still = store(tried.into_iter().map(|one| one.request).collect()).await;
         let still: Vec<Waiting> = still
             .into_iter()
-            .filter_map(|request| Some(Waiting { since: *since.get(&request.key()?)?, request }))
+            .filter_map(|request| Some(Waiting { since: *since.get(&request.waits_for()?)?, request }))
             .collect();
-        let held: HashSet<Key> = still.iter().filter_map(|one| one.request.key()).collect();
+        let held: HashSet<Key> = still.iter().filter_map(|one| one.request.waits_for()).collect();
         for key in since.into_keys().filter(|key| !held.contains(key)) {
             self.crowd.leave(key);
         }

@@ -9,6 +9,7 @@ use crate::db::{self, Database};
 use crate::error::{Error, Result};
 use crate::http::json_text::to_value;
 use crate::seal::Sealer;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
@@ -129,8 +130,16 @@ async fn put(
     let Parted { document, secret } = secret::part(document);
     let former = former.and_then(|former| former.secret.as_ref());
     let stored = secret::seal(sealer, name, secret.as_ref(), former)?;
-    let made = definitions::put(tx, name, &document, stored.as_ref(), source.as_str()).await?;
+    let uniqueness = uniqueness(name, &document);
+    let made =
+        definitions::put(tx, name, &document, uniqueness.as_ref(), stored.as_ref(), source.as_str()).await?;
     Ok((made, document))
+}
+
+/// What the database is to know of the uniqueness that a checked definition asks for.
+fn uniqueness(name: &str, document: &RawValue) -> Option<Value> {
+    let definition = Definition::read(name, &to_value(document.get())?).ok()?;
+    definition.options.unique.map(|unique| unique.stored())
 }
 
 /// `document` with the handler of `former`, if it has none of its own.

@@ -5,11 +5,13 @@
 
 use super::access::{Access, check};
 use super::catalog::Queue;
+use super::identity::Identity;
 use super::javascript::ServiceError;
 use super::javascript::services::{Answer, Messaging};
 use super::roles;
 use super::routes::Message;
 use super::store::{self, pushes::Push};
+use super::uniqueness::Verdict;
 use crate::auth::role;
 use crate::error::Error;
 use futures::future::{BoxFuture, FutureExt as _};
@@ -48,13 +50,16 @@ impl Messaging for OfQueue {
         &'a self,
         queue: &'a str,
         message: &'a RawValue,
+        identity: Identity,
     ) -> BoxFuture<'a, Result<String, ServiceError>> {
         async move {
             let queue = self.reach(queue).await?;
             let parsed = crate::http::body::parse(message.get().as_bytes()).map_err(refused)?;
+            let options = &queue.definition.options;
+            let unique = identity.value(options.unique.as_ref(), &parsed.raw).map_err(refused)?;
             check(&queue, &parsed.raw).await.map_err(refused)?;
             let id = self.access.db.ids.next();
-            let rank = -queue.definition.options.priority;
+            let rank = -options.priority;
             let push = Push {
                 queue_id: queue.id,
                 id,
@@ -62,10 +67,16 @@ impl Messaging for OfQueue {
                 rank,
                 delay: Duration::ZERO,
                 key: None,
+                own_key: identity.own_key,
+                unique,
                 request_id: None,
             };
-            self.access.inbox.push(vec![push]).await.map_err(refused)?;
-            Ok(id.to_string())
+            let done = self.access.inbox.push(vec![push]).await.map_err(refused)?;
+            match done.told.get(&id) {
+                Some(told) if told.what == Verdict::Rejected => Err(refused(told.refusal())),
+                Some(told) => Ok(told.message.to_string()),
+                None => Ok(id.to_string()),
+            }
         }
         .boxed()
     }

@@ -6,6 +6,7 @@
 use super::catalog::{Catalog, Queue};
 use super::outcome::{End, Next};
 use super::store::depths;
+use super::uniqueness::Verdict;
 use crate::db::Database;
 use crate::http::metrics::{forget, install};
 use crate::worker::LOST_CLAIMS;
@@ -19,6 +20,8 @@ use tokio::sync::Mutex;
 
 /// Messages that this process stored, by `queue`. What SQL enqueues is not among them.
 const PUSHED: &str = "postrider_messages_pushed_total";
+/// Pushes to this process whose value another message held, by `queue` and `outcome`: existing, replaced or rejected.
+const HELD: &str = "postrider_unique_pushes_total";
 /// Attempts whose end this process wrote, by `queue` and `outcome`: completed, failed, retried or lost.
 const ATTEMPTS: &str = "postrider_attempts_total";
 /// From the claim until the end was about to be written, in seconds, by `queue`.
@@ -48,6 +51,19 @@ const HOLDS: Duration = Duration::from_secs(5);
 pub(super) fn pushed(queue: &Queue, messages: u64) {
     describe();
     counter!(PUSHED, "queue" => queue.name.clone()).increment(messages);
+}
+
+/// Counts pushes to `queue` whose values were held.
+pub(super) fn told(queue: &Queue, verdicts: &[Verdict]) {
+    describe();
+    for verdict in verdicts {
+        let outcome = match verdict {
+            Verdict::Existing => "existing",
+            Verdict::Replaced => "replaced",
+            Verdict::Rejected => "rejected",
+        };
+        counter!(HELD, "queue" => queue.name.clone(), "outcome" => outcome).increment(1);
+    }
 }
 
 /// What one settlement counts.
@@ -99,6 +115,7 @@ fn describe() {
     ONCE.call_once(|| {
         install();
         describe_counter!(PUSHED, Unit::Count, "Messages stored by this process");
+        describe_counter!(HELD, Unit::Count, "Pushes to this process whose value another message held");
         describe_counter!(ATTEMPTS, Unit::Count, "Attempts whose end this process wrote");
         describe_histogram!(DURATION, Unit::Seconds, "Time from the claim of an attempt to its end");
         describe_counter!(LOST_CLAIMS, Unit::Count, "Ends that came after their lease was over");

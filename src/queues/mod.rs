@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A *queue* is a lane of the engine with a [`definition`]: who may use it ([`roles`]), what may be pushed
-//! ([`schema`]), what runs it ([`runners`]) and how ([`options`]). A *message* is a row that never changes; an
+//! ([`schema`]), what runs it ([`runners`]) and how ([`options`]), and which of its messages are the same
+//! ([`uniqueness`]). A *message* is a row that never changes; an
 //! *attempt* is one run of it; its *outcome* is the end of the last one ([`outcome`] decides). A *schedule* pushes a
 //! message at moments that come by themselves ([`schedules`]).
 
@@ -18,6 +19,7 @@ pub mod catalog;
 pub mod consumer;
 pub mod definition;
 pub mod files;
+pub mod identity;
 pub mod install;
 pub mod javascript;
 pub mod jump;
@@ -36,6 +38,7 @@ pub mod schedules;
 pub mod schema;
 pub mod secret;
 pub mod store;
+pub mod uniqueness;
 pub mod upkeep;
 pub mod webhook;
 pub mod when;

@@ -1,5 +1,6 @@
 //! How a queue runs its messages: time, attempts, concurrency, priority, how long they are kept.
 
+use super::uniqueness::Uniqueness;
 use crate::http::reader::Reader;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Options {
     /// `retention`: how long a message is kept once it has ended, at least; it goes with its week. 1 h to 10
     /// years.
     pub retention: Duration,
+    /// `unique`: which messages are the same, and what becomes of a push that finds one.
+    pub unique: Option<Uniqueness>,
 }
 
 impl Default for Options {
@@ -48,6 +51,7 @@ impl Default for Options {
             retry_cap: Duration::from_mins(5),
             priority: 0,
             retention: 30 * DAY,
+            unique: None,
         }
     }
 }
@@ -131,9 +135,11 @@ impl Options {
                 retry.note("/cap", "minimum", "must not be shorter than base");
             }
         });
+        let mut unique = None;
+        reader.object("unique", |reader| unique = Some(Uniqueness::read(reader, retention)));
         let retry_base = retry_base.unwrap_or_else(|| default.retry_base.min(retry_cap.unwrap_or(DAY)));
         let retry_cap = retry_cap.unwrap_or_else(|| default.retry_cap.max(retry_base));
-        Self { timeout, concurrency, max_attempts, retry_base, retry_cap, priority, retention }
+        Self { timeout, concurrency, max_attempts, retry_base, retry_cap, priority, retention, unique }
     }
 }
 

@@ -3,23 +3,24 @@
 //! A group commit without a timer: while one statement is under way the next pushes queue up, and go
 //! together when it is done. Under a light load a push waits for nobody.
 
+pub mod answer;
+pub mod identified;
 pub(super) mod request;
+mod stored;
 
 use super::catalog::Catalog;
 use super::held::Room;
-use super::metrics;
 use super::store::pushes::{self, Push, Stored};
 use crate::db::{self, bounded};
 use crate::error::{Error, Result, is_held, is_transient, was_cut_off, was_undone};
 use crate::worker::Wake;
 use crate::worker::batch::Size;
-use request::Request;
+use answer::{Batch, Done, Pushed};
+use request::{Request, flat, refuse_all, shared, unavailable};
 use sqlx::postgres::PgPool;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
-use uuid::Uuid;
 
 /// What the key of a single push is for, see [`crate::http::idempotency::Key`].
 pub const SINGLE: &str = "push";
@@ -33,6 +34,8 @@ const WAITING: usize = 8192;
 
 /// How long one key is waited for when each is claimed by itself.
 const PATIENCE: Duration = Duration::from_millis(2);
+/// How long the values of many requests are waited for together: another process may be storing the same.
+const HURRY: Duration = Duration::from_millis(20);
 /// Between two tries of a lock that is in the way.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -43,6 +46,8 @@ pub struct Inbox {
     /// Pushes with idempotency keys go apart: their statement is another, and some may have to wait, see
     /// [`super::held`].
     keyed: mpsc::Sender<Request>,
+    /// So do those that have keys of their own or values.
+    identified: mpsc::Sender<Request>,
 }
 
 impl Inbox {
@@ -54,10 +59,15 @@ impl Inbox {
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (requests, received) = mpsc::channel(WAITING);
         let (keyed, received_keyed) = mpsc::channel(WAITING);
+        let (identified, received_identified) = mpsc::channel(WAITING);
         let (room, waiters) = Room::new();
-        let plain = Loop { pool, wake, catalog, room: None };
+        let (own_room, own_waiters) = Room::new();
+        let plain = Loop { pool, wake, catalog, is_identified: false, room: None };
         let with_keys = Loop { room: Some(room), ..plain.clone() };
-        let loops = futures::future::join3(
+        let with_values = Loop { is_identified: true, room: Some(own_room), ..plain.clone() };
+        // Without a door of its own: the room is empty when nobody can come in any more.
+        let one_by_one = Loop { is_identified: true, ..plain.clone() };
+        let loops = futures::future::join5(
             plain.clone().run(received),
             with_keys.run(received_keyed),
             waiters.run(move |requests| {
@@ -69,29 +79,60 @@ impl Inbox {
                     held
                 }
             }),
+            Box::pin(with_values.run(received_identified)),
+            own_waiters.run(move |requests| {
+                let one_by_one = one_by_one.clone();
+                async move { one_by_one.one_by_one(requests).await }
+            }),
         );
-        (Self { requests, keyed }, async move { _ = loops.await })
+        (Self { requests, keyed, identified }, async move { _ = loops.await })
     }
 
-    /// Stores messages in one transaction and returns the ids of those that were stored: all but those whose
+    /// Stores messages in one transaction; says which were stored, and whose values others hold: not those whose
     /// idempotency key was used before. Only the first of them may lead, and the others follow it.
     ///
     /// # Errors
     /// 404 when a queue is gone, 503 when too many pushes wait or the database cannot be reached. After a
     /// 503 a message may have been stored all the same: its answer was lost.
-    pub async fn push(&self, pushes: Vec<Push>) -> Result<HashSet<Uuid>> {
+    pub async fn push(&self, pushes: Vec<Push>) -> Result<Done> {
+        self.send(pushes, None).await
+    }
+
+    /// As [`Inbox::push`], for a batch that is answered `answers`; `is_atomic` if all of it is stored or nothing, should a
+    /// value be held.
+    ///
+    /// # Errors
+    /// As [`Inbox::push`].
+    pub async fn push_batch(
+        &self,
+        pushes: Vec<Push>,
+        answers: Vec<Pushed>,
+        is_atomic: bool,
+    ) -> Result<(Done, Arc<Batch>)> {
+        let batch = Arc::new(Batch { answers, is_atomic });
+        let done = self.send(pushes, Some(Arc::clone(&batch))).await?;
+        Ok((done, batch))
+    }
+
+    async fn send(&self, pushes: Vec<Push>, batch: Option<Arc<Batch>>) -> Result<Done> {
         let (reply, answer) = oneshot::channel();
         let busy =
             || Error::Unavailable("too many messages are on their way in".to_owned(), Duration::from_secs(1));
-        let inbox = if pushes.iter().any(|push| push.key.is_some()) { &self.keyed } else { &self.requests };
+        let inbox = if pushes.iter().any(Push::is_identified) {
+            &self.identified
+        } else if pushes.iter().any(|push| push.key.is_some()) {
+            &self.keyed
+        } else {
+            &self.requests
+        };
         #[cfg(feature = "planted-bugs")]
-        let ids = pushes.iter().map(|push| push.id).collect();
+        let stored = pushes.iter().map(|push| push.id).collect();
         inbox
-            .try_send(Request { pushes: Arc::new(pushes), reply, since: Instant::now() })
+            .try_send(Request { pushes: Arc::new(pushes), batch, reply, since: Instant::now() })
             .map_err(|_| busy())?;
         #[cfg(feature = "planted-bugs")]
         if crate::planted::has(crate::planted::Bug::AnswerBeforeCommit) {
-            return Ok(ids);
+            return Ok(Done { stored, ..Done::default() });
         }
         answer
             .await
@@ -105,7 +146,9 @@ struct Loop {
     pool: PgPool,
     wake: Arc<Wake>,
     catalog: Arc<Catalog>,
-    /// Where those wait whose keys are held.
+    /// Whether its pushes have keys of their own or values.
+    is_identified: bool,
+    /// Where those wait whose keys or values are held.
     room: Option<Room>,
 }
 
@@ -163,14 +206,19 @@ impl Loop {
         if let Some(room) = &self.room {
             requests.extract_if(.., |request| room.knows(request)).for_each(|request| room.admit(request));
         }
-        let mut parts = vec![requests];
+        let mut parts: Vec<Vec<Request>> = Vec::new();
+        if self.is_identified {
+            parts.extend(requests.extract_if(.., |request| request.is_atomic()).map(|request| vec![request]));
+        }
+        parts.push(requests);
         let mut still = Vec::new();
+        let mut patience = HURRY;
         while let Some(mut requests) = parts.pop() {
             if requests.is_empty() {
                 continue;
             }
             let began = Instant::now();
-            let error = match self.write(&requests, jam.is_some()).await {
+            let error = match self.write(&requests, jam.is_some(), patience).await {
                 Ok(stored) => {
                     size.took(began.elapsed());
                     *jam = None;
@@ -179,6 +227,19 @@ impl Loop {
                 }
                 Err(error) => error,
             };
+            if let Some(room) = self.room.as_ref().filter(|_| self.is_identified && is_held(&error)) {
+                // By halves, until those are found whose values are held.
+                if requests.len() > 1 {
+                    patience = PATIENCE;
+                    let second = requests.split_off(requests.len() / 2);
+                    parts.extend([second, requests]);
+                } else {
+                    for request in requests {
+                        room.admit(request);
+                    }
+                }
+                continue;
+            }
             if let Some(room) = self.room.as_ref().filter(|_| is_held(&error)) {
                 let Apart { held, waiting } = self.apart(requests, jam).await;
                 for request in held {
@@ -210,10 +271,12 @@ impl Loop {
 
     /// Stores, again when the statement was certainly undone for the sake of another (40001, 40P01). Where a lock is in
     /// the way (`is_jammed`), it is waited for only a moment.
-    async fn write(&self, requests: &[Request], is_jammed: bool) -> sqlx::Result<Stored> {
+    async fn write(&self, requests: &[Request], is_jammed: bool, patience: Duration) -> sqlx::Result<Stored> {
         let mut tries = 0;
         loop {
-            let stored = if is_jammed {
+            let stored = if self.is_identified {
+                identified::write(&self.pool, requests, patience).await
+            } else if is_jammed {
                 let pushes = shared(requests);
                 db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {
                     Box::pin(async move {
@@ -268,43 +331,20 @@ impl Loop {
         }
     }
 
-    /// Wakes the engine, counts, and answers the requests.
-    fn stored(&self, requests: Vec<Request>, stored: &Stored) {
-        let kept: HashSet<Uuid> = stored.stored.iter().copied().collect();
-        let mut queues: HashMap<i32, News> = HashMap::new();
-        let mut soonest: Option<Duration> = None;
-        for push in
-            requests.iter().flat_map(|request| &*request.pushes).filter(|push| kept.contains(&push.id))
-        {
-            let news = queues.entry(push.queue_id).or_default();
-            news.stored += 1;
-            if push.delay.is_zero() {
-                news.lowest = Some(news.lowest.map_or(push.rank, |lowest| lowest.min(push.rank)));
-            } else {
-                soonest = Some(soonest.map_or(push.delay, |delay| delay.min(push.delay)));
+    /// Stores requests that have waited for values, each by itself; returns those whose values are still held.
+    async fn one_by_one(&self, requests: Vec<Request>) -> Vec<Request> {
+        let mut held = Vec::new();
+        for request in requests {
+            let one = [request];
+            let written = self.write(&one, false, PATIENCE).await;
+            match written {
+                Ok(stored) => self.stored(one.into(), &stored),
+                Err(error) if is_held(&error) => held.extend(one),
+                Err(error) => refuse_all(one.into(), error),
             }
         }
-        for (id, News { stored, lowest }) in queues {
-            if let Some(rank) = lowest {
-                self.wake.ready(id, rank);
-            }
-            if let Some(queue) = self.catalog.by_id(id) {
-                metrics::pushed(&queue, stored);
-            }
-        }
-        if let Some(delay) = soonest {
-            self.wake.due_after(delay);
-        }
-        answer(requests, &kept, &stored.missing);
+        held
     }
-}
-
-/// What one statement stored in a queue.
-#[derive(Default)]
-struct News {
-    stored: u64,
-    /// The lowest rank among what is ready at once.
-    lowest: Option<i16>,
 }
 
 /// What became of requests that were stored key by key, and are not done.
@@ -324,45 +364,4 @@ fn wait_on(requests: Vec<Request>, error: sqlx::Error, waited: Duration, jam: &m
     *jam = Some(waited);
     refuse_all(requests, error);
     Vec::new()
-}
-
-fn shared(requests: &[Request]) -> Vec<Arc<Vec<Push>>> {
-    requests.iter().map(|request| Arc::clone(&request.pushes)).collect()
-}
-
-fn flat(pushes: &[Arc<Vec<Push>>]) -> Vec<&Push> {
-    pushes.iter().flat_map(|pushes| &**pushes).collect()
-}
-
-fn answer(requests: Vec<Request>, kept: &HashSet<Uuid>, missing: &[i32]) {
-    for Request { pushes, reply, .. } in requests {
-        let result = if pushes.iter().any(|push| missing.contains(&push.queue_id)) {
-            Err(Error::NotFound("there is no such queue".to_owned()))
-        } else {
-            Ok(pushes.iter().map(|push| push.id).filter(|id| kept.contains(id)).collect())
-        };
-        // Nobody waits any more when the client hung up: the message is stored all the same.
-        drop(reply.send(result));
-    }
-}
-
-fn refuse_all(requests: Vec<Request>, error: sqlx::Error) {
-    let shared = Arc::new(error);
-    for request in requests {
-        request.refuse(same(&shared));
-    }
-}
-
-/// The same failure for every request of a statement.
-fn same(error: &Arc<sqlx::Error>) -> Error {
-    if is_transient(error) {
-        tracing::warn!(%error, "cannot store messages");
-        unavailable()
-    } else {
-        Error::internal(Arc::clone(error))
-    }
-}
-
-fn unavailable() -> Error {
-    Error::Unavailable("the database cannot serve this now".to_owned(), Duration::from_secs(1))
 }

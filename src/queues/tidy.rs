@@ -1,6 +1,8 @@
-//! What is let go in time: weeks of messages, idempotency keys, what deleted queues and dead workers left.
+//! What is let go in time: weeks of messages, idempotency keys, values that nothing holds, what deleted queues and dead
+//! workers left.
 
 use super::routes::Queues;
+use super::store::identified;
 use super::store::retention::{KEYS, Messages};
 use crate::db;
 use crate::worker::retention::{Part, Retention, forget, keep_ahead};
@@ -28,6 +30,7 @@ pub(super) struct Tidy {
 pub(super) enum Duty {
     Weeks(Part),
     Keys,
+    Values,
     Workers,
     Orphans,
 }
@@ -37,6 +40,7 @@ impl fmt::Display for Duty {
         match self {
             Self::Weeks(part) => part.fmt(f),
             Self::Keys => f.write_str("forget idempotency keys"),
+            Self::Values => f.write_str("let go of values that no message holds"),
             Self::Workers => f.write_str("forget workers that died"),
             Self::Orphans => f.write_str("sweep what deleted queues left"),
         }
@@ -65,6 +69,18 @@ impl Tidy {
         access.db.ids.now().map(|now| now - longest)
     }
 
+    /// Looks at values whose time has come, whether a message still holds them.
+    async fn let_go(pool: &PgPool) -> sqlx::Result<Step> {
+        let looked_at =
+            db::transaction::<_, sqlx::Error, _>(pool, move |tx| Box::pin(identified::let_go(tx, BATCH)))
+                .await?;
+        Ok(if looked_at < BATCH {
+            Step::Done
+        } else {
+            Step::More("it lets go of values that no message holds")
+        })
+    }
+
     /// Looks through the next rows that wait, for those of lanes that are gone.
     async fn sweep(&mut self, pool: &PgPool) -> sqlx::Result<Step> {
         let swept = self.swept;
@@ -84,6 +100,7 @@ impl Upkeep for Tidy {
         Duty::Workers,
         Duty::Orphans,
         Duty::Keys,
+        Duty::Values,
         Duty::Weeks(Part::Leave),
         Duty::Weeks(Part::Sweep),
     ];
@@ -96,6 +113,7 @@ impl Upkeep for Tidy {
                 Ok(Step::Done)
             }
             (Duty::Orphans, _) => self.sweep(&pool).await,
+            (Duty::Values, _) => Self::let_go(&pool).await,
             (_, None) => {
                 let why = "nothing is dropped: a definition cannot be used, and its retention is not known";
                 tracing::warn!("{why}");

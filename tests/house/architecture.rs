@@ -54,6 +54,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("ticks", "flow"),
     ("queues", "queues"),
     ("queue_schedules", "queues"),
+    ("unique_holders", "queues"),
     ("messages", "queues"),
     ("outcomes", "queues"),
     ("attempts", "queues"),

@@ -177,8 +177,6 @@ async fn sql_and_http_know_each_others_keys_however_the_body_is_spelt() {
         let first = json(push(&app, "q", &by_http, one).await, 201).await;
         assert_eq!(enqueue(one, &by_http).await.unwrap().to_string(), first["id"], "{one}");
         let again = enqueue(other, &by_http).await.map(|id| id.to_string());
-        // PostgreSQL has no text for what these strings say: SQL compares them byte by byte.
-        let same = same && !one.contains("ud800");
         assert_eq!(again.ok(), same.then(|| first["id"].as_str().unwrap().to_owned()), "{one} and {other}");
     }
     app.stop().await;

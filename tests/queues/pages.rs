@@ -62,7 +62,7 @@ async fn pages(db: &mut PgConnection, queue: i32, status: Option<&str>, from: Uu
     let mut ids: Vec<Uuid> = Vec::new();
     let mut before = to;
     loop {
-        let wanted = Wanted { status, from, to: before, limit: LIMIT + 1 };
+        let wanted = Wanted { status, key: None, from, to: before, limit: LIMIT + 1 };
         let read = rows_read(&mut *db).await;
         let Page { mut rows, stopped_at } = page(&mut *db, queue, &wanted).await.unwrap();
         let read = rows_read(&mut *db).await - read;

@@ -211,6 +211,8 @@ impl TestApp {
             ("envelopes", "deadline"),
             ("deliveries", "retry_from"),
             ("schedules", "next_at"),
+            ("unique_holders", "since"),
+            ("unique_holders", "look_at"),
             // Last: what is due runs at once, and goes by the others.
             ("scheduled", "run_at"),
         ] {

@@ -121,6 +121,31 @@ pub async fn note(tx: &mut PgConnection, kind: &str, ticks: &[Tick]) -> sqlx::Re
     Ok(new.into_iter().collect())
 }
 
+/// Has moments that were noted in this transaction say what these do.
+pub async fn change(tx: &mut PgConnection, kind: &str, ticks: &[Tick]) -> sqlx::Result<()> {
+    let owners: Vec<i32> = ticks.iter().map(|tick| tick.owner).collect();
+    let moments: Vec<DateTime<Utc>> = ticks.iter().map(|tick| tick.at).collect();
+    let outcomes: Vec<&str> = ticks.iter().map(|tick| tick.outcome).collect();
+    let items: Vec<Option<Uuid>> = ticks.iter().map(|tick| tick.item).collect();
+    sqlx::query!(
+        r#"
+        UPDATE ticks
+        SET outcome = t.outcome, item = t.item
+        FROM unnest($2::int[], $3::timestamptz[], $4::text[], $5::uuid[]) AS t (owner, at, outcome, item)
+        WHERE ticks.kind = $1 AND ticks.owner = t.owner AND ticks.at = t.at
+            AND (ticks.outcome, ticks.item) IS DISTINCT FROM (t.outcome, t.item)
+        "#,
+        kind,
+        &owners,
+        &moments,
+        &outcomes as _,
+        &items as _,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// Where a schedule stands once its moment was seen to.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {

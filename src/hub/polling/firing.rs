@@ -75,7 +75,7 @@ impl Fires for Polls {
             .filter_map(|(mapping, id)| Some(Poll { mapping, id: *id, key: &schedule(mapping)?.message }))
             .collect();
         let ready = decide::poll(tx, &self.db.ids, &polls).await?;
-        Ok(Made { ready: ready.into_iter().map(|lane| (lane, 0)).collect(), count: None })
+        Ok(Made { ready: ready.into_iter().map(|lane| (lane, 0)).collect(), ..Made::default() })
     }
 }
 
@@ -109,6 +109,6 @@ impl Fires for Passes {
 
     async fn make(&self, tx: &mut PgConnection, plans: Vec<i32>) -> sqlx::Result<Made> {
         pollers::queue_runs(tx, &plans).await?;
-        Ok(Made { ready: plans.into_iter().map(|lane| (lane, 0)).collect(), count: None })
+        Ok(Made { ready: plans.into_iter().map(|lane| (lane, 0)).collect(), ..Made::default() })
     }
 }

@@ -197,6 +197,70 @@ pub struct QueueOptions {
     #[serde(default)]
     #[schema(value_type = DurationText, default = "30days")]
     pub retention: String,
+    /// Which messages are the same, and what becomes of a push that finds one. Absent, none are.
+    #[serde(default)]
+    pub unique: QueueUniqueness,
+}
+
+/// Which messages of a queue are the same, for how long, and what becomes of a push that finds one.
+#[derive(Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QueueUniqueness {
+    /// Where the value of a message is found: a JSON pointer into it, `body` for the whole of it, or `key` for the own key
+    /// of the push. Where nothing or `null` is found, the message is not unique. Absent, only pushes with `unique` have a
+    /// value.
+    #[serde(default)]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^(body|key|/([^~]|~[01])*)$",
+        example = "/order/id"
+    )]
+    pub key: String,
+    /// For how long a message holds its value: until it is claimed for the first time (`waiting`), until it has ended
+    /// (`unfinished`), or a duration from `1s` to `retention`, from its push. One that is deleted holds none.
+    #[serde(default, rename = "while")]
+    #[schema(value_type = UniqueWhile, default = "unfinished")]
+    pub holds: String,
+    /// What becomes of a push whose value is held.
+    #[serde(default)]
+    #[schema(default = "existing")]
+    pub conflict: UniqueConflict,
+}
+
+/// For how long a value is held: one of two words, or a duration.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum UniqueWhile {
+    /// Until something has become of its message.
+    Until(UniqueUntil),
+    /// For a time.
+    For(DurationText),
+}
+
+/// Until its message is claimed for the first time, or until it has ended.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UniqueUntil {
+    /// It is claimed.
+    Waiting,
+    /// It has ended.
+    Unfinished,
+}
+
+/// What becomes of a push whose value is held: the message that holds it is the answer (`existing`); that message takes
+/// over body, priority and time, if it was never claimed, and otherwise the push is stored (`replace`); it is refused
+/// (`reject`).
+#[derive(Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UniqueConflict {
+    /// The other is the answer.
+    #[default]
+    Existing,
+    /// The other takes over what the push says.
+    Replace,
+    /// It is refused.
+    Reject,
 }
 
 /// The pause before another attempt: it begins at `base` and grows to `cap`.
@@ -239,7 +303,7 @@ mod tests {
     use serde_json::json;
 
     /// Rules between members, and about the meaning of a text, which no schema says.
-    const BEYOND: &[&str] = &["minimum", "url", "secret", "word", "const"];
+    const BEYOND: &[&str] = &["minimum", "url", "secret", "word", "const", "pointer"];
 
     fn keywords<T>(read: Result<T, Error>) -> Result<(), Vec<String>> {
         match read {
@@ -274,7 +338,8 @@ mod tests {
             "name": "q", "client_id": "c", "roles": {"needsRole": true, "replace": false, "roles": ["a"]},
             "incoming": {"schema": true}, "handler": {"kind": "native", "name": "n"},
             "options": {"timeout": "1s", "concurrency": 10_000, "max_attempts": 1000, "priority": -100,
-                "retention": "1h", "retry": {"base": "1ms", "cap": "1ms"}}
+                "retention": "1h", "retry": {"base": "1ms", "cap": "1ms"},
+                "unique": {"key": "/a~1b/0", "while": "1h", "conflict": "replace"}}
         });
         assert!(published.allows(&whole) && Definition::read("q", &whole).is_ok());
         for refused in [
@@ -290,6 +355,10 @@ mod tests {
             json!({"options": {"max_attempts": 1001}}),
             json!({"options": {"priority": 101}}),
             json!({"options": {"retry": {"speed": 1}}}),
+            json!({"options": {"unique": true}}),
+            json!({"options": {"unique": {"key": "a"}}}),
+            json!({"options": {"unique": {"while": "running"}}}),
+            json!({"options": {"unique": {"conflict": "merge"}}}),
         ] {
             assert!(!published.allows(&refused), "{refused}");
             assert!(Definition::read("q", &refused).is_err(), "{refused}");

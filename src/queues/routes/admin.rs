@@ -10,6 +10,7 @@ use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
 use crate::queues::access::no_message;
 use crate::queues::catalog::Queue;
+use crate::queues::identity::is_label;
 use crate::queues::name::QueueName;
 use crate::queues::store::definitions;
 use crate::queues::store::listing::{self, Wanted};
@@ -30,6 +31,9 @@ pub(super) struct Listing {
     /// PENDING, INPROGRESS, COMPLETE or ERROR.
     #[param(inline, value_type = Option<MessageStatus>)]
     status: Option<String>,
+    /// The own key of the messages, as they were pushed with it.
+    #[param(min_length = 1, max_length = 255, example = "booking:42")]
+    key: Option<String>,
     /// Pushed at or after this moment (RFC 3339).
     created_after: Option<DateTime<Utc>>,
     /// Pushed before this moment (RFC 3339).
@@ -71,6 +75,9 @@ pub(super) async fn list(
     {
         return Err(Error::BadRequest("`status` is one of PENDING, INPROGRESS, COMPLETE, ERROR".to_owned()));
     }
+    if listing.key.as_deref().is_some_and(|key| !is_label(key)) {
+        return Err(Error::BadRequest("`key` must have 1 to 255 characters, without U+0000".to_owned()));
+    }
     let limit = listing.limit.unwrap_or(50);
     if !(1..=500).contains(&limit) {
         return Err(Error::BadRequest("`limit` must lie between 1 and 500".to_owned()));
@@ -87,7 +94,8 @@ pub(super) async fn list(
     let page = db::transaction::<_, Error, _>(&queues.access.db.api, move |tx| {
         Box::pin(async move {
             messages::one_moment(&mut *tx).await?;
-            let wanted = Wanted { status: listing.status.as_deref(), from, to, limit: limit + 1 };
+            let (status, key) = (listing.status.as_deref(), listing.key.as_deref());
+            let wanted = Wanted { status, key, from, to, limit: limit + 1 };
             Ok(listing::page(tx, queue.id, &wanted).await?)
         })
     })

@@ -1,5 +1,6 @@
 //! Push many messages in one request and one transaction.
 
+use super::items::{self, BatchBody, Item};
 use super::messages::came_before;
 use super::state::Queues;
 use crate::auth::Authenticated;
@@ -15,42 +16,17 @@ use crate::http::request_id;
 use crate::queues::access::check;
 use crate::queues::catalog::Queue;
 use crate::queues::name::QueueName;
+use crate::queues::push::answer::Pushed;
 use crate::queues::store::pushes::{self, Claim, Push};
+use crate::queues::uniqueness::Verdict;
 use crate::queues::when::{When, WhenQuery};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use serde_json::value::RawValue;
-use uuid::Uuid;
 
-/// The most messages in one request.
-const MOST: usize = 1000;
-
-/// Messages.
-#[derive(Debug, utoipa::ToSchema)]
-#[schema(min_items = 1, max_items = 1000)]
-struct Batch(#[expect(dead_code, reason = "it only describes")] Vec<serde_json::Value>);
-
-/// What became of one message of a batch.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(untagged)]
-pub(super) enum Pushed {
-    /// Stored.
-    Stored {
-        /// The message's id.
-        id: Uuid,
-    },
-    /// Refused.
-    Refused {
-        /// Every violation of the schema.
-        errors: Vec<Violation>,
-    },
-}
-
-/// Pushes an array of messages. The valid ones are stored in one transaction; with `atomic=true` all or none.
+/// Pushes messages: an array of them, or an object `{"messages": [{"message", "key", "unique"}]}`. The valid ones are stored in one transaction; with `atomic=true` all or none.
 #[utoipa::path(
     post, path = "/queues/{queue}/messages:batch", tag = "queue messages", operation_id = "push_messages",
     params(("queue" = inline(QueueName), Path, description = "The queue's name"), WhenQuery,
@@ -59,12 +35,12 @@ pub(super) enum Pushed {
         ("postrider-priority" = Option<i16>, Header, description = "As `priority`", minimum = -100, maximum = 100),
         ("atomic" = Option<bool>, Query, description = "Store all or none"),
         ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, unique per queue, for the whole batch: the same key with the same batch returns the first answer again. A batch of which nothing is stored does not use its key up")),
-    request_body(content = inline(Batch), content_type = "application/json", description = "1 to 1,000 messages",
+    request_body(content = BatchBody, content_type = "application/json", description = "1 to 1,000 messages",
         example = json!([{"hello": "world"}])),
     responses(
-        (status = 201, description = "In the order sent: the id of each message stored, the violations of each refused", body = Vec<Pushed>),
+        (status = 201, description = "In the order sent: the id of each message stored, or that holds its value; the violations of each refused", body = Vec<Pushed>),
         (status = 200, description = "This idempotency key was used before: the first answer", body = Vec<Pushed>),
-        (status = 409, description = "This idempotency key was used with another body", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "This idempotency key was used with another body; or with `atomic=true`, another message holds a value that is unique, which `held_by` names", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -81,35 +57,33 @@ pub(super) async fn push_batch(
     let atomic = atomic(query.as_deref())?;
     let key = Key::read(&headers, if atomic { "atomic batch" } else { "batch" }, &document.raw)?;
     let when = When::read(query.as_deref(), &headers, queues.access.db.ids.now(), &queue.definition.options)?;
-    let messages: Vec<Box<RawValue>> = serde_json::from_str(document.raw.get())
-        .map_err(|_| Error::BadRequest("the body must be an array of messages".to_owned()))?;
-    if messages.is_empty() || messages.len() > MOST {
-        return Err(Error::BadRequest(format!("a batch has 1 to {MOST} messages")));
-    }
     let request_id = request_id::kept(&headers);
     let (mut answers, mut pushes, mut broken) = (Vec::new(), Vec::<Push>::new(), Vec::new());
-    for (index, message) in messages.into_iter().enumerate() {
-        match check(&queue, &message).await {
+    for Item { message, pointer, identity } in items::read(&document.raw)? {
+        let unique = identity.value(queue.definition.options.unique.as_ref(), message)?;
+        match check(&queue, message).await {
             Ok(()) => {
                 let id = queues.access.db.ids.next();
                 let (rank, delay) = (when.rank(), when.delay);
                 pushes.push(Push {
                     queue_id: queue.id,
                     id,
-                    request: message,
+                    request: message.to_owned(),
                     rank,
                     delay,
                     key: None,
+                    own_key: identity.own_key,
+                    unique,
                     request_id: request_id.clone(),
                 });
-                answers.push(Pushed::Stored { id });
+                answers.push(Pushed::Stored { id, unique: None });
             }
             Err(Error::Invalid(_, errors)) => {
                 broken.extend(errors.iter().map(|violation| Violation {
-                    pointer: format!("/{index}{}", violation.pointer),
+                    pointer: format!("{pointer}{}", violation.pointer),
                     ..violation.clone()
                 }));
-                answers.push(Pushed::Refused { errors });
+                answers.push(Pushed::Refused { errors, held_by: None });
             }
             Err(other) => return Err(other),
         }
@@ -129,10 +103,16 @@ pub(super) async fn push_batch(
     if let Some(key) = key.clone() {
         claim(&mut pushes, key, &answers);
     }
-    let all_new = pushes.is_empty() || !queues.access.inbox.push(pushes).await?.is_empty();
+    if pushes.is_empty() {
+        return Ok((StatusCode::CREATED, Json(answers)).into_response());
+    }
+    let (done, batch) = queues.access.inbox.push_batch(pushes, answers, atomic).await?;
+    if let Some(refused) = done.told.values().find(|told| atomic && told.what == Verdict::Rejected) {
+        return Err(refused.refusal());
+    }
     match key {
-        Some(key) if !all_new => again(&queues, &queue, &key).await,
-        _ => Ok((StatusCode::CREATED, Json(answers)).into_response()),
+        Some(key) if !done.is_new() => again(&queues, &queue, &key).await,
+        _ => Ok((StatusCode::CREATED, Json(batch.answers(&done.told))).into_response()),
     }
 }
 

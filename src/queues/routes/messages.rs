@@ -14,9 +14,11 @@ use crate::http::openapi::{BodyProblems, Problems, both, either};
 use crate::http::request_id;
 use crate::queues::access::{check, no_message};
 use crate::queues::catalog::Queue;
+use crate::queues::identity::{Identity, IdentityQuery, Unique};
 use crate::queues::name::QueueName;
 use crate::queues::push::SINGLE;
 use crate::queues::store;
+use crate::queues::uniqueness::{self, Told, Verdict};
 use crate::queues::when::{When, WhenQuery};
 use axum::Json;
 use axum::body::Body;
@@ -33,7 +35,7 @@ use uuid::Uuid;
 /// Pushes a message: the body is the message itself. Answered once it is durable.
 #[utoipa::path(
     post, path = "/queues/{queue}/messages", tag = "queue messages", operation_id = "push_message",
-    params(("queue" = inline(QueueName), Path, description = "The queue's name"), WhenQuery,
+    params(("queue" = inline(QueueName), Path, description = "The queue's name"), WhenQuery, IdentityQuery,
         ("postrider-delay" = inline(Option<DurationText>), Header, description = "As `delay`"),
         ("postrider-run-at" = Option<String>, Header, description = "As `run_at`", example = "2030-01-31T12:00:00Z"),
         ("postrider-priority" = Option<i16>, Header, description = "As `priority`", minimum = -100, maximum = 100),
@@ -42,8 +44,8 @@ use uuid::Uuid;
         example = json!({"hello": "world"})),
     responses(
         (status = 201, description = "Stored; `Location` ends in the id", body = Message),
-        (status = 200, description = "This idempotency key was used before: the message that it made", body = Message),
-        (status = 409, description = "This idempotency key was used with another body", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "This idempotency key was used before: the message that it made; or another message holds the value that is unique: that message, which may have taken over this body", body = Message),
+        (status = 409, description = "This idempotency key was used with another body; or another message holds the value that is unique, which `held_by` names", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "The message that this idempotency key made is deleted", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
@@ -60,29 +62,58 @@ pub(super) async fn push(
     let Document { raw } = body::read_json(&headers, body, &queues.limits).await?;
     let when =
         When::read(query.0.as_deref(), &headers, queues.access.db.ids.now(), &queue.definition.options)?;
+    let identity = Identity::read(query.0.as_deref())?;
     let key = Key::read(&headers, SINGLE, &raw)?;
     #[cfg(feature = "planted-bugs")]
     let key = key.filter(|_| !crate::planted::has(crate::planted::Bug::NoKey));
-    if let Err(refused) = check(&queue, &raw).await {
-        return match &key {
-            Some(key) if came_before(&queues, &queue, key).await? => again(&queues, &queue, key).await,
-            _ => Err(refused),
-        };
-    }
+    let unique = match judge(&queue, &identity, &raw).await {
+        Ok(unique) => unique,
+        Err(refused) => {
+            return match &key {
+                Some(key) if came_before(&queues, &queue, key).await? => again(&queues, &queue, key).await,
+                _ => Err(refused),
+            };
+        }
+    };
     let id = queues.access.db.ids.next();
     let claim = key.clone().map(|key| Claim::Leads { key, answer: None });
     let (rank, delay) = (when.rank(), when.delay);
     let request_id = request_id::kept(&headers);
-    let pushed = Push { queue_id: queue.id, id, request: raw.clone(), rank, delay, key: claim, request_id };
-    let stored = queues.access.inbox.push(vec![pushed]).await?;
-    if stored.contains(&id) {
-        let message = pending(&queue, id, raw);
+    let own_key = identity.own_key.clone();
+    let request = raw.clone();
+    let pushed =
+        Push { queue_id: queue.id, id, request, rank, delay, key: claim, own_key, unique, request_id };
+    let done = queues.access.inbox.push(vec![pushed]).await?;
+    if let Some(told) = done.told.get(&id) {
+        return held(&queues, &queue, told).await;
+    }
+    if done.stored.contains(&id) {
+        let message = pending(&queue, id, identity.own_key, raw);
         return Ok(
             (StatusCode::CREATED, [(header::LOCATION, location(&name, id)?)], Json(message)).into_response()
         );
     }
     let key = key.ok_or_else(|| Error::internal(anyhow::anyhow!("a push without a key was not stored")))?;
     again(&queues, &queue, &key).await
+}
+
+/// Validates a message; returns its value, if it has one.
+async fn judge(queue: &Queue, identity: &Identity, raw: &RawValue) -> Result<Option<Unique>> {
+    let unique = identity.value(queue.definition.options.unique.as_ref(), raw)?;
+    check(queue, raw).await?;
+    Ok(unique)
+}
+
+/// The answer to a push whose value a message holds: that message as it is now, unless the push is refused.
+pub(super) async fn held(queues: &Queues, queue: &Queue, told: &Told) -> Result<Response> {
+    if told.what == Verdict::Rejected {
+        return Err(told.refusal());
+    }
+    let row = store::messages::get(&queues.access.db.api, queue.id, told.message).await?;
+    // Deleted between the two statements: it holds nothing any more.
+    let row = row.ok_or_else(uniqueness::held)?;
+    let location = location(&queue.name, told.message)?;
+    Ok((StatusCode::OK, [(header::LOCATION, location)], Json(Message::of(&queue.name, row))).into_response())
 }
 
 /// Whether a request that the queue's schema refuses now made something before, under its key: what was answered then does
@@ -205,9 +236,9 @@ pub(super) async fn delete(
 }
 
 /// A message that was stored just now.
-pub(super) fn pending(queue: &Queue, id: Uuid, request: Box<RawValue>) -> Message {
+pub(super) fn pending(queue: &Queue, id: Uuid, key: Option<String>, request: Box<RawValue>) -> Message {
     let (queue, status) = (queue.name.clone(), "PENDING".to_owned());
-    Message { id, queue, status, request, result: None, error: None }
+    Message { id, queue, status, request, result: None, error: None, key }
 }
 
 /// Where a message is read.

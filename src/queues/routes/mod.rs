@@ -8,6 +8,7 @@ mod batch;
 mod claim;
 mod definitions;
 mod heartbeat;
+mod items;
 mod messages;
 mod remote;
 mod schedules;

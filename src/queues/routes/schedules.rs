@@ -1,11 +1,11 @@
 //! Schedules of a queue over HTTP. They are code, as its definition is: for administrators only.
 
-use super::messages::{again, location, pending};
+use super::messages::{again, held, location, pending};
 use super::state::Queues;
 use super::view::Message;
 use crate::auth::Authenticated;
 use crate::db;
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, Problem, Result, is_held};
 use crate::flow::store::schedules as moments;
 use crate::http::body;
 use crate::http::extract::Path;
@@ -14,14 +14,17 @@ use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::request_id;
 use crate::http::state_member::{status_of_put, with_state};
 use crate::queues::access::check;
+use crate::queues::identity::Identity;
 use crate::queues::metrics;
 use crate::queues::name::QueueName;
+use crate::queues::push::identified;
 use crate::queues::schedules::documented::{QueueSchedule, ScheduleName, ScheduleSet, ScheduleState};
 use crate::queues::schedules::schedule::Overlap;
 use crate::queues::schedules::{entry, put as place};
 use crate::queues::store::definitions;
 use crate::queues::store::pushes::{self, Claim, Push};
 use crate::queues::store::schedules::{self, KIND, ToRun, View};
+use crate::queues::uniqueness::{self, Told, Verdict};
 use crate::worker::store::bump;
 use axum::Json;
 use axum::body::Body;
@@ -200,8 +203,8 @@ pub(super) async fn delete(
         ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "As for a push: the same key again makes no second message")),
     responses(
         (status = 201, description = "Stored; `Location` ends in the id", body = Message),
-        (status = 200, description = "This idempotency key was used before: the message that it made", body = Message),
-        (status = 409, description = "`overlap` is `skip`, and the message before has not ended; or the key was used for something else", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "This idempotency key was used before: the message that it made; or another message holds the value that is unique: that message, which may have taken over this one's body", body = Message),
+        (status = 409, description = "Another message holds the value that is unique, which `held_by` names; or `overlap` is `skip`, and the message before has not ended; or the key was used for something else", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "The message that this idempotency key made is deleted", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The queue's schema does not allow the message any more", body = Problem, content_type = "application/problem+json"),
         Problems,
@@ -229,8 +232,11 @@ pub(super) async fn run(
         let request = schedule.message.clone();
         let claim = key.clone().map(|key| Claim::Leads { key, answer: None });
         let (delay, request_id) = (Duration::ZERO, request_id::kept(&headers));
-        let push = Push { queue_id: queue.id, id, request, rank, delay, key: claim, request_id };
-        let message = pending(&queue, id, schedule.message.clone());
+        let unique = Identity::default().value(queue.definition.options.unique.as_ref(), &request)?;
+        let own_key = None;
+        let push =
+            Push { queue_id: queue.id, id, request, rank, delay, key: claim, own_key, unique, request_id };
+        let message = pending(&queue, id, None, schedule.message.clone());
         let ran = db::transaction::<_, Error, _>(db, move |tx| Box::pin(run_in(tx, schedule, push)));
         match (ran.await?, &key) {
             (Ran::Pushed, _) => {
@@ -240,6 +246,11 @@ pub(super) async fn run(
                 return Ok(
                     (StatusCode::CREATED, [(header::LOCATION, location)], Json(message)).into_response()
                 );
+            }
+            (Ran::Held(told), _) => {
+                queues.wake.ready(queue.id, rank);
+                metrics::told(&queue, &[told.what]);
+                return held(&queues, &queue, &told).await;
             }
             (Ran::Before, Some(key)) => return again(&queues, &queue, key).await,
             (Ran::Before, None) => {
@@ -258,6 +269,8 @@ pub(super) async fn run(
 enum Ran {
     /// Its message is pushed.
     Pushed,
+    /// Another message holds its value.
+    Held(Told),
     /// Its idempotency key was used before.
     Before,
     /// The schedule was put again since it was read: what it says now is to be judged first.
@@ -287,16 +300,28 @@ async fn run_in(tx: &mut PgConnection, schedule: ToRun, push: Push) -> Result<Ra
         let words = "the message before has not ended, and this schedule skips what would overlap with it";
         return Err(Error::Conflict(words.to_owned()));
     }
-    let stored = pushes::push_apart(&mut *tx, &[&push], PATIENCE).await?;
+    let message = push.id;
+    let stored = if push.is_identified() {
+        let one = identified::one(&mut *tx, push, PATIENCE).await;
+        one.map_err(|error| if is_held(&error) { uniqueness::held() } else { error.into() })?
+    } else {
+        pushes::push_apart(&mut *tx, &[&push], PATIENCE).await?
+    };
     if stored.missing.contains(&queue_id) {
         return Err(no_queue());
     }
-    if stored.held.contains(&push.id) {
+    if stored.held.contains(&message) {
         return Err(idempotency::held());
     }
-    if !stored.stored.contains(&push.id) {
+    if let Some(told) = stored.told.get(&message) {
+        if told.what == Verdict::Replaced {
+            moments::note_by_hand(tx, KIND, id, told.message).await?;
+        }
+        return Ok(Ran::Held(*told));
+    }
+    if !stored.stored.contains(&message) {
         return Ok(Ran::Before);
     }
-    moments::note_by_hand(tx, KIND, id, push.id).await?;
+    moments::note_by_hand(tx, KIND, id, message).await?;
     Ok(Ran::Pushed)
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-/// A message: exactly these six keys, always, in this order.
+/// A message: exactly these six keys, always, in this order, and behind them its own key, if it has one.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = QueueMessage)]
 pub struct Message {
@@ -28,6 +28,10 @@ pub struct Message {
     /// What the handler rejected with; null unless ERROR.
     #[schema(value_type = Option<serde_json::Value>, example = json!(null))]
     pub error: Option<Box<RawValue>>,
+    /// What its sender calls it; only if it was pushed with a `key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "booking:42")]
+    pub key: Option<String>,
 }
 
 /// How a message stands.
@@ -55,6 +59,7 @@ impl Message {
             request: row.request.0,
             result: row.result.map(|json| json.0),
             error: row.error.map(|json| json.0),
+            key: row.key,
         }
     }
 }
@@ -63,7 +68,7 @@ impl Message {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = FullQueueMessage)]
 pub struct FullMessage {
-    /// The six keys.
+    /// What everybody sees.
     #[serde(flatten)]
     pub message: Message,
     /// How many attempts have begun since it was pushed, or last run again by hand.

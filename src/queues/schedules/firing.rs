@@ -2,12 +2,14 @@
 
 use super::put::stored;
 use super::schedule::Overlap;
+use super::unique;
 use crate::db::Ids;
 use crate::flow::store::schedules::Due;
 use crate::flow::ticker::{Fires, Made, Planned};
 use crate::queues::catalog::Catalog;
 use crate::queues::metrics;
 use crate::queues::store::schedules::{self, KIND};
+use crate::queues::uniqueness::Verdict;
 use sqlx::postgres::PgConnection;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,16 +52,65 @@ impl Fires for Pushes {
     }
 
     async fn make(&self, tx: &mut PgConnection, plans: Vec<Self::Plan>) -> sqlx::Result<Made> {
-        let pushed = schedules::push(tx, &plans).await?;
-        let ready = pushed.iter().map(|(lane, rank, _)| (*lane, *rank)).collect();
-        let catalog = Arc::clone(&self.catalog);
-        let count = move || {
-            for (lane, _, messages) in pushed {
-                if let Some(queue) = catalog.by_id(lane) {
-                    metrics::pushed(&queue, messages.unsigned_abs());
-                }
+        let pushed = schedules::push(&mut *tx, &plans).await?;
+        let is_unique = pushed.iter().any(|pushed| pushed.is_unique);
+        let (mut made, mut tally) = (Made::default(), Tally::default());
+        for schedules::Pushed { queue_id, rank, count, .. } in pushed.into_iter().filter(|one| !one.is_unique)
+        {
+            made.ready.push((queue_id, rank));
+            *tally.pushed.entry(queue_id).or_default() += count.unsigned_abs();
+        }
+        if is_unique {
+            let (judged, held) = unique::push(tx, &plans).await?;
+            for judged in &judged {
+                take(judged, &mut made, &mut tally);
             }
-        };
-        Ok(Made { ready, count: Some(Box::new(count)) })
+            made.instead.extend(held.into_iter().map(|schedule| (schedule, None)));
+        }
+        let catalog = Arc::clone(&self.catalog);
+        made.count = Some(Box::new(move || tally.count(&catalog)));
+        Ok(made)
     }
+}
+
+/// What was pushed into each queue, and what became of values that were held.
+#[derive(Default)]
+struct Tally {
+    pushed: HashMap<i32, u64>,
+    told: HashMap<i32, Vec<Verdict>>,
+}
+
+impl Tally {
+    fn count(self, catalog: &Catalog) {
+        for (id, messages) in self.pushed {
+            if let Some(queue) = catalog.by_id(id) {
+                metrics::pushed(&queue, messages);
+            }
+        }
+        for (id, verdicts) in self.told {
+            if let Some(queue) = catalog.by_id(id) {
+                metrics::told(&queue, &verdicts);
+            }
+        }
+    }
+}
+
+/// Notes what became of a message that is unique.
+fn take(judged: &schedules::Judged, made: &mut Made, tally: &mut Tally) {
+    let verdict = match judged.verdict.as_str() {
+        "existing" => Verdict::Existing,
+        "replaced" => Verdict::Replaced,
+        "rejected" => Verdict::Rejected,
+        _ => {
+            made.ready.push((judged.queue_id, judged.rank));
+            *tally.pushed.entry(judged.queue_id).or_default() += 1;
+            return;
+        }
+    };
+    let is_replaced = verdict == Verdict::Replaced;
+    if is_replaced {
+        made.ready.push((judged.queue_id, judged.rank));
+    }
+    made.instead.insert(judged.schedule, is_replaced.then_some(judged.message));
+    tally.told.entry(judged.queue_id).or_default().push(verdict);
 }

@@ -13,5 +13,6 @@ pub mod entry;
 pub mod firing;
 pub mod put;
 pub mod schedule;
+mod unique;
 
 pub use entry::Entry;

@@ -4,6 +4,7 @@ use super::schedules;
 use crate::seal::Sealed;
 use crate::worker;
 use crate::worker::store::Catalogued;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
@@ -94,11 +95,13 @@ pub async fn id(db: impl PgExecutor<'_>, name: &str) -> sqlx::Result<Option<i32>
     sqlx::query_scalar!("SELECT id FROM queues WHERE name = $1", name).fetch_optional(db).await
 }
 
-/// Makes the queue or gives it a new definition, with its handler's secret; says whether it was made.
+/// Makes the queue or gives it a new definition, with what that says of uniqueness and its handler's secret; says whether
+/// it was made.
 pub async fn put(
     tx: &mut PgConnection,
     name: &str,
     definition: &RawValue,
+    uniqueness: Option<&Value>,
     secret: Option<&Sealed>,
     source: &str,
 ) -> sqlx::Result<bool> {
@@ -107,7 +110,9 @@ pub async fn put(
     let changed = sqlx::query!(
         r#"
         UPDATE queues
-        SET definition = $2::text::json, version = $3, source = $4, secret = $5, key_id = $6, updated_at = now()
+        SET
+            definition = $2::text::json, version = $3, source = $4, secret = $5, key_id = $6, uniqueness = $7,
+            updated_at = now()
         WHERE name = $1
         "#,
         name,
@@ -116,6 +121,7 @@ pub async fn put(
         source,
         secret,
         key_id,
+        uniqueness,
     )
     .execute(&mut *tx)
     .await?;
@@ -127,8 +133,8 @@ pub async fn put(
         WITH lane AS (
             INSERT INTO lanes (kind) VALUES ('queue') RETURNING id
         )
-        INSERT INTO queues (id, name, definition, version, source, secret, key_id)
-        SELECT id, $1, $2::text::json, $3, $4, $5, $6 FROM lane
+        INSERT INTO queues (id, name, definition, version, source, secret, key_id, uniqueness)
+        SELECT id, $1, $2::text::json, $3, $4, $5, $6, $7 FROM lane
         "#,
         name,
         definition.get(),
@@ -136,6 +142,7 @@ pub async fn put(
         source,
         secret,
         key_id,
+        uniqueness,
     )
     .execute(tx)
     .await?;

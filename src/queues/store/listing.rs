@@ -1,7 +1,7 @@
 //! The SQL of listings: pages of messages by status, newest first.
 //!
 //! No page reads more than a bounded number of rows, however many messages there are. Each status is asked from where
-//! it is few: ERROR from its index, INPROGRESS from the leases, PENDING from what waits. Where there is no such place
+//! it is few: those of one key from the index of keys, ERROR from its index, INPROGRESS from the leases, PENDING from what waits. Where there is no such place
 //! (COMPLETE, and a PENDING of which a lane is full), messages are looked through from the newest on, and no more
 //! than [`WALK`] of them: such a page may end before it is full, and says where to go on.
 //!
@@ -23,6 +23,8 @@ pub const WALK: i64 = 2500;
 pub struct Wanted<'a> {
     /// One of the four words, or all of them.
     pub status: Option<&'a str>,
+    /// Their own key, or any and none.
+    pub key: Option<&'a str>,
     /// The first id that may be on it.
     pub from: Uuid,
     /// The first id that may not any more.
@@ -43,6 +45,10 @@ pub struct Page {
 /// A page of messages, newest first.
 pub async fn page(tx: &mut PgConnection, queue_id: i32, wanted: &Wanted<'_>) -> sqlx::Result<Page> {
     db::plan_by_rows(&mut *tx).await?;
+    if let Some(key) = wanted.key {
+        let (ids, stopped_at) = named(&mut *tx, queue_id, key, wanted).await?;
+        return Ok(Page { rows: rows(tx, queue_id, &ids).await?, stopped_at });
+    }
     let (ids, stopped_at) = match wanted.status {
         None => (all(tx, queue_id, wanted).await?, None),
         Some("ERROR") => (failed(tx, queue_id, wanted).await?, None),
@@ -59,6 +65,62 @@ pub async fn page(tx: &mut PgConnection, queue_id: i32, wanted: &Wanted<'_>) -> 
         }
     };
     Ok(Page { rows: rows(tx, queue_id, &ids).await?, stopped_at })
+}
+
+/// Those that have this key: in its index.
+async fn named(
+    tx: &mut PgConnection,
+    queue_id: i32,
+    key: &str,
+    wanted: &Wanted<'_>,
+) -> sqlx::Result<(Vec<Uuid>, Option<Uuid>)> {
+    let row = sqlx::query!(
+        r#"
+        WITH leased AS MATERIALIZED (
+            SELECT i.item, l.id AS lease
+            FROM leases AS l
+            CROSS JOIN LATERAL unnest(l.items) AS i (item)
+            WHERE l.lane = $1 AND $6::text IS NOT NULL
+        ),
+        named AS MATERIALIZED (
+            SELECT id
+            FROM messages
+            WHERE queue_id = $1 AND key = $2 AND id >= $3 AND id < $4
+            ORDER BY id DESC
+            LIMIT CASE WHEN $6::text IS NULL THEN $5::bigint ELSE $7::bigint END
+        )
+        SELECT
+            ARRAY(
+                SELECT named.id
+                FROM named
+                LEFT JOIN LATERAL (SELECT status FROM outcomes WHERE queue_id = $1 AND id = named.id LIMIT 1) AS o ON true
+                WHERE $6::text IS NULL OR $6 = CASE
+                    WHEN o.status IS NOT NULL THEN o.status::text
+                    WHEN EXISTS (
+                        SELECT FROM leased
+                        WHERE leased.item = named.id AND NOT EXISTS (
+                            SELECT FROM attempts AS a WHERE a.queue_id = $1 AND a.id = named.id AND a.lease = leased.lease
+                        )
+                    ) THEN 'INPROGRESS'
+                    ELSE 'PENDING'
+                END
+                ORDER BY named.id DESC
+                LIMIT $5::bigint
+            ) AS "ids!",
+            (SELECT id FROM named ORDER BY id DESC OFFSET $7::bigint - 1) AS end_of_walk
+        "#,
+        queue_id,
+        key,
+        wanted.from,
+        wanted.to,
+        wanted.limit,
+        wanted.status,
+        WALK,
+    )
+    .fetch_one(tx)
+    .await?;
+    let is_full = i64::try_from(row.ids.len()).unwrap_or(i64::MAX) >= wanted.limit;
+    Ok((row.ids, row.end_of_walk.filter(|_| !is_full)))
 }
 
 async fn all(tx: &mut PgConnection, queue_id: i32, wanted: &Wanted<'_>) -> sqlx::Result<Vec<Uuid>> {
@@ -291,9 +353,9 @@ async fn rows(tx: &mut PgConnection, queue_id: i32, ids: &[Uuid]) -> sqlx::Resul
                 ELSE 'PENDING'
             END AS "status!",
             m.request AS "request!: Json<Box<RawValue>>",
-            o.result AS "result: Json<Box<RawValue>>", o.error AS "error: Json<Box<RawValue>>"
+            o.result AS "result: Json<Box<RawValue>>", o.error AS "error: Json<Box<RawValue>>", m.key
         FROM unnest($2::uuid[]) AS c (id)
-        CROSS JOIN LATERAL (SELECT id, request FROM messages WHERE queue_id = $1 AND id = c.id LIMIT 1) AS m
+        CROSS JOIN LATERAL (SELECT id, request, key FROM messages WHERE queue_id = $1 AND id = c.id LIMIT 1) AS m
         LEFT JOIN LATERAL (
             SELECT status, result, error FROM outcomes WHERE queue_id = $1 AND id = c.id LIMIT 1
         ) AS o ON true

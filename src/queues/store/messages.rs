@@ -20,6 +20,8 @@ pub struct Row {
     pub result: Option<Json<Box<RawValue>>>,
     /// What it rejected with.
     pub error: Option<Json<Box<RawValue>>>,
+    /// Its own key.
+    pub key: Option<String>,
 }
 
 /// Makes every statement of the transaction see one moment.
@@ -35,7 +37,7 @@ pub async fn get(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx::Resu
         r#"
         SELECT
             id AS "id!", status::text AS "status!", request AS "request!: Json<Box<RawValue>>",
-            result AS "result: Json<Box<RawValue>>", error AS "error: Json<Box<RawValue>>"
+            result AS "result: Json<Box<RawValue>>", error AS "error: Json<Box<RawValue>>", key
         FROM queue_messages
         WHERE queue_id = $1 AND id = $2
         "#,

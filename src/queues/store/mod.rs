@@ -4,6 +4,7 @@ pub mod definitions;
 pub mod depths;
 pub mod ends;
 pub mod follow;
+pub mod identified;
 pub mod jump;
 pub mod keys;
 pub mod listing;

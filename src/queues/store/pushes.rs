@@ -1,10 +1,13 @@
 //! The SQL of pushes: many messages in one statement.
 
 use crate::http::idempotency::Key;
+use crate::queues::identity::Unique;
+use crate::queues::uniqueness::Told;
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -24,6 +27,10 @@ pub struct Push {
     pub delay: Duration,
     /// The idempotency key of its request, if that has one.
     pub key: Option<Claim>,
+    /// Its own key, if its sender gave it one.
+    pub own_key: Option<String>,
+    /// Its value, where messages of the queue are unique by one.
+    pub unique: Option<Unique>,
     /// The id of its request; none when no request pushes it.
     pub request_id: Option<Arc<str>>,
 }
@@ -43,8 +50,13 @@ pub enum Claim {
 }
 
 impl Push {
+    /// Whether it has a key of its own or a value: then it takes the way of [`super::identified`].
+    pub fn is_identified(&self) -> bool {
+        self.own_key.is_some() || self.unique.is_some()
+    }
+
     /// The push that claims the key: another, or itself.
-    fn leader(&self) -> Uuid {
+    pub fn leader(&self) -> Uuid {
         match &self.key {
             Some(Claim::Follows(leader)) => *leader,
             _ => self.id,
@@ -52,7 +64,7 @@ impl Push {
     }
 
     /// The key that it claims, with what goes with it.
-    fn claims(&self) -> Option<(&Key, Option<&str>)> {
+    pub(super) fn claims(&self) -> Option<(&Key, Option<&str>)> {
         match &self.key {
             Some(Claim::Leads { key, answer }) => Some((key, answer.as_ref().map(|answer| answer.get()))),
             _ => None,
@@ -69,6 +81,8 @@ pub struct Stored {
     pub missing: Vec<i32>,
     /// Pushes whose key another transaction uses that has not ended: nobody knows yet whether it was used before.
     pub held: Vec<Uuid>,
+    /// Pushes whose value another message holds.
+    pub told: HashMap<Uuid, Told>,
 }
 
 /// The requests that push them.
@@ -76,7 +90,8 @@ fn asked_by<'a>(pushes: &[&'a Push]) -> Vec<Option<&'a str>> {
     pushes.iter().map(|push| push.request_id.as_deref()).collect()
 }
 
-/// Stores messages in one statement. One whose queue is gone, or whose key was used before, is not stored.
+/// Stores messages that are not identified in one statement. One whose queue is gone, or whose key was used before, is
+/// not stored.
 ///
 /// # Errors
 /// The database's; 55P03 (`lock_not_available`) when a key of theirs is held by another transaction, at once or
@@ -162,7 +177,7 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
     )
     .fetch_one(db)
     .await?;
-    Ok(Stored { stored: row.stored, missing: row.missing, held: Vec::new() })
+    Ok(Stored { stored: row.stored, missing: row.missing, ..Stored::default() })
 }
 
 /// As [`push`], waiting for each key no longer than `patience`: pushes whose keys are held are left out and told
@@ -199,8 +214,14 @@ pub async fn push_apart(tx: &mut PgConnection, pushes: &[&Push], patience: Durat
     let asked_by = asked_by(&fresh);
     let stored = push_plain(&mut *tx, &queues, &ids, &requests, &ranks, &delays, &asked_by).await?;
     // The queues of what was not claimed may be gone too.
+    let missing = missing(tx, pushes).await?;
+    Ok(Stored { stored: stored.stored, missing, held: claimed.held, ..Stored::default() })
+}
+
+/// Which queues of these pushes do not exist any more.
+pub async fn missing(tx: &mut PgConnection, pushes: &[&Push]) -> sqlx::Result<Vec<i32>> {
     let asked: Vec<i32> = pushes.iter().map(|p| p.queue_id).collect();
-    let missing = sqlx::query_scalar!(
+    sqlx::query_scalar!(
         r#"
         SELECT DISTINCT asked.id AS "id!"
         FROM unnest($1::int[]) AS asked (id)
@@ -209,8 +230,7 @@ pub async fn push_apart(tx: &mut PgConnection, pushes: &[&Push], patience: Durat
         &asked,
     )
     .fetch_all(tx)
-    .await?;
-    Ok(Stored { stored: stored.stored, missing, held: claimed.held })
+    .await
 }
 
 /// As [`push`], for pushes without keys: the path of nearly all of them.
@@ -265,7 +285,7 @@ async fn push_plain(
     .await?;
     let missing: Vec<i32> = asked.into_iter().filter(|queue| !known.contains(queue)).collect();
     let kept = queues.iter().zip(ids).filter(|(queue, _)| !missing.contains(queue));
-    Ok(Stored { stored: kept.map(|(_, id)| *id).collect(), missing, held: Vec::new() })
+    Ok(Stored { stored: kept.map(|(_, id)| *id).collect(), missing, ..Stored::default() })
 }
 
 /// What a key made before.

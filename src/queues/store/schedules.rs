@@ -164,15 +164,29 @@ pub async fn due(tx: &mut PgConnection, due: &[Due]) -> sqlx::Result<Vec<DueRow>
         .collect())
 }
 
-/// Pushes the message of each of these schedules, with this id; returns each lane with its rank and how many came. It is
-/// validated before it runs.
-pub async fn push(tx: &mut PgConnection, pushes: &[(i32, Uuid)]) -> sqlx::Result<Vec<(i32, i16, i64)>> {
+/// What was pushed into one queue, of one rank.
+#[derive(Debug)]
+pub struct Pushed {
+    /// The queue.
+    pub queue_id: i32,
+    /// The negated priority.
+    pub rank: i16,
+    /// How many messages.
+    pub count: i64,
+    /// Whether messages of the queue are unique: then nothing was pushed, and [`push_unique`] does.
+    pub is_unique: bool,
+}
+
+/// Pushes the message of each of these schedules, with this id, where messages need not be unique. It is validated before
+/// it runs.
+pub async fn push(tx: &mut PgConnection, pushes: &[(i32, Uuid)]) -> sqlx::Result<Vec<Pushed>> {
     let (schedules, ids): (Vec<i32>, Vec<Uuid>) = pushes.iter().copied().unzip();
-    let rows = sqlx::query!(
+    sqlx::query_as!(
+        Pushed,
         r#"
         WITH input AS MATERIALIZED (
             SELECT
-                s.queue_id, i.id, i.place, s.message,
+                s.queue_id, i.id, i.place, s.message, q.uniqueness IS NOT NULL AS is_unique,
                 (-coalesce((readable_json(q.definition) #>> '{options,priority}')::integer, 0))::smallint AS rank
             FROM unnest($1::int[], $2::uuid[]) WITH ORDINALITY AS i (schedule, id, place)
             JOIN queue_schedules AS s ON s.id = i.schedule
@@ -180,20 +194,75 @@ pub async fn push(tx: &mut PgConnection, pushes: &[(i32, Uuid)]) -> sqlx::Result
         ),
         stored AS (
             INSERT INTO messages (queue_id, rank, id, request)
-            SELECT queue_id, rank, id, message FROM input
+            SELECT queue_id, rank, id, message FROM input WHERE NOT is_unique
         ),
         ready AS (
             INSERT INTO dispatch (lane, rank, item)
-            SELECT queue_id, rank, id FROM input ORDER BY place
+            SELECT queue_id, rank, id FROM input WHERE NOT is_unique ORDER BY place
         )
-        SELECT queue_id, rank AS "rank!", count(*) AS "count!" FROM input GROUP BY queue_id, rank
+        SELECT queue_id, rank AS "rank!", count(*) AS "count!", is_unique AS "is_unique!"
+        FROM input
+        GROUP BY queue_id, rank, is_unique
         "#,
         &schedules,
         &ids,
     )
     .fetch_all(tx)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.queue_id, row.rank, row.count)).collect())
+    .await
+}
+
+/// What became of the message of a schedule whose queue's messages are unique.
+#[derive(Debug)]
+pub struct Judged {
+    /// The schedule.
+    pub schedule: i32,
+    /// The queue.
+    pub queue_id: i32,
+    /// The negated priority.
+    pub rank: i16,
+    /// As `push_identified` says.
+    pub verdict: String,
+    /// The message that there is.
+    pub message: Uuid,
+}
+
+/// As [`push`], where messages are unique.
+pub async fn push_unique(tx: &mut PgConnection, pushes: &[(i32, Uuid)]) -> sqlx::Result<Vec<Judged>> {
+    let (schedules, ids): (Vec<i32>, Vec<Uuid>) = pushes.iter().copied().unzip();
+    sqlx::query_as!(
+        Judged,
+        r#"
+        WITH input AS MATERIALIZED (
+            SELECT
+                array_agg(s.id ORDER BY i.place) AS schedules, array_agg(s.queue_id ORDER BY i.place) AS lanes,
+                array_agg(i.id ORDER BY i.place) AS ids, array_agg(s.message ORDER BY i.place) AS messages,
+                array_agg(
+                    (-coalesce((readable_json(q.definition) #>> '{options,priority}')::integer, 0))::smallint
+                    ORDER BY i.place
+                ) AS ranks,
+                array_fill(NULL::text, ARRAY[count(*)::integer]) AS no_texts
+            FROM unnest($1::int[], $2::uuid[]) WITH ORDINALITY AS i (schedule, id, place)
+            JOIN queue_schedules AS s ON s.id = i.schedule
+            JOIN queues AS q ON q.id = s.queue_id
+            WHERE q.uniqueness IS NOT NULL
+            HAVING count(*) > 0
+        )
+        SELECT
+            each.schedule AS "schedule!", each.queue_id AS "queue_id!", each.rank AS "rank!", each.verdict AS "verdict!",
+            each.message AS "message!"
+        FROM input
+        CROSS JOIN LATERAL push_identified(
+            lanes, ids, messages, ranks, no_texts::timestamptz[], no_texts, no_texts, no_texts, no_texts,
+            no_texts::bytea[], false, 'look'
+        ) AS p
+        CROSS JOIN LATERAL unnest(schedules, lanes, ranks, p.verdicts, p.holders)
+            AS each (schedule, queue_id, rank, verdict, message)
+        "#,
+        &schedules,
+        &ids,
+    )
+    .fetch_all(tx)
+    .await
 }
 
 /// A schedule that is to be run by hand.

@@ -27,6 +27,7 @@
 //! | `outcomes` | retention, with the messages. |
 //! | `attempts` | retention, with the messages. |
 //! | `idempotency_keys` | retention: forgotten at the age at which messages go. |
+//! | `unique_holders` | what holds a value; what does not any more is deleted within a day. |
 //! | `job_types` | the definition files that were ever loaded. |
 //! | `jobs` | POSTRIDER_JOB_RETENTION after their end. |
 //! | `job_idempotency_keys` | a day. |
@@ -86,6 +87,7 @@ pub const BOUNDS: &[(&str, &str)] = &[
     ("outcomes", "retention, with the messages."),
     ("attempts", "retention, with the messages."),
     ("idempotency_keys", "retention: forgotten at the age at which messages go."),
+    ("unique_holders", "what holds a value; what does not any more is deleted within a day."),
     ("job_types", "the definition files that were ever loaded."),
     ("jobs", "POSTRIDER_JOB_RETENTION after their end."),
     ("job_idempotency_keys", "a day."),

@@ -57,10 +57,10 @@ pub async fn promote(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<(i
             DELETE FROM scheduled AS s
             USING due
             WHERE s.run_at = due.run_at AND s.item = due.item
-            RETURNING s.run_at, s.lane, s.rank, s.item, s.attempt
+            RETURNING s.run_at, s.lane, s.rank, s.item, s.attempt, s.traceable
         )
-        INSERT INTO dispatch (lane, rank, item, attempt)
-        SELECT lane, rank, item, attempt FROM moved ORDER BY run_at, item
+        INSERT INTO dispatch (lane, rank, item, attempt, traceable)
+        SELECT lane, rank, item, attempt, traceable FROM moved ORDER BY run_at, item
         RETURNING lane, rank
         "#,
         limit,
