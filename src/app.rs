@@ -37,6 +37,7 @@ use crate::worker::remote::WaitingRoom;
 use crate::worker::{Running, Worker};
 use anyhow::Context as _;
 use base::Base;
+use futures::future::BoxFuture;
 use prepared::Checked;
 use scrape::{admit_readers, measure};
 use secrecy::SecretString;
@@ -191,6 +192,17 @@ impl Prepared {
     /// # Errors
     /// A database that cannot be reached or would lose messages.
     pub async fn start(self, database: &PgConnectOptions) -> anyhow::Result<Server> {
+        self.start_here(database).await
+    }
+
+    /// An `async fn` is compiled where it is awaited: without the box, with everything that runs here, once more in each
+    /// application, at each of its changes.
+    #[inline(never)]
+    fn start_here(self, database: &PgConnectOptions) -> BoxFuture<'_, anyhow::Result<Server>> {
+        Box::pin(self.start_all(database))
+    }
+
+    async fn start_all(self, database: &PgConnectOptions) -> anyhow::Result<Server> {
         let Self { app, checked } = self;
         let Checked { outbound, verifier, sealer, directory, listen_on, socket } = checked;
         let config = app.config;
@@ -318,7 +330,13 @@ impl Server {
     /// # Errors
     /// The database cannot be asked.
     pub async fn run_until_idle(&self) -> sqlx::Result<()> {
-        self.engine.idle().await
+        self.idle_here().await
+    }
+
+    /// See [`Prepared::start_here`].
+    #[inline(never)]
+    fn idle_here(&self) -> BoxFuture<'_, sqlx::Result<()>> {
+        Box::pin(self.engine.idle())
     }
 
     /// Stops: accepts nothing more, claims nothing more, lets what runs finish within the grace period
@@ -330,6 +348,16 @@ impl Server {
 
     /// As [`Server::stop`], with another grace period for what runs.
     pub async fn stop_within(self, grace: Duration) {
+        self.stop_here(grace).await;
+    }
+
+    /// See [`Prepared::start_here`].
+    #[inline(never)]
+    fn stop_here(self, grace: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(self.stop_all(grace))
+    }
+
+    async fn stop_all(self, grace: Duration) {
         let deadline = tokio::time::Instant::now() + grace;
         self.readiness.stop();
         self.stop.cancel();

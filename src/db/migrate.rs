@@ -11,6 +11,7 @@ mod reverting;
 pub use reverting::{Reverting, revert};
 
 use anyhow::{Context as _, bail, ensure};
+use futures::future::BoxFuture;
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
@@ -45,6 +46,16 @@ const ROLE_DEFAULTS: &[(&str, &str)] = &[
 /// # Errors
 /// The database cannot be reached, the role may not create, or the schema is of a newer version.
 pub async fn migrate(options: &PgConnectOptions, schema: &str) -> anyhow::Result<()> {
+    migrate_here(options, schema).await
+}
+
+/// Compiled here, once, and not in each application: see `Prepared::start_here`.
+#[inline(never)]
+fn migrate_here<'a>(options: &'a PgConnectOptions, schema: &'a str) -> BoxFuture<'a, anyhow::Result<()>> {
+    Box::pin(migrate_all(options, schema))
+}
+
+async fn migrate_all(options: &PgConnectOptions, schema: &str) -> anyhow::Result<()> {
     let mut connection = connect(options).await?;
     while missing(&applied(&mut connection, schema).await?)?.is_some() {
         let mut tx = begin(&mut connection, schema).await?;
