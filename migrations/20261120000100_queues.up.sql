@@ -28,7 +28,6 @@ CREATE TABLE queues (
     CONSTRAINT queues_name_grammar CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'
         AND name NOT IN ('system', 'queue', 'hub', 'job') AND name !~ '_hub$'),
     CONSTRAINT queues_sealed_with_a_key CHECK ((secret IS NULL) = (key_id IS NULL)),
-    CONSTRAINT queues_paused_by_while_paused CHECK (paused_by IS NULL OR paused_at IS NOT NULL),
     CONSTRAINT queues_source_known CHECK (source IN ('api', 'file', 'code', 'example'))
 );
 CREATE INDEX queues_version_idx ON queues (version);
@@ -42,7 +41,7 @@ COMMENT ON COLUMN queues.key_id IS 'Which key it is sealed with.';
 COMMENT ON COLUMN queues.version IS 'The catalog''s revision at its last change.';
 COMMENT ON COLUMN queues.source IS 'Who wrote it: api, file (a pair in the queues directory) or example.';
 COMMENT ON COLUMN queues.paused_at IS 'Since when nothing is claimed from it; null while it runs.';
-COMMENT ON COLUMN queues.paused_by IS 'Who paused it: the subject of the token; null when that had none.';
+COMMENT ON COLUMN queues.paused_by IS 'Who paused it over HTTP, the subject of the token; null when that had none. It says nothing while the queue runs.';
 COMMENT ON COLUMN queues.created_at IS 'When it was first defined.';
 COMMENT ON COLUMN queues.updated_at IS 'When it was last defined, paused or resumed.';
 
