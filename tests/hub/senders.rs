@@ -163,7 +163,7 @@ async fn stripe_while_its_secret_is_rolled() {
             .collect();
         let (_, time) = parts.iter().find(|(name, _)| *name == "t").unwrap();
         let expected = hex(&hmac(secret.as_bytes(), format!("{time}.{body}").as_bytes()));
-        is_now(time) && parts.iter().any(|part| *part == ("v1", expected.as_str()))
+        is_now(time) && parts.contains(&("v1", expected.as_str()))
     };
     let both = |asked: &Asked, body: &str| verified(asked, body, OLD) && verified(asked, body, NEW);
     let asked = send(endpoint, options, "setup_intent.created", payload, &both).await;
