@@ -36,7 +36,7 @@ const READABLE: &[(&str, &str)] = &[
         "id, endpoint_id, verdict, status_code, started_at, finished_at, duration, cause, error",
     ),
     ("dispatch", "lane, rank, seq, item, attempt"),
-    ("endpoints", "id, store_id, name"),
+    ("endpoints", "id, store_id, name, disabled_at"),
     ("envelopes", "job_id, type, status, created_at, deadline, answered_at"),
     ("held_deliveries", "mapping_id, delivery_id"),
     ("job_types", "id, name"),
