@@ -184,3 +184,18 @@ async fn batches_with_the_same_values_in_another_order_do_not_wait_for_each_othe
     other.stop().await;
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_meets_the_deletion_of_the_message_that_holds_its_value_is_answered_or_stored() {
+    let app = TestApp::start().await;
+    define(&app, json!({ "key": "/k", "while": "unfinished" })).await;
+    for k in 0..200 {
+        let first = app.push("q", &json!({ "k": k })).await;
+        let (path, body) = (format!("/queues/q/messages/{first}"), json!({ "k": k }));
+        let (gone, second) = tokio::join!(app.delete(&path), app.post("/queues/q/messages", &body));
+        assert_eq!(gone.status(), 204);
+        let status = second.status().as_u16();
+        assert!([200, 201].contains(&status), "{status}: {}", second.text().await.unwrap());
+    }
+    app.stop().await;
+}

@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 /// What is said of a text with a place that nobody knows.
 pub const WANTED: &str = "must be a text whose places are {message}, {message_id}, {id}, {timestamp}, \
-     {timestamp_ms}, {timestamp_iso}, {url}, {method}, {body_sha256} or {body_sha256_base64}; a brace that is meant \
-     as such is written twice";
+     {timestamp_ms}, {timestamp_iso}, {url}, {method}, {body_sha256} or {body_sha256_base64}, a digest once at most; a \
+     brace that is meant as such is written twice";
 /// The same of what is signed.
 pub const WANTED_OVER: &str = "must be a text whose places are {body}, {message}, {message_id}, {id}, {timestamp}, \
-     {timestamp_ms}, {timestamp_iso}, {url}, {method}, {body_sha256} or {body_sha256_base64}; a brace that is meant \
-     as such is written twice";
+     {timestamp_ms}, {timestamp_iso}, {url}, {method}, {body_sha256} or {body_sha256_base64}, the body or a digest of \
+     it once at most; a brace that is meant as such is written twice";
 /// The longest text, in bytes.
 const LONGEST: usize = 1000;
 
@@ -58,6 +58,11 @@ enum Place {
 }
 
 impl Place {
+    /// Whether the whole body is read for it: once in a text, or a definition could have a request cost minutes.
+    fn reads_body(self) -> bool {
+        matches!(self, Self::Body | Self::BodySha256 | Self::BodySha256Base64)
+    }
+
     fn read(name: &str) -> Option<Self> {
         Some(match name {
             "message" => Self::Message,
@@ -202,7 +207,8 @@ fn read(text: &str) -> Option<Template> {
     if !plain.is_empty() {
         parts.push(Part::Text(plain));
     }
-    Some(Template(parts))
+    let of_body = |part: &&Part| matches!(part, Part::Place(place) if place.reads_body());
+    (parts.iter().filter(of_body).count() <= 1).then_some(Template(parts))
 }
 
 #[cfg(test)]
@@ -245,6 +251,9 @@ mod tests {
             assert_eq!(Template::over(wrong), None, "{wrong}");
         }
         assert_eq!(Template::over(&"x".repeat(LONGEST + 1)), None);
+        for twice in ["{body}{body}", "{body}{body_sha256}", "{body_sha256} {body_sha256_base64}"] {
+            assert_eq!(Template::over(twice), None, "{twice}");
+        }
     }
 
     #[test]

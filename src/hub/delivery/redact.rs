@@ -1,5 +1,6 @@
 //! Blots out parameters, tokens and signing secrets in what is kept of an answer, however they are spelt there.
 
+mod inside;
 mod spelling;
 
 use crate::http::json_text::to_value;
@@ -38,15 +39,28 @@ impl Redactor {
     pub(super) fn hide_those_of(&mut self, endpoint: &Endpoint) {
         let secrets = endpoint.token.iter().chain(&endpoint.signing_secrets).chain(&endpoint.wire_secrets);
         let secrets = secrets.chain(&endpoint.former);
-        secrets.for_each(|secret| self.hide(secret.expose_secret()));
+        for secret in secrets {
+            let secret = secret.expose_secret();
+            self.hide(secret);
+            for part in inside::inside(secret) {
+                self.hide_bytes(&part);
+            }
+        }
     }
 
     /// Hides a text: as it is, escaped, in base64, and in hexadecimal digits.
     pub fn hide(&mut self, secret: &str) {
-        if secret.chars().count() < SHORTEST {
+        if secret.chars().count() >= SHORTEST {
+            self.hide_bytes(secret.as_bytes());
+        }
+    }
+
+    /// The same of bytes.
+    fn hide_bytes(&mut self, secret: &[u8]) {
+        if secret.len() < SHORTEST {
             return;
         }
-        for piece in pieces(secret.as_bytes()) {
+        for piece in pieces(secret) {
             self.plain(piece);
             for encoded in spelling::base64(piece).iter().chain(&spelling::hex(piece)) {
                 self.plain(encoded);

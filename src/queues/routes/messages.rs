@@ -18,7 +18,7 @@ use crate::queues::identity::{Identity, IdentityQuery, Unique};
 use crate::queues::name::QueueName;
 use crate::queues::push::SINGLE;
 use crate::queues::store;
-use crate::queues::uniqueness::{self, Told, Verdict};
+use crate::queues::uniqueness::{Told, Verdict};
 use crate::queues::when::{When, WhenQuery};
 use axum::Json;
 use axum::body::Body;
@@ -75,18 +75,30 @@ pub(super) async fn push(
             };
         }
     };
-    let id = queues.access.db.ids.next();
-    let claim = key.clone().map(|key| Claim::Leads { key, answer: None });
-    let (rank, delay) = (when.rank(), when.delay);
     let request_id = request_id::kept(&headers);
-    let own_key = identity.own_key.clone();
-    let request = raw.clone();
-    let pushed =
-        Push { queue_id: queue.id, id, request, rank, delay, key: claim, own_key, unique, request_id };
-    let done = queues.access.inbox.push(vec![pushed]).await?;
-    if let Some(told) = done.told.get(&id) {
-        return held(&queues, &queue, told).await;
-    }
+    let (id, done) = loop {
+        let id = queues.access.db.ids.next();
+        let pushed = Push {
+            queue_id: queue.id,
+            id,
+            request: raw.clone(),
+            rank: when.rank(),
+            delay: when.delay,
+            key: key.clone().map(|key| Claim::Leads { key, answer: None }),
+            own_key: identity.own_key.clone(),
+            unique: unique.clone(),
+            request_id: request_id.clone(),
+        };
+        let done = queues.access.inbox.push(vec![pushed]).await?;
+        match done.told.get(&id) {
+            None => break (id, done),
+            Some(told) => {
+                if let Some(answer) = held(&queues, &queue, told, key.as_ref()).await? {
+                    return Ok(answer);
+                }
+            }
+        }
+    };
     if done.stored.contains(&id) {
         let message = pending(&queue, id, identity.own_key, raw);
         return Ok(
@@ -104,16 +116,27 @@ async fn judge(queue: &Queue, identity: &Identity, raw: &RawValue) -> Result<Opt
     Ok(unique)
 }
 
-/// The answer to a push whose value a message holds: that message as it is now, unless the push is refused.
-pub(super) async fn held(queues: &Queues, queue: &Queue, told: &Told) -> Result<Response> {
+/// The answer to a push whose value a message holds: that message as it is now, unless the push is refused. `None` when it
+/// was deleted between the two statements, and holds nothing any more: then the push comes again. Not one that has an
+/// idempotency key, which names the message that is gone.
+pub(super) async fn held(
+    queues: &Queues,
+    queue: &Queue,
+    told: &Told,
+    key: Option<&Key>,
+) -> Result<Option<Response>> {
     if told.what == Verdict::Rejected {
         return Err(told.refusal());
     }
     let row = store::messages::get(&queues.access.db.api, queue.id, told.message).await?;
-    // Deleted between the two statements: it holds nothing any more.
-    let row = row.ok_or_else(uniqueness::held)?;
+    let row = match (row, key) {
+        (Some(row), _) => row,
+        (None, Some(_)) => return Err(idempotency::deleted("message")),
+        (None, None) => return Ok(None),
+    };
     let location = location(&queue.name, told.message)?;
-    Ok((StatusCode::OK, [(header::LOCATION, location)], Json(Message::of(&queue.name, row))).into_response())
+    let message = Json(Message::of(&queue.name, row));
+    Ok(Some((StatusCode::OK, [(header::LOCATION, location)], message).into_response()))
 }
 
 /// Whether a request that the queue's schema refuses now made something before, under its key: what was answered then does

@@ -250,7 +250,9 @@ pub(super) async fn run(
             (Ran::Held(told), _) => {
                 queues.wake.ready(queue.id, rank);
                 metrics::told(&queue, &[told.what]);
-                return held(&queues, &queue, &told).await;
+                if let Some(answer) = held(&queues, &queue, &told, key.as_ref()).await? {
+                    return Ok(answer);
+                }
             }
             (Ran::Before, Some(key)) => return again(&queues, &queue, key).await,
             (Ran::Before, None) => {
