@@ -35,10 +35,10 @@ pub async fn is_shared(pool: &PgPool) -> sqlx::Result<bool> {
             if process(&mut one).await? != first {
                 return Ok(true);
             }
-            let mut tx = other.begin().await?;
+            begin(&mut other).await?;
             // While it is held nobody else can have it; if it is the first one's, that one must not wait for it.
-            let shared = process(&mut tx).await? == first || process(&mut one).await? != first;
-            tx.rollback().await?;
+            let shared = process(&mut other).await? == first || process(&mut one).await? != first;
+            roll_back(&mut other).await?;
             if shared {
                 return Ok(true);
             }
@@ -47,6 +47,16 @@ pub async fn is_shared(pool: &PgPool) -> sqlx::Result<bool> {
         Ok(false)
     };
     tokio::time::timeout(PATIENCE, look).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+/// A transaction of which sqlx knows nothing: who asks may be cut off, and sqlx would end one of its own once more then,
+/// also when its end was on its way. The connection is [closed](Borrowed) instead.
+async fn begin(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql("BEGIN").execute(connection).await.map(drop)
+}
+
+async fn roll_back(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql("ROLLBACK").execute(connection).await.map(drop)
 }
 
 /// The process of the session that this statement runs in.
@@ -64,13 +74,14 @@ async fn process(connection: &mut PgConnection) -> sqlx::Result<i32> {
 pub async fn carries_statements(pool: &PgPool) -> sqlx::Result<bool> {
     let look = async {
         let mut connection = Borrowed::from(pool).await?;
-        let mut tx = connection.begin().await?;
+        begin(&mut connection).await?;
         let mark = Uuid::new_v4().simple();
         let statement = format!("SELECT name FROM pg_prepared_statements WHERE statement LIKE '%{mark}%'");
-        let names = sqlx::query_scalar::<_, String>(AssertSqlSafe(statement)).fetch_all(&mut *tx).await;
+        let names =
+            sqlx::query_scalar::<_, String>(AssertSqlSafe(statement)).fetch_all(&mut *connection).await;
         // What it left in a session that is not ours alone goes with it.
-        drop(tx.clear_cached_statements().await);
-        tx.rollback().await?;
+        drop(connection.clear_cached_statements().await);
+        roll_back(&mut connection).await?;
         connection.give_back();
         match names {
             Ok(names) => Ok(!names.iter().any(|name| name.starts_with("sqlx_s_"))),

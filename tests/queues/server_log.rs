@@ -1,8 +1,14 @@
 //! What PostgreSQL logs of our work.
 
 use super::remote::{call, claim, start};
+use crate::support::app::database;
 use crate::support::server::server;
+use futures::future::poll_fn;
+use postrider::internals::db::session::is_shared;
 use serde_json::json;
+use sqlx::postgres::PgPoolOptions;
+use std::pin::pin;
+use std::task::Poll;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_we_do_is_a_warning_in_postgresqls_log() {
@@ -23,5 +29,27 @@ async fn nothing_that_we_do_is_a_warning_in_postgresqls_log() {
     // Whoever kills a server makes warnings; ours would be of a transaction that is not there, or is there already.
     let ours = log.lines().filter(|line| line.contains("] postrider ") && line.contains(" WARNING: "));
     let ours: Vec<&str> = ours.filter(|line| line.contains("transaction")).collect();
+    assert!(ours.is_empty(), "{ours:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_cut_off_while_it_looks_at_its_session_ends_no_transaction_twice() {
+    let options = database().await.application_name("postrider cut off");
+    let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);
+    // Wherever it waits, a listener may be told to stop.
+    for waits in 0..120 {
+        let (mut look, mut left) = (pin!(is_shared(&pool)), waits);
+        poll_fn(|context| {
+            if left == 0 {
+                return Poll::Ready(());
+            }
+            left -= 1;
+            look.as_mut().poll(context).map(drop)
+        })
+        .await;
+    }
+    pool.close().await;
+    let log = server().await.log();
+    let ours: Vec<&str> = log.lines().filter(|line| line.contains("] postrider cut off WARNING: ")).collect();
     assert!(ours.is_empty(), "{ours:#?}");
 }

@@ -22,7 +22,7 @@ pub(super) fn inside(secret: &str) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     let words: Vec<&str> = secret.split_whitespace().collect();
     match &*words {
-        [scheme, credential] => {
+        [scheme, credential] if !scheme.contains(['=', ';']) => {
             found.push(credential.as_bytes().to_vec());
             if scheme.eq_ignore_ascii_case("basic") {
                 found.extend(basic(credential));
