@@ -50,7 +50,7 @@ pub enum Claim {
 }
 
 impl Push {
-    /// Whether it has a key of its own or a value: then it takes the way of [`super::identified`].
+    /// Whether it has a key of its own or a value: then it takes the way of `identified.rs`.
     pub fn is_identified(&self) -> bool {
         self.own_key.is_some() || self.unique.is_some()
     }
