@@ -110,7 +110,7 @@
 //!    A message that comes back to a mapping over answers, and one beyond the budget of the message from outside that it
 //!    comes of, is stored with its delivery parked (`hub::routing::lineage`): circles end.
 //! 7. An endpoint whose definition says so is switched off once it has failed for too long (`hub::delivery::disabling`), in a
-//!    transaction of its own after the settlement that finds it (`tests/hub/customers.rs`).
+//!    transaction of its own after the settlement that finds it (`tests/hub/disabling.rs`).
 //! 8. What failed waits by backoff (`hub::delivery::outcome`), without limit unless its mapping sets one; then it is
 //!    parked, until somebody has it run again or archives it.
 //!

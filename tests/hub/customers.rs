@@ -1,9 +1,6 @@
-//! Webhooks of customers: one definition each, with event names of their own; and what becomes of one that nobody looks
-//! after any more.
+//! Webhooks of customers: one definition each, with event names of their own.
 
 use super::stage::{STORE, eager};
-use super::upkeep::act;
-use crate::commands::run;
 use crate::engine::ask;
 use crate::support::answer::{json, refusal, violations};
 use crate::support::app::TestApp;
@@ -11,7 +8,7 @@ use crate::support::eventually;
 use crate::support::scripted::{Asked, Reply, Scripted};
 use serde_json::{Value, json};
 
-fn put(path: &str) -> String {
+pub(super) fn put(path: &str) -> String {
     format!("{STORE}/{path}")
 }
 
@@ -20,12 +17,12 @@ async fn silent() -> Scripted {
     Scripted::start(|_| Reply::Says(202, Vec::new(), "ok".to_owned())).await
 }
 
-async fn state(app: &TestApp, endpoint: &str) -> Value {
+pub(super) async fn state(app: &TestApp, endpoint: &str) -> Value {
     json(app.get(&put(&format!("endpoints/{endpoint}"))).await, 200).await
 }
 
 /// How many messages of this key there are.
-async fn count(app: &TestApp, key: &str) -> usize {
+pub(super) async fn count(app: &TestApp, key: &str) -> usize {
     let page = json(app.get(&put(&format!("messages?message={key}&limit=500"))).await, 200).await;
     page["messages"].as_array().unwrap().len()
 }
@@ -122,179 +119,6 @@ async fn event_names_are_those_of_the_applications_of_the_field() {
         service.asked().iter().map(|asked| asked.json()["message"].as_str().unwrap().to_owned()).collect();
     assert_eq!(sent.len(), 6, "{sent:?}");
     assert_eq!(count(&app, "customer.subscription.*").await, 2);
-    app.stop().await;
-}
-
-/// An endpoint that fails and is switched off when it does for too long, and somebody whom that is told.
-async fn failing(disable: Value) -> (Scripted, Scripted, TestApp) {
-    let endpoint = Scripted::start(|_| Reply::Says(500, Vec::new(), "no".to_owned())).await;
-    let app = TestApp::start().await;
-    let pager = Scripted::agreeable().await;
-    app.endpoint("pager", &pager.url, json!({})).await;
-    app.mapping("alerts", "pager", &["hub:*"], json!({ "service": "alert" })).await;
-    app.endpoint("e", &endpoint.url, json!({ "disable": disable, "events": ["a.*"], "options": eager() }))
-        .await;
-    (endpoint, pager, app)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_that_fails_for_too_long_is_switched_off_and_sends_what_it_held_once_it_is_on_again() {
-    let (endpoint, pager, app) = failing(json!({ "failures": 3 })).await;
-    let first = app.tell("a.first", json!({})).await;
-    eventually("it is switched off", async || state(&app, "e").await["enabled"] == false).await;
-    let shown = state(&app, "e").await;
-    assert!(
-        shown["state"]["disabled_at"].is_string() && shown["state"]["failing_since"].is_string(),
-        "{shown}"
-    );
-    assert_eq!(shown["disable"], json!({ "failures": 3 }));
-    eventually("it is told", async || !pager.asked().is_empty()).await;
-    let told = pager.asked()[0].json();
-    assert_eq!(told["message"], "hub:endpoint_disabled", "{told}");
-    let payload = &told["payload"];
-    assert_eq!(payload["endpoint"], "e");
-    assert!(payload["failures"].as_i64().unwrap() >= 3 && payload["since"].is_string(), "{payload}");
-    assert!(payload["error"].as_str().unwrap().starts_with("status: "), "{payload}");
-    assert!(
-        app.log()
-            .await
-            .iter()
-            .any(|(level, subject, ..)| level == "error" && subject == "An endpoint is switched off")
-    );
-
-    let doctor = run(&app.database, &["doctor"]).await.out;
-    assert!(doctor.contains("warn  their failures switched them off: s1/e"), "{doctor}");
-    let report = json(app.get("/reports/failing_endpoints").await, 200).await;
-    assert!(report.as_array().unwrap().iter().any(|row| row["disabled_since"].is_string()), "{report}");
-
-    // What comes meanwhile waits, and nobody is asked.
-    app.server.run_until_idle().await.unwrap();
-    let asked = endpoint.asked().len();
-    let second = app.tell("a.second", json!({})).await;
-    app.server.run_until_idle().await.unwrap();
-    for id in [&first, &second] {
-        assert_eq!(app.told(id).await["deliveries"][0]["status"], "PENDING");
-    }
-    assert_eq!((endpoint.asked().len(), pager.asked().len()), (asked, 1));
-
-    // Put back as it is shown, it stays off.
-    json(app.put(&put("endpoints/e"), &shown).await, 200).await;
-    assert!(state(&app, "e").await["state"]["disabled_at"].is_string());
-    app.server.run_until_idle().await.unwrap();
-    assert_eq!(endpoint.asked().len(), asked);
-
-    endpoint.follow(|asked| asked.acknowledge(json!({})));
-    let mut on = shown.clone();
-    on["enabled"] = json!(true);
-    json(app.put(&put("endpoints/e"), &on).await, 200).await;
-    for id in [&first, &second] {
-        app.delivered(id, "COMPLETE").await;
-    }
-    let shown = state(&app, "e").await;
-    let (disabled, failing) = (&shown["state"]["disabled_at"], &shown["state"]["failing_since"]);
-    assert_eq!((disabled, failing), (&Value::Null, &Value::Null));
-    assert_eq!(count(&app, "hub:endpoint_disabled").await, 1);
-    app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_waits_for_another_attempt_goes_at_once_when_it_is_switched_on() {
-    let (endpoint, _pager, app) = failing(json!({ "failures": 1 })).await;
-    let patient = json!({ "retry": { "base": "1h", "cap": "1h" } });
-    let definition =
-        json!({ "url": endpoint.url, "disable": { "failures": 1 }, "events": ["a.*"], "options": patient });
-    json(app.put(&put("endpoints/e"), &definition).await, 200).await;
-    let id = app.tell("a.b", json!({})).await;
-    eventually("it is switched off", async || state(&app, "e").await["enabled"] == false).await;
-    let mut db = app.connect().await;
-    // Full jitter may have drawn a short pause.
-    act(&mut db, "UPDATE scheduled SET run_at = now() + interval '50 minutes' WHERE lane IN (SELECT id FROM endpoints)")
-        .await;
-    endpoint.follow(|asked| asked.acknowledge(json!({})));
-    json(app.put(&put("endpoints/e"), &definition).await, 200).await;
-    app.delivered(&id, "COMPLETE").await;
-    app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_success_in_between_counts_anew() {
-    let (endpoint, pager, app) = failing(json!({ "failures": 3 })).await;
-    endpoint.follow(|asked| match asked.before {
-        0..2 => Reply::status(500),
-        _ => asked.acknowledge(json!({})),
-    });
-    for _ in 0..4 {
-        let id = app.tell("a.b", json!({})).await;
-        app.delivered(&id, "COMPLETE").await;
-    }
-    app.server.run_until_idle().await.unwrap();
-    let shown = state(&app, "e").await;
-    assert_ne!(shown["enabled"], false);
-    assert_eq!((endpoint.asked().len(), pager.asked().len()), (12, 0));
-    assert_eq!(shown["state"]["failing_since"], Value::Null);
-    let mut db = app.connect().await;
-    assert_eq!(ask::<i64>(&mut db, "SELECT count(*) FROM endpoint_failures").await, 0);
-    app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn it_is_switched_off_when_it_has_failed_for_so_long_and_not_before() {
-    let (endpoint, pager, app) = failing(json!({ "failures": 2, "after": "5d" })).await;
-    app.tell("a.b", json!({})).await;
-    eventually("it fails again and again", async || endpoint.asked().len() > 5).await;
-    let mut db = app.connect().await;
-    eventually("that is counted", async || {
-        ask::<i64>(&mut db, "SELECT coalesce(max(failures), 0)::bigint FROM endpoint_failures").await > 3
-    })
-    .await;
-    assert_ne!(state(&app, "e").await["enabled"], false);
-    act(&mut db, "UPDATE endpoint_failures SET since = now() - interval '121 hours'").await;
-    eventually("it is switched off", async || state(&app, "e").await["enabled"] == false).await;
-    eventually("it is told", async || pager.asked().len() == 1).await;
-    app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_servers_that_see_it_fail_switch_it_off_once() {
-    let endpoint = Scripted::start(|_| Reply::status(500).held()).await;
-    let first = TestApp::start().await;
-    let second = TestApp::on(first.database.clone(), &[], |app| app).await;
-    let members =
-        json!({ "disable": { "failures": 2 }, "concurrency": 4, "events": ["a.*"], "options": eager() });
-    first.endpoint("e", &endpoint.url, members).await;
-    for _ in 0..8 {
-        first.tell("a.b", json!({})).await;
-        second.tell("a.b", json!({})).await;
-    }
-    eventually("both have asked", async || endpoint.asked().len() == 8).await;
-    endpoint.release();
-    eventually("it is switched off", async || state(&first, "e").await["enabled"] == false).await;
-    let mut db = first.connect().await;
-    eventually("all ends are written", async || {
-        ask::<i64>(&mut db, "SELECT count(*) FROM delivery_attempts").await >= 8
-    })
-    .await;
-    first.server.run_until_idle().await.unwrap();
-    second.server.run_until_idle().await.unwrap();
-    let messages = "SELECT count(*) FROM hub_messages WHERE message = 'hub:endpoint_disabled'";
-    assert_eq!(ask::<i64>(&mut db, messages).await, 1);
-    let occurrences =
-        "SELECT sum(occurrences) FROM log_entries WHERE subject = 'An endpoint is switched off'";
-    assert_eq!(ask::<i64>(&mut db, occurrences).await, 1);
-    first.stop().await;
-    second.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_without_disable_counts_nothing_and_goes_on_being_tried() {
-    let endpoint = Scripted::start(|_| Reply::status(500)).await;
-    let app = TestApp::start().await;
-    app.endpoint("e", &endpoint.url, json!({})).await;
-    app.mapping("m", "e", &["a.*"], json!({})).await;
-    app.tell("a.b", json!({})).await;
-    eventually("it is tried again", async || endpoint.asked().len() > 8).await;
-    let mut db = app.connect().await;
-    assert_eq!(ask::<i64>(&mut db, "SELECT count(*) FROM endpoint_failures").await, 0);
     app.stop().await;
 }
 

@@ -11,6 +11,7 @@ mod control;
 mod customers;
 mod definitions;
 mod deliveries;
+mod disabling;
 mod held;
 mod hostile;
 mod json_text;
