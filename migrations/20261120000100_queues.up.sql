@@ -5,9 +5,9 @@ CREATE TYPE message_status AS ENUM ('PENDING', 'INPROGRESS', 'COMPLETE', 'ERROR'
 COMMENT ON TYPE message_status IS 'The four words of a message.';
 
 CREATE TYPE attempt_ending AS ENUM (
-    'completed', 'rejected', 'failed', 'retried', 'not_started', 'given_back', 'lost', 'refused'
+    'completed', 'rejected', 'failed', 'retried', 'snoozed', 'not_started', 'given_back', 'lost', 'refused'
 );
-COMMENT ON TYPE attempt_ending IS 'How an attempt came to its end. One that never began or was given back does not count: the next has the same number. Said by its handler or worker: completed, rejected (or it took too long), failed (no other try), retried (another try asked for), not_started (it never began). Said by others: given_back (its worker was told to stop), lost (the reclaim wrote it, since the worker was lost), refused (the database would not take what was said).';
+COMMENT ON TYPE attempt_ending IS 'How an attempt came to its end. One that never began, was put off or was given back does not count: the next has the same number. Said by its handler or worker: completed, rejected (or it took too long), failed (no other try), retried (another try asked for), snoozed (put off, another try asked for without a count), not_started (it never began). Said by others: given_back (its worker was told to stop), lost (the reclaim wrote it, since the worker was lost), refused (the database would not take what was said).';
 
 CREATE TABLE queues (
     id         integer     NOT NULL,

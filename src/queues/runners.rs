@@ -117,7 +117,7 @@ impl Runners {
             let ran = AssertUnwindSafe(self.run(&queue, attempt, message, &hold)).catch_unwind().await;
             let outcome =
                 ran.unwrap_or_else(|panic| End::Reject(error("Panic", panic_message(&*panic))).into());
-            Outcome { terms: Some(queue.definition.options.terms()), ..outcome }
+            Outcome { terms: Some(queue.definition.options.terms.clone()), ..outcome }
         })
     }
 
@@ -133,7 +133,9 @@ impl Runners {
             Some(Handler::Native { name }) => self.native(queue, name, attempt, message).await.into(),
             // Boxed, since a native attempt, which may be as quick as a function call, should not have to
             // carry room for the others.
-            Some(Handler::JavaScript { .. }) => Box::pin(self.javascript(queue, message, hold)).await,
+            Some(Handler::JavaScript { .. }) => {
+                Box::pin(self.javascript(queue, attempt, message, hold)).await
+            }
             Some(Handler::Http { url }) => {
                 let Ok(secret) = &queue.secret else { return unrunnable().into() };
                 let now = self.ids.now().unwrap_or_default();
@@ -146,7 +148,8 @@ impl Runners {
 
     async fn native(&self, queue: &Queue, name: &str, attempt: u16, message: Loaded) -> End {
         let Some(handler) = self.native.get(name).cloned() else { return unrunnable() };
-        let message = Message { id: message.id, attempt, request: message.request.0 };
+        let max_attempts = queue.definition.options.terms.max_attempts();
+        let message = Message { id: message.id, attempt, max_attempts, request: message.request.0 };
         let timeout = queue.definition.options.attempt_timeout();
         tokio::time::timeout(timeout, native::attempt(&*handler, message)).await.unwrap_or_else(|_| {
             let after = humantime::format_duration(timeout);
@@ -154,7 +157,7 @@ impl Runners {
         })
     }
 
-    async fn javascript(&self, queue: &Queue, message: Loaded, hold: &Hold) -> Outcome {
+    async fn javascript(&self, queue: &Queue, attempt: u16, message: Loaded, hold: &Hold) -> Outcome {
         let (Some(pool), Some(source), Some(messaging)) =
             (&self.javascript, &queue.script, self.messaging.get())
         else {
@@ -167,6 +170,8 @@ impl Runners {
             handler_name: format!("{}.js", queue.name),
             message: message.request.0,
             timeout: queue.definition.options.attempt_timeout(),
+            attempt,
+            max_attempts: queue.definition.options.terms.max_attempts(),
         };
         let ended = pool.run_once(hold.holds(), job, Arc::new(services), CancellationToken::new()).await;
         let logs = (!ended.logs.is_empty()).then(|| raw(&serde_json::json!(ended.logs)));
@@ -176,6 +181,9 @@ impl Runners {
             javascript::Outcome::Interrupted => {
                 End::Retry(error("Interrupted", "the handler's process was stopped from outside"), None)
             }
+            javascript::Outcome::Final(error) => End::Fail(error),
+            javascript::Outcome::Retry(error, after) => End::Retry(error, after),
+            javascript::Outcome::Later(error, after) => End::Later(error, Some(after)),
             other => match other.into_stored() {
                 Ok(result) => End::Complete(result),
                 Err(error) => End::Reject(error),

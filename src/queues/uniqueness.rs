@@ -109,17 +109,9 @@ impl Uniqueness {
             }
             None => reader.duration("while", SHORTEST..=retention).map_or(Holds::Unfinished, Holds::For),
         };
-        let conflict = match reader.take("conflict") {
-            None => Conflict::Existing,
-            Some(value) if word("existing", value) => Conflict::Existing,
-            Some(value) if word("replace", value) => Conflict::Replace,
-            Some(value) if word("reject", value) => Conflict::Reject,
-            Some(value) => {
-                let keyword = if value.is_string() { "enum" } else { "type" };
-                reader.note("/conflict", keyword, "must be \"existing\", \"replace\" or \"reject\"");
-                Conflict::Existing
-            }
-        };
+        let conflicts =
+            [("existing", Conflict::Existing), ("replace", Conflict::Replace), ("reject", Conflict::Reject)];
+        let conflict = reader.choice("conflict", &conflicts).unwrap_or(Conflict::Existing);
         Self { by, holds, conflict }
     }
 

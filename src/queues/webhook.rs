@@ -51,6 +51,8 @@ impl Post<'_> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert("postrider-attempt", HeaderValue::from(self.attempt));
+        let most = self.queue.definition.options.terms.max_attempts();
+        headers.insert("postrider-max-attempts", HeaderValue::from(most));
         if let Ok(name) = HeaderValue::try_from(&self.queue.name) {
             headers.insert("postrider-queue", name);
         }
@@ -72,7 +74,8 @@ fn unreached(name: &str, failure: &Failure) -> Box<RawValue> {
     raw(&serde_json::json!({ "name": name, "message": failure.to_string(), "cause": failure.cause.word() }))
 }
 
-/// 2xx with JSON is the result; 4xx is final; anything that may pass is tried again.
+/// 2xx with JSON is the result; 4xx is final; anything that may pass is tried again. Who says when it will have time puts
+/// the message off.
 fn verdict(answer: &Answer, now: DateTime<Utc>) -> End {
     let status = answer.status;
     if status.is_success() {
@@ -96,8 +99,13 @@ fn verdict(answer: &Answer, now: DateTime<Utc>) -> End {
     };
     let passing =
         matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
+    let after = retry_after(&answer.headers, now);
+    let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    if busy && after.is_some() {
+        return End::Later(failed(), after);
+    }
     if status.is_server_error() || passing {
-        return End::Retry(failed(), retry_after(&answer.headers, now));
+        return End::Retry(failed(), after);
     }
     End::Fail(failed())
 }
@@ -142,6 +150,7 @@ mod tests {
             End::Complete(result) => format!("complete {result}"),
             End::Fail(_) => "fail".to_owned(),
             End::Retry(_, after) => format!("retry {after:?}"),
+            End::Later(_, after) => format!("later {after:?}"),
             other => format!("{other:?}"),
         }
     }
@@ -158,9 +167,10 @@ mod tests {
         for status in [408, 425, 429, 500, 502, 503, 504] {
             assert_eq!(end(status, "", None), "retry None", "{status}");
         }
-        assert_eq!(end(503, "", Some("7")), "retry Some(7s)");
-        assert_eq!(end(503, "", Some("999999")), "retry Some(3600s)");
-        assert_eq!(end(503, "", Some("Fri Nov  6 08:49:44 2026")), "retry Some(7s)");
+        assert_eq!(end(500, "", Some("7")), "retry Some(7s)");
+        assert_eq!(end(429, "", Some("7")), "later Some(7s)");
+        assert_eq!(end(503, "", Some("999999")), "later Some(3600s)");
+        assert_eq!(end(503, "", Some("Fri Nov  6 08:49:44 2026")), "later Some(7s)");
         assert_eq!(end(503, "", Some("soon")), "retry None");
     }
 }

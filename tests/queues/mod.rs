@@ -21,6 +21,7 @@ mod parts;
 mod remote;
 mod remote_cost;
 mod remote_limits;
+mod retries;
 mod roles;
 mod schedule;
 mod schedules;

@@ -51,6 +51,13 @@ pub(super) struct Claimed {
     /// Which attempt this is, from 1.
     #[schema(example = 1)]
     attempt: i16,
+    /// The attempts it has, as its queue's `max_attempts` says; where that is absent, those of a worker that asks for
+    /// another try.
+    #[schema(minimum = 1, example = 3)]
+    max_attempts: u16,
+    /// Whether no other attempt follows this one, unless the worker puts the message off.
+    #[schema(example = false)]
+    last: bool,
     /// To be given back with every call about this attempt.
     #[schema(format = Uuid, example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")]
     lease: String,
@@ -115,7 +122,7 @@ async fn valid(queues: &Queues, queue: &Queue, handed: Handed<RemoteMessages>) -
         {
             let (claim, outcome) = (
                 claim.clone(),
-                Some(Outcome::under(queue.definition.options.terms(), runners::invalid(&error))),
+                Some(Outcome::under(queue.definition.options.terms.clone(), runners::invalid(&error))),
             );
             ended.insert(claim.lease);
             queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
@@ -126,12 +133,15 @@ async fn valid(queues: &Queues, queue: &Queue, handed: Handed<RemoteMessages>) -
     if !ended.is_empty() {
         queues.freed(queue);
     }
+    let max_attempts = queue.definition.options.terms.max_attempts();
     Ok(claimed
         .into_iter()
         .map(|(claim, loaded)| Claimed {
             id: claim.item,
             request: loaded.request.0,
             attempt: claim.attempt,
+            max_attempts,
+            last: claim.attempt.unsigned_abs() >= max_attempts,
             lease: claim.lease.to_string(),
         })
         .collect())

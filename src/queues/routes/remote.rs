@@ -73,6 +73,15 @@ pub(super) struct Failing {
     #[serde(default)]
     #[schema(value_type = TryAgain, default = false)]
     retry: TryAgain,
+    /// Whether the attempt counts. `false`, beside a `retry`, puts the message off: again without a count, for as long as
+    /// the queue's `retry.max_age` allows, 30 days if it is absent.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    counts: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Whether to try again.
@@ -89,6 +98,22 @@ pub(super) enum TryAgain {
 impl Default for TryAgain {
     fn default() -> Self {
         Self::Flag(false)
+    }
+}
+
+impl TryAgain {
+    /// None: not. Else after this time, or by the queue's backoff.
+    fn read(self) -> Result<Option<Option<Duration>>> {
+        match self {
+            Self::Flag(again) => Ok(again.then_some(None)),
+            Self::After(text) => {
+                let after = duration::read(&text).filter(|after| *after <= LONGEST_DELAY);
+                after.map(|after| Some(Some(after))).ok_or_else(|| {
+                    let words = "must be a boolean or a duration such as 10s, ten years at most";
+                    Error::invalid("/retry", "format", words)
+                })
+            }
+        }
     }
 }
 
@@ -111,22 +136,16 @@ pub(super) async fn fail(
     body: Body,
 ) -> Result<StatusCode> {
     let queue = queues.queue_for_worker(&name, &caller).await?;
-    let Failing { lease, error, retry } = body::read_json_as(&headers, body, &queues.limits).await?;
+    let Failing { lease, error, retry, counts } = body::read_json_as(&headers, body, &queues.limits).await?;
     let error = error.unwrap_or_else(|| crate::queues::outcome::error("Error", "the worker gave no reason"));
-    let end = match retry {
-        TryAgain::Flag(false) => End::Fail(error),
-        TryAgain::Flag(true) => End::Retry(error, None),
-        TryAgain::After(text) => {
-            let after = duration::read(&text).filter(|after| *after <= LONGEST_DELAY);
-            let after = after.ok_or_else(|| {
-                let words = "must be a boolean or a duration such as 10s, ten years at most";
-                Error::invalid("/retry", "format", words)
-            })?;
-            End::Retry(
-                error,
-                Some(Duration::from_millis(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))),
-            )
+    let end = match (retry.read()?, counts) {
+        (None, true) => End::Fail(error),
+        (None, false) => {
+            let words = "must be true where the message is not tried again";
+            return Err(Error::invalid("/counts", "const", words));
         }
+        (Some(after), true) => End::Retry(error, after),
+        (Some(after), false) => End::Later(error, after),
     };
     settle(&queues, &queue, &id, &lease, end).await
 }
