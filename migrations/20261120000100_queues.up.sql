@@ -68,23 +68,25 @@ COMMENT ON COLUMN queue_schedules.created_at IS 'When it was first put.';
 COMMENT ON COLUMN queue_schedules.updated_at IS 'When it was last put.';
 
 CREATE TABLE messages (
-    queue_id   integer  NOT NULL,
-    rank       smallint NOT NULL DEFAULT 0,
-    validated  boolean  NOT NULL DEFAULT false,
-    id         uuid     NOT NULL,
-    request_id text,
-    key        text,
-    request    json     NOT NULL,
+    queue_id    integer  NOT NULL,
+    rank        smallint NOT NULL DEFAULT 0,
+    validated   boolean  NOT NULL DEFAULT false,
+    id          uuid     NOT NULL,
+    request_id  text,
+    key         text,
+    replaced_by uuid,
+    request     json     NOT NULL,
     CONSTRAINT messages_pkey PRIMARY KEY (queue_id, id)
 ) PARTITION BY RANGE (id);
 CREATE INDEX messages_key_idx ON messages (queue_id, key, id) WHERE key IS NOT NULL;
-COMMENT ON TABLE messages IS 'What was pushed, as it was sent. A row changes only when another push replaces a message that waits (unique). Weekly partitions by the time inside the id. Bounded by: retention: weeks are dropped, what had to stay is deleted once its end is as old.';
+COMMENT ON TABLE messages IS 'What was pushed, as it was sent. A row changes only when another push replaces it (unique), or it is run again by hand after that. Weekly partitions by the time inside the id. Bounded by: retention: weeks are dropped, what had to stay is deleted once its end is as old.';
 COMMENT ON COLUMN messages.queue_id IS 'The queue.';
 COMMENT ON COLUMN messages.rank IS 'The negated priority, for a retry by hand.';
 COMMENT ON COLUMN messages.validated IS 'Held against the schema when it was pushed. What SQL enqueues is held against it before it runs.';
 COMMENT ON COLUMN messages.id IS 'UUIDv7: its time is when the message was pushed.';
 COMMENT ON COLUMN messages.request_id IS 'The x-request-id of the request that pushed it, so that the line of its failure can name it; null, and without a byte, when none did.';
 COMMENT ON COLUMN messages.key IS 'Its own key, which whoever pushed it gave it: 1 to 255 characters; null, and without a byte, when none was given. Several may have the same.';
+COMMENT ON COLUMN messages.replaced_by IS 'The message that took its value from it after it was claimed, where the queue replaces: no attempt of it begins any more. Null, and without a byte, otherwise.';
 COMMENT ON COLUMN messages.request IS 'The body, byte for byte.';
 CREATE TABLE messages_default PARTITION OF messages DEFAULT;
 
@@ -361,7 +363,7 @@ BEGIN
     END LOOP;
     RETURN false;
 END $$;
-COMMENT ON FUNCTION find_waiting(uuid, text) IS 'Whether a message that holds a value waits and was never claimed. How: look; hold, so that no claim takes it before the transaction ends (claims skip what is locked); or take, so that nobody else does anything with it.';
+COMMENT ON FUNCTION find_waiting(uuid, text) IS 'Whether a message that holds a value waits, and no attempt of it counts. How: look; hold, so that no claim takes it before the transaction ends (claims skip what is locked); or take, so that nobody else does anything with it.';
 
 CREATE FUNCTION holds_value(lane integer, message uuid, since timestamptz, rule jsonb, how text) RETURNS boolean
 -- Whatever was known of the tables when this was planned, each message is found by an index.
@@ -435,6 +437,12 @@ BEGIN
         UPDATE unique_holders AS h SET message_id = message, since = clock_timestamp(), look_at = look_at
         WHERE h.queue_id = lane AND h.digest = digest AND h.message_id = holder AND h.since = found_at;
         IF FOUND THEN
+            -- What was claimed may come back: it would bring what is replaced behind what replaces it.
+            IF replaces AND (lasts IS NULL OR found_at + lasts > clock_timestamp()) THEN
+                UPDATE messages AS m SET replaced_by = message
+                WHERE m.queue_id = lane AND m.id = holder
+                    AND NOT EXISTS (SELECT FROM outcomes AS o WHERE o.queue_id = lane AND o.id = holder);
+            END IF;
             verdict := 'stored';
             holder := message;
             RETURN;

@@ -34,6 +34,7 @@ mod terms;
 mod tokens;
 mod unique;
 mod unique_definitions;
+mod unique_given_back;
 mod unique_races;
 mod unique_replace;
 mod unique_values;
