@@ -264,6 +264,22 @@ COMMENT ON COLUMN duties.last_at IS 'When it was last taken or renewed.';
 COMMENT ON COLUMN duties.note IS 'What of it has not come to its end, and why; null when all is done.';
 COMMENT ON COLUMN duties.noted_at IS 'Since when there has been such a thing.';
 
+CREATE FUNCTION lockers(mark xid) RETURNS SETOF xid
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'transactionid' AND l.transactionid = mark AND l.granted) THEN
+        RETURN NEXT mark;
+        RETURN;
+    END IF;
+    -- Several have locked it, or none any more: only PostgreSQL knows which the mark is of.
+    BEGIN
+        RETURN QUERY SELECT m.xid FROM pg_get_multixact_members(mark) AS m;
+    EXCEPTION WHEN OTHERS THEN
+        RETURN;
+    END;
+END $$;
+COMMENT ON FUNCTION lockers(xid) IS 'The transactions that have locked a row whose xmax is this; those that have ended may be among them.';
+
 CREATE TABLE catalog (
     singleton boolean NOT NULL DEFAULT true,
     revision  bigint  NOT NULL DEFAULT 1,
