@@ -105,7 +105,8 @@ pub(super) async fn claim(
     }
 }
 
-/// Those that may run, by the queue's schema and what replaces them; the others end here. A client that hangs up meanwhile has claimed nothing.
+/// Those that may run, by the queue's schema and what replaces them; the others end here. A client that hangs up
+/// meanwhile has claimed nothing.
 async fn valid(queues: &Queues, queue: &Queue, handed: Handed<RemoteMessages>) -> Result<Vec<Claimed>> {
     let mut ended = HashSet::new();
     for (claim, loaded) in handed.items() {
