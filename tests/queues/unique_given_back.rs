@@ -144,9 +144,9 @@ async fn an_attempt_that_failed_or_was_lost_is_not_made_again_once_another_messa
             app.elapse(Duration::from_mins(5)).await;
         }
         let mut ran = Vec::new();
-        eventually("the newer runs", async || {
+        eventually("the older ends", async || {
             ran.extend(bodies(&claimed(&app).await));
-            !ran.is_empty()
+            app.message("q", &first).await["status"] == "ERROR"
         })
         .await;
         is_replaced(&app, &first, &second).await;
