@@ -9,6 +9,7 @@ DROP FUNCTION bell_channel();
 DROP SEQUENCE last_bell;
 DROP FUNCTION uuid_v7(timestamptz);
 DROP FUNCTION require_grant(text, text);
+DROP FUNCTION lockers(xid);
 DROP VIEW callers_grants;
 DROP FUNCTION is_covered(text, text);
 DROP FUNCTION sql_caller();

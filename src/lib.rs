@@ -180,7 +180,8 @@
 //! 24. Of pushes of one value, from wherever they come at the same time, one is stored while it is held; what holds it is
 //!     judged by what has become of its message, so that neither claims nor ends know of it, nor do queues without
 //!     (`tests/queues/unique_races.rs`, `tests/queues/unique.rs`); what replaces a message that waits is never lost
-//!     (`tests/queues/unique_replace.rs`).
+//!     (`tests/queues/unique_replace.rs`), and nothing that comes back runs after what replaces it
+//!     (`tests/queues/unique_given_back.rs`).
 //! 25. A role of PostgreSQL gets through SQL what it was granted and nothing else: the functions for applications are
 //!     `SECURITY DEFINER` with a pinned search path, and ask `db::grants` (`tests/commands/grants.rs`).
 //!

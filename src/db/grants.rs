@@ -48,7 +48,7 @@ const READABLE: &[(&str, &str)] = &[
     ("messages", "queue_id, rank, id"),
     ("outcome_causes", "queue_id, id, status, finished_at, error"),
     ("outcomes", "queue_id, attempt, id, started_at, finished_at, status, ending, worker"),
-    ("queue_handlers", "queue_id, kind, native"),
+    ("queue_handlers", "queue_id, kind, native, is_unique"),
     ("queue_runners", "queue_id, kind, native, is_there"),
     ("queues", "id, name, paused_at, created_at, updated_at"),
     ("queue_schedules", "id, queue_id, name, created_at, updated_at"),

@@ -182,6 +182,7 @@ impl Consumer for Messages {
                     item: claim.item,
                     attempt: claim.attempt - i16::from(!outcome.end.counts()),
                     after: *after,
+                    traceable: claim.traceable && !outcome.end.counts(),
                 })
                 .collect();
         }

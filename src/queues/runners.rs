@@ -122,11 +122,8 @@ impl Runners {
     }
 
     async fn run(&self, queue: &Queue, attempt: u16, message: Loaded, hold: &Hold) -> Outcome {
-        if !message.validated
-            && let Some(schema) = &queue.schema
-            && let Err(error) = schema.validate_text(&message.request).await
-        {
-            return invalid(&error).into();
+        if let Some(end) = unfit(queue, &message).await {
+            return end.into();
         }
         hold.holds().await;
         match &queue.definition.handler {
@@ -198,14 +195,19 @@ fn children_of_one(pool: &Pool) -> usize {
     pool.max() / 2
 }
 
-/// The end of a message that breaks its queue's schema.
-pub(super) fn invalid(error: &Error) -> End {
-    let violations = if let Error::Invalid(_, violations) = error { violations.as_slice() } else { &[] };
-    End::Fail(raw(&serde_json::json!({
+/// The end of a message that must not run: another replaces it, or it breaks its queue's schema.
+pub(super) async fn unfit(queue: &Queue, message: &Loaded) -> Option<End> {
+    if let Some(by) = message.replaced_by {
+        return Some(End::Fail(error("Replaced", &format!("message {by} has its value, and replaces it"))));
+    }
+    let schema = queue.schema.as_ref().filter(|_| !message.validated)?;
+    let broken = schema.validate_text(&message.request).await.err()?;
+    let violations = if let Error::Invalid(_, violations) = &broken { violations.as_slice() } else { &[] };
+    Some(End::Fail(raw(&serde_json::json!({
         "name": "ValidationError",
-        "message": error.to_string(),
+        "message": broken.to_string(),
         "errors": violations,
-    })))
+    }))))
 }
 
 /// The definition changed between the claim and now, to one that this process cannot run: another may.

@@ -308,7 +308,7 @@ impl<'a> Effects<'a> {
     fn again(&mut self, claim: &Claim, lane: i32, after: Duration, counts: bool) {
         let attempt = claim.attempt - i16::from(!counts);
         let Claim { rank, item, .. } = *claim;
-        self.settled.again.push(Again { lane, rank, item, attempt, after });
+        self.settled.again.push(Again { lane, rank, item, attempt, after, traceable: false });
     }
 
     /// Notes an attempt that a stopping worker gave back: the endpoint may have heard of it.

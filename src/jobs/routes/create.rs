@@ -123,7 +123,6 @@ async fn store(
                     key.iter().try_for_each(|key| key.key.compare(&former.digest))?;
                     (StatusCode::OK, former.job_ids)
                 }
-                Known::Ending => return Err(idempotency::ending()),
             };
             let mut made = Vec::with_capacity(ids.len());
             for id in ids {

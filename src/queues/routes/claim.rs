@@ -112,18 +112,14 @@ pub(super) async fn claim(
     }
 }
 
-/// Those that the queue's schema allows; the others end here. A client that hangs up meanwhile has claimed nothing.
+/// Those that may run, by the queue's schema and what replaces them; the others end here. A client that hangs up
+/// meanwhile has claimed nothing.
 async fn valid(queues: &Queues, queue: &Queue, handed: Handed<RemoteMessages>) -> Result<Vec<Claimed>> {
     let mut ended = HashSet::new();
     for (claim, loaded) in handed.items() {
-        if !loaded.validated
-            && let Some(schema) = &queue.schema
-            && let Err(error) = schema.validate_text(&loaded.request).await
-        {
-            let (claim, outcome) = (
-                claim.clone(),
-                Some(Outcome::under(queue.definition.options.terms.clone(), runners::invalid(&error))),
-            );
+        if let Some(end) = runners::unfit(queue, loaded).await {
+            let (claim, outcome) =
+                (claim.clone(), Some(Outcome::under(queue.definition.options.terms.clone(), end)));
             ended.insert(claim.lease);
             queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
         }

@@ -45,6 +45,8 @@ pub struct Loaded {
     pub request: Json<Box<RawValue>>,
     /// Whether the schema validated it when it was pushed.
     pub validated: bool,
+    /// The message that replaces it, so that it must not run.
+    pub replaced_by: Option<Uuid>,
 }
 
 /// The messages of these claims that are still there, and the catalog's revision.
@@ -54,11 +56,11 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
     let rows = sqlx::query!(
         r#"
         SELECT
-            m.id, m.request AS "request: Json<Box<RawValue>>", m.validated,
+            m.id, m.request AS "request: Json<Box<RawValue>>", m.validated, m.replaced_by,
             (SELECT revision FROM catalog) AS "revision!"
         FROM unnest($1::int[], $2::uuid[]) AS c (lane, item)
         CROSS JOIN LATERAL (
-            SELECT id, request, validated FROM messages WHERE queue_id = c.lane AND id = c.item LIMIT 1
+            SELECT id, request, validated, replaced_by FROM messages WHERE queue_id = c.lane AND id = c.item LIMIT 1
         ) AS m
         "#,
         &lanes,
@@ -69,7 +71,12 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
     let revision = rows.first().map_or(0, |row| row.revision);
     let loaded = rows
         .into_iter()
-        .map(|row| Loaded { id: row.id, request: row.request, validated: row.validated })
+        .map(|row| Loaded {
+            id: row.id,
+            request: row.request,
+            validated: row.validated,
+            replaced_by: row.replaced_by,
+        })
         .collect();
     Ok((revision, loaded))
 }

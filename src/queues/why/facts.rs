@@ -21,6 +21,7 @@ pub(super) struct Facts {
     pub(super) asker: Option<LastAsker>,
     pub(super) taken: engine::Taken,
     pub(super) ahead: Option<engine::Ahead>,
+    pub(super) keeper: Option<engine::Keeper>,
 }
 
 /// What a queue says of who runs its messages, and how many at once.
@@ -73,6 +74,7 @@ pub(super) async fn read(
         asker: None,
         taken: engine::Taken::default(),
         ahead: None,
+        keeper: None,
     };
     if facts.row.ended.is_some() {
         return Ok(Some(facts));
@@ -83,6 +85,7 @@ pub(super) async fn read(
         return Ok(Some(facts));
     }
     facts.scheduled = engine::scheduled(&mut *tx, id).await?.map(|(run_at, _)| run_at);
+    facts.keeper = engine::keeper(&mut *tx, id).await?;
     facts.last = store::last_attempt(&mut *tx, queue, id).await?;
     facts.processes = engine::processes(&mut *tx).await?;
     if is_remote {

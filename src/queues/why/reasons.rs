@@ -4,7 +4,7 @@ use super::facts::{Facts, Runs};
 use crate::queues::definition::Handler;
 use crate::worker::store::why::Process;
 use crate::worker::why::{
-    Cause, Places, Reason, brief, due, held, later, moment, nobody_asks, order, places, who_runs,
+    Cause, Places, Reason, brief, due, held, held_back, later, moment, nobody_asks, order, places, who_runs,
 };
 
 /// Every reason why a message that has not ended is not done; never none.
@@ -14,6 +14,7 @@ pub(super) fn reasons(facts: &Facts, runs: &Runs) -> Vec<Reason> {
     }
     let mut found: Vec<Reason> = paused(facts, runs).into_iter().collect();
     found.extend(who(facts, runs));
+    found.extend(facts.keeper.as_ref().map(held_back));
     if facts.scheduled.is_some() {
         found.extend(time(facts));
         return found;

@@ -19,6 +19,7 @@ fn facts() -> Facts {
         asker: Some(LastAsker { at: at(-1), by: Some("bob".to_owned()) }),
         taken: Taken::default(),
         ahead: Some(first()),
+        keeper: None,
     }
 }
 

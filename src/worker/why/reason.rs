@@ -97,6 +97,8 @@ pub enum Cause {
     RateLimit,
     /// It is for a later time.
     Scheduled,
+    /// Message: an open transaction was told of it, or replaces it, and it starts no sooner than that ends.
+    HeldBack,
     /// As many run as may.
     PlacesTaken,
     /// Message: others with a higher priority are before it.

@@ -2,7 +2,7 @@
 
 use super::reason::{Cause, Holder, Reason, moment};
 use crate::worker::store::LastAsker;
-use crate::worker::store::why::{Ahead, LOOKED_AT, Process, Taken};
+use crate::worker::store::why::{Ahead, Keeper, LOOKED_AT, Process, Taken};
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// Whoever waits for items over HTTP is noted every ten seconds, by a loop that goes round every 2.5 s: who was not noted
@@ -142,6 +142,22 @@ pub fn order(ahead: Option<&Ahead>) -> Vec<Reason> {
         counted(ahead.higher, Cause::HigherPriority, "with a higher priority", or_more && all_higher);
     let earlier = counted(before - ahead.higher, Cause::Earlier, "that came earlier", or_more);
     higher.into_iter().chain(earlier).collect()
+}
+
+/// That an open transaction keeps it from being claimed.
+pub fn held_back(keeper: &Keeper) -> Reason {
+    let Keeper { pid, since, application, state } = keeper;
+    let who = pid.map_or_else(|| "a prepared transaction".to_owned(), |pid| format!("process {pid}"));
+    let known: Vec<&str> = [application, state].into_iter().flatten().map(String::as_str).collect();
+    let about = if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) };
+    let open = since.map_or_else(String::new, |since| format!(", open since {},", moment(since)));
+    let detail = format!("A transaction of {who}{about}{open} uses it: it starts no sooner than that ends.");
+    let kept =
+        Reason { since: *since, by: Some(format!("{who}{about}")), ..Reason::new(Cause::HeldBack, detail) };
+    kept.act(pid.map_or_else(
+        || "end it: pg_prepared_xacts names it".to_owned(),
+        |pid| format!("end it: SELECT pg_terminate_backend({pid})"),
+    ))
 }
 
 /// Nothing is in its way.
