@@ -66,6 +66,7 @@ COMMENT ON COLUMN endpoints.updated_at IS 'When it was last put.';
 
 CREATE TABLE endpoint_failures (
     lane       integer     NOT NULL,
+    version    bigint      NOT NULL,
     failures   integer     NOT NULL,
     since      timestamptz NOT NULL DEFAULT now(),
     last_error text        NOT NULL,
@@ -75,6 +76,7 @@ CREATE TABLE endpoint_failures (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE endpoint_failures IS 'Endpoints whose last attempts failed, as far as their definition says after which of them they are switched off. Bounded by: the endpoints with disable; a row goes with the next success, when the endpoint is put, and with its lane.';
 COMMENT ON COLUMN endpoint_failures.lane IS 'The endpoint. Its lane outlives it, so that an attempt that ends late has something to refer to.';
+COMMENT ON COLUMN endpoint_failures.version IS 'The version of the endpoint under which they were made: of another, they count no longer.';
 COMMENT ON COLUMN endpoint_failures.failures IS 'Failed attempts in a row, over all services and processes.';
 COMMENT ON COLUMN endpoint_failures.since IS 'When the first of them ended.';
 COMMENT ON COLUMN endpoint_failures.last_error IS 'Why the last of them failed, without secrets.';

@@ -351,6 +351,7 @@ impl Consumer for Deliveries {
         let is_final = matches!(attempted.verdict, Verdict::Delivered(_));
         Outcome::Attempted(Box::new(Attempted {
             mapping: attempted.mapping.clone(),
+            version: attempted.version,
             status: attempted.status,
             took: attempted.took,
             verdict: Verdict::Failed(Failed { is_final, ..Failed::new(error) }),

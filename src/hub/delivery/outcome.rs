@@ -53,6 +53,8 @@ pub struct Attempted {
     pub delivery: Option<Delivery>,
     /// The mapping as it ran: what that says decides, whatever it says now. `None` where nobody knows.
     pub mapping: Option<Arc<Mapping>>,
+    /// The version of its endpoint's definition that it ran under. `None` as for the mapping.
+    pub version: Option<i64>,
     /// How many mappings its store has, each of which may want what the answer brings.
     pub fanout: usize,
     /// What it came to.
@@ -75,6 +77,7 @@ impl Attempted {
         Self {
             delivery: None,
             mapping: None,
+            version: None,
             fanout: 0,
             verdict: Verdict::Failed(Failed::new(error)),
             status: None,
