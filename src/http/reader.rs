@@ -108,7 +108,9 @@ impl<'a> Reader<'a> {
         let mut texts = Vec::new();
         for (index, item) in self.list(name, most).iter().enumerate() {
             match item.as_str().map(|text| (text.contains('\0'), read(text))) {
-                Some((true, _)) => self.note(&format!("/{name}/{index}"), "pattern", "must be without U+0000"),
+                Some((true, _)) => {
+                    self.note(&format!("/{name}/{index}"), "pattern", "must be without U+0000");
+                }
                 Some((false, Some(text))) => texts.push(text),
                 _ => self.note(&format!("/{name}/{index}"), "pattern", wanted),
             }

@@ -120,7 +120,8 @@ async fn parameters_and_mappings_hold_whatever_is_a_value() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_of_claims_stay_what_was_put_in_the_definition_and_in_the_token() {
-    const NUMBERS: &str = r#""big":123456789012345678901234567890,"fine":0.10000000000000000001,"one":1.0,"far":1e400"#;
+    const NUMBERS: &str =
+        r#""big":123456789012345678901234567890,"fine":0.10000000000000000001,"one":1.0,"far":1e400"#;
     let receiver = Scripted::start(|_: &Asked| Reply::status(200)).await;
     let app = TestApp::start().await;
     let definition = format!(

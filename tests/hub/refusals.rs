@@ -36,7 +36,12 @@ fn header(value: Value) -> Value {
 fn bad() -> Vec<(Value, &'static str, &'static str, &'static str)> {
     let long = "x".repeat(1001);
     vec![
-        (json!({ "url": format!("http://e/{}", "x".repeat(2000)) }), "/url", "maxLength", "at most 2000 bytes"),
+        (
+            json!({ "url": format!("http://e/{}", "x".repeat(2000)) }),
+            "/url",
+            "maxLength",
+            "at most 2000 bytes",
+        ),
         (json!({ "url": "e.example/hooks" }), "/url", "url", "must be a URL"),
         (json!({ "url": "ftp://e.example" }), "/url", "url", "begin with https:// or http://"),
         (json!({ "url": "http://ann:pw@e.example" }), "/url", "url", "user name"),
@@ -56,7 +61,12 @@ fn bad() -> Vec<(Value, &'static str, &'static str, &'static str)> {
         (header(json!("{body_sha256}{body_sha256}")), "/headers/X-A", "template", "once at most"),
         (header(json!(5)), "/headers/X-A", "type", "must be a text, or {\"secret\""),
         (header(json!({ "secret": "short" })), "/headers/X-A/secret", "pattern", "8 to 8192 bytes"),
-        (header(json!({ "secret": "a secret\r\nX-B: c" })), "/headers/X-A/secret", "pattern", "visible ASCII"),
+        (
+            header(json!({ "secret": "a secret\r\nX-B: c" })),
+            "/headers/X-A/secret",
+            "pattern",
+            "visible ASCII",
+        ),
         (header(json!({ "secret": "a secret ", })), "/headers/X-A/secret", "pattern", "ends"),
         (header(json!({ "secret": SECRET, "x": 1 })), "/headers/X-A", "type", "{\"secret\""),
         (header(json!("[redacted]")), "/headers/X-A", "secret", "{\"secret\": \"[redacted]\"}"),
@@ -72,7 +82,12 @@ fn bad() -> Vec<(Value, &'static str, &'static str, &'static str)> {
         (hmac(json!({ "secrets": ["short"] })), "/sign/0/secrets/0", "pattern", "8 to 8192 bytes"),
         (hmac(json!({ "secrets": "a secret of it" })), "/sign/0/secrets", "type", "list"),
         (hmac(json!({ "secrets": ["a secret\u{0}of it"] })), "/sign/0/secrets/0", "pattern", "U+0000"),
-        (hmac(json!({ "secrets": ["not hex at all"], "secret_encoding": "hex" })), "/sign/0/secrets/0", "key", "secret_encoding"),
+        (
+            hmac(json!({ "secrets": ["not hex at all"], "secret_encoding": "hex" })),
+            "/sign/0/secrets/0",
+            "key",
+            "secret_encoding",
+        ),
         (hmac(json!({ "header": "Content-Length" })), "/sign/0/header", "header", "request itself"),
         (hmac(json!({ "alg": "RS256" })), "/sign/0/alg", "kind", "jwt"),
         (jwt(json!({ "over": "{body}" })), "/sign/0/over", "kind", "hmac"),
@@ -84,7 +99,12 @@ fn bad() -> Vec<(Value, &'static str, &'static str, &'static str)> {
         (json!({ "disable": true }), "/disable", "type", "object"),
         (json!({ "disable": { "failures": 0 } }), "/disable/failures", "range", "1"),
         (json!({ "disable": { "after": "400d" } }), "/disable/after", "range", "between 1ms and"),
-        (json!({ "disable": { "failures": 1, "for": "5d" } }), "/disable/for", "additionalProperties", "not known"),
+        (
+            json!({ "disable": { "failures": 1, "for": "5d" } }),
+            "/disable/for",
+            "additionalProperties",
+            "not known",
+        ),
         (
             json!({ "events": ["a"], "options": { "headers": { "X-A": "a\r\nb" } } }),
             "/options/headers/X-A",
@@ -112,8 +132,11 @@ async fn each_bad_definition_is_told_its_member_and_the_rule_that_it_breaks() {
             wrong.push(format!("{pointer}: {told:?}"));
             continue;
         };
-        let (at, rule, said) =
-            (one["pointer"].as_str().unwrap(), one["keyword"].as_str().unwrap(), one["message"].as_str().unwrap());
+        let (at, rule, said) = (
+            one["pointer"].as_str().unwrap(),
+            one["keyword"].as_str().unwrap(),
+            one["message"].as_str().unwrap(),
+        );
         if (at, rule) != (pointer, keyword) || !said.contains(words) {
             wrong.push(format!("{pointer} {keyword} {words}: {one}"));
         }

@@ -32,6 +32,7 @@ mod server_log;
 mod sql;
 mod terms;
 mod tokens;
+mod told;
 mod unique;
 mod unique_definitions;
 mod unique_races;

@@ -138,9 +138,7 @@ impl Sign {
                 let key = key.ok_or("must be spelt as secret_encoding says")?;
                 Ok(Key::Hmac(Box::new(aws_lc_rs::hmac::Key::new(hmac.hash.algorithm(), &key))))
             }
-            Scheme::Jwt(jwt) => {
-                Ok(Key::Jwt(jwt.key(secret).ok_or(WANTED_KEY)?))
-            }
+            Scheme::Jwt(jwt) => Ok(Key::Jwt(jwt.key(secret).ok_or(WANTED_KEY)?)),
         }
     }
 }

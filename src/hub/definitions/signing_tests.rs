@@ -168,7 +168,10 @@ fn what_rsa_signs_takes_long_and_a_key_of_it_is_proven() {
     };
     let rsa = include_str!("../../../tests/keys/rs256.private.pem");
     assert!(slow("RS256", rsa) && slow("PS512", rsa));
-    assert!(!slow("ES256", include_str!("../../../tests/keys/es256.private.pem")) && !slow("HS256", "a key of it"));
+    assert!(
+        !slow("ES256", include_str!("../../../tests/keys/es256.private.pem"))
+            && !slow("HS256", "a key of it")
+    );
     let hmac = sign(json!({ "kind": "hmac" })).signer(&[SecretString::from("a key of it")]).unwrap();
     assert!(hmac.prove().is_ok() && !hmac.is_slow());
 }

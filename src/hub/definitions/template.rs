@@ -33,8 +33,10 @@ const PLACES_OVER: Wrong = Wrong {
 };
 const TOO_LONG: Wrong = Wrong { keyword: "maxLength", words: "must be at most 1000 bytes long" };
 const CHARACTERS: Wrong = Wrong { keyword: "pattern", words: "must be visible ASCII characters and spaces" };
-const ENDS: Wrong =
-    Wrong { keyword: "pattern", words: "must be visible ASCII characters and spaces, none of these at the ends" };
+const ENDS: Wrong = Wrong {
+    keyword: "pattern",
+    words: "must be visible ASCII characters and spaces, none of these at the ends",
+};
 
 /// The longest text, in bytes.
 const LONGEST: usize = 1000;

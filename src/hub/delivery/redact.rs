@@ -47,11 +47,15 @@ impl Redactor {
     /// Hides a secret, what lies within it, and the bytes that it or a part of it spells.
     fn hide_whole(&mut self, secret: &str) {
         self.hide(secret);
-        inside::spelt(secret).iter().for_each(|bytes| self.hide_bytes(bytes));
+        for bytes in inside::spelt(secret) {
+            self.hide_bytes(&bytes);
+        }
         for part in inside::inside(secret) {
             self.hide_bytes(&part);
             let text = std::str::from_utf8(&part).unwrap_or_default();
-            inside::spelt(text).iter().for_each(|bytes| self.hide_bytes(bytes));
+            for bytes in inside::spelt(text) {
+                self.hide_bytes(&bytes);
+            }
         }
     }
 
@@ -69,7 +73,9 @@ impl Redactor {
         }
         for piece in pieces(secret) {
             self.plain(piece);
-            spelling::base64(piece).iter().for_each(|encoded| self.plain(encoded));
+            for encoded in spelling::base64(piece) {
+                self.plain(&encoded);
+            }
             self.plain(&spelling::hex(piece));
         }
     }

@@ -40,7 +40,9 @@ impl Streak {
 impl Streaks {
     /// Notes what an attempt came to.
     pub(super) fn note(&mut self, endpoint: &Endpoint, attempted: &Attempted) {
-        let Some(version) = attempted.version.filter(|_| endpoint.definition.disable.is_some()) else { return };
+        let Some(version) = attempted.version.filter(|_| endpoint.definition.disable.is_some()) else {
+            return;
+        };
         let streak = self.0.entry(endpoint.id).or_default();
         if version < streak.version {
             return;

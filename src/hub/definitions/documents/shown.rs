@@ -84,7 +84,10 @@ mod tests {
         );
         let plain = r#"{ "url" : "http://e" , "token": null }"#;
         assert_eq!(shown(&of(plain)).get(), plain);
-        assert_eq!(with_member(&of(r#"{"a":1.0,"enabled":true,"b":2}"#), "enabled", &of("false")).get(), r#"{"a":1.0,"b":2,"enabled":false}"#);
+        assert_eq!(
+            with_member(&of(r#"{"a":1.0,"enabled":true,"b":2}"#), "enabled", &of("false")).get(),
+            r#"{"a":1.0,"b":2,"enabled":false}"#
+        );
     }
 
     #[test]

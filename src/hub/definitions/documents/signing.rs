@@ -186,7 +186,8 @@ fn take_claim(reader: &mut Reader<'_>, name: &str, value: &Value) -> Option<Clai
     match value {
         Value::Number(_) | Value::Bool(_) => Some(Claim::Literal(value.to_string().into())),
         Value::String(text) => {
-            let template = Template::over(text).map_err(|wrong| reader.note(&pointer, wrong.keyword, wrong.words));
+            let template =
+                Template::over(text).map_err(|wrong| reader.note(&pointer, wrong.keyword, wrong.words));
             template.ok().map(Claim::Text)
         }
         _ => {

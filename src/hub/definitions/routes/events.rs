@@ -9,8 +9,8 @@ use crate::hub::definitions::store::mappings::{self, Put};
 use crate::hub::definitions::store::of_endpoints::{self, Owner};
 use crate::hub::state::Place;
 use serde::Deserialize;
-use serde_json::value::{RawValue, to_raw_value};
 use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
 use sqlx::postgres::PgConnection;
 
 /// The mapping that a definition of the endpoint `name` makes; none without `events`.

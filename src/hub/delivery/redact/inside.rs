@@ -47,7 +47,8 @@ pub(super) fn inside(secret: &str) -> Vec<Vec<u8>> {
 /// The bytes that a text spells, in hexadecimal digits or in base64: a key is quoted in the other of the two as well.
 pub(super) fn spelt(text: &str) -> Vec<Vec<u8>> {
     let digits = text.as_bytes().chunks_exact(2).map(|pair| {
-        let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let pair =
+            std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()));
         u8::from_str_radix(pair?, 16).ok()
     });
     let hex: Option<Vec<u8>> = digits.collect();

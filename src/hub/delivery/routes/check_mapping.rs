@@ -223,7 +223,8 @@ impl Testing {
     /// The request, and what may be shown of it.
     fn request(&self) -> Result<(Request, Sent)> {
         let (message, endpoint, mapping, url) = (self.message(), &*self.endpoint, &*self.mapping, self.url());
-        let sending = Sending { endpoint, mapping, url: &url, message, delivery: self.delivery, now: self.now };
+        let sending =
+            Sending { endpoint, mapping, url: &url, message, delivery: self.delivery, now: self.now };
         let body = request::body(message, endpoint, &self.parameters);
         let method = sending.method();
         let mut headers = headers(&sending, &body).map_err(Error::Conflict)?;
@@ -232,7 +233,8 @@ impl Testing {
             method: method.to_string(),
             url: url.to_string(),
             headers: texts(&headers, ToOwned::to_owned),
-            body: String::from_utf8_lossy(&request::body(message, endpoint, &shown(&self.parameters)?)).into_owned(),
+            body: String::from_utf8_lossy(&request::body(message, endpoint, &shown(&self.parameters)?))
+                .into_owned(),
         };
         let timeout = mapping.timeout(endpoint).min(PATIENCE);
         Ok((Request { method, url, headers, body, timeout, max_response: MAX_ANSWER }, sent))
