@@ -32,7 +32,7 @@ pub(super) fn mapping(name: &str, endpoint: &RawValue) -> Result<Option<Box<RawV
 /// What becomes of deliveries that wait for `events` which an endpoint has no longer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Waiting {
+pub(super) enum EventsWaiting {
     /// Nothing: while there are any, the request is refused.
     #[default]
     Keep,
@@ -48,18 +48,23 @@ pub(super) struct About {
     /// that wait are to be parked (`park`), and never run again.
     #[param(inline, default = "keep")]
     #[serde(default)]
-    pub(super) waiting: Waiting,
+    pub(super) waiting: EventsWaiting,
 }
 
 /// Takes back the mapping that the endpoint `name` made, if it did. In the order of locks it comes before the endpoint.
 ///
 /// # Errors
 /// 409 while deliveries of it wait or run that are to be kept.
-pub(super) async fn remove(tx: &mut PgConnection, store: i32, name: &str, waiting: Waiting) -> Result<()> {
+pub(super) async fn remove(
+    tx: &mut PgConnection,
+    store: i32,
+    name: &str,
+    waiting: EventsWaiting,
+) -> Result<()> {
     let Some(Owner::Endpoint { mapping }) = of_endpoints::owner(&mut *tx, store, name).await? else {
         return Ok(());
     };
-    if waiting == Waiting::Keep && of_endpoints::has_unfinished(&mut *tx, store, mapping).await? {
+    if waiting == EventsWaiting::Keep && of_endpoints::has_unfinished(&mut *tx, store, mapping).await? {
         let words = "deliveries of its events wait or run, and without events nobody would send them: keep events (with \
                      enabled: false nothing is sent) until they are done, or park for good those that wait, by ?waiting=park";
         return Err(Error::Conflict(words.to_owned()));
