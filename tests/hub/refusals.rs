@@ -11,25 +11,29 @@ const CHARACTERS: &str = "visible ASCII characters and spaces";
 
 /// A definition with these members.
 fn with(members: Value) -> Value {
-    let mut definition = json!({ "url": URL });
-    definition.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-    definition
+    extended(json!({ "url": URL }), members)
+}
+
+fn extended(mut object: Value, members: Value) -> Value {
+    if let (Some(object), Value::Object(members)) = (object.as_object_mut(), members) {
+        object.extend(members);
+    }
+    object
 }
 
 fn hmac(members: Value) -> Value {
-    let mut sign = json!({ "kind": "hmac", "header": "X-S", "secrets": [SECRET] });
-    sign.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-    json!({ "sign": [sign] })
+    json!({ "sign": [extended(json!({ "kind": "hmac", "header": "X-S", "secrets": [SECRET] }), members)] })
 }
 
 fn jwt(members: Value) -> Value {
-    let mut sign = json!({ "kind": "jwt", "header": "X-T", "alg": "HS256", "secrets": [SECRET] });
-    sign.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-    json!({ "sign": [sign] })
+    let sign = json!({ "kind": "jwt", "header": "X-T", "alg": "HS256", "secrets": [SECRET] });
+    json!({ "sign": [extended(sign, members)] })
 }
 
 fn header(value: Value) -> Value {
-    json!({ "headers": { "X-A": value } })
+    let mut headers = json!({ "headers": {} });
+    headers["headers"]["X-A"] = value;
+    headers
 }
 
 /// Bad definitions: the members, the place that is to be named, the keyword, and words of the rule.
