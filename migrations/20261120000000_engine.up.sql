@@ -85,7 +85,7 @@ COMMENT ON COLUMN workers.steady_since IS 'Since when the database''s clock has 
 COMMENT ON COLUMN workers.given_up_at IS 'When it was found silent. From then on it neither renews nor claims, and what it holds goes back.';
 COMMENT ON COLUMN workers.lease IS 'How long after a heartbeat it still counts as alive.';
 COMMENT ON COLUMN workers.process IS 'The process, however often it registers: one that was given up, or that a failover cut off, and that lives under another id has not died.';
-COMMENT ON COLUMN workers.runs IS 'What it can run and another may not, in the words of the features: javascript, javascript N (so many of one queue at once), native NAME.';
+COMMENT ON COLUMN workers.runs IS 'What it can run and another may not, in the words of the features: javascript, javascript N (so many of one queue at once), native NAME, key NAME (what is sealed with it).';
 COMMENT ON COLUMN workers.round_at IS 'When its claim loop had last gone round, as of its heartbeat: one that goes on beating and claims nothing is seen by it.';
 COMMENT ON COLUMN workers.stops IS 'Items that it holds and whose ends nobody wants any more. It reads them with its next heartbeat, and they go with the one after that.';
 COMMENT ON COLUMN workers.capacity IS 'How many items it runs at once, over all lanes.';

@@ -214,7 +214,8 @@ impl Prepared {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
 
         let name = prepared::name();
-        let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY, runners.runs());
+        let runs = prepared::runs(&runners, sealer.as_deref());
+        let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY, runs);
         let messages = Messages::new(db.clone(), Arc::clone(&catalog), Arc::clone(&runners), name);
         let settler = worker.add(Arc::new(messages));
         let pushes = db.worker.clone();

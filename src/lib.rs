@@ -34,7 +34,7 @@
 //! | `flow` | when work may run, whatever it is: moments (`flow::timing`) of intervals and cron, which the ticker (`flow::ticker`) fires, rate limits (`flow::rates`) and circuits (`flow::circuit`) of lanes, lines (`flow::store::lines`) of items that run one after another |
 //! | `worker` | claim, run, settle, reclaim: the engine; knows items only as claimable; retention (`worker::retention`) of what has ended; what a reason is why an item is not running (`worker::why`) |
 //! | `auth` | token → caller → may this caller do that |
-//! | `http` | bodies, limits, health, OpenAPI, which web pages may call (CORS), the guarded client; knows no feature |
+//! | `http` | bodies, limits, health, OpenAPI, which web pages may call (CORS), the guarded client, work that is too slow for the threads that all share (`http::aside`); knows no feature |
 //! | `db` | pools, transactions, ids, migrations, the embedded server; who may call (`db::grants`) the SQL functions |
 //! | `seal` | encryption at rest, and what becomes of it when keys are changed (`seal::Rotated`) |
 //! | `error`, `config` | problem documents; every setting |

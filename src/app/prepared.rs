@@ -7,7 +7,9 @@ use crate::config::Config;
 use crate::db::{self, Database};
 use crate::http::outbound::Outbound;
 use crate::queues::javascript::services::Directory;
+use crate::queues::runners::Runners;
 use crate::seal::Sealer;
+use crate::worker::why::runs_key;
 use anyhow::Context as _;
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
@@ -90,6 +92,12 @@ pub(super) fn listen(socket: TcpSocket, address: SocketAddr) -> anyhow::Result<T
 
 fn unheard(address: SocketAddr) -> String {
     format!("cannot listen on {address} (POSTRIDER_LISTEN)")
+}
+
+/// What this process can run, and open, and another may not.
+pub(super) fn runs(runners: &Runners, sealer: Option<&Sealer>) -> Vec<String> {
+    let keys = sealer.into_iter().flat_map(Sealer::keys).map(runs_key);
+    runners.runs().into_iter().chain(keys).collect()
 }
 
 /// Who this process is, for people: host and process id.

@@ -29,7 +29,7 @@ const READABLE: &[(&str, &str)] = &[
     ("circuits", "lane, failures, open_until, gone_at"),
     (
         "deliveries",
-        "id, mapping_id, attempts, status, next_attempt_at, finished_at, archived_at, last_error, parked",
+        "id, mapping_id, attempts, status, next_attempt_at, finished_at, archived_at, last_error, parked, parked_by",
     ),
     (
         "delivery_attempts",

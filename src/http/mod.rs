@@ -19,6 +19,7 @@ mod shape;
 mod unread;
 
 pub mod address;
+pub mod aside;
 pub mod body;
 pub mod duration;
 pub mod extract;

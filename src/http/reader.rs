@@ -107,9 +107,12 @@ impl<'a> Reader<'a> {
     ) -> Vec<T> {
         let mut texts = Vec::new();
         for (index, item) in self.list(name, most).iter().enumerate() {
-            match item.as_str().filter(|text| !text.contains('\0')).and_then(&mut read) {
-                Some(text) => texts.push(text),
-                None => self.note(&format!("/{name}/{index}"), "pattern", wanted),
+            match item.as_str().map(|text| (text.contains('\0'), read(text))) {
+                Some((true, _)) => {
+                    self.note(&format!("/{name}/{index}"), "pattern", "must be without U+0000");
+                }
+                Some((false, Some(text))) => texts.push(text),
+                _ => self.note(&format!("/{name}/{index}"), "pattern", wanted),
             }
         }
         texts

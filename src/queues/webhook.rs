@@ -3,6 +3,7 @@
 use super::catalog::Queue;
 use super::outcome::{End, error};
 use super::store::ends::Loaded;
+use crate::http::aside::{LARGE, aside};
 use crate::http::json_text::{depth, raw};
 use crate::http::outbound::{Answer, Cause, Failure, Outbound, Request};
 use crate::http::retry_after::retry_after;
@@ -33,12 +34,15 @@ impl Post<'_> {
     /// Posts the message: `webhook-id` is its id, the same at every attempt; `now` is the time of the signature, and that
     /// from which a date in `Retry-After` counts. Nothing is sent that is not held any more.
     pub(super) async fn send(self, outbound: &Outbound, now: DateTime<Utc>, hold: &Hold) -> End {
-        let request = match self.request(now) {
+        let request = match self.request(now).await {
             Ok(request) => request,
             Err(why) => return End::Fail(error("ConfigurationError", &why)),
         };
         match hold.send(|still| outbound.send_while(&request, still)).await {
-            Ok(answer) => verdict(&answer, now),
+            Ok(answer) => {
+                let read = aside(answer.body.len() > LARGE, move || verdict(&answer, now)).await;
+                read.unwrap_or_else(|_| End::Fail(error("InvalidResult", "the answer could not be read")))
+            }
             Err(failure) if failure.cause == Cause::AddressNotAllowed => {
                 End::Fail(unreached("RequestRefused", &failure))
             }
@@ -46,7 +50,7 @@ impl Post<'_> {
         }
     }
 
-    fn request(&self, now: DateTime<Utc>) -> Result<Request, String> {
+    async fn request(&self, now: DateTime<Utc>) -> Result<Request, String> {
         let body = Bytes::copy_from_slice(self.message.request.get().as_bytes());
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -56,8 +60,12 @@ impl Post<'_> {
         if let Ok(name) = HeaderValue::try_from(&self.queue.name) {
             headers.insert("postrider-queue", name);
         }
-        let secrets: Vec<&SecretString> = self.secret.into_iter().collect();
-        signature::sign(&mut headers, &self.message.id.to_string(), now.timestamp(), &body, &secrets)?;
+        let (id, secret, signed) = (self.message.id.to_string(), self.secret.cloned(), body.clone());
+        let signing = aside(body.len() > LARGE, move || {
+            let secrets: Vec<&SecretString> = secret.iter().collect();
+            signature::sign(&mut headers, &id, now.timestamp(), &signed, &secrets).map(|()| headers)
+        });
+        let headers = signing.await.map_err(|_| "the request could not be signed".to_owned())??;
         Ok(Request {
             method: Method::POST,
             url: self.url.clone(),

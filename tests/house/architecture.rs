@@ -28,7 +28,7 @@ const ROOMS: &[&[&str]] = &[
     &["routing"],
     &["state"],
     &["definitions"],
-    &["key", "listing", "purpose", "roles"],
+    &["key", "listing", "parked_by", "purpose", "roles"],
 ];
 
 /// Which part writes a table. Producers insert into `dispatch` and `scheduled`, `lines` and `line_waits` in the statement

@@ -33,6 +33,7 @@ mod server_log;
 mod sql;
 mod terms;
 mod tokens;
+mod told;
 mod unique;
 mod unique_definitions;
 mod unique_given_back;

@@ -170,7 +170,9 @@ async fn a_queue_for_remote_workers_says_that_nobody_claims_and_who_did_last() {
     let said = until(&app, "q", &second, &["places_taken"]).await;
     let holder = &reason(&said, "places_taken")["holders"][0];
     assert_eq!((&holder["item"], &holder["by"]), (&json!(first), &json!("tester")));
-    act(&mut db, "UPDATE lane_askers SET asked_at = now() - interval '5 minutes'").await;
+    let past = "now() - interval '5 minutes'";
+    act(&mut db, &format!("UPDATE lane_askers SET asked_at = {past}; UPDATE leases SET claimed_at = {past}"))
+        .await;
     let said = why(&app, "q", &second).await;
     assert_eq!(causes(&said), ["nobody_claims", "places_taken"]);
     let nobody = reason(&said, "nobody_claims");

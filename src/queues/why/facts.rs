@@ -81,7 +81,10 @@ pub(super) async fn read(
     }
     let held = engine::held(&mut *tx, &[queue], id).await?;
     facts.held = is_held(&held, &facts.row.ended_leases).cloned();
-    if facts.held.is_some() {
+    if let Some(held) = &facts.held {
+        if held.is_silent {
+            facts.processes = engine::processes(tx).await?;
+        }
         return Ok(Some(facts));
     }
     facts.scheduled = engine::scheduled(&mut *tx, id).await?.map(|(run_at, _)| run_at);

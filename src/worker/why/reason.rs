@@ -73,6 +73,8 @@ pub enum Cause {
     NoProcess,
     /// Message: no process that lives has its handler.
     NoRunner,
+    /// No process that lives has the key that its secrets, or its data, are sealed with.
+    NoKey,
     /// Message, job: remote workers are to claim it, and nobody asks.
     NobodyClaims,
     /// Whoever lives does not claim.
@@ -103,7 +105,7 @@ pub enum Cause {
     PlacesTaken,
     /// Message: others with a higher priority are before it.
     HigherPriority,
-    /// Others that came earlier are before it.
+    /// Others that became ready earlier are before it.
     Earlier,
     /// Job: its worker is to end it.
     Cancelling,

@@ -41,6 +41,29 @@ pub fn who_runs(processes: &[Process], able: impl Fn(&Process) -> bool, needs: &
     Some(behind.see("/readyz").act("look at its log and at what holds the database up: `postrider doctor`"))
 }
 
+/// The word by which a process tells that it has this key.
+pub fn runs_key(key: &str) -> String {
+    format!("key {key}")
+}
+
+/// Whether a process lives that has one of the `keys` that it needs, each with what is sealed with it.
+pub fn no_key<'a>(
+    processes: &[Process],
+    keys: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Option<Reason> {
+    if processes.is_empty() {
+        return None;
+    }
+    let is_missing = |key: &str| {
+        let word = runs_key(key);
+        !processes.iter().any(|process| process.runs.contains(&word))
+    };
+    let (_, of) = keys.into_iter().find(|(key, _)| is_missing(key))?;
+    let detail = format!("No process that lives has the key that the secrets of {of} are sealed with.");
+    let missing = Reason { of: Some(of.to_owned()), ..Reason::new(Cause::NoKey, detail) };
+    Some(missing.act("start a process with that key in POSTRIDER_SECRET_KEY, or put the secrets again"))
+}
+
 /// Whether remote workers ask for it; `asker` is the last who did.
 pub fn nobody_asks(asker: Option<&LastAsker>, now: DateTime<Utc>, claim: &str) -> Option<Reason> {
     let detail = match asker {
@@ -140,7 +163,7 @@ pub fn order(ahead: Option<&Ahead>) -> Vec<Reason> {
     };
     let higher =
         counted(ahead.higher, Cause::HigherPriority, "with a higher priority", or_more && all_higher);
-    let earlier = counted(before - ahead.higher, Cause::Earlier, "that came earlier", or_more);
+    let earlier = counted(before - ahead.higher, Cause::Earlier, "that became ready earlier", or_more);
     higher.into_iter().chain(earlier).collect()
 }
 
