@@ -164,10 +164,10 @@ async fn a_worker_puts_a_message_off_without_a_count() {
     assert_eq!((&full["status"], &full["attempts"]), (&json!("PENDING"), &json!(0)));
     assert_eq!(endings(&full), all("snoozed", &[1, 1, 1, 1]));
     assert_eq!(between(&full["history"][3]["finished_at"], &full["run_at"]), 3600);
-    app.elapse(Duration::from_secs(3600)).await;
+    app.elapse(Duration::from_hours(1)).await;
     let claimed = &claim(&app, "?wait=30s").await[0];
     text(call(&app, claimed, "fail", json!({ "retry": true })).await, 204).await;
-    app.elapse(Duration::from_secs(3600)).await;
+    app.elapse(Duration::from_hours(1)).await;
     let claimed = &claim(&app, "?wait=30s").await[0];
     assert_eq!((&claimed["attempt"], &claimed["last"]), (&json!(2), &json!(true)));
     text(call(&app, claimed, "fail", json!({ "error": "no", "retry": true })).await, 204).await;

@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn each_curve_grows_by_its_rule_up_to_its_cap() {
-        let (base, cap) = (Duration::from_secs(2), Duration::from_secs(60));
+        let (base, cap) = (Duration::from_secs(2), Duration::from_mins(1));
         assert_eq!(seconds(&Curve::Exponential { base, cap }, 7), [2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(seconds(&Curve::Linear { base, cap }, 4), [2, 4, 6, 8]);
         assert_eq!(Curve::Linear { base, cap }.after(31), cap);

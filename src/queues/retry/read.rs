@@ -50,7 +50,7 @@ impl Retry {
             let mut written = None;
             match value {
                 _ if !is_word(name) => {
-                    reader.note(&pointer, "word", "must stand under a simple name of at most 100 characters")
+                    reader.note(&pointer, "word", "must stand under a simple name of at most 100 characters");
                 }
                 Value::String(text) if text == "final" => {}
                 Value::Object(_) => reader.nested(value, &pointer, |reader| {
@@ -129,11 +129,11 @@ impl Written {
         if whole.after.is_none() {
             match whole.kind {
                 Some(Kind::Fixed) if cap => {
-                    reader.note("/cap", "alone", "has no effect where the pause is fixed")
+                    reader.note("/cap", "alone", "has no effect where the pause is fixed");
                 }
                 Some(Kind::Polynomial) => {}
                 _ if self.power.is_some() => {
-                    reader.note("/power", "alone", "has an effect only where kind is polynomial")
+                    reader.note("/power", "alone", "has an effect only where kind is polynomial");
                 }
                 _ => {}
             }

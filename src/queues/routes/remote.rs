@@ -10,7 +10,7 @@ use crate::http::openapi::{BodyProblems, Problems};
 use crate::queues::access::no_message;
 use crate::queues::catalog::Queue;
 use crate::queues::name::QueueName;
-use crate::queues::outcome::{End, Outcome};
+use crate::queues::outcome::{self, End, Outcome};
 use crate::queues::store::{ends, messages};
 use crate::queues::when::LONGEST_DELAY;
 use crate::worker::store::Outside;
@@ -101,19 +101,24 @@ impl Default for TryAgain {
     }
 }
 
-impl TryAgain {
-    /// None: not. Else after this time, or by the queue's backoff.
-    fn read(self) -> Result<Option<Option<Duration>>> {
-        match self {
-            Self::Flag(again) => Ok(again.then_some(None)),
-            Self::After(text) => {
-                let after = duration::read(&text).filter(|after| *after <= LONGEST_DELAY);
-                after.map(|after| Some(Some(after))).ok_or_else(|| {
-                    let words = "must be a boolean or a duration such as 10s, ten years at most";
-                    Error::invalid("/retry", "format", words)
-                })
+impl Failing {
+    /// The end that it says.
+    fn end(self) -> Result<End> {
+        let error = self.error.unwrap_or_else(|| outcome::error("Error", "the worker gave no reason"));
+        let after = match self.retry {
+            TryAgain::Flag(false) if !self.counts => {
+                let words = "must be true where the message is not tried again";
+                return Err(Error::invalid("/counts", "const", words));
             }
-        }
+            TryAgain::Flag(false) => return Ok(End::Fail(error)),
+            TryAgain::Flag(true) => None,
+            TryAgain::After(text) => {
+                let after = duration::read(&text).filter(|after| *after <= LONGEST_DELAY);
+                let words = "must be a boolean or a duration such as 10s, ten years at most";
+                Some(after.ok_or_else(|| Error::invalid("/retry", "format", words))?)
+            }
+        };
+        Ok(if self.counts { End::Retry(error, after) } else { End::Later(error, after) })
     }
 }
 
@@ -136,17 +141,9 @@ pub(super) async fn fail(
     body: Body,
 ) -> Result<StatusCode> {
     let queue = queues.queue_for_worker(&name, &caller).await?;
-    let Failing { lease, error, retry, counts } = body::read_json_as(&headers, body, &queues.limits).await?;
-    let error = error.unwrap_or_else(|| crate::queues::outcome::error("Error", "the worker gave no reason"));
-    let end = match (retry.read()?, counts) {
-        (None, true) => End::Fail(error),
-        (None, false) => {
-            let words = "must be true where the message is not tried again";
-            return Err(Error::invalid("/counts", "const", words));
-        }
-        (Some(after), true) => End::Retry(error, after),
-        (Some(after), false) => End::Later(error, after),
-    };
+    let failing: Failing = body::read_json_as(&headers, body, &queues.limits).await?;
+    let lease = failing.lease.clone();
+    let end = failing.end()?;
     settle(&queues, &queue, &id, &lease, end).await
 }
 
