@@ -17,7 +17,7 @@ use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState};
 use crate::hub;
 use crate::jobs;
-use crate::jobs::routes::LONG_POLLS;
+use crate::jobs::routes::{HEADER_PREFIX, LONG_POLLS};
 use crate::queues;
 use crate::queues::access::Access;
 use crate::queues::catalog::Catalog;
@@ -287,6 +287,7 @@ impl Prepared {
             }),
             on_scrape,
             origins: config.allow_origins,
+            header_prefix: HEADER_PREFIX,
         };
         let features = jump::routes(&queues, &jobs, &hub)
             .merge(queues::routes::routes().with_state(queues))

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tracing::Instrument as _;
 
+/// What the names of all headers of clients in the field begin with.
+pub const HEADER_PREFIX: &str = "x-cardsavr-";
 /// The header that carries the token of clients in the field.
 pub(super) const SESSION: &str = "x-cardsavr-session-jwt";
 /// The header that names a request in the log.

@@ -23,6 +23,7 @@ mod why;
 
 use crate::error::Error;
 use axum::middleware::from_fn_with_state;
+pub use edge::HEADER_PREFIX;
 pub use state::Jobs;
 use std::sync::Arc;
 use utoipa::OpenApi as _;
