@@ -27,6 +27,7 @@ pub use edge::HEADER_PREFIX;
 pub use state::Jobs;
 use std::sync::Arc;
 use utoipa::OpenApi as _;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
@@ -84,7 +85,22 @@ pub fn router(jobs: Jobs) -> OpenApiRouter {
     ];
     let mut api = all.into_iter().fold(OpenApiRouter::with_openapi(Groups::openapi()), with_slash);
     describe_trace(api.get_openapi_mut());
+    describe_errors(api.get_openapi_mut());
     api.layer(from_fn_with_state(Arc::clone(&jobs.types), edge::around)).with_state(jobs)
+}
+
+/// Says of each error that clients in the field get it as plain JSON.
+fn describe_errors(api: &mut utoipa::openapi::OpenApi) {
+    let operations = api.paths.paths.values_mut().flat_map(|item| {
+        [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten()
+    });
+    for response in operations.flat_map(|operation| operation.responses.responses.values_mut()) {
+        if let RefOr::T(response) = response
+            && let Some(problem) = response.content.get("application/problem+json").cloned()
+        {
+            response.content.insert("application/json".to_owned(), problem);
+        }
+    }
 }
 
 /// Adds to each operation the header that is read around all of them.
