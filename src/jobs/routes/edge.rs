@@ -1,15 +1,14 @@
 //! What clients in the field expect around every route of the job channels: a session token in its own
 //! header, a trace in the log, errors in `_errors`, and of a type that they read.
 
+use super::state::Jobs;
 use crate::error::{Cause, Error, Problem, Violation};
-use crate::jobs::types::Types;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use tracing::Instrument as _;
 
 /// What the names of all headers of clients in the field begin with.
@@ -23,9 +22,9 @@ const X_ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-access-token");
 const LONGEST_TRACE: usize = 100;
 
 /// The middleware around every route of this feature.
-pub(super) async fn around(State(types): State<Arc<Types>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn around(State(jobs): State<Jobs>, mut request: Request, next: Next) -> Response {
     let reads_json_alone = is_of_the_field(request.headers());
-    if !is_ours(request.uri().path(), &types) {
+    if !is_ours(request.uri().path(), &jobs) {
         let nothing = Error::NotFound("there is nothing here".to_owned()).into_response();
         // What is nobody's answers as it does everywhere; of clients in the field, as they read it.
         return if reads_json_alone { with_errors(nothing, true).await } else { nothing };
@@ -53,12 +52,13 @@ fn is_of_the_field(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| name.as_str().starts_with(HEADER_PREFIX))
 }
 
-/// Whether the address begins with a kind of jobs that there is.
-fn is_ours(path: &str, types: &Types) -> bool {
+/// Whether the address begins with a kind of jobs that there is, or is one of those beside them.
+fn is_ours(path: &str, jobs: &Jobs) -> bool {
     let mut segments = path.split('/').skip(1);
     match (segments.next(), segments.next()) {
-        (Some("messages"), Some("cardholders")) => true,
-        (Some("messages"), Some(name)) | (Some(name), _) => types.by_name(name).is_some(),
+        (Some("session"), _) => jobs.sdk.is_some(),
+        (Some("messages"), Some("cardholders")) | (Some("merchant_sites" | "cardsavr_accounts"), _) => true,
+        (Some("messages"), Some(name)) | (Some(name), _) => jobs.types.by_name(name).is_some(),
         (None, _) => false,
     }
 }
@@ -81,7 +81,7 @@ fn trace(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Adds `_errors` and `message` to a problem document, all strings; for clients in the field it is plain JSON.
-async fn with_errors(answer: Response, is_plain: bool) -> Response {
+pub(super) async fn with_errors(answer: Response, is_plain: bool) -> Response {
     let problem = answer.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let error = answer.status().is_client_error() || answer.status().is_server_error();
     if !error || !matches!(problem, Some(b"application/problem+json" | b"text/plain; charset=utf-8") | None) {

@@ -3,6 +3,7 @@
 //! The order of checks: 404 type, 401 token, 403 role, 404 job (not there, or not the caller's), then the
 //! body, then what the job's state refuses (409, 410).
 
+mod account;
 mod broadcasts;
 mod cardholders;
 mod claim;
@@ -15,6 +16,9 @@ mod once;
 mod registrations;
 mod requests;
 mod responses;
+mod session;
+mod signed;
+mod sites;
 mod state;
 mod status;
 mod stream;
@@ -22,10 +26,10 @@ mod view;
 mod why;
 
 use crate::error::Error;
+use crate::jobs::sdk::signature;
 use axum::middleware::from_fn_with_state;
 pub use edge::HEADER_PREFIX;
 pub use state::Jobs;
-use std::sync::Arc;
 use utoipa::OpenApi as _;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
@@ -50,6 +54,7 @@ pub const LONG_POLLS: [&str; 6] = [
     (name = "jobs", description = "Create, list, read and cancel jobs"),
     (name = "job channels", description = "Follow a job, and answer what it asks"),
     (name = "job workers", description = "Take jobs, say how far they are, ask their owners"),
+    (name = "sessions", description = "Log in with the vendor's client, whose requests are signed and whose bodies are encrypted"),
 ))]
 struct Groups;
 
@@ -65,6 +70,11 @@ impl utoipa::Modify for Keys {
         let components = api.components.get_or_insert_default();
         components.add_security_scheme(edge::SESSION, SecurityScheme::ApiKey(ApiKey::Header(session)));
         components.add_security_scheme("access_key", SecurityScheme::ApiKey(ApiKey::Query(key)));
+        let signature = ApiKeyValue::with_description(
+            signature::SIGNATURE,
+            "HMAC-SHA256 of the request, with `x-cardsavr-authorization` and `x-cardsavr-nonce`, in base64",
+        );
+        components.add_security_scheme("signature", SecurityScheme::ApiKey(ApiKey::Header(signature)));
     }
 }
 
@@ -82,11 +92,21 @@ pub fn router(jobs: Jobs) -> OpenApiRouter {
         routes!(responses::answer, responses::pick_up),
         routes!(cardholders::of_job),
         routes!(cardholders::of_cardholder),
+        routes!(account::replace),
+        routes!(sites::list),
+        routes!(sites::get),
+        routes!(session::log_in),
+        routes!(session::refresh),
+        routes!(session::end),
     ];
     let mut api = all.into_iter().fold(OpenApiRouter::with_openapi(Groups::openapi()), with_slash);
     describe_trace(api.get_openapi_mut());
     describe_errors(api.get_openapi_mut());
-    api.layer(from_fn_with_state(Arc::clone(&jobs.types), edge::around)).with_state(jobs)
+    let api = api.layer(from_fn_with_state(jobs.clone(), edge::around));
+    // Where nobody can log in, nobody pays for it.
+    let api =
+        if jobs.sdk.is_some() { api.layer(from_fn_with_state(jobs.clone(), signed::around)) } else { api };
+    api.with_state(jobs)
 }
 
 /// Says of each error that clients in the field get it as plain JSON.
