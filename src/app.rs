@@ -17,7 +17,7 @@ use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState};
 use crate::hub;
 use crate::jobs;
-use crate::jobs::routes::LONG_POLLS;
+use crate::jobs::routes::{HEADER_PREFIX, LONG_POLLS};
 use crate::queues;
 use crate::queues::access::Access;
 use crate::queues::catalog::Catalog;
@@ -204,7 +204,7 @@ impl Prepared {
 
     async fn start_all(self, database: &PgConnectOptions) -> anyhow::Result<Server> {
         let Self { app, checked } = self;
-        let Checked { outbound, verifier, sealer, directory, listen_on, socket } = checked;
+        let Checked { outbound, verifier, sealer, directory, sdk, listen_on, socket } = checked;
         let config = app.config;
         let db = prepared::open(database, &config.schema, listen_on.as_ref()).await?;
         let pool = app.program.map(|program| Pool::new(PoolOptions::new(program)));
@@ -235,6 +235,7 @@ impl Prepared {
         let base = Base {
             db: db.clone(),
             sealer,
+            sdk,
             verifier: Arc::clone(&verifier),
             limits,
             stop: stop.clone(),
@@ -275,8 +276,7 @@ impl Prepared {
         let of_queues = Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy());
         let of_jobs = jobs::depths::Depths::new(db.clone(), Arc::clone(&jobs.types));
         let of_hub = hub::delivery::metrics::Depths::new(db.clone());
-        let of_others = metrics::Holdups::new(db.api.clone());
-        let on_scrape = measure(of_queues, of_jobs, of_hub, of_others);
+        let on_scrape = measure(of_queues, of_jobs, of_hub, metrics::Holdups::new(db.api.clone()));
         let on_scrape = admit_readers(on_scrape, &verifier, config.metrics);
         let state = HttpState {
             readiness: readiness.clone(),
@@ -288,6 +288,7 @@ impl Prepared {
             }),
             on_scrape,
             origins: config.allow_origins,
+            header_prefix: HEADER_PREFIX,
         };
         let features = jump::routes(&queues, &jobs, &hub)
             .merge(queues::routes::routes().with_state(queues))

@@ -81,8 +81,13 @@
 //! 3. Who follows polls (one read when there is nothing), waits, reads again or streams (`jobs::follow`).
 //!    All reads share a bounded room for what they found, until it is sent (`jobs::room`).
 //! 4. A question is an envelope: one a job, one answer, sealed (`seal`) until the worker reads it.
+//!    What the owner hands over for the worker alone lies in a safe (`jobs::safe`), and may be the answer, too.
 //! 5. Time ends what nobody ends (`jobs::upkeep`), whichever process lives (`tests/faults/deadlines.rs`); the
 //!    engine takes back what lost workers held (`jobs::consumer`).
+//!
+//! The vendor's own client speaks in sessions (`jobs::sdk`): a layer around the routes (`jobs::routes`) verifies what it signs,
+//! opens what it encrypts, tells them the caller (`auth::Admitted`), and encrypts the answer (`tests/jobs/sdk.rs`). No route
+//! knows of it.
 //!
 //! # The journey of a message of the hub
 //!

@@ -59,6 +59,8 @@ pub struct HttpState {
     pub on_scrape: metrics::OnScrape,
     /// The origins whose pages may read our answers.
     pub origins: Origins,
+    /// What the names of headers begin with that pages may send beside those that the description names.
+    pub header_prefix: &'static str,
 }
 
 /// The whole HTTP interface: the routes of the features (with their state already in them), `/`, `/healthz`,
@@ -80,7 +82,7 @@ pub fn router(features: OpenApiRouter, state: HttpState) -> Router {
     document.fill(&api);
     let edge = edge::Edge {
         parameters: parameters::Known::of(&api),
-        cors: cors::Cors::of(state.origins, &api),
+        cors: cors::Cors::of(state.origins, state.header_prefix, &api),
         in_flight: state.in_flight,
         requests: metrics::Requests::default(),
         log: trace::AccessLog::default(),
