@@ -77,18 +77,18 @@ where
 /// A connection of a pool that may be inside a transaction: unless it is given back, it is closed. Whatever cuts
 /// its work off (a panic, the end of [`bounded`]), nobody comes to write into what was left open.
 pub(super) struct Borrowed {
-    connection: PoolConnection<Postgres>,
-    clean: bool,
+    /// Until it is given back or closed.
+    connection: Option<PoolConnection<Postgres>>,
 }
 
 impl Borrowed {
     pub(super) async fn from(pool: &PgPool) -> sqlx::Result<Self> {
-        Ok(Self { connection: pool.acquire().await?, clean: false })
+        Ok(Self { connection: Some(pool.acquire().await?) })
     }
 
     /// Its transaction has ended: others may have it.
     pub(super) fn give_back(mut self) {
-        self.clean = true;
+        self.connection = None;
     }
 }
 
@@ -96,23 +96,28 @@ impl Deref for Borrowed {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.connection
+        self.connection.as_ref().expect(THERE)
     }
 }
 
 impl DerefMut for Borrowed {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.connection
+        self.connection.as_mut().expect(THERE)
     }
 }
 
 impl Drop for Borrowed {
+    /// Closes its socket and says nothing more: sqlx has a ROLLBACK in its buffer for every transaction whose end it has not
+    /// heard of, also one whose COMMIT failed or was on its way. That would be a warning in the server's log; the server ends
+    /// what is open when the socket closes.
     fn drop(&mut self) {
-        if !self.clean {
-            self.connection.close_on_drop();
+        if let Some(connection) = self.connection.take() {
+            drop(connection.detach());
         }
     }
 }
+
+const THERE: &str = "a connection is there until it is given back";
 
 /// The server's own `statement_timeout`, unless a command has another.
 pub(super) const STATEMENT: Duration = Duration::from_secs(30);

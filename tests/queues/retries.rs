@@ -48,17 +48,18 @@ async fn what_a_native_handler_puts_off_does_not_count_and_what_it_calls_final_i
     let hopeless = |_: Message| async { Err::<Value, _>(Failure::Final(json!("hopeless"))) };
     let app = TestApp::with(&[], |app| app.handler("busy", busy).handler("hopeless", hopeless)).await;
     let native = |name: &str| json!({ "kind": "native", "name": name });
-    app.define("busy", json!({ "handler": native("busy"), "options": { "max_attempts": 1 } })).await;
-    let id = app.push("busy", &json!(1)).await;
-    assert_eq!(app.ended("busy", &id).await["result"], json!([1, 1, true]));
-    let full = app.whole_message("busy", &id).await;
+    app.define("put-off-natively", json!({ "handler": native("busy"), "options": { "max_attempts": 1 } }))
+        .await;
+    let id = app.push("put-off-natively", &json!(1)).await;
+    assert_eq!(app.ended("put-off-natively", &id).await["result"], json!([1, 1, true]));
+    let full = app.whole_message("put-off-natively", &id).await;
     assert_eq!(full["attempts"], 1);
     assert_eq!(endings(&full)[..3], all("snoozed", &[1, 1, 1]));
     let words = "put off by its handler for 1ms";
     assert_eq!(full["history"][0]["error"], json!({ "name": "Later", "message": words }));
     let metrics = app.get("/metrics").await;
     let metrics = text(metrics, 200).await;
-    let counted = r#"postrider_attempts_total{queue="busy",outcome="snoozed"} 3"#;
+    let counted = r#"postrider_attempts_total{queue="put-off-natively",outcome="snoozed"} 3"#;
     assert!(metrics.contains(counted), "{metrics}");
 
     app.define("h", json!({ "handler": native("hopeless"), "options": { "max_attempts": 9 } })).await;

@@ -2,11 +2,14 @@
 
 use super::remote::{call, claim, start};
 use crate::support::app::database;
+use crate::support::eventually;
 use crate::support::server::server;
 use futures::future::poll_fn;
 use postrider::internals::db::session::is_shared;
+use postrider::internals::db::transaction;
 use serde_json::json;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnection, PgPoolOptions};
 use std::pin::pin;
 use std::task::Poll;
 
@@ -51,5 +54,38 @@ async fn who_is_cut_off_while_it_looks_at_its_session_ends_no_transaction_twice(
     pool.close().await;
     let log = server().await.log();
     let ours: Vec<&str> = log.lines().filter(|line| line.contains("] postrider cut off WARNING: ")).collect();
+    assert!(ours.is_empty(), "{ours:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_whose_commit_fails_is_not_ended_twice() {
+    let options = database().await.application_name("postrider refused");
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    // The server may notice in time that the client has gone, and then says nothing.
+    for _ in 0..50 {
+        let refused = transaction(&pool, |tx| {
+            Box::pin(async {
+                let statements = "CREATE TEMP TABLE a (id int PRIMARY KEY);
+                    CREATE TEMP TABLE b (id int REFERENCES a DEFERRABLE INITIALLY DEFERRED);
+                    INSERT INTO b VALUES (1)";
+                sqlx::raw_sql(statements).execute(tx).await.map(drop)
+            })
+        })
+        .await;
+        let refused = refused.unwrap_err();
+        assert!(refused.as_database_error().is_some_and(|e| e.is_foreign_key_violation()), "{refused}");
+    }
+    // The place that it had in the pool is free again.
+    sqlx::query("SELECT 1").execute(&pool).await.unwrap();
+    pool.close().await;
+    let mut db = PgConnection::connect_with(&database().await).await.unwrap();
+    eventually("the server has heard all of it", async || {
+        let open =
+            "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'postrider refused')";
+        sqlx::query_scalar(open).fetch_one(&mut db).await.unwrap()
+    })
+    .await;
+    let log = server().await.log();
+    let ours: Vec<&str> = log.lines().filter(|line| line.contains("] postrider refused WARNING: ")).collect();
     assert!(ours.is_empty(), "{ours:#?}");
 }

@@ -17,8 +17,7 @@ async fn pushes_of_other_values_and_of_none_are_answered_while_six_hundred_are_h
     let options = json!({ "unique": { "key": "/a" } });
     app.define("q", json!({ "handler": { "kind": "worker" }, "options": options })).await;
     let mut db = app.connect().await;
-    let held =
-        r"SELECT count(enqueue('q', json_build_object('a', n))) FROM generate_series(1, $1::int) AS n";
+    let held = r"SELECT count(enqueue('q', json_build_object('a', n))) FROM generate_series(1, $1::int) AS n";
     db.execute("BEGIN").await.unwrap();
     sqlx::query(held).bind(i32::try_from(HELD).unwrap()).execute(&mut db).await.unwrap();
     let refused = AtomicUsize::new(0);
