@@ -86,7 +86,7 @@ COMMENT ON COLUMN messages.validated IS 'Held against the schema when it was pus
 COMMENT ON COLUMN messages.id IS 'UUIDv7: its time is when the message was pushed.';
 COMMENT ON COLUMN messages.request_id IS 'The x-request-id of the request that pushed it, so that the line of its failure can name it; null, and without a byte, when none did.';
 COMMENT ON COLUMN messages.key IS 'Its own key, which whoever pushed it gave it: 1 to 255 characters; null, and without a byte, when none was given. Several may have the same.';
-COMMENT ON COLUMN messages.replaced_by IS 'The message that took its value from it after it was claimed, where the queue replaces: no attempt of it begins any more. Null, and without a byte, otherwise.';
+COMMENT ON COLUMN messages.replaced_by IS 'The message that took its value from it after it was claimed, where the queue replaces: no attempt of it begins any more, unless that one is deleted. Null, and without a byte, otherwise.';
 COMMENT ON COLUMN messages.request IS 'The body, byte for byte.';
 CREATE TABLE messages_default PARTITION OF messages DEFAULT;
 
@@ -630,9 +630,9 @@ BEGIN
         RETURN;
     END IF;
     IF rule IS NOT NULL AND digest IS NOT NULL THEN
-        -- Whoever runs something again by hand replaces nothing by it.
+        -- Whoever runs something again by hand replaces nothing by it, and overtakes nothing that runs or may run again.
         SELECT t.verdict, t.holder INTO took
-        FROM take_value(lane, digest, message, rule || '{"conflict": "reject"}', 'look') AS t;
+        FROM take_value(lane, digest, message, rule || '{"conflict": "reject", "while": "unfinished"}', 'look') AS t;
         IF took.holder <> message
             AND NOT EXISTS (SELECT FROM outcomes AS o WHERE o.queue_id = lane AND o.id = took.holder)
         THEN

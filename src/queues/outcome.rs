@@ -153,8 +153,11 @@ pub fn next<'a>(end: &'a End, attempt: i16, terms: &Terms, tried: Duration) -> N
         End::Reject(error) => ended(Failure::Rejected, Borrowed(error), None),
         End::Retry(error, after) => ended(Failure::Transient, Borrowed(error), *after),
         End::Later(error, after) => ended(Failure::Snoozed, Borrowed(error), *after),
-        // Nothing is wrong with the message, as far as anyone knows: no backoff.
-        End::Lost => ended(Failure::WorkerLost, Owned(worker_lost()), Some(Duration::ZERO)),
+        // Nothing is wrong with the message, as far as anyone knows: no backoff, unless the definition asks for one.
+        End::Lost => {
+            let wanted = (!terms.names(WORKER_LOST)).then_some(Duration::ZERO);
+            ended(Failure::WorkerLost, Owned(worker_lost()), wanted)
+        }
         End::NotStarted(error) => Next::Again { error: Borrowed(error), after: terms.backoff(number) },
         End::GivenBack => Next::Again { error: Owned(given_back()), after: Duration::ZERO },
         End::Fail(error) | End::Refused(error) => Next::Error(Borrowed(error)),
@@ -195,8 +198,10 @@ pub fn error(name: &str, message: &str) -> Box<RawValue> {
     raw(&serde_json::json!({ "name": name, "message": message }))
 }
 
+const WORKER_LOST: &str = "WorkerLost";
+
 fn worker_lost() -> Box<RawValue> {
-    error("WorkerLost", "the worker that ran this message died, or lost its lease")
+    error(WORKER_LOST, "the worker that ran this message died, or lost its lease")
 }
 
 fn given_back() -> Box<RawValue> {
@@ -239,6 +244,21 @@ mod tests {
         assert!(End::Retry(json("7"), Some(Duration::ZERO)).is(&stored(Ending::Retried, None, error)));
         assert!(!End::Retry(json("7"), None).is(&stored(Ending::Lost, None, error)));
         assert!(End::Later(json("7"), None).is(&stored(Ending::Snoozed, None, error)));
+    }
+
+    #[test]
+    fn a_lost_worker_costs_no_pause_unless_the_definition_names_it() {
+        let lost = |retry: serde_json::Value| {
+            let document = serde_json::json!({ "options": { "retry": retry } });
+            let terms = crate::queues::definition::Definition::read("q", &document).unwrap().options.terms;
+            match next(&End::Lost, 1, &terms, Duration::ZERO) {
+                Next::Again { after, .. } => after.as_secs(),
+                _ => panic!("it is tried again"),
+            }
+        };
+        let fixed = serde_json::json!({ "kind": "fixed", "base": "6s" });
+        assert_eq!(lost(fixed.clone()), 0);
+        assert_eq!(lost(serde_json::json!({ "by": { "WorkerLost": fixed } })), 6);
     }
 
     #[test]

@@ -109,7 +109,8 @@ fn verdict(answer: &Answer, now: DateTime<Utc>) -> End {
         matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
     let after = retry_after(&answer.headers, now);
     let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-    if busy && after.is_some() {
+    // At once is no time: what puts off without a pause would be asked again without an end.
+    if busy && after.is_some_and(|after| !after.is_zero()) {
         return End::Later(failed(), after);
     }
     if status.is_server_error() || passing {
@@ -177,6 +178,7 @@ mod tests {
         }
         assert_eq!(end(500, "", Some("7")), "retry Some(7s)");
         assert_eq!(end(429, "", Some("7")), "later Some(7s)");
+        assert_eq!(end(429, "", Some("0")), "retry Some(0ns)");
         assert_eq!(end(503, "", Some("999999")), "later Some(3600s)");
         assert_eq!(end(503, "", Some("Fri Nov  6 08:49:44 2026")), "later Some(7s)");
         assert_eq!(end(503, "", Some("soon")), "retry None");

@@ -85,6 +85,7 @@ async fn javascript_says_how_it_goes_on_by_its_second_argument() {
                 case 'another': try { context.retry('a', '1ms') } catch { throw 'b' }
                 case 'passed on': try { context.retry({ a: 1 }, '1ms') } catch (e) { if (last) return e; throw e }
                 case 'promise': return Promise.reject(1).catch(e => context.final(e));
+                case 'timer': setTimeout(() => context.final('late'), 1); return new Promise(() => {});
                 case 'soon': context.later('soon');
                 case 'never': context.retry('x', 5);
             }
@@ -105,6 +106,7 @@ async fn javascript_says_how_it_goes_on_by_its_second_argument() {
         ("another", "ERROR", json!("b"), 3),
         ("passed on", "COMPLETE", json!({ "a": 1 }), 3),
         ("promise", "ERROR", json!(1), 1),
+        ("timer", "ERROR", json!("late"), 1),
     ];
     for (what, status, stored, attempts) in table {
         let id = app.push("q", &json!(what)).await;

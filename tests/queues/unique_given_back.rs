@@ -1,7 +1,7 @@
 //! What was claimed and comes back, by hanging up, a stop, a lost worker or a retry: whether it holds its value again, and
 //! whether it still runs where another message has taken that.
 
-use crate::support::answer::json;
+use crate::support::answer::{json, refusal};
 use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::hang_up::HangsUp;
@@ -218,5 +218,49 @@ async fn a_claim_notes_nothing_of_what_is_not_unique() {
         ORDER BY 1";
     let noted: Vec<(bool, Option<Vec<bool>>)> = sqlx::query_as(noted).fetch_all(&mut db).await.unwrap();
     assert_eq!(noted, [(false, None), (true, Some(vec![true]))]);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_whose_replacement_was_deleted_runs_again() {
+    for holds in ["waiting", "unfinished"] {
+        let app = TestApp::start().await;
+        define(&app, json!({ "key": "/a", "while": holds, "conflict": "replace" })).await;
+        let (_, first) = push(&app, 1).await;
+        let claim = claimed(&app).await.remove(0);
+        let (status, second) = push(&app, 2).await;
+        assert_eq!(status, 201, "{holds}");
+        assert_eq!(app.delete(&format!("/queues/q/messages/{second}")).await.status(), 204, "{holds}");
+        let said = json!({ "lease": claim["lease"], "retry": "0s" });
+        let failed = app.post(&format!("/queues/q/messages/{first}/fail"), &said).await;
+        assert_eq!(failed.status(), 204, "{holds}");
+        assert_eq!(bodies(&claimed(&app).await), [1], "{holds}");
+        app.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_run_again_by_hand_beside_another_that_may_come_back() {
+    let app = TestApp::start().await;
+    define(&app, json!({ "key": "/a", "while": "waiting", "conflict": "replace" })).await;
+    let (_, first) = push(&app, 1).await;
+    let end = async |claim: &Value, said: Value| {
+        let mut said = said;
+        said["lease"] = claim["lease"].clone();
+        let id = claim["id"].as_str().unwrap();
+        assert_eq!(app.post(&format!("/queues/q/messages/{id}/fail"), &said).await.status(), 204);
+    };
+    end(&claimed(&app).await[0], json!({ "retry": false })).await;
+    let (_, second) = push(&app, 2).await;
+    let running = claimed(&app).await.remove(0);
+    let retry = format!("/queues/q/messages/{first}/retry");
+    assert_eq!(refusal(app.post(&retry, &json!(null)).await, 409).await["held_by"], json!(second));
+    // So what is pushed last is what runs last.
+    push(&app, 3).await;
+    end(&running, json!({ "retry": "0s" })).await;
+    assert_eq!(bodies(&claimed(&app).await), [3]);
+    assert_eq!(claimed(&app).await, [json!(null); 0]);
+    assert_eq!(app.message("q", &second).await["error"]["name"], "Replaced");
+    refusal(app.post(&retry, &json!(null)).await, 409).await;
     app.stop().await;
 }

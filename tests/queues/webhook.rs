@@ -317,7 +317,7 @@ async fn a_server_that_says_when_it_has_time_again_is_asked_then_without_a_count
     definition["options"]["max_attempts"] = json!(1);
     app.define("q", definition).await;
     for status in [429, 503, 429] {
-        script.say(status, &[("retry-after", "0")], "");
+        script.say(status, &[("retry-after", "1")], "");
     }
     script.say(204, &[], "");
     let id = app.push("q", &json!(1)).await;

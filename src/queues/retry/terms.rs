@@ -87,6 +87,11 @@ impl Terms {
         !self.0.by.is_empty()
     }
 
+    /// Whether errors of this name have a rule of their own.
+    pub fn names(&self, error: &str) -> bool {
+        self.0.by.contains_key(error)
+    }
+
     /// What attempt number `attempt` (counted from 1) comes to, which ended so, with an error of this name.
     ///
     /// `max_attempts` counts attempts of every kind together. With `max_attempts` 1 a message runs at most

@@ -60,7 +60,12 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
             (SELECT revision FROM catalog) AS "revision!"
         FROM unnest($1::int[], $2::uuid[]) AS c (lane, item)
         CROSS JOIN LATERAL (
-            SELECT id, request, validated, replaced_by FROM messages WHERE queue_id = c.lane AND id = c.item LIMIT 1
+            SELECT
+                id, request, validated,
+                -- One that was deleted since replaces nothing.
+                (SELECT newer.id FROM messages AS newer WHERE newer.queue_id = c.lane AND newer.id = messages.replaced_by)
+                    AS replaced_by
+            FROM messages WHERE queue_id = c.lane AND id = c.item LIMIT 1
         ) AS m
         "#,
         &lanes,

@@ -123,7 +123,7 @@ impl Run<'_> {
             };
             if let Err(error) = done {
                 // Nobody is left to catch what a timer throws; it ends the run as it would end a program.
-                return Step::Ended(End::Rejected(json::failure(ctx, &error)));
+                return Step::Ended(host.steer.failed(ctx, &error));
             }
         }
     }
