@@ -7,7 +7,7 @@ DROP FUNCTION enqueue(text, json, interval, timestamptz, integer, text, text, te
 DROP FUNCTION enqueue_identified(text, integer, jsonb, uuid[], json[], smallint, timestamptz, text[], text[]);
 DROP FUNCTION enqueue_due(interval, timestamptz, integer);
 DROP VIEW queue_runners, queue_handlers, outcome_causes, queue_messages;
-DROP FUNCTION push_identified(integer[], uuid[], json[], smallint[], timestamptz[], text[], text[], text[], text[], bytea[], boolean, text);
+DROP FUNCTION push_identified(integer[], uuid[], json[], smallint[], timestamptz[], text[], text[], text[], text[], bytea[], boolean, text, bytea[]);
 DROP FUNCTION take_value(integer, bytea, uuid, jsonb, text);
 DROP FUNCTION holds_value(integer, uuid, timestamptz, jsonb, text);
 DROP FUNCTION find_waiting(uuid, text);

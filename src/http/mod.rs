@@ -42,6 +42,7 @@ pub mod trace;
 
 use crate::config::Origins;
 use crate::error::Error;
+use crate::traces::Tracer;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use openapi::{OpenApiRouter, routes};
@@ -58,6 +59,8 @@ pub struct HttpState {
     pub on_scrape: metrics::OnScrape,
     /// The origins whose pages may read our answers.
     pub origins: Origins,
+    /// What makes the spans of requests.
+    pub tracer: Tracer,
 }
 
 /// The whole HTTP interface: the routes of the features (with their state already in them), `/`, `/healthz`,
@@ -83,6 +86,7 @@ pub fn router(features: OpenApiRouter, state: HttpState) -> Router {
         in_flight: state.in_flight,
         requests: metrics::Requests::default(),
         log: trace::AccessLog::default(),
+        tracer: state.tracer,
     };
     router
         .merge(openapi::docs())

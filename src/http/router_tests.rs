@@ -68,7 +68,13 @@ fn app() -> (Router, Arc<Notify>) {
     let limits = limits::Limits { working: 1, waiting: 1, long_polls: &["/letters/wait"], bodies: 1 << 20 };
     let in_flight = limits::InFlight::new(limits);
     let on_scrape = metrics::OnScrape::default();
-    (router(letters, HttpState { readiness, in_flight, on_scrape, origins: Origins::None }), arrived)
+    (
+        router(
+            letters,
+            HttpState { readiness, in_flight, on_scrape, origins: Origins::None, tracer: Tracer::default() },
+        ),
+        arrived,
+    )
 }
 
 async fn send(app: &Router, method: &str, path: &str) -> Response<Body> {

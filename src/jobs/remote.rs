@@ -4,6 +4,7 @@ use super::data;
 use super::store::work::{self, Taken};
 use super::types::Types;
 use crate::seal::Sealer;
+use crate::traces::Context;
 use crate::worker::Claim;
 use crate::worker::remote::{Remote, Standing, Terms, Took};
 use serde_json::value::RawValue;
@@ -28,6 +29,10 @@ pub struct Job {
     pub data: Box<RawValue>,
     /// The claim.
     pub lease: Uuid,
+    /// Its name in the engine.
+    pub item: Uuid,
+    /// The span that created it.
+    pub trace: Option<Context>,
 }
 
 impl RemoteJobs {
@@ -58,9 +63,9 @@ impl Remote for RemoteJobs {
         let mut items = Vec::with_capacity(taken.len());
         let mut closed = Vec::new();
         let all = taken.len() == claims.len();
-        for Taken { id, item, cardholder_id, data: sealed, lease } in taken {
+        for Taken { id, item, cardholder_id, data: sealed, lease, trace } in taken {
             match data::open(self.sealer.as_deref(), item, sealed.as_ref()) {
-                Ok(data) => items.push((lease, Job { id, cardholder_id, data, lease })),
+                Ok(data) => items.push((lease, Job { id, cardholder_id, data, lease, item, trace })),
                 Err(error) => {
                     // Its time has not begun, and others go on: it is tried again, here or by a process that has the key.
                     tracing::error!(job = id, %error, "a job waits: its data cannot be opened");

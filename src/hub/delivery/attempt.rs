@@ -15,6 +15,7 @@ use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::Mapping;
 use crate::hub::key::is_reserved;
+use crate::traces::{Context, Tracer};
 use crate::worker::Hold;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +34,7 @@ pub(super) struct Means {
     pub(super) catalog: Arc<Catalog>,
     pub(super) ids: Arc<Ids>,
     pub(super) circuits: Circuits,
+    pub(super) tracer: Tracer,
 }
 
 /// Everything that one attempt needs.
@@ -54,6 +56,8 @@ pub(super) struct Attempt {
     pub(super) wait: Duration,
     /// Says whether the claim is still ours.
     pub(super) hold: Hold,
+    /// What the endpoint is told of the trace, and what it brings comes of.
+    pub(super) trace: Option<Context>,
 }
 
 impl Attempt {
@@ -68,12 +72,15 @@ impl Attempt {
                 return Outcome::Attempted(Box::new(Attempted { mapping, ..Attempted::failed(error) }));
             }
         };
-        let started = Instant::now();
+        let (started, sent_at) = (Instant::now(), self.means.ids.now());
         let sent = request.body.clone();
         let reply = self.hold.send(|still| self.means.outbound.send_while(&request, still)).await;
         let took = started.elapsed();
         let is_large = reply.as_ref().is_ok_and(|reply| reply.body.len() > LARGE);
-        let judge = move || Outcome::Attempted(Box::new(self.judge((&url, &sent), &reply, took)));
+        let judge = move || {
+            let attempted = self.judge((&url, &sent), &reply, took);
+            Outcome::Attempted(Box::new(Attempted { sent_at, ..attempted }))
+        };
         if is_large {
             let judged = tokio::task::spawn_blocking(judge).await;
             return judged.unwrap_or_else(|_| {
@@ -90,8 +97,15 @@ impl Attempt {
         };
         let (message, endpoint) = (self.message(), &*self.endpoint);
         let now = self.means.ids.now().unwrap_or_default();
-        let sending =
-            Sending { endpoint, mapping: &self.mapping, url: &url, message, delivery: self.delivery.id, now };
+        let sending = Sending {
+            endpoint,
+            mapping: &self.mapping,
+            url: &url,
+            message,
+            delivery: self.delivery.id,
+            now,
+            trace: self.trace.as_ref(),
+        };
         let body = request::body(message, endpoint, &self.parameters);
         let request = Request {
             method: sending.method(),
@@ -143,6 +157,8 @@ impl Attempt {
             body: reply.as_ref().ok().map(|reply| redactor.beginning(&reply.body, KEPT)),
             lineage: Some(lineage),
             change,
+            trace: self.trace,
+            sent_at: None,
         }
     }
 

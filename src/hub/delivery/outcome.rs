@@ -6,6 +6,7 @@ use super::verdict::{Failed, Verdict};
 use crate::flow::circuits::Change;
 use crate::hub::definitions::mapping::{Mapping, Options, Retry};
 use crate::hub::routing::lineage::Lineage;
+use crate::traces::Context;
 use crate::worker::delay::delay_after;
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
@@ -67,6 +68,10 @@ pub struct Attempted {
     pub lineage: Option<Lineage>,
     /// What it changed in the endpoint.
     pub change: Change,
+    /// What messages that it brings come of.
+    pub trace: Option<Context>,
+    /// When the request was sent.
+    pub sent_at: Option<DateTime<Utc>>,
 }
 
 impl Attempted {
@@ -82,6 +87,8 @@ impl Attempted {
             body: None,
             lineage: None,
             change: Change::default(),
+            trace: None,
+            sent_at: None,
         }
     }
 }

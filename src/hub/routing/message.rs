@@ -2,6 +2,7 @@
 
 pub use super::lineage::MAX_HOPS;
 use super::lineage::Visit;
+use crate::traces::Context;
 use serde_json::value::RawValue;
 use std::time::Duration;
 use uuid::Uuid;
@@ -31,6 +32,8 @@ pub struct Draft {
     pub delay: Duration,
     /// Why it is kept aside instead of routed.
     pub parked: Option<String>,
+    /// The span that brought it.
+    pub trace: Option<Context>,
 }
 
 impl Draft {
@@ -48,6 +51,7 @@ impl Draft {
             held_back: None,
             delay: Duration::ZERO,
             parked: None,
+            trace: None,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::http::extract::Path;
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::json_text::{members, object, raw};
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::jobs::failures::Ended;
+use crate::jobs::failures::{Ended, Run};
 use crate::jobs::job_type::JobType;
 use crate::jobs::roles;
 use crate::jobs::store::envelopes;
@@ -125,7 +125,8 @@ pub(super) async fn put(
 ) -> Result<Json<Box<RawValue>>> {
     let job_type = jobs.job_type(&name)?;
     roles::require_any(&caller)?;
-    let Job { owner, cancelled, .. } = jobs.visible(&job_type, id, &caller).await?;
+    let Job { owner, cancelled, item, lease: claim, started_at, .. } =
+        jobs.visible(&job_type, id, &caller).await?;
     let document = body::read_json(&headers, body, &jobs.limits).await?;
     let lease = lease(&headers, Some(&document.value()))?;
     let key = once::key(&headers, &caller, &job_type, ("update", id), &document.raw)?;
@@ -140,7 +141,8 @@ pub(super) async fn put(
         Once::Now((job, seq), answer) => {
             if let Some(seq) = seq {
                 jobs.said(&job_type, id, seq, job.termination_type.as_deref());
-                Ended { cancelled, ..Ended::of(&job_type.name, &job) }.tell();
+                let run = Run::of(item, claim, started_at);
+                Ended { cancelled, run, ..Ended::of(&job_type.name, &job) }.tell(&jobs.tracer);
             }
             if job.cancelled {
                 jobs.deadlines.notify_one();

@@ -1,10 +1,10 @@
 //! The SQL of jobs: create, read, say something about one, have one cancelled.
 
 use crate::seal::Sealed;
+use crate::traces::{Context, Origin};
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
-use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -45,6 +45,8 @@ pub struct Job {
     pub lease: Option<Uuid>,
     /// The request that created it.
     pub request_id: Option<String>,
+    /// The span that created it, as it is stored.
+    pub trace: Option<Vec<u8>>,
 }
 
 /// A job to be created.
@@ -60,19 +62,21 @@ pub struct New {
     pub job_timeout: Duration,
     /// How long a question waits.
     pub credential_timeout: Duration,
-    /// The request that creates it.
-    pub request_id: Option<Arc<str>>,
+    /// What it comes of.
+    pub origin: Origin,
 }
 
 /// Creates a job, ready to be claimed; returns its number.
 pub async fn create(tx: &mut PgConnection, type_id: i32, owner: &str, new: &New) -> sqlx::Result<i64> {
+    let trace = new.origin.trace.as_ref().map(Context::stored);
     sqlx::query_scalar!(
         r#"
         WITH made AS (
             INSERT INTO jobs (
-                type_id, owner, cardholder_id, data, key_id, job_timeout, credential_timeout, item, request_id
+                type_id, owner, cardholder_id, data, key_id, job_timeout, credential_timeout, item, request_id,
+                trace
             )
-            VALUES ($1, $2, $3, $4, $5, make_interval(secs => $6), make_interval(secs => $7), $8, $9)
+            VALUES ($1, $2, $3, $4, $5, make_interval(secs => $6), make_interval(secs => $7), $8, $9, $10)
             RETURNING id, type_id, item
         ),
         ready AS (
@@ -88,7 +92,8 @@ pub async fn create(tx: &mut PgConnection, type_id: i32, owner: &str, new: &New)
         new.job_timeout.as_secs_f64(),
         new.credential_timeout.as_secs_f64(),
         new.item,
-        new.request_id.as_deref(),
+        new.origin.request_id.as_deref(),
+        trace.as_deref(),
     )
     .fetch_one(tx)
     .await
@@ -103,7 +108,7 @@ pub async fn get(db: impl PgExecutor<'_>, type_id: i32, id: i64) -> sqlx::Result
             id, type_id, item, owner, cardholder_id, status, percent_complete, status_message,
             termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
             created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
-            cancel_by IS NOT NULL AS "cancelled!", lease, request_id
+            cancel_by IS NOT NULL AS "cancelled!", lease, request_id, trace
         FROM jobs
         WHERE id = $1 AND type_id = $2
         "#,
@@ -124,7 +129,7 @@ pub async fn lock(tx: &mut PgConnection, type_id: i32, id: i64) -> sqlx::Result<
             id, type_id, item, owner, cardholder_id, status, percent_complete, status_message,
             termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
             created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
-            cancel_by IS NOT NULL AS "cancelled!", lease, request_id
+            cancel_by IS NOT NULL AS "cancelled!", lease, request_id, trace
         FROM jobs
         WHERE id = $1 AND type_id = $2
         FOR UPDATE
@@ -163,7 +168,7 @@ pub async fn list(
             id, type_id, item, owner, cardholder_id, status, percent_complete, status_message,
             termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
             created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
-            cancel_by IS NOT NULL AS "cancelled!", lease, request_id
+            cancel_by IS NOT NULL AS "cancelled!", lease, request_id, trace
         FROM jobs
         WHERE type_id = $1
             AND ($2::text IS NULL OR owner = $2)

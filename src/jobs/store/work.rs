@@ -1,6 +1,7 @@
 //! The SQL of workers: take jobs, start one, give back what a lost worker held.
 
 use crate::seal::Sealed;
+use crate::traces::Context;
 use crate::worker::Claim;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
@@ -19,6 +20,8 @@ pub struct Taken {
     pub data: Option<Sealed>,
     /// The claim.
     pub lease: Uuid,
+    /// The span that created it.
+    pub trace: Option<Context>,
 }
 
 /// Starts the jobs of these claims: their time runs from here. One that has ended, or that runs without a claim, is
@@ -39,7 +42,7 @@ pub async fn take(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<T
         SET started_at = now(), deadline = now() + j.job_timeout, lease = free.lease
         FROM free
         WHERE j.id = free.id
-        RETURNING j.id, j.item, j.cardholder_id, j.data, j.key_id, free.lease AS "lease!"
+        RETURNING j.id, j.item, j.cardholder_id, j.data, j.key_id, j.trace, free.lease AS "lease!"
         "#,
         &items,
         &leases,
@@ -52,6 +55,7 @@ pub async fn take(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<T
         cardholder_id: row.cardholder_id,
         data: row.data.zip(row.key_id).map(|(bytes, key_id)| Sealed { key_id, bytes }),
         lease: row.lease,
+        trace: row.trace.as_deref().and_then(Context::of_stored),
     });
     Ok(taken.collect())
 }
@@ -119,6 +123,8 @@ pub struct Running {
     pub cancelled: bool,
     /// The request that created it.
     pub request_id: Option<String>,
+    /// The span that created it, as it is stored.
+    pub trace: Option<Vec<u8>>,
 }
 
 /// Of these claims, those whose job still runs under them. The jobs are locked.
@@ -128,7 +134,7 @@ pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result
     sqlx::query_as!(
         Running,
         r#"
-        SELECT c.lease AS "lease!", j.id, j.cancel_by IS NOT NULL AS "cancelled!", j.request_id
+        SELECT c.lease AS "lease!", j.id, j.cancel_by IS NOT NULL AS "cancelled!", j.request_id, j.trace
         FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
         JOIN jobs AS j ON j.item = c.item AND j.lease = c.lease
         ORDER BY j.id

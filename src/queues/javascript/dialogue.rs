@@ -21,6 +21,7 @@ pub(super) struct Task<'a> {
     pub(super) timeout: Duration,
     /// Without a message, the handler is only loaded.
     pub(super) message: Option<&'a RawValue>,
+    pub(super) traceparent: Option<&'a str>,
 }
 
 /// Gives the child its order.
@@ -33,6 +34,7 @@ pub(super) async fn begin(process: &mut Process, task: &Task<'_>) -> io::Result<
         name: Cow::Borrowed(task.name),
         timeout_ms: u64::try_from(task.timeout.as_millis()).unwrap_or(u64::MAX),
         message: task.message.map(Cow::Borrowed),
+        traceparent: task.traceparent.map(Cow::Borrowed),
     };
     timeout(task.timeout + limits::KILL_AFTER, process.tell(&order)).await??;
     process.has(task.source);

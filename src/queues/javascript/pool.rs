@@ -56,6 +56,8 @@ pub struct Job {
     pub handler_name: String,
     /// The message, as it was sent.
     pub message: Box<RawValue>,
+    /// The W3C trace context of the attempt, if there is one.
+    pub traceparent: Option<String>,
     /// How long the handler may run, waiting for services included, waiting for a child not.
     pub timeout: Duration,
 }
@@ -112,6 +114,7 @@ impl Pool {
             name: &job.handler_name,
             timeout: job.timeout.min(limits::LONGEST),
             message: Some(&job.message),
+            traceparent: job.traceparent.as_deref(),
         };
         tokio::select! {
             biased;

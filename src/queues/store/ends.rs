@@ -3,6 +3,7 @@
 //! Each message is looked up by a `LATERAL … LIMIT 1`, which the planner cannot turn around: whatever it knew of
 //! the tables when it planned (they may have been empty), it is one index lookup a row.
 
+use crate::traces::{Context, Origin};
 use crate::worker::Claim;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
@@ -10,6 +11,7 @@ use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use std::collections::HashMap;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// How an attempt came to its end, in the tables' words.
@@ -34,6 +36,22 @@ pub enum Ending {
     Refused,
 }
 
+impl Ending {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Retried => "retried",
+            Self::NotStarted => "not_started",
+            Self::GivenBack => "given_back",
+            Self::Lost => "lost",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// What a claimed message needs to run.
 #[derive(Debug)]
 pub struct Loaded {
@@ -43,6 +61,8 @@ pub struct Loaded {
     pub request: Json<Box<RawValue>>,
     /// Whether the schema validated it when it was pushed.
     pub validated: bool,
+    /// What it comes of.
+    pub origin: Origin,
 }
 
 /// The messages of these claims that are still there, and the catalog's revision.
@@ -52,11 +72,11 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
     let rows = sqlx::query!(
         r#"
         SELECT
-            m.id, m.request AS "request: Json<Box<RawValue>>", m.validated,
+            m.id, m.request AS "request: Json<Box<RawValue>>", m.validated, m.request_id, m.trace,
             (SELECT revision FROM catalog) AS "revision!"
         FROM unnest($1::int[], $2::uuid[]) AS c (lane, item)
         CROSS JOIN LATERAL (
-            SELECT id, request, validated FROM messages WHERE queue_id = c.lane AND id = c.item LIMIT 1
+            SELECT id, request, validated, request_id, trace FROM messages WHERE queue_id = c.lane AND id = c.item LIMIT 1
         ) AS m
         "#,
         &lanes,
@@ -67,9 +87,19 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
     let revision = rows.first().map_or(0, |row| row.revision);
     let loaded = rows
         .into_iter()
-        .map(|row| Loaded { id: row.id, request: row.request, validated: row.validated })
+        .map(|row| Loaded {
+            id: row.id,
+            request: row.request,
+            validated: row.validated,
+            origin: origin(row.request_id, row.trace.as_deref()),
+        })
         .collect();
     Ok((revision, loaded))
+}
+
+/// What a message comes of, as its row has it.
+fn origin(request_id: Option<String>, trace: Option<&[u8]>) -> Origin {
+    Origin { request_id: request_id.map(Arc::from), trace: trace.and_then(Context::of_stored) }
 }
 
 /// The end of a message.
@@ -186,19 +216,16 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
     .await
 }
 
-/// The requests that pushed the messages of these claims, where one did: for those messages that are there.
-pub async fn pushed_by(
-    tx: &mut PgConnection,
-    claims: &[&Claim],
-) -> sqlx::Result<HashMap<Uuid, Option<String>>> {
+/// What the messages of these claims come of: those that are there.
+pub async fn origins(tx: &mut PgConnection, claims: &[&Claim]) -> sqlx::Result<HashMap<Uuid, Origin>> {
     let queues: Vec<i32> = claims.iter().map(|c| c.lane).collect();
     let ids: Vec<Uuid> = claims.iter().map(|c| c.item).collect();
     let rows = sqlx::query!(
         r#"
-        SELECT m.id AS "id!", m.request_id
+        SELECT m.id AS "id!", m.request_id, m.trace
         FROM unnest($1::int[], $2::uuid[]) AS c (lane, item)
         CROSS JOIN LATERAL (
-            SELECT id, request_id FROM messages WHERE queue_id = c.lane AND id = c.item LIMIT 1
+            SELECT id, request_id, trace FROM messages WHERE queue_id = c.lane AND id = c.item LIMIT 1
         ) AS m
         "#,
         &queues,
@@ -206,7 +233,7 @@ pub async fn pushed_by(
     )
     .fetch_all(tx)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.request_id)).collect())
+    Ok(rows.into_iter().map(|row| (row.id, origin(row.request_id, row.trace.as_deref()))).collect())
 }
 
 /// The end that is stored of a claim's attempt, whoever wrote it.

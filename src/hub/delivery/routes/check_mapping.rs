@@ -151,7 +151,8 @@ pub(super) async fn check(
     let message = Message { id, key: &key, payload: &payload };
     let body = request::body(message, &endpoint, &parameters);
     let url = request::url(&endpoint.definition.url, &mapping.definition.service);
-    let sending = Sending { endpoint: &endpoint, mapping: &mapping, url: &url, message, delivery, now };
+    let sending =
+        Sending { endpoint: &endpoint, mapping: &mapping, url: &url, message, delivery, now, trace: None };
     let method = sending.method();
     let mut headers = headers(&sending, &body).map_err(Error::Conflict)?;
     headers.insert(MARK, HeaderValue::from_static("true"));

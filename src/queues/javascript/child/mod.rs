@@ -55,7 +55,7 @@ fn serve(inbox: &Inbox, outbox: &Arc<Outbox>, memory: &Memory) {
     let mut loaded = String::new();
     while let Some(order) = inbox.wait() {
         // An answer of a service to a run that is over means nothing any more.
-        let Order::Run { source, name, timeout_ms, message } = order else { continue };
+        let Order::Run { source, name, timeout_ms, message, traceparent } = order else { continue };
         if let Some(source) = source {
             loaded = source.into_owned();
         }
@@ -65,6 +65,7 @@ fn serve(inbox: &Inbox, outbox: &Arc<Outbox>, memory: &Memory) {
             source: &loaded,
             name: &name,
             message: message.as_deref(),
+            traceparent: traceparent.as_deref(),
             memory,
             deadline: began + Duration::from_millis(timeout_ms),
         };

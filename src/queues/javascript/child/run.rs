@@ -22,6 +22,8 @@ pub(super) struct Run<'a> {
     pub(super) name: &'a str,
     /// Nothing: only see whether the handler loads.
     pub(super) message: Option<&'a RawValue>,
+    /// The trace context of the attempt, which the handler finds as `this.traceparent`.
+    pub(super) traceparent: Option<&'a str>,
     pub(super) memory: &'a Memory,
     pub(super) deadline: Instant,
 }
@@ -78,6 +80,9 @@ impl Run<'_> {
             return Err(rquickjs::Exception::throw_type(ctx, "module.exports is not a function"));
         };
         let Some(message) = self.message else { return Ok(None) };
+        if let Some(traceparent) = self.traceparent {
+            this.set("traceparent", traceparent)?;
+        }
         let message = ctx.json_parse(message.get())?;
         handler.call((This(this), message)).map(Some)
     }
