@@ -12,6 +12,7 @@ DROP FUNCTION sql_request_id();
 DROP FUNCTION sql_trace();
 DROP FUNCTION is_trace(bytea);
 DROP FUNCTION require_grant(text, text);
+DROP FUNCTION lockers(xid);
 DROP VIEW callers_grants;
 DROP FUNCTION is_covered(text, text);
 DROP FUNCTION sql_caller();

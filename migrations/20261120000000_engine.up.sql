@@ -36,7 +36,7 @@ COMMENT ON COLUMN dispatch.rank IS 'The negated priority, so that the order of t
 COMMENT ON COLUMN dispatch.seq IS 'Push order within a rank.';
 COMMENT ON COLUMN dispatch.item IS 'The item, in its feature''s table.';
 COMMENT ON COLUMN dispatch.attempt IS 'How many attempts have been made; the claim counts the next one.';
-COMMENT ON COLUMN dispatch.traceable IS 'True while it has never been claimed, of what its feature has to find by the item alone; null, without a byte and without an entry in the index, of all else.';
+COMMENT ON COLUMN dispatch.traceable IS 'True while no attempt of it counts, of what its feature has to find by the item alone; null, without a byte and without an entry in the index, of all else.';
 
 CREATE TABLE scheduled (
     run_at    timestamptz NOT NULL,
@@ -85,7 +85,7 @@ COMMENT ON COLUMN workers.steady_since IS 'Since when the database''s clock has 
 COMMENT ON COLUMN workers.given_up_at IS 'When it was found silent. From then on it neither renews nor claims, and what it holds goes back.';
 COMMENT ON COLUMN workers.lease IS 'How long after a heartbeat it still counts as alive.';
 COMMENT ON COLUMN workers.process IS 'The process, however often it registers: one that was given up, or that a failover cut off, and that lives under another id has not died.';
-COMMENT ON COLUMN workers.runs IS 'What it can run and another may not, in the words of the features: javascript, javascript N (so many of one queue at once), native NAME.';
+COMMENT ON COLUMN workers.runs IS 'What it can run and another may not, in the words of the features: javascript, javascript N (so many of one queue at once), native NAME, key NAME (what is sealed with it).';
 COMMENT ON COLUMN workers.round_at IS 'When its claim loop had last gone round, as of its heartbeat: one that goes on beating and claims nothing is seen by it.';
 COMMENT ON COLUMN workers.stops IS 'Items that it holds and whose ends nobody wants any more. It reads them with its next heartbeat, and they go with the one after that.';
 COMMENT ON COLUMN workers.capacity IS 'How many items it runs at once, over all lanes.';
@@ -102,6 +102,7 @@ CREATE TABLE leases (
     ranks      smallint[]  NOT NULL,
     items      uuid[]      NOT NULL,
     attempts   smallint[]  NOT NULL,
+    traceable  boolean[],
     terms      json,
     CONSTRAINT leases_pkey PRIMARY KEY (id),
     CONSTRAINT leases_one_way_to_end CHECK ((worker IS NULL) <> (expires_at IS NULL)),
@@ -112,13 +113,15 @@ CREATE TABLE leases (
         cardinality(items) > 0
         AND cardinality(ranks) = cardinality(items)
         AND cardinality(attempts) = cardinality(items)
+        AND coalesce(cardinality(traceable), cardinality(items)) = cardinality(items)
     )
 ) WITH (toast_tuple_target = 8160);
 -- A lease lives for milliseconds: neither pressed together nor, if it can be helped, stored in another place.
 ALTER TABLE leases
     ALTER COLUMN ranks SET STORAGE EXTERNAL,
     ALTER COLUMN items SET STORAGE EXTERNAL,
-    ALTER COLUMN attempts SET STORAGE EXTERNAL;
+    ALTER COLUMN attempts SET STORAGE EXTERNAL,
+    ALTER COLUMN traceable SET STORAGE EXTERNAL;
 -- A claim by a process touches the two that follow; the others know nothing of its leases.
 CREATE INDEX leases_worker_idx ON leases (worker) WHERE worker IS NOT NULL;
 CREATE INDEX leases_lane_idx ON leases (lane) WHERE holder IS NULL;
@@ -137,6 +140,7 @@ COMMENT ON COLUMN leases.lane IS 'The lane of the batch.';
 COMMENT ON COLUMN leases.ranks IS 'The rank of each item, for its way back.';
 COMMENT ON COLUMN leases.items IS 'The items of the batch.';
 COMMENT ON COLUMN leases.attempts IS 'The number of this attempt for each item, counted from 1.';
+COMMENT ON COLUMN leases.traceable IS 'What dispatch said of each item, which goes back so if the attempt does not count; null, and without a byte, when of none.';
 COMMENT ON COLUMN leases.terms IS 'For a claim over HTTP: what the definition said then, in its feature''s words, since it decides about the end, which may come to another process.';
 
 -- Leases are measured by the database's clock, and that clock may be set. Whether it was, each process tells by its
@@ -259,6 +263,22 @@ COMMENT ON COLUMN duties.until IS 'Another may take it after this moment.';
 COMMENT ON COLUMN duties.last_at IS 'When it was last taken or renewed.';
 COMMENT ON COLUMN duties.note IS 'What of it has not come to its end, and why; null when all is done.';
 COMMENT ON COLUMN duties.noted_at IS 'Since when there has been such a thing.';
+
+CREATE FUNCTION lockers(mark xid) RETURNS SETOF xid
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'transactionid' AND l.transactionid = mark AND l.granted) THEN
+        RETURN NEXT mark;
+        RETURN;
+    END IF;
+    -- Several have locked it, or none any more: only PostgreSQL knows which the mark is of.
+    BEGIN
+        RETURN QUERY SELECT m.xid FROM pg_get_multixact_members(mark) AS m;
+    EXCEPTION WHEN OTHERS THEN
+        RETURN;
+    END;
+END $$;
+COMMENT ON FUNCTION lockers(xid) IS 'The transactions that have locked a row whose xmax is this; those that have ended may be among them.';
 
 CREATE TABLE catalog (
     singleton boolean NOT NULL DEFAULT true,

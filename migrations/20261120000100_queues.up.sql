@@ -5,9 +5,9 @@ CREATE TYPE message_status AS ENUM ('PENDING', 'INPROGRESS', 'COMPLETE', 'ERROR'
 COMMENT ON TYPE message_status IS 'The four words of a message.';
 
 CREATE TYPE attempt_ending AS ENUM (
-    'completed', 'rejected', 'failed', 'retried', 'not_started', 'given_back', 'lost', 'refused'
+    'completed', 'rejected', 'failed', 'retried', 'snoozed', 'not_started', 'given_back', 'lost', 'refused'
 );
-COMMENT ON TYPE attempt_ending IS 'How an attempt came to its end. One that never began or was given back does not count: the next has the same number. Said by its handler or worker: completed, rejected (or it took too long), failed (no other try), retried (another try asked for), not_started (it never began). Said by others: given_back (its worker was told to stop), lost (the reclaim wrote it, since the worker was lost), refused (the database would not take what was said).';
+COMMENT ON TYPE attempt_ending IS 'How an attempt came to its end. One that never began, was put off or was given back does not count: the next has the same number. Said by its handler or worker: completed, rejected (or it took too long), failed (no other try), retried (another try asked for), snoozed (put off, another try asked for without a count), not_started (it never began). Said by others: given_back (its worker was told to stop), lost (the reclaim wrote it, since the worker was lost), refused (the database would not take what was said).';
 
 CREATE TABLE queues (
     id         integer     NOT NULL,
@@ -68,19 +68,20 @@ COMMENT ON COLUMN queue_schedules.created_at IS 'When it was first put.';
 COMMENT ON COLUMN queue_schedules.updated_at IS 'When it was last put.';
 
 CREATE TABLE messages (
-    queue_id   integer  NOT NULL,
-    rank       smallint NOT NULL DEFAULT 0,
-    validated  boolean  NOT NULL DEFAULT false,
-    id         uuid     NOT NULL,
-    request_id text,
-    trace      bytea,
-    key        text,
-    request    json     NOT NULL,
+    queue_id    integer  NOT NULL,
+    rank        smallint NOT NULL DEFAULT 0,
+    validated   boolean  NOT NULL DEFAULT false,
+    id          uuid     NOT NULL,
+    request_id  text,
+    trace       bytea,
+    key         text,
+    replaced_by uuid,
+    request     json     NOT NULL,
     CONSTRAINT messages_pkey PRIMARY KEY (queue_id, id),
     CONSTRAINT messages_trace_is_one CHECK (is_trace(trace))
 ) PARTITION BY RANGE (id);
 CREATE INDEX messages_key_idx ON messages (queue_id, key, id) WHERE key IS NOT NULL;
-COMMENT ON TABLE messages IS 'What was pushed, as it was sent. A row changes only when another push replaces a message that waits (unique). Weekly partitions by the time inside the id. Bounded by: retention: weeks are dropped, what had to stay is deleted once its end is as old.';
+COMMENT ON TABLE messages IS 'What was pushed, as it was sent. A row changes only when another push replaces it (unique), or it is run again by hand after that. Weekly partitions by the time inside the id. Bounded by: retention: weeks are dropped, what had to stay is deleted once its end is as old.';
 COMMENT ON COLUMN messages.queue_id IS 'The queue.';
 COMMENT ON COLUMN messages.rank IS 'The negated priority, for a retry by hand.';
 COMMENT ON COLUMN messages.validated IS 'Held against the schema when it was pushed. What SQL enqueues is held against it before it runs.';
@@ -88,6 +89,7 @@ COMMENT ON COLUMN messages.id IS 'UUIDv7: its time is when the message was pushe
 COMMENT ON COLUMN messages.request_id IS 'The x-request-id of the request that it comes of, over whichever handlers, so that the line of its failure can name it; null, and without a byte, when it comes of none.';
 COMMENT ON COLUMN messages.trace IS 'The W3C trace context of what pushed it, see is_trace; null, and without a byte, when there was none.';
 COMMENT ON COLUMN messages.key IS 'Its own key, which whoever pushed it gave it: 1 to 255 characters; null, and without a byte, when none was given. Several may have the same.';
+COMMENT ON COLUMN messages.replaced_by IS 'The message that took its value from it after it was claimed, where the queue replaces: no attempt of it begins any more. Null, and without a byte, otherwise.';
 COMMENT ON COLUMN messages.request IS 'The body, byte for byte.';
 CREATE TABLE messages_default PARTITION OF messages DEFAULT;
 
@@ -364,7 +366,7 @@ BEGIN
     END LOOP;
     RETURN false;
 END $$;
-COMMENT ON FUNCTION find_waiting(uuid, text) IS 'Whether a message that holds a value waits and was never claimed. How: look; hold, so that no claim takes it before the transaction ends (claims skip what is locked); or take, so that nobody else does anything with it.';
+COMMENT ON FUNCTION find_waiting(uuid, text) IS 'Whether a message that holds a value waits, and no attempt of it counts. How: look; hold, so that no claim takes it before the transaction ends (claims skip what is locked); or take, so that nobody else does anything with it.';
 
 CREATE FUNCTION holds_value(lane integer, message uuid, since timestamptz, rule jsonb, how text) RETURNS boolean
 -- Whatever was known of the tables when this was planned, each message is found by an index.
@@ -383,6 +385,33 @@ BEGIN
     END;
 END $$;
 COMMENT ON FUNCTION holds_value(integer, uuid, timestamptz, jsonb, text) IS 'Whether a message still holds the value that it took then, by what queues.uniqueness says now. A deleted one holds nothing. How: see find_waiting.';
+
+CREATE FUNCTION require_news(lane integer, message uuid, rule jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') THEN
+        RETURN;
+    END IF;
+    -- What a snapshot does not show, a conflict with it does. Nothing of this stays, and nobody waits for it.
+    BEGIN
+        PERFORM FROM messages AS m WHERE m.queue_id = lane AND m.id = message FOR KEY SHARE;
+        IF rule ->> 'while' = 'unfinished' THEN
+            INSERT INTO outcomes (queue_id, attempt, id, lease, started_at, status, ending, result)
+            VALUES (lane, 0, message, gen_random_uuid(), now(), 'COMPLETE', 'completed', 'null')
+            ON CONFLICT ON CONSTRAINT outcomes_pkey DO NOTHING;
+        END IF;
+        RAISE SQLSTATE 'PRNEW';
+    EXCEPTION
+        WHEN SQLSTATE 'PRNEW' THEN
+            RETURN;
+        WHEN serialization_failure THEN
+            RAISE serialization_failure USING
+                MESSAGE = format('message %s, which held this value, has ended or was deleted since this transaction began', message),
+                HINT = 'Try the transaction again.';
+    END;
+END $$;
+COMMENT ON FUNCTION require_news(integer, uuid, jsonb) IS 'Fails (40001) in a transaction that sees one moment where a message that holds a value by what that shows has ended or was deleted since.';
 
 CREATE FUNCTION take_value(
     lane    integer,
@@ -431,6 +460,9 @@ BEGIN
                 RETURN;
             END IF;
         ELSIF holds_value(lane, holder, found_at, rule, how) THEN
+            IF how = 'hold' THEN
+                PERFORM require_news(lane, holder, rule);
+            END IF;
             verdict := CASE rule ->> 'conflict' WHEN 'reject' THEN 'rejected' ELSE 'existing' END;
             RETURN;
         END IF;
@@ -438,6 +470,12 @@ BEGIN
         UPDATE unique_holders AS h SET message_id = message, since = clock_timestamp(), look_at = look_at
         WHERE h.queue_id = lane AND h.digest = digest AND h.message_id = holder AND h.since = found_at;
         IF FOUND THEN
+            -- What was claimed may come back: it would bring what is replaced behind what replaces it.
+            IF replaces AND (lasts IS NULL OR found_at + lasts > clock_timestamp()) THEN
+                UPDATE messages AS m SET replaced_by = message
+                WHERE m.queue_id = lane AND m.id = holder
+                    AND NOT EXISTS (SELECT FROM outcomes AS o WHERE o.queue_id = lane AND o.id = holder);
+            END IF;
             verdict := 'stored';
             holder := message;
             RETURN;
@@ -459,6 +497,7 @@ CREATE FUNCTION push_identified(
     digests     bytea[],
     validated   boolean,
     how         text,
+    apart       boolean,
     traces      bytea[],
     OUT verdicts text[],
     OUT holders  uuid[]
@@ -498,14 +537,27 @@ BEGIN
         ORDER BY i.lane, v.digest, i.place
     LOOP
         is_unique[input.place] := true;
+        IF lane = input.lane AND digest = input.digest AND verdict = 'held' THEN
+            verdicts[input.place] := verdict;
+            CONTINUE;
         -- What one of these has just taken is not stored yet.
-        IF lane = input.lane AND digest = input.digest AND verdict IN ('stored', 'replaced') THEN
+        ELSIF lane = input.lane AND digest = input.digest AND verdict IN ('stored', 'replaced') THEN
             verdicts[input.place] := CASE input.rule ->> 'conflict'
                 WHEN 'replace' THEN 'replaced' WHEN 'reject' THEN 'rejected' ELSE 'existing'
             END;
         ELSE
-            SELECT t.verdict, t.holder INTO verdict, holder
-            FROM take_value(input.lane, input.digest, input.id, input.rule, how) AS t;
+            IF apart THEN
+                BEGIN
+                    SELECT t.verdict, t.holder INTO verdict, holder
+                    FROM take_value(input.lane, input.digest, input.id, input.rule, how) AS t;
+                EXCEPTION WHEN lock_not_available THEN
+                    verdict := 'held';
+                    holder := input.id;
+                END;
+            ELSE
+                SELECT t.verdict, t.holder INTO verdict, holder
+                FROM take_value(input.lane, input.digest, input.id, input.rule, how) AS t;
+            END IF;
             lane := input.lane;
             digest := input.digest;
             verdicts[input.place] := verdict;
@@ -561,7 +613,51 @@ BEGIN
     INSERT INTO scheduled (run_at, lane, rank, item, traceable)
     SELECT l.due, l.lane, l.rank, l.holder, l.traceable FROM last AS l WHERE l.due IS NOT NULL;
 END $$;
-COMMENT ON FUNCTION push_identified(integer[], uuid[], json[], smallint[], timestamptz[], text[], text[], text[], text[], bytea[], boolean, text, bytea[]) IS 'Stores messages that have a key of their own, or a value that may be unique in their queue; due null is at once, traces may be left empty. Of each it says what came of it (stored, existing, replaced, rejected, missing: its queue is gone) and which message that is. How: see find_waiting.';
+COMMENT ON FUNCTION push_identified(integer[], uuid[], json[], smallint[], timestamptz[], text[], text[], text[], text[], bytea[], boolean, text, boolean, bytea[]) IS 'Stores messages that have a key of their own, or a value that may be unique in their queue; due null is at once, traces may be left empty. Of each it says what came of it (stored, existing, replaced, rejected, missing: its queue is gone; or, where each is taken apart, held: another transaction is taking its value) and which message that is. How: see find_waiting.';
+
+CREATE FUNCTION run_again(lane integer, message uuid, OUT rank smallint, OUT held_by uuid)
+LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+#variable_conflict use_variable
+DECLARE
+    rule   jsonb;
+    digest bytea;
+    former uuid;
+    took   record;
+BEGIN
+    SELECT q.uniqueness, unique_digest(q.uniqueness ->> 'key', m.request, m.key, NULL), m.replaced_by, m.rank
+    INTO rule, digest, former, rank
+    FROM messages AS m
+    JOIN queues AS q ON q.id = m.queue_id
+    WHERE m.queue_id = lane AND m.id = message;
+    IF EXISTS (SELECT FROM messages AS m WHERE m.queue_id = lane AND m.id = former)
+        AND NOT EXISTS (SELECT FROM outcomes AS o WHERE o.queue_id = lane AND o.id = former)
+    THEN
+        held_by := former;
+        RETURN;
+    END IF;
+    IF rule IS NOT NULL AND digest IS NOT NULL THEN
+        -- Whoever runs something again by hand replaces nothing by it.
+        SELECT t.verdict, t.holder INTO took
+        FROM take_value(lane, digest, message, rule || '{"conflict": "reject"}', 'look') AS t;
+        IF took.holder <> message
+            AND NOT EXISTS (SELECT FROM outcomes AS o WHERE o.queue_id = lane AND o.id = took.holder)
+        THEN
+            held_by := took.holder;
+            RETURN;
+        END IF;
+    END IF;
+    UPDATE messages AS m SET replaced_by = NULL
+    WHERE m.queue_id = lane AND m.id = message AND m.replaced_by IS NOT NULL;
+    WITH reopened AS (
+        DELETE FROM outcomes AS o WHERE o.queue_id = lane AND o.id = message AND o.status = 'ERROR' RETURNING o.*
+    )
+    INSERT INTO attempts (queue_id, attempt, id, lease, started_at, finished_at, ending, worker, error, logs)
+    SELECT r.queue_id, r.attempt, r.id, r.lease, r.started_at, r.finished_at, r.ending, r.worker, r.error, r.logs
+    FROM reopened AS r;
+    INSERT INTO dispatch (lane, rank, item, traceable)
+    VALUES (lane, rank, message, CASE WHEN took.holder = message THEN true END);
+END $$;
+COMMENT ON FUNCTION run_again(integer, uuid) IS 'Runs a message in ERROR again, whose outcome the caller has locked, in a queue whose messages may be unique: it takes its value again, unless another message that has not ended holds it, which is returned, and nothing is done. A value that the push gave itself is not known any more.';
 
 DO $$
 DECLARE
@@ -609,12 +705,14 @@ CREATE VIEW queue_handlers AS
 SELECT
     q.id AS queue_id,
     readable_json(q.definition) #>> '{handler,kind}' AS kind,
-    readable_json(q.definition) #>> '{handler,name}' AS native
+    readable_json(q.definition) #>> '{handler,name}' AS native,
+    q.uniqueness IS NOT NULL AS is_unique
 FROM queues AS q;
-COMMENT ON VIEW queue_handlers IS 'Which kind of handler each queue has, for reports.';
+COMMENT ON VIEW queue_handlers IS 'Which kind of handler each queue has, and whether its messages may be unique, for reports.';
 COMMENT ON COLUMN queue_handlers.queue_id IS 'The queue.';
 COMMENT ON COLUMN queue_handlers.kind IS 'javascript, http, worker or native; null without a handler.';
 COMMENT ON COLUMN queue_handlers.native IS 'The name of a native handler.';
+COMMENT ON COLUMN queue_handlers.is_unique IS 'Whether messages of the queue may be unique.';
 
 CREATE VIEW queue_runners AS
 SELECT
@@ -711,7 +809,7 @@ BEGIN
         array_fill(lane, ARRAY[count]), ids, payloads, array_fill(rank, ARRAY[count]), array_fill(due, ARRAY[count]),
         array_fill(sql_request_id(), ARRAY[count]), coalesce(own_keys, array_fill(NULL::text, ARRAY[count])),
         coalesce(given, array_fill(NULL::text, ARRAY[count])), array_fill(NULL::text, ARRAY[count]),
-        array_fill(NULL::bytea, ARRAY[count]), false, 'hold', array_fill(sql_trace(), ARRAY[count])
+        array_fill(NULL::bytea, ARRAY[count]), false, 'hold', false, array_fill(sql_trace(), ARRAY[count])
     ) AS p;
     IF 'rejected' = ANY (told.verdicts) THEN
         RAISE unique_violation USING

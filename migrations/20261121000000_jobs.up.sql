@@ -34,6 +34,9 @@ CREATE TABLE jobs (
     item               uuid        NOT NULL DEFAULT uuid_v7(),
     owner              text        NOT NULL,
     cardholder_id      bigint      NOT NULL,
+    cuid               text,
+    has_account        boolean     NOT NULL DEFAULT false,
+    merchant_site_id   bigint,
     data               bytea,
     key_id             text,
     status             text        NOT NULL DEFAULT 'REQUESTED',
@@ -61,6 +64,7 @@ CREATE TABLE jobs (
     CONSTRAINT jobs_item_key UNIQUE (item),
     CONSTRAINT jobs_type_fkey FOREIGN KEY (type_id) REFERENCES job_types (id),
     CONSTRAINT jobs_owner_is_somebody CHECK (owner <> ''),
+    CONSTRAINT jobs_site_of_an_account CHECK (merchant_site_id IS NULL OR has_account),
     CONSTRAINT jobs_data_is_sealed CHECK ((data IS NULL) = (key_id IS NULL)),
     CONSTRAINT jobs_data_until_end CHECK (data IS NULL OR completed_at IS NULL),
     CONSTRAINT jobs_status_length CHECK (length(status) BETWEEN 1 AND 100),
@@ -83,6 +87,9 @@ COMMENT ON COLUMN jobs.type_id IS 'Its type, whose lane it waits in.';
 COMMENT ON COLUMN jobs.item IS 'Its name in dispatch and leases.';
 COMMENT ON COLUMN jobs.owner IS 'The subject of the token that created it. It alone sees and answers what the job asks.';
 COMMENT ON COLUMN jobs.cardholder_id IS 'The person that the job is for.';
+COMMENT ON COLUMN jobs.cuid IS 'What its owner calls that person; null when only the number was given.';
+COMMENT ON COLUMN jobs.has_account IS 'Whether its owner has named an account, whose credentials lie in job_safes until the job ends.';
+COMMENT ON COLUMN jobs.merchant_site_id IS 'The merchant site of that account, if it was named.';
 COMMENT ON COLUMN jobs.data IS 'What the worker needs to know, sealed (AES-256-GCM), until the job ends; null when there is nothing.';
 COMMENT ON COLUMN jobs.key_id IS 'Which key its data is sealed with.';
 COMMENT ON COLUMN jobs.status IS 'The newest status: an open set of words.';
@@ -108,6 +115,58 @@ CREATE INDEX jobs_due_at_idx ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX jobs_completed_at_idx ON jobs (completed_at) WHERE completed_at IS NOT NULL;
 CREATE INDEX jobs_cardholder_idx ON jobs (cardholder_id, id);
 CREATE INDEX jobs_owner_idx ON jobs (owner, id);
+
+CREATE TABLE job_safes (
+    job_id  bigint NOT NULL,
+    content bytea  NOT NULL,
+    key_id  text   NOT NULL,
+    CONSTRAINT job_safes_pkey PRIMARY KEY (job_id),
+    CONSTRAINT job_safes_job_fkey FOREIGN KEY (job_id) REFERENCES jobs (id) ON DELETE CASCADE
+);
+COMMENT ON TABLE job_safes IS 'What owners hand over for their jobs'' workers alone, such as credentials. Bounded by: their job: they go when it ends.';
+COMMENT ON COLUMN job_safes.job_id IS 'The job.';
+COMMENT ON COLUMN job_safes.content IS 'An object of strings, sealed (AES-256-GCM).';
+COMMENT ON COLUMN job_safes.key_id IS 'Which key it is sealed with.';
+
+CREATE TABLE cardholders (
+    -- Far above the numbers that clients give by themselves.
+    id         bigint GENERATED ALWAYS AS IDENTITY (START WITH 1000000001),
+    owner      text        NOT NULL,
+    cuid       text        NOT NULL,
+    used_at    timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT cardholders_pkey PRIMARY KEY (id),
+    CONSTRAINT cardholders_owner_cuid_key UNIQUE (owner, cuid),
+    CONSTRAINT cardholders_owner_is_somebody CHECK (owner <> ''),
+    CONSTRAINT cardholders_cuid_length CHECK (length(cuid) BETWEEN 1 AND 255)
+);
+COMMENT ON TABLE cardholders IS 'The numbers of persons whom the creators of jobs know by names of their own. Bounded by: POSTRIDER_JOB_RETENTION and a day after their last job was created, if they have none any more.';
+COMMENT ON COLUMN cardholders.id IS 'The number, as in jobs.cardholder_id.';
+COMMENT ON COLUMN cardholders.owner IS 'Whose name it is: another''s cuid is another''s.';
+COMMENT ON COLUMN cardholders.cuid IS 'The name.';
+COMMENT ON COLUMN cardholders.used_at IS 'When a job was last created for this person, or was last seen to be there.';
+CREATE INDEX cardholders_used_at_idx ON cardholders (used_at);
+
+CREATE TABLE sdk_sessions (
+    token_hash bytea       NOT NULL,
+    integrator text        NOT NULL,
+    username   text        NOT NULL,
+    key        bytea       NOT NULL,
+    key_id     text        NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    used_at    timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT sdk_sessions_pkey PRIMARY KEY (token_hash),
+    CONSTRAINT sdk_sessions_hash_is_sha256 CHECK (length(token_hash) = 32),
+    CONSTRAINT sdk_sessions_username_is_somebody CHECK (username <> '')
+) WITH (fillfactor = 80);
+COMMENT ON TABLE sdk_sessions IS 'Who has logged in with the vendor''s client. Bounded by: 15 minutes after they were last used.';
+COMMENT ON COLUMN sdk_sessions.token_hash IS 'SHA-256 of the session''s token; the token itself is nowhere.';
+COMMENT ON COLUMN sdk_sessions.integrator IS 'With whose key they have logged in.';
+COMMENT ON COLUMN sdk_sessions.username IS 'Who.';
+COMMENT ON COLUMN sdk_sessions.key IS 'The key that signs and encrypts in this session, sealed (AES-256-GCM).';
+COMMENT ON COLUMN sdk_sessions.key_id IS 'Which key it is sealed with.';
+COMMENT ON COLUMN sdk_sessions.created_at IS 'When they logged in.';
+COMMENT ON COLUMN sdk_sessions.used_at IS 'When it was last used, to the minute.';
+CREATE INDEX sdk_sessions_used_at_idx ON sdk_sessions (used_at);
 
 CREATE TABLE job_idempotency_keys (
     type_id    integer     NOT NULL,
@@ -266,6 +325,9 @@ BEGIN
     RETURNING * INTO now_is;
     IF finishes THEN
         DELETE FROM leases WHERE id = was.lease;
+        IF was.has_account THEN
+            DELETE FROM job_safes AS s WHERE s.job_id = $1;
+        END IF;
         UPDATE envelopes AS e
         SET status = CASE WHEN e.status = 'PENDING' AND e.deadline <= now() THEN 'EXPIRED' ELSE 'WITHDRAWN' END::envelope_status,
             answer = NULL,

@@ -66,6 +66,7 @@ COMMENT ON COLUMN endpoints.updated_at IS 'When it was last put.';
 
 CREATE TABLE endpoint_failures (
     lane       integer     NOT NULL,
+    version    bigint      NOT NULL,
     failures   integer     NOT NULL,
     since      timestamptz NOT NULL DEFAULT now(),
     last_error text        NOT NULL,
@@ -75,6 +76,7 @@ CREATE TABLE endpoint_failures (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE endpoint_failures IS 'Endpoints whose last attempts failed, as far as their definition says after which of them they are switched off. Bounded by: the endpoints with disable; a row goes with the next success, when the endpoint is put, and with its lane.';
 COMMENT ON COLUMN endpoint_failures.lane IS 'The endpoint. Its lane outlives it, so that an attempt that ends late has something to refer to.';
+COMMENT ON COLUMN endpoint_failures.version IS 'The version of the endpoint under which they were made: of another, they count no longer.';
 COMMENT ON COLUMN endpoint_failures.failures IS 'Failed attempts in a row, over all services and processes.';
 COMMENT ON COLUMN endpoint_failures.since IS 'When the first of them ended.';
 COMMENT ON COLUMN endpoint_failures.last_error IS 'Why the last of them failed, without secrets.';
@@ -240,6 +242,7 @@ CREATE TABLE deliveries (
     returned_by     uuid,
     continue_url    text,
     last_error      text,
+    parked_by       text,
     parked          boolean GENERATED ALWAYS AS (CASE WHEN status = 'ERROR' THEN true END) STORED,
     skipped         boolean GENERATED ALWAYS AS (CASE WHEN status = 'SKIPPED' THEN true END) STORED,
     late            boolean,
@@ -249,6 +252,8 @@ CREATE TABLE deliveries (
     CONSTRAINT deliveries_waits_while_pending CHECK (next_attempt_at IS NULL OR status = 'PENDING'),
     CONSTRAINT deliveries_archived_is_parked CHECK (archived_at IS NULL OR status = 'ERROR'),
     CONSTRAINT deliveries_error_has_reason CHECK (status <> 'ERROR' OR last_error IS NOT NULL),
+    CONSTRAINT deliveries_parked_says_by_what CHECK ((status = 'ERROR') = (parked_by IS NOT NULL)),
+    CONSTRAINT deliveries_parked_by_known CHECK (parked_by IN ('max_attempts', 'max_age', 'retries_not_allowed', 'final_answer', 'loop', 'descendants', 'mapping_deleted', 'message_gone', 'archived', 'again')),
     CONSTRAINT deliveries_business_error_is_delivered CHECK (NOT business_error OR status = 'COMPLETE'),
     CONSTRAINT deliveries_attempts_not_negative CHECK (attempts >= 0)
 ) PARTITION BY RANGE (id);
@@ -275,6 +280,7 @@ COMMENT ON COLUMN deliveries.line IS 'SHA-256 of the values that put it in a lin
 COMMENT ON COLUMN deliveries.returned_by IS 'The claim that last gave it back without an attempt (held, rate limit, another endpoint): so that it is not given back twice.';
 COMMENT ON COLUMN deliveries.continue_url IS 'Where to ask on: the update_url of an asynchronous answer.';
 COMMENT ON COLUMN deliveries.last_error IS 'Why the last attempt failed, or why it is parked or skipped.';
+COMMENT ON COLUMN deliveries.parked_by IS 'The rule that parked it, written by who parks: max_attempts, max_age, retries_not_allowed, final_answer, loop, descendants, mapping_deleted or message_gone; archived, before it was delivered; again, while it is taken to be delivered once more.';
 COMMENT ON COLUMN deliveries.parked IS 'True while the status is ERROR, otherwise null: what an index may know without learning of every delivery that is completed.';
 COMMENT ON COLUMN deliveries.skipped IS 'True while the status is SKIPPED, otherwise null: as parked.';
 COMMENT ON COLUMN deliveries.late IS 'True when it was delivered a day or more after it was made, otherwise null: what may have to stay when its week goes.';
@@ -488,7 +494,7 @@ SELECT
         ) THEN 'INPROGRESS'
         ELSE d.status::text
     END AS status,
-    d.business_error, d.attempts, d.next_attempt_at, d.finished_at, d.archived_at, d.last_error
+    d.business_error, d.attempts, d.next_attempt_at, d.finished_at, d.archived_at, d.last_error, d.parked_by
 FROM deliveries AS d;
 COMMENT ON VIEW delivery_states IS 'Deliveries with their status in the words of the queues, and SKIPPED for a duplicate.';
 

@@ -18,7 +18,7 @@ use crate::http::server::{ServerLimits, serve};
 use crate::http::{self, HttpState};
 use crate::hub;
 use crate::jobs;
-use crate::jobs::routes::LONG_POLLS;
+use crate::jobs::routes::{HEADER_PREFIX, LONG_POLLS};
 use crate::queues;
 use crate::queues::access::Access;
 use crate::queues::catalog::Catalog;
@@ -206,7 +206,7 @@ impl Prepared {
 
     async fn start_all(self, database: &PgConnectOptions) -> anyhow::Result<Server> {
         let Self { app, checked } = self;
-        let Checked { outbound, verifier, sealer, directory, listen_on, socket } = checked;
+        let Checked { outbound, verifier, sealer, directory, sdk, listen_on, socket } = checked;
         let config = app.config;
         let db = prepared::open(database, &config.schema, listen_on.as_ref()).await?;
         let pool = app.program.map(|program| Pool::new(PoolOptions::new(program)));
@@ -218,7 +218,8 @@ impl Prepared {
         let catalog = Arc::new(Catalog::new(sealer.clone()));
 
         let name = prepared::name();
-        let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY, runners.runs());
+        let runs = prepared::runs(&runners, sealer.as_deref());
+        let mut worker = Worker::new(db.clone(), name.clone(), config.lease, CAPACITY, runs);
         let messages = Messages::new(db.clone(), Arc::clone(&catalog), Arc::clone(&runners), name);
         let settler = worker.add(Arc::new(messages));
         let pushes = db.worker.clone();
@@ -230,16 +231,12 @@ impl Prepared {
         let (inbox, inbox_loop) = Inbox::new(pushes, worker.wake(), Arc::clone(&catalog));
         tasks.spawn(inbox_loop);
         let access = Access { db: db.clone(), catalog, inbox, stopper: worker.stopper() };
-        {
-            let access = access.clone();
-            runners.connect(Arc::new(move |queue, origin| {
-                Arc::new(OfQueue::new(access.clone(), queue, origin))
-            }));
-        }
+        runners.connect(OfQueue::of_each(access.clone()));
         let limits = BodyLimits::new(config.max_body);
         let base = Base {
             db: db.clone(),
             sealer,
+            sdk,
             verifier: Arc::clone(&verifier),
             limits,
             stop: stop.clone(),
@@ -281,14 +278,14 @@ impl Prepared {
         let of_queues = Depths::new(db.clone(), Arc::clone(&queues.access.catalog), engine.busy());
         let of_jobs = jobs::depths::Depths::new(db.clone(), Arc::clone(&jobs.types));
         let of_hub = hub::delivery::metrics::Depths::new(db.clone());
-        let of_others = metrics::Holdups::new(db.api.clone());
-        let on_scrape = measure(of_queues, of_jobs, of_hub, of_others);
+        let on_scrape = measure(of_queues, of_jobs, of_hub, metrics::Holdups::new(db.api.clone()));
         let on_scrape = admit_readers(on_scrape, &verifier, config.metrics);
         let state = HttpState {
             readiness: readiness.clone(),
             in_flight: in_flight(app.in_flight, config.max_body),
             on_scrape,
             origins: config.allow_origins,
+            header_prefix: HEADER_PREFIX,
             tracer,
         };
         let features = jump::routes(&queues, &jobs, &hub)

@@ -50,6 +50,8 @@ pub struct Config {
     pub allow_origins: Origins,
     /// `POSTRIDER_QUERY_ACCESS_KEYS`: whether a stream takes its access key in the query, as an `EventSource` sends it.
     pub query_access_keys: bool,
+    /// `POSTRIDER_SDK_FILE`: who logs in with the vendor's client to the job channels; absent, nobody.
+    pub sdk_file: Option<PathBuf>,
     /// `POSTRIDER_LEASE`: how long a worker counts as alive after its last heartbeat.
     pub lease: Duration,
     /// `POSTRIDER_GRACE`: how long what runs may go on after the signal to stop.
@@ -164,6 +166,7 @@ pub const SETTINGS: &[&str] = &[
     "POSTRIDER_ALLOW_NETWORKS",
     "POSTRIDER_ALLOW_ORIGINS",
     "POSTRIDER_QUERY_ACCESS_KEYS",
+    "POSTRIDER_SDK_FILE",
     "POSTRIDER_LEASE",
     "POSTRIDER_GRACE",
     "POSTRIDER_COMMAND_TIMEOUT",
@@ -334,6 +337,7 @@ impl Config {
             allow_networks,
             allow_origins,
             query_access_keys: boolean("POSTRIDER_QUERY_ACCESS_KEYS", true)?,
+            sdk_file: get("POSTRIDER_SDK_FILE").map(PathBuf::from),
             lease,
             grace: duration("POSTRIDER_GRACE", "20s")?,
             command_timeout: duration("POSTRIDER_COMMAND_TIMEOUT", "30s")?,

@@ -52,6 +52,9 @@ pub enum Error {
     /// 415: the body is not of a type that is read here.
     #[error("{0}")]
     UnsupportedMediaType(String),
+    /// 406: what would be answered is not among what the caller takes, or may be given.
+    #[error("{0}")]
+    NotAcceptable(String),
     /// 422: it can be read, but breaks a rule; every violation is listed.
     #[error("{0}")]
     Invalid(String, Vec<Violation>),
@@ -180,6 +183,7 @@ impl Error {
             Self::Gone(_) => StatusCode::GONE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::Invalid(..) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooManyRequests(..) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(..) => StatusCode::SERVICE_UNAVAILABLE,

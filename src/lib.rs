@@ -34,7 +34,7 @@
 //! | `flow` | when work may run, whatever it is: moments (`flow::timing`) of intervals and cron, which the ticker (`flow::ticker`) fires, rate limits (`flow::rates`) and circuits (`flow::circuit`) of lanes, lines (`flow::store::lines`) of items that run one after another |
 //! | `worker` | claim, run, settle, reclaim: the engine; knows items only as claimable; retention (`worker::retention`) of what has ended; what a reason is why an item is not running (`worker::why`) |
 //! | `auth` | token → caller → may this caller do that |
-//! | `http` | bodies, limits, health, OpenAPI, which web pages may call (CORS), the guarded client; knows no feature |
+//! | `http` | bodies, limits, health, OpenAPI, which web pages may call (CORS), the guarded client, work that is too slow for the threads that all share (`http::aside`); knows no feature |
 //! | `db` | pools, transactions, ids, migrations, the embedded server; who may call (`db::grants`) the SQL functions |
 //! | `seal` | encryption at rest, and what becomes of it when keys are changed (`seal::Rotated`) |
 //! | `traces` | the W3C context that travels with what is pushed, and spans for a collector (OTLP) |
@@ -82,8 +82,13 @@
 //! 3. Who follows polls (one read when there is nothing), waits, reads again or streams (`jobs::follow`).
 //!    All reads share a bounded room for what they found, until it is sent (`jobs::room`).
 //! 4. A question is an envelope: one a job, one answer, sealed (`seal`) until the worker reads it.
+//!    What the owner hands over for the worker alone lies in a safe (`jobs::safe`), and may be the answer, too.
 //! 5. Time ends what nobody ends (`jobs::upkeep`), whichever process lives (`tests/faults/deadlines.rs`); the
 //!    engine takes back what lost workers held (`jobs::consumer`).
+//!
+//! The vendor's own client speaks in sessions (`jobs::sdk`): a layer around the routes (`jobs::routes`) verifies what it signs,
+//! opens what it encrypts, tells them the caller (`auth::Admitted`), and encrypts the answer (`tests/jobs/sdk.rs`). No route
+//! knows of it.
 //!
 //! # The journey of a message of the hub
 //!
@@ -192,7 +197,8 @@
 //! 24. Of pushes of one value, from wherever they come at the same time, one is stored while it is held; what holds it is
 //!     judged by what has become of its message, so that neither claims nor ends know of it, nor do queues without
 //!     (`tests/queues/unique_races.rs`, `tests/queues/unique.rs`); what replaces a message that waits is never lost
-//!     (`tests/queues/unique_replace.rs`).
+//!     (`tests/queues/unique_replace.rs`), and nothing that comes back runs after what replaces it
+//!     (`tests/queues/unique_given_back.rs`).
 //! 25. A role of PostgreSQL gets through SQL what it was granted and nothing else: the functions for applications are
 //!     `SECURITY DEFINER` with a pinned search path, and ask `db::grants` (`tests/commands/grants.rs`).
 //!

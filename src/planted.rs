@@ -156,6 +156,7 @@ async fn claim_in(tx: &mut PgConnection, asked: &[Asked]) -> sqlx::Result<Vec<Gi
                 item: row.try_get("item")?,
                 attempt: row.try_get("attempt")?,
                 claimed_at: row.try_get("claimed_at")?,
+                traceable: false,
             };
             given.push(Given { claim, seq: row.try_get("seq")?, place: 1 });
         }

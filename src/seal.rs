@@ -86,6 +86,11 @@ impl Sealer {
         Ok(Sealed { key_id: key_id.clone(), bytes })
     }
 
+    /// The names of its keys.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|(id, _)| id.as_str())
+    }
+
     /// The name of the key that seals.
     pub fn first(&self) -> &str {
         self.keys.first().map_or("", |(id, _)| id)

@@ -4,9 +4,10 @@ mod advice;
 mod doctor;
 mod grants;
 mod holdups;
-mod keys;
+pub(crate) mod keys;
 mod refusals;
 mod revert;
+mod sdk;
 mod why;
 
 use crate::support::app::{SECRET, TestApp};

@@ -22,6 +22,8 @@ pub(crate) fn job(source: &str, message: &str, timeout: Duration) -> Job {
         handler_name: "q.js".to_owned(),
         message: RawValue::from_string(message.to_owned()).expect("a test's message is JSON"),
         timeout,
+        attempt: 1,
+        max_attempts: 1,
     }
 }
 
@@ -182,7 +184,7 @@ async fn the_module_is_common_js_and_nothing_can_be_required() {
     let table = [
         ("\u{feff}#!/usr/bin/env node\nmodule.exports = m => 1 // no line break at the end", Ok(json!(1))),
         ("undeclared = 1; module.exports = m => undeclared", Ok(json!(1))),
-        ("module.exports = function () { return arguments.length }", Ok(json!(1))),
+        ("module.exports = function () { return arguments.length }", Ok(json!(2))),
         (
             "module.exports = m => [typeof process, typeof require, typeof fetch, typeof std]",
             Ok(json!(["undefined", "function", "undefined", "undefined"])),

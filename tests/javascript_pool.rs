@@ -64,7 +64,7 @@ fn a_child_ends_with_its_parent_even_while_it_hangs() {
         .expect("it starts");
     let source =
         "module.exports = m => { idmService.getUser(1); Array.prototype.sort.call({length: 2 ** 53 - 1}) }";
-    let order = json!({"run": {"source": source, "name": "q.js", "timeout_ms": 3_600_000, "message": 1}});
+    let order = json!({"run": {"source": source, "name": "q.js", "timeout_ms": 3_600_000, "attempt": 1, "max_attempts": 1, "message": 1}});
     let mut stdin = child.stdin.take().expect("it is piped");
     writeln!(stdin, "{order}").expect("it reads");
     let mut line = String::new();

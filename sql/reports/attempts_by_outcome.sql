@@ -1,8 +1,8 @@
 -- How did the attempts at each queue's messages end?
 --
--- completed and failed: the attempt ended its message. retried: it failed, and the message is tried again. lost:
--- its worker died or lost its lease, whatever followed. given back: its worker was told to stop. The other words
--- are those of the metric postrider_attempts_total.
+-- completed and failed: the attempt ended its message. retried: it failed, and the message is tried again. snoozed:
+-- its handler put the message off. lost: its worker died or lost its lease, whatever followed. given back: its worker
+-- was told to stop. The other words are those of the metric postrider_attempts_total.
 --
 -- Parameters: report.period, how far to look back (1 hour); report.lookback, how long before that a message
 -- may have been pushed to count (1 day). In psql: SET report.period = '6 hours';
@@ -29,7 +29,7 @@ ended AS (
     SELECT
         queue_id,
         id,
-        CASE ending WHEN 'lost' THEN 'lost' WHEN 'given_back' THEN 'given back' ELSE 'retried' END,
+        CASE ending WHEN 'lost' THEN 'lost' WHEN 'snoozed' THEN 'snoozed' WHEN 'given_back' THEN 'given back' ELSE 'retried' END,
         finished_at - started_at
     FROM attempts
     WHERE id >= (SELECT first_id FROM parameter)

@@ -73,7 +73,7 @@ JOIN circuits ON circuits.lane = endpoints.id
 LEFT JOIN tried ON tried.endpoint_id = endpoints.id
 LEFT JOIN waiting ON waiting.endpoint_id = endpoints.id
 LEFT JOIN (
-    SELECT lane, string_agg(part, ', ' ORDER BY part) AS failing FROM circuit_parts GROUP BY lane
+    SELECT lane, string_agg(coalesce(nullif(part, ''), '(the URL itself)'), ', ' ORDER BY part) AS failing FROM circuit_parts GROUP BY lane
 ) AS services ON services.lane = endpoints.id
 WHERE tried.failed > 0 OR circuits.open_until IS NOT NULL OR circuits.gone_at IS NOT NULL OR services.failing IS NOT NULL
     OR endpoints.disabled_at IS NOT NULL

@@ -1,6 +1,7 @@
 -- What became of the moments of each queue's schedules, and are any late?
 --
--- fired: a message was pushed. overlapped: none was, since the message before had not ended. missed: nobody was there
+-- fired: a message was pushed. overlapped: none was, since the message before had not ended,
+-- or another message held its value (unique). missed: nobody was there
 -- within a minute, and the schedule makes up for nothing. by_hand: it was run by hand. Of those that fired, the delay is
 -- how long after its moment that was. late_seconds is how long the next moment is overdue.
 --
@@ -41,11 +42,14 @@ SELECT
     CASE
         WHEN schedules.next_at < now() - interval '1 minute' THEN 'nobody fires it: start a server or a worker'
         WHEN schedules.next_at IS NULL THEN 'it is switched off'
+        WHEN runs.overlapped > runs.fired AND queue_handlers.is_unique
+            THEN 'messages of its value, its own or others, had not ended: see options.unique of the queue'
         WHEN runs.overlapped > runs.fired THEN 'its messages take longer than its period: see throughput_by_minute'
         WHEN runs.missed > 0 THEN 'no server was there: missed: run_once makes up for such moments once'
     END AS why
 FROM queue_schedules
 JOIN queues ON queues.id = queue_schedules.queue_id
+JOIN queue_handlers ON queue_handlers.queue_id = queues.id
 LEFT JOIN schedules ON schedules.kind = 'queue' AND schedules.owner = queue_schedules.id
 LEFT JOIN runs ON runs.owner = queue_schedules.id
 ORDER BY late_seconds DESC NULLS LAST, queue, schedule;

@@ -10,6 +10,7 @@ use crate::hub::definitions::mapping::Retry;
 use crate::hub::{self, state::Hub};
 use crate::jobs::remote::RemoteJobs;
 use crate::jobs::routes::Jobs;
+use crate::jobs::sdk::Sdk;
 use crate::jobs::{self, Tails};
 use crate::seal::Sealer;
 use crate::traces::Tracer;
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 pub(super) struct Base {
     pub(super) db: Database,
     pub(super) sealer: Option<Arc<Sealer>>,
+    pub(super) sdk: Option<Arc<Sdk>>,
     pub(super) verifier: Arc<Verifier>,
     pub(super) limits: BodyLimits,
     pub(super) stop: CancellationToken,
@@ -76,6 +78,7 @@ impl Base {
             types,
             tails,
             sealer: self.sealer.clone(),
+            sdk: self.sdk.clone(),
             wake: worker.wake(),
             waiting,
             verifier: Arc::clone(&self.verifier),

@@ -6,8 +6,11 @@ use crate::auth::Verifier;
 use crate::config::Config;
 use crate::db::{self, Database};
 use crate::http::outbound::Outbound;
+use crate::jobs::sdk::Sdk;
 use crate::queues::javascript::services::Directory;
+use crate::queues::runners::Runners;
 use crate::seal::Sealer;
+use crate::worker::why::runs_key;
 use anyhow::Context as _;
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
@@ -24,6 +27,8 @@ pub(super) struct Checked {
     pub(super) verifier: Arc<Verifier>,
     pub(super) sealer: Option<Arc<Sealer>>,
     pub(super) directory: Arc<Directory>,
+    /// Who logs in with the vendor's client.
+    pub(super) sdk: Option<Arc<Sdk>>,
     /// Where the other processes are heard, past a pooler.
     pub(super) listen_on: Option<PgConnectOptions>,
     /// The address of the API. Nobody is let in before there is somebody to answer.
@@ -51,9 +56,15 @@ impl Checked {
         let key = config.secret_key.as_ref().or(secret_key);
         let sealer = key.map(Sealer::new).transpose()?.map(Arc::new);
         let directory = Arc::new(directory(config, outbound.clone())?);
+        let sdk = config.sdk_file.as_ref().filter(|_| serves).map(|path| Sdk::load(path)).transpose()?;
+        anyhow::ensure!(
+            sdk.is_none() || sealer.is_some(),
+            "POSTRIDER_SDK_FILE needs POSTRIDER_SECRET_KEY, which seals the keys of its sessions"
+        );
+        let sdk = sdk.map(Arc::new);
         let listen_on =
             config.listen_url.as_ref().map(|url| db::parse("POSTRIDER_LISTEN_URL", url)).transpose()?;
-        Ok(Self { outbound, verifier, sealer, directory, listen_on, socket })
+        Ok(Self { outbound, verifier, sealer, directory, sdk, listen_on, socket })
     }
 }
 
@@ -90,6 +101,12 @@ pub(super) fn listen(socket: TcpSocket, address: SocketAddr) -> anyhow::Result<T
 
 fn unheard(address: SocketAddr) -> String {
     format!("cannot listen on {address} (POSTRIDER_LISTEN)")
+}
+
+/// What this process can run, and open, and another may not.
+pub(super) fn runs(runners: &Runners, sealer: Option<&Sealer>) -> Vec<String> {
+    let keys = sealer.into_iter().flat_map(Sealer::keys).map(runs_key);
+    runners.runs().into_iter().chain(keys).collect()
 }
 
 /// Who this process is, for people: host and process id.

@@ -26,7 +26,7 @@ mod tests;
 
 pub use caller::Caller;
 pub use development::development_secret;
-pub use extract::{Authenticated, AuthenticatedUntil, token_from};
+pub use extract::{Admitted, Authenticated, AuthenticatedUntil, token_from};
 pub use issuer::Fetch;
 pub use sign::sign;
 pub use verifier::Verifier;

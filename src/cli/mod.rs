@@ -9,6 +9,7 @@ mod keys;
 mod migrate;
 mod push;
 mod report;
+mod sdk;
 mod serve;
 mod signals;
 mod tail;
@@ -52,6 +53,9 @@ enum Command {
     Keys(keys::Keys),
     /// Sign a token with the configured or the development secret
     Token(token::Args),
+    /// Print the parts of `POSTRIDER_SDK_FILE`, which says who logs in with the vendor's client to the job channels
+    #[command(subcommand)]
+    Sdk(sdk::Sdk),
     /// Push a message to a queue and print its id
     Push(push::Args),
     /// Follow a queue's messages as they are pushed and as they end, until Ctrl-C; or what is said about a job,
@@ -110,6 +114,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Revoke(args) => grant::revoke(Config::of_program()?, args).await,
         Command::Keys(keys) => keys::run(Config::of_program()?, &keys).await,
         Command::Token(args) => token::run(&Config::of_program()?, &args),
+        Command::Sdk(part) => sdk::run(&part),
         Command::Push(args) => push::run(Config::of_program()?, &args).await,
         Command::Tail(args) => tail::run(Config::of_program()?, &args).await,
         Command::Report(args) => report::run(Config::of_program()?, &args).await,

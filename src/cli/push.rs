@@ -60,45 +60,47 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
     let identity = Identity::of(args.key.clone(), args.unique.clone())?;
     let unique = identity.value(queue.definition.options.unique.as_ref(), &message.raw)?;
     check(&queue, &message.raw).await.map_err(explained)?;
-    let push = Push {
-        queue_id: queue.id,
-        id: pools.ids.next(),
-        request: message.raw,
-        rank: -args.priority.unwrap_or(queue.definition.options.priority),
-        delay: args.delay.unwrap_or_default(),
-        key: key.clone().map(|key| Claim::Leads { key, answer: None }),
-        own_key: identity.own_key,
-        unique,
-        origin: Origin::default(),
-    };
-    let id = push.id;
-    let stored = db::transaction::<_, sqlx::Error, _>(&pools.api, move |tx| {
-        Box::pin(async move {
-            if push.is_identified() {
-                return identified::one(tx, push, PATIENCE).await;
-            }
-            pushes::push_apart(tx, &[&push], PATIENCE).await
+    let id = loop {
+        let push = Push {
+            queue_id: queue.id,
+            id: pools.ids.next(),
+            request: message.raw.clone(),
+            rank: -args.priority.unwrap_or(queue.definition.options.priority),
+            delay: args.delay.unwrap_or_default(),
+            key: key.clone().map(|key| Claim::Leads { key, answer: None }),
+            own_key: identity.own_key.clone(),
+            unique: unique.clone(),
+            origin: Origin::default(),
+        };
+        let id = push.id;
+        let stored = db::transaction::<_, sqlx::Error, _>(&pools.api, move |tx| {
+            Box::pin(async move {
+                if push.is_identified() {
+                    return identified::one(tx, push, PATIENCE).await;
+                }
+                pushes::push_apart(tx, &[&push], PATIENCE).await
+            })
         })
-    })
-    .await?;
-    let told = stored.told.get(&id);
-    if let Some(told) = told.filter(|told| told.what == Verdict::Rejected) {
-        return Err(told.refusal().into());
-    }
-    ensure!(stored.held.is_empty(), "{}", idempotency::held());
-    ensure!(stored.missing.is_empty(), "the queue {} was just deleted", args.queue);
-    let id = match (&key, told) {
-        (_, Some(told)) => told.message,
-        (Some(key), None) if stored.stored.is_empty() => {
-            let former = pushes::former(&pools.api, queue.id, &key.key)
-                .await?
-                .context("this key is just ending: try again")?;
-            if let Some(digest) = &former.digest {
-                key.compare(digest)?;
-            }
-            former.message_id
+        .await?;
+        let told = stored.told.get(&id);
+        if let Some(told) = told.filter(|told| told.what == Verdict::Rejected) {
+            return Err(told.refusal().into());
         }
-        _ => id,
+        ensure!(stored.held.is_empty(), "{}", idempotency::held());
+        ensure!(stored.missing.is_empty(), "the queue {} was just deleted", args.queue);
+        break match (&key, told) {
+            (_, Some(told)) => told.message,
+            (Some(key), None) if stored.stored.is_empty() => {
+                let former = pushes::former(&pools.api, queue.id, &key.key).await?;
+                // What used it was refused, or its retention has ended: it is free.
+                let Some(former) = former else { continue };
+                if let Some(digest) = &former.digest {
+                    key.compare(digest)?;
+                }
+                former.message_id
+            }
+            _ => id,
+        };
     };
     println!("{id}");
     pools.close().await;

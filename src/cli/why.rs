@@ -91,7 +91,7 @@ async fn explain(pool: &PgPool, sealer: Option<Arc<Sealer>>, wanted: &Wanted) ->
     for item in items(pool, &known, wanted).await? {
         found.extend(match item {
             Item::Message { queue, id } => match known.queues.by_name(&queue) {
-                Some(queue) => queues::why::why(pool, queue, id).await?,
+                Some(queue) => queues::why::why(pool, queue, id, true).await?,
                 None => None,
             },
             Item::Delivery { store, id } => {

@@ -29,7 +29,7 @@ const READABLE: &[(&str, &str)] = &[
     ("circuits", "lane, failures, open_until, gone_at"),
     (
         "deliveries",
-        "id, mapping_id, attempts, status, next_attempt_at, finished_at, archived_at, last_error, parked",
+        "id, mapping_id, attempts, status, next_attempt_at, finished_at, archived_at, last_error, parked, parked_by",
     ),
     (
         "delivery_attempts",
@@ -48,7 +48,7 @@ const READABLE: &[(&str, &str)] = &[
     ("messages", "queue_id, rank, id"),
     ("outcome_causes", "queue_id, id, status, finished_at, error"),
     ("outcomes", "queue_id, attempt, id, started_at, finished_at, status, ending, worker"),
-    ("queue_handlers", "queue_id, kind, native"),
+    ("queue_handlers", "queue_id, kind, native, is_unique"),
     ("queue_runners", "queue_id, kind, native, is_there"),
     ("queues", "id, name, paused_at, created_at, updated_at"),
     ("queue_schedules", "id, queue_id, name, created_at, updated_at"),

@@ -97,6 +97,15 @@ pub async fn read_json(headers: &HeaderMap, body: Body, limits: &BodyLimits) -> 
     parse(&collect(body, limits).await?)
 }
 
+/// Reads the body as it comes, of whatever type it is.
+///
+/// # Errors
+/// 413, 408, 400, 429 and 503 as [`read_json`].
+pub async fn read_bytes(body: Body, limits: &BodyLimits) -> Result<Bytes> {
+    refuse_declared_size(&body, limits)?;
+    collect(body, limits).await
+}
+
 /// Reads the body as a document of type `T`, such as a queue definition.
 ///
 /// # Errors

@@ -1,7 +1,8 @@
 //! Browsers on other origins: which may read our answers, and what their pages may send and see (CORS, as the Fetch
 //! standard has it).
 //!
-//! The headers that a page may send are those that the description of the API names, with what every route reads.
+//! The headers that a page may send are those that the description of the API names, with what every route reads, and
+//! those with the prefix that a feature reserves for its clients.
 //! Nothing depends on cookies, so no answer allows credentials: a page sends its token itself.
 
 use crate::config::Origins;
@@ -19,7 +20,9 @@ const READ_EVERYWHERE: [&str; 5] =
 const SENT_EVERYWHERE: [&str; 6] =
     ["allow", "date", "location", "retry-after", "www-authenticate", "x-request-id"];
 /// The methods of the API.
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS");
+/// So many headers that no description names are allowed at once.
+const MOST_ASKED: usize = 100;
 /// How long a browser may remember a preflight: two hours, the most that any does.
 const REMEMBERED: HeaderValue = HeaderValue::from_static("7200");
 
@@ -27,18 +30,34 @@ const REMEMBERED: HeaderValue = HeaderValue::from_static("7200");
 #[derive(Debug)]
 pub(super) struct Cors {
     origins: Origins,
-    request_headers: HeaderValue,
+    request_headers: BTreeSet<String>,
+    prefix: &'static str,
     response_headers: HeaderValue,
 }
 
 impl Cors {
-    /// Allows `origins` what `api` describes.
-    pub(super) fn of(origins: Origins, api: &OpenApi) -> Self {
+    /// Allows `origins` what `api` describes, and every header whose name begins with `prefix`.
+    pub(super) fn of(origins: Origins, prefix: &'static str, api: &OpenApi) -> Self {
+        let names = |always: &[&str], described: Vec<String>| {
+            let all = always.iter().map(|name| (*name).to_owned()).chain(described);
+            let all = all.filter_map(|name| name.parse::<HeaderName>().ok());
+            all.map(|name| name.as_str().to_owned()).collect::<BTreeSet<String>>()
+        };
         Self {
             origins,
-            request_headers: list(READ_EVERYWHERE.map(str::to_owned), read_by(api)),
-            response_headers: list(SENT_EVERYWHERE.map(str::to_owned), sent_by(api)),
+            request_headers: names(&READ_EVERYWHERE, read_by(api)),
+            prefix,
+            response_headers: list(names(&SENT_EVERYWHERE, sent_by(api))),
         }
+    }
+
+    /// What a page may send that asks for these: always what is described, and of the rest what has the prefix.
+    fn may_send(&self, headers: &HeaderMap) -> HeaderValue {
+        let asked = headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
+        let asked = asked.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        let asked = asked.filter_map(|name| name.trim().parse::<HeaderName>().ok());
+        let more = asked.map(|name| name.as_str().to_owned()).filter(|name| name.starts_with(self.prefix));
+        list(self.request_headers.iter().cloned().chain(more.take(MOST_ASKED)).collect())
     }
 
     /// The answer to a browser that asks on behalf of a page what it may send; none for any other request.
@@ -49,7 +68,7 @@ impl Cors {
         }
         let answer = [
             (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),
-            (header::ACCESS_CONTROL_ALLOW_HEADERS, self.request_headers.clone()),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, self.may_send(headers)),
             (header::ACCESS_CONTROL_MAX_AGE, REMEMBERED),
         ];
         Some((StatusCode::NO_CONTENT, answer).into_response())
@@ -115,9 +134,7 @@ fn sent_by(api: &OpenApi) -> Vec<String> {
 }
 
 /// Names of headers as the value of one.
-fn list(names: impl IntoIterator<Item = String>, more: Vec<String>) -> HeaderValue {
-    let all = names.into_iter().chain(more).filter_map(|name| name.parse::<HeaderName>().ok());
-    let all: BTreeSet<String> = all.map(|name| name.as_str().to_owned()).collect();
-    let text = all.into_iter().collect::<Vec<_>>().join(", ");
+fn list(names: BTreeSet<String>) -> HeaderValue {
+    let text = names.into_iter().collect::<Vec<_>>().join(", ");
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }

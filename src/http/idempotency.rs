@@ -98,11 +98,6 @@ pub fn deleted(what: &str) -> Error {
     Error::Gone(format!("the {what} that this idempotency key made is deleted"))
 }
 
-/// 503: the key's time ended between two statements.
-pub fn ending() -> Error {
-    Error::Unavailable("this idempotency key is just ending".to_owned(), Duration::from_secs(1))
-}
-
 /// 503: a transaction of somebody else has used the key, and has not ended.
 pub fn held() -> Error {
     let words = "another transaction, which has not ended, uses this idempotency key";

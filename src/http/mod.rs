@@ -19,6 +19,7 @@ mod shape;
 mod unread;
 
 pub mod address;
+pub mod aside;
 pub mod body;
 pub mod duration;
 pub mod extract;
@@ -59,6 +60,8 @@ pub struct HttpState {
     pub on_scrape: metrics::OnScrape,
     /// The origins whose pages may read our answers.
     pub origins: Origins,
+    /// What the names of headers begin with that pages may send beside those that the description names.
+    pub header_prefix: &'static str,
     /// What makes the spans of requests.
     pub tracer: Tracer,
 }
@@ -82,7 +85,7 @@ pub fn router(features: OpenApiRouter, state: HttpState) -> Router {
     document.fill(&api);
     let edge = edge::Edge {
         parameters: parameters::Known::of(&api),
-        cors: cors::Cors::of(state.origins, &api),
+        cors: cors::Cors::of(state.origins, state.header_prefix, &api),
         in_flight: state.in_flight,
         requests: metrics::Requests::default(),
         log: trace::AccessLog::default(),

@@ -34,7 +34,7 @@ impl<'a> Reader<'a> {
         read(&mut reader);
         let Reader { pointer, known, .. } = reader;
         for name in members.keys().filter(|name| !known.contains(&name.as_str())).take(MAX_VIOLATIONS) {
-            let pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+            let pointer = format!("{pointer}/{}", token(name));
             violations.push(Violation::new(pointer, "additionalProperties", "is not known here"));
         }
     }
@@ -107,9 +107,12 @@ impl<'a> Reader<'a> {
     ) -> Vec<T> {
         let mut texts = Vec::new();
         for (index, item) in self.list(name, most).iter().enumerate() {
-            match item.as_str().filter(|text| !text.contains('\0')).and_then(&mut read) {
-                Some(text) => texts.push(text),
-                None => self.note(&format!("/{name}/{index}"), "pattern", wanted),
+            match item.as_str().map(|text| (text.contains('\0'), read(text))) {
+                Some((true, _)) => {
+                    self.note(&format!("/{name}/{index}"), "pattern", "must be without U+0000");
+                }
+                Some((false, Some(text))) => texts.push(text),
+                _ => self.note(&format!("/{name}/{index}"), "pattern", wanted),
             }
         }
         texts
@@ -136,7 +139,24 @@ impl<'a> Reader<'a> {
         !self.has(name) || self.members.get(name).and_then(Value::as_array).is_some_and(Vec::is_empty)
     }
 
-    fn nested(&mut self, value: &Value, below: &str, read: impl FnOnce(&mut Reader<'_>)) {
+    /// The members of a member that must be an object of at most `most`, whatever their names; none if it is absent.
+    pub fn entries(&mut self, name: &'static str, most: usize) -> Vec<(&'a String, &'a Value)> {
+        let Some(value) = self.take(name) else { return Vec::new() };
+        match value.as_object() {
+            Some(entries) if entries.len() <= most => entries.iter().collect(),
+            Some(_) => {
+                self.note(&format!("/{name}"), "maxProperties", format!("must have at most {most} members"));
+                Vec::new()
+            }
+            None => {
+                self.note(&format!("/{name}"), "type", "must be an object");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Reads `value`, at the pointer `below` this object, which must be an object.
+    pub fn nested(&mut self, value: &Value, below: &str, read: impl FnOnce(&mut Reader<'_>)) {
         let null_is_absent = self.null_is_absent;
         Reader::within(value, format!("{}{below}", self.pointer), self.violations, |reader| {
             reader.null_is_absent = null_is_absent;
@@ -167,6 +187,30 @@ impl<'a> Reader<'a> {
             self.note(&format!("/{name}"), keyword, format!("must be an integer from {from} to {to}"));
         }
         integer
+    }
+
+    /// A member that must be a number from 0 to 1; gives its thousandths.
+    pub fn fraction(&mut self, name: &'static str) -> Option<u16> {
+        let value = self.take(name)?;
+        let fraction = value.as_f64().filter(|fraction| (0.0..=1.0).contains(fraction));
+        if fraction.is_none() {
+            let keyword = if value.is_number() { "range" } else { "type" };
+            self.note(&format!("/{name}"), keyword, "must be a number from 0 to 1");
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
+        fraction.map(|fraction| (fraction * 1000.0).round() as u16)
+    }
+
+    /// A member that must be one of these words; gives what stands beside it.
+    pub fn choice<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let value = self.take(name)?;
+        let chosen = value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text));
+        if chosen.is_none() {
+            let keyword = if value.is_string() { "enum" } else { "type" };
+            let words: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            self.note(&format!("/{name}"), keyword, format!("must be one of {}", words.join(", ")));
+        }
+        chosen.map(|(_, choice)| *choice)
     }
 
     /// A member that must be a text, not an empty one, without U+0000, which no text of PostgreSQL holds.
@@ -230,6 +274,11 @@ impl<'a> Reader<'a> {
         }
         Some(duration)
     }
+}
+
+/// A member's name as a part of a JSON pointer.
+pub fn token(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }
 
 const NOT_A_WORD: &str =

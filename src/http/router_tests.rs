@@ -71,7 +71,14 @@ fn app() -> (Router, Arc<Notify>) {
     (
         router(
             letters,
-            HttpState { readiness, in_flight, on_scrape, origins: Origins::None, tracer: Tracer::default() },
+            HttpState {
+                readiness,
+                in_flight,
+                on_scrape,
+                origins: Origins::None,
+                header_prefix: "x-letters-",
+                tracer: Tracer::default(),
+            },
         ),
         arrived,
     )

@@ -24,7 +24,7 @@
 //! | [`definitions`] | endpoints, mappings and parameters, as administrators put them |
 //!
 //! Who may import whom, checked by `tests/house/architecture.rs`: `start → {routes, upkeep, jump} → {delivery, polling} →
-//! notices → routing → state → definitions → {key, listing, purpose, roles}`. Only the routes of
+//! notices → routing → state → definitions → {key, listing, parked_by, purpose, roles}`. Only the routes of
 //! definitions import the [`state`] above them.
 
 pub mod definitions;
@@ -33,6 +33,7 @@ pub mod jump;
 pub mod key;
 pub mod listing;
 pub mod notices;
+pub mod parked_by;
 pub mod polling;
 pub mod purpose;
 pub mod roles;

@@ -74,7 +74,14 @@ impl Consumer for Jobs {
             } else if claim.attempt < attempts {
                 work::reopen(&mut *tx, *id).await?;
                 let Claim { lane, rank, item, attempt, .. } = claim;
-                settled.again.push(Again { lane, rank, item, attempt, after: Duration::ZERO });
+                settled.again.push(Again {
+                    lane,
+                    rank,
+                    item,
+                    attempt,
+                    after: Duration::ZERO,
+                    traceable: false,
+                });
                 json!({ "status": "REQUESTED", "percent_complete": 0 })
             } else {
                 json!({ "status": "VBS_ERROR", "termination_type": "PROCESS_FAILURE" })

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub const BUILT_IN: &str = "place_card_on_single_site_jobs";
 
 /// First words of the API's other addresses.
-const RESERVED: [&str; 14] = [
+const RESERVED: [&str; 17] = [
     "queues",
     "stores",
     "messages",
@@ -26,6 +26,9 @@ const RESERVED: [&str; 14] = [
     "events",
     "hub",
     "jump",
+    "session",
+    "merchant_sites",
+    "cardsavr_accounts",
 ];
 
 /// A kind of jobs.
@@ -150,7 +153,7 @@ mod tests {
     #[test]
     fn a_name_is_no_other_address() {
         assert!(check_name(BUILT_IN).is_ok());
-        for wrong in ["", "queues", "stores", "Jobs", "a-b", "1st", "a/b"] {
+        for wrong in ["", "queues", "stores", "session", "Jobs", "a-b", "1st", "a/b"] {
             assert!(check_name(wrong).is_err(), "{wrong}");
         }
     }

@@ -22,8 +22,11 @@
 //! A *registration* is a place in a job's log with an access key; one key is one reader, however many polls
 //! it has under way. The same log is polled, waited for (`wait`), read again (`after`) and streamed.
 //!
-//! What is secret lies sealed: the [`data`] of a job until its worker takes it, and an answer until its worker picks it
-//! up.
+//! What is secret lies sealed: the [`data`] of a job until its worker takes it, an answer until its worker picks it
+//! up, and what its owner puts into its [`safe`] for the worker alone until the job ends.
+//!
+//! Clients come with tokens, as to all of Postrider, or, as the vendor's own client does, in sessions of theirs
+//! ([`sdk`]).
 
 pub mod access_key;
 pub mod consumer;
@@ -41,6 +44,8 @@ pub mod remote;
 pub mod roles;
 pub mod room;
 pub mod routes;
+pub mod safe;
+pub mod sdk;
 pub mod store;
 pub mod tidy;
 pub mod types;

@@ -1,14 +1,16 @@
 //! Jobs as their workers take them.
 
-use super::data;
+use super::store::safes;
 use super::store::work::{self, Taken};
 use super::types::Types;
-use crate::seal::Sealer;
+use super::{data, safe};
+use crate::seal::{Sealed, Sealer, Unopened};
 use crate::traces::Context;
 use crate::worker::Claim;
 use crate::worker::remote::{Remote, Standing, Terms, Took};
 use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;
+use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -25,7 +27,7 @@ pub struct Job {
     pub id: i64,
     /// The person it is for.
     pub cardholder_id: i64,
-    /// What its creator sent.
+    /// What its creator sent, with what lies in its safe.
     pub data: Box<RawValue>,
     /// The claim.
     pub lease: Uuid,
@@ -39,6 +41,18 @@ impl RemoteJobs {
     /// The jobs of these types, whose data `sealer` opens.
     pub fn new(types: Arc<Types>, sealer: Option<Arc<Sealer>>) -> Self {
         Self { types, sealer }
+    }
+
+    /// What the worker of a job reads.
+    fn opened(
+        &self,
+        item: Uuid,
+        data: Option<&Sealed>,
+        content: Option<&Sealed>,
+    ) -> Result<Box<RawValue>, Unopened> {
+        let data = data::open(self.sealer.as_deref(), item, data)?;
+        let Some(content) = content else { return Ok(data) };
+        Ok(safe::put_back(&data, &safe::open(self.sealer.as_deref(), item, content)?))
     }
 }
 
@@ -63,8 +77,13 @@ impl Remote for RemoteJobs {
         let mut items = Vec::with_capacity(taken.len());
         let mut closed = Vec::new();
         let all = taken.len() == claims.len();
-        for Taken { id, item, cardholder_id, data: sealed, lease, trace } in taken {
-            match data::open(self.sealer.as_deref(), item, sealed.as_ref()) {
+        // Read once the jobs are locked: their owners may have replaced it just before.
+        let with_safe: Vec<i64> = taken.iter().filter(|job| job.has_account).map(|job| job.id).collect();
+        let safes =
+            if with_safe.is_empty() { Vec::new() } else { safes::contents(&mut *tx, &with_safe).await? };
+        let safes: HashMap<i64, Sealed> = safes.into_iter().collect();
+        for Taken { id, item, cardholder_id, data: sealed, has_account: _, lease, trace } in taken {
+            match self.opened(item, sealed.as_ref(), safes.get(&id)) {
                 Ok(data) => items.push((lease, Job { id, cardholder_id, data, lease, item, trace })),
                 Err(error) => {
                     // Its time has not begun, and others go on: it is tried again, here or by a process that has the key.

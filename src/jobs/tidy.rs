@@ -1,8 +1,9 @@
 //! What is let go of jobs in time: messages past retention, registrations of jobs that ended that long ago, old jobs,
-//! old idempotency keys.
+//! persons who have no jobs any more, old idempotency keys, sessions that nobody uses.
 
 use super::routes::Jobs;
-use super::store::{broadcasts, idempotency, jobs, registrations};
+use super::sdk::sessions::IDLE;
+use super::store::{broadcasts, cardholders, idempotency, jobs, registrations, sessions};
 use crate::worker::upkeep::{self, Step, Upkeep};
 use std::fmt;
 use std::time::Duration;
@@ -27,7 +28,9 @@ enum Duty {
     Broadcasts,
     Registrations,
     Jobs,
+    Cardholders,
     Keys,
+    Sessions,
 }
 
 impl fmt::Display for Duty {
@@ -36,7 +39,9 @@ impl fmt::Display for Duty {
             Self::Broadcasts => "forget old messages of jobs",
             Self::Registrations => "forget registrations for jobs that ended",
             Self::Jobs => "forget old jobs",
+            Self::Cardholders => "forget cardholders who have no jobs any more",
             Self::Keys => "forget idempotency keys of jobs",
+            Self::Sessions => "forget sessions that have ended",
         })
     }
 }
@@ -44,7 +49,8 @@ impl fmt::Display for Duty {
 impl Upkeep for Tidy {
     const NAME: &'static str = "job_retention";
     type Duty = Duty;
-    const DUTIES: &'static [Duty] = &[Duty::Broadcasts, Duty::Registrations, Duty::Jobs, Duty::Keys];
+    const DUTIES: &'static [Duty] =
+        &[Duty::Broadcasts, Duty::Registrations, Duty::Jobs, Duty::Cardholders, Duty::Keys, Duty::Sessions];
 
     async fn step(&mut self, duty: Duty) -> sqlx::Result<Step> {
         let Jobs { db, retention, job_retention, .. } = &self.0;
@@ -53,7 +59,10 @@ impl Upkeep for Tidy {
             Duty::Broadcasts => broadcasts::forget(pool, *retention, BATCH).await?,
             Duty::Registrations => registrations::forget(pool, *retention, BATCH).await?,
             Duty::Jobs => jobs::forget(pool, *job_retention, BATCH).await?,
+            // A day more than its jobs, so that who comes back meanwhile has the number still.
+            Duty::Cardholders => cardholders::forget(pool, *job_retention + KEYS, BATCH).await?,
             Duty::Keys => idempotency::forget(pool, KEYS, BATCH).await?,
+            Duty::Sessions => sessions::forget(pool, IDLE, BATCH).await?,
         };
         let is_all = deleted < BATCH.unsigned_abs();
         Ok(if is_all { Step::Done } else { Step::More("it deletes old jobs and what was said about them") })

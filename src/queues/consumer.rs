@@ -4,15 +4,17 @@ use super::catalog::{Catalog, Queue};
 use super::definition::Handler;
 use super::failures::Told;
 use super::metrics::Tally;
-use super::options::Options;
 use super::outcome::{self, End, Next, Outcome};
+use super::retry::Terms;
 use super::runners::{Runners, unrunnable};
 use super::store::ends::{self, Failure};
 use crate::db::by_id::{HashMap, HashSet};
 use crate::db::{Database, bounded};
 use crate::worker::{Again, Claim, Consumer, Ended, Holding, Lane, Run, Settled};
+use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// The consumer of queue messages.
@@ -35,6 +37,33 @@ impl Messages {
         let concurrency = self.runners.room(queue).filter(|_| !queue.paused)?;
         let yields = matches!(queue.definition.handler, Some(Handler::Http { .. }));
         Some(Lane { id: queue.id, concurrency, yields })
+    }
+}
+
+impl Messages {
+    /// What decides about an end. What it ran under does, whatever became of the definition since; where nobody knows,
+    /// the definition as it is now, and where the queue is gone or out of service here, the defaults.
+    fn terms(&self, lane: i32, outcome: &Outcome) -> Terms {
+        let now_said = || self.catalog.by_id(lane).map(|queue| queue.definition.options.terms.clone());
+        outcome.terms.clone().or_else(now_said).unwrap_or_default()
+    }
+
+    /// For how long the messages of these ends have been tried, where that decides.
+    async fn tried(
+        &self,
+        tx: &mut PgConnection,
+        ended: &[&Ended<Outcome>],
+        now: Option<DateTime<Utc>>,
+    ) -> sqlx::Result<HashMap<Uuid, Duration>> {
+        let decides = |end: &&&Ended<Outcome>| {
+            let Ended { claim, outcome: Some(outcome) } = **end else { return false };
+            outcome::may_be_too_old(&outcome.end, claim.attempt, &self.terms(claim.lane, outcome))
+        };
+        let claims: Vec<&Claim> = ended.iter().filter(decides).map(|end| &end.claim).collect();
+        let Some(now) = now.filter(|_| !claims.is_empty()) else { return Ok(HashMap::default()) };
+        let first = ends::first_tried(tx, &claims).await?;
+        let tried = |claim: &Claim| now - first.get(&claim.item).copied().unwrap_or(claim.claimed_at);
+        Ok(claims.iter().map(|claim| (claim.item, tried(claim).to_std().unwrap_or_default())).collect())
     }
 }
 
@@ -97,17 +126,14 @@ impl Consumer for Messages {
         let mut told = Vec::new();
         let mut tally = Tally::default();
         let now = self.db.ids.now();
+        let tried = self.tried(tx, ended, now).await?;
         let mut queues: HashMap<i32, Option<Arc<Queue>>> = HashMap::default();
         for end in ended {
             let Some(outcome) = &end.outcome else { continue };
             let lane = end.claim.lane;
             let queue = queues.entry(lane).or_insert_with(|| self.catalog.by_id(lane));
-            // What it ran under decides, whatever became of the definition since. Where nobody knows, and the queue
-            // is gone or out of service here, the defaults do.
-            let terms = outcome.terms.unwrap_or_else(|| {
-                queue.as_ref().map_or_else(|| Options::default().terms(), |q| q.definition.options.terms())
-            });
-            let next = outcome::next(&outcome.end, end.claim.attempt, &terms);
+            let tried = tried.get(&end.claim.item).copied().unwrap_or_default();
+            let next = outcome::next(&outcome.end, end.claim.attempt, &self.terms(lane, outcome), tried);
             let took = now.and_then(|now| (now - end.claim.claimed_at).to_std().ok()).unwrap_or_default();
             if let Some(queue) = queue.as_ref() {
                 tally.attempt(queue, &outcome.end, &next, took);
@@ -157,6 +183,7 @@ impl Consumer for Messages {
                     item: claim.item,
                     attempt: claim.attempt - i16::from(!outcome.end.counts()),
                     after: *after,
+                    traceable: claim.traceable && !outcome.end.counts(),
                 })
                 .collect();
         }
@@ -187,7 +214,7 @@ impl Consumer for Messages {
             end: End::Refused(why),
             logs: None,
             worker: outcome.and_then(|outcome| outcome.worker.clone()),
-            terms: outcome.and_then(|outcome| outcome.terms),
+            terms: outcome.and_then(|outcome| outcome.terms.clone()),
         }
     }
 

@@ -153,19 +153,9 @@ mod tests {
         assert!(
             definition.schema.is_none() && definition.handler.is_none() && definition.client_id.is_none()
         );
-        let Options {
-            timeout,
-            concurrency,
-            max_attempts,
-            retry_base,
-            retry_cap,
-            priority,
-            retention,
-            unique,
-        } = definition.options;
-        assert_eq!((timeout, concurrency, retry_base), (None, None, Duration::from_secs(1)));
-        assert_eq!((retry_cap, retention), (Duration::from_mins(5), Duration::from_hours(30 * 24)));
-        assert_eq!((max_attempts, priority, unique), (None, 0, None));
+        let Options { timeout, concurrency, terms, priority, retention, unique } = definition.options;
+        assert_eq!((timeout, concurrency, terms), (None, None, crate::queues::retry::Terms::default()));
+        assert_eq!((retention, priority, unique), (Duration::from_hours(30 * 24), 0, None));
     }
 
     #[test]
@@ -177,7 +167,11 @@ mod tests {
             "handler": {"kind": "http", "url": "ftp://hush", "secret": "whsec_hush", "source": "hush"},
             "options": {
                 "timeout": "0s", "concurrency": 0, "max_attempts": 1.5, "priority": 101, "retention": "59m",
-                "retry": {"base": "10s", "cap": "5s"}, "speed": "hush",
+                "retry": {
+                    "base": "10s", "cap": "5s", "kind": "hush", "power": 2, "jitter": 2, "max_age": "hush",
+                    "by": {"hush/": "hush", " ": "final", "E": {"after": [], "cap": "1s"}, "F": {"max_attempts": 0}}
+                },
+                "speed": "hush",
                 "unique": {"key": "hush", "while": "hush", "conflict": "hush"}
             }
         });
@@ -196,7 +190,16 @@ mod tests {
             ("/options/max_attempts", "range"),
             ("/options/priority", "range"),
             ("/options/retention", "range"),
+            ("/options/retry/by/ ", "word"),
+            ("/options/retry/by/E/after", "minItems"),
+            ("/options/retry/by/E/cap", "alone"),
+            ("/options/retry/by/F/max_attempts", "range"),
+            ("/options/retry/by/hush~1", "type"),
             ("/options/retry/cap", "minimum"),
+            ("/options/retry/jitter", "range"),
+            ("/options/retry/kind", "enum"),
+            ("/options/retry/max_age", "duration"),
+            ("/options/retry/power", "alone"),
             ("/options/speed", "additionalProperties"),
             ("/options/timeout", "range"),
             ("/options/unique/conflict", "enum"),
@@ -279,12 +282,15 @@ mod tests {
                 "retry": {"base": text(base), "cap": text(base + more)},
                 "priority": priority, "retention": text(retention),
             }});
-            let options = Definition::read("q", &document).unwrap().options;
-            prop_assert_eq!(options, Options {
-                timeout: Some(Duration::from_millis(timeout)), concurrency: Some(concurrency), max_attempts: Some(attempts),
-                retry_base: Duration::from_millis(base), retry_cap: Duration::from_millis(base + more),
-                priority, retention: Duration::from_millis(retention), unique: None,
-            });
+            let Options { timeout: time, concurrency: places, terms, priority: rank, retention: kept, unique: None } =
+                Definition::read("q", &document).unwrap().options
+            else {
+                panic!("nothing is unique")
+            };
+            prop_assert_eq!((time, places), (Some(Duration::from_millis(timeout)), Some(concurrency)));
+            prop_assert_eq!((rank, kept), (priority, Duration::from_millis(retention)));
+            prop_assert_eq!(terms.max_attempts(), attempts);
+            prop_assert_eq!(terms.backoff(1) <= Duration::from_millis(base), true);
         }
     }
 }

@@ -87,8 +87,8 @@ impl<'a> Told<'a> {
                 }
             }
             if let Some(context) = context {
-                let parent = trace;
-                tracer.end(Attempt { queue, claim: &claim, ending, error, took, context, parent }.span());
+                let (claim, was_last, parent) = (&claim, matches!(how, How::Ended), trace);
+                tracer.end(Attempt { queue, claim, ending, was_last, error, took, context, parent }.span());
             }
         });
     }

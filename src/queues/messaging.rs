@@ -10,6 +10,7 @@ use super::javascript::ServiceError;
 use super::javascript::services::{Answer, Messaging};
 use super::roles;
 use super::routes::Message;
+use super::runners::MessagingFor;
 use super::store::{self, pushes::Push};
 use super::uniqueness::Verdict;
 use crate::auth::role;
@@ -30,9 +31,11 @@ pub struct OfQueue {
 }
 
 impl OfQueue {
-    /// For the handler of `queue`, whose pushes come of what it handles.
-    pub fn new(access: Access, queue: &Queue, origin: Origin) -> Self {
-        Self { access, name: queue.name.clone(), origin }
+    /// For the handler of each queue, whose pushes come of what it handles.
+    pub fn of_each(access: Access) -> MessagingFor {
+        Arc::new(move |queue: &Queue, origin| {
+            Arc::new(Self { access: access.clone(), name: queue.name.clone(), origin })
+        })
     }
 
     /// The queue, if the handler's queue may use it.

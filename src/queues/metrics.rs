@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 const PUSHED: &str = "postrider_messages_pushed_total";
 /// Pushes to this process whose value another message held, by `queue` and `outcome`: existing, replaced or rejected.
 const HELD: &str = "postrider_unique_pushes_total";
-/// Attempts whose end this process wrote, by `queue` and `outcome`: completed, failed, retried or lost.
+/// Attempts whose end this process wrote, by `queue` and `outcome`: completed, failed, retried, snoozed or lost.
 const ATTEMPTS: &str = "postrider_attempts_total";
 /// From the claim until the end was about to be written, in seconds, by `queue`.
 const DURATION: &str = "postrider_attempt_duration_seconds";
@@ -41,7 +41,7 @@ const CONNECTIONS: &str = "postrider_pool_connections";
 const UNUSED: &str = "postrider_pool_idle_connections";
 
 /// How an attempt may end, as [`ATTEMPTS`] tells it.
-const OUTCOMES: [&str; 4] = ["completed", "failed", "retried", "lost"];
+const OUTCOMES: [&str; 5] = ["completed", "failed", "retried", "snoozed", "lost"];
 
 /// A measurement of the depths holds at least this long, and so long that at most a twentieth of one
 /// connection's time goes into it.
@@ -84,7 +84,7 @@ impl Tally {
             outcomes: [0; OUTCOMES.len()],
             duration: histogram!(DURATION, "queue" => queue.name.clone()),
         });
-        let [completed, failed, retried, lost] = &mut counted.outcomes;
+        let [completed, failed, retried, snoozed, lost] = &mut counted.outcomes;
         let outcome = match (end, next) {
             // How long it took to find out says nothing about the handler.
             (End::Lost, _) => return *lost += 1,
@@ -92,6 +92,7 @@ impl Tally {
             (End::GivenBack, _) => return,
             (_, Next::Complete(_)) => completed,
             (_, Next::Error(_)) => failed,
+            (End::Later(..), Next::Again { .. }) => snoozed,
             (_, Next::Again { .. }) => retried,
         };
         *outcome += 1;

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A *queue* is a lane of the engine with a [`definition`]: who may use it ([`roles`]), what may be pushed
-//! ([`schema`]), what runs it ([`runners`]) and how ([`options`]), and which of its messages are the same
-//! ([`uniqueness`]). A *message* is a row that never changes; an
+//! ([`schema`]), what runs it ([`runners`]) and how ([`options`]), what follows when it fails ([`retry`]), and which of
+//! its messages are the same ([`uniqueness`]). A *message* is a row that never changes; an
 //! *attempt* is one run of it; its *outcome* is the end of the last one ([`outcome`] decides). A *schedule* pushes a
 //! message at moments that come by themselves ([`schedules`]).
 
@@ -31,6 +31,7 @@ pub mod options;
 pub mod outcome;
 pub mod push;
 pub mod remote;
+pub mod retry;
 pub mod roles;
 pub mod routes;
 pub mod runners;

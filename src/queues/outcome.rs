@@ -1,10 +1,10 @@
 //! How an attempt of a message ends, what follows from it, and whether it is the end that is stored.
 
-use super::options::{Failure, Terms};
+use super::retry::{Decision, Failure, Terms};
 use super::store::ends::{Ending, Stored};
 use crate::http::idempotency::digest;
 use crate::http::json_text::raw;
-use crate::worker::delay::delay_after;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub enum End {
     Fail(Box<RawValue>),
     /// It failed in passing: again after this time, or by the definition's backoff.
     Retry(Box<RawValue>, Option<Duration>),
+    /// It put the message off: again after this time, or by the definition's backoff, and the attempt does not count.
+    Later(Box<RawValue>, Option<Duration>),
     /// It never began: again by the definition's backoff, and the attempt does not count.
     NotStarted(Box<RawValue>),
     /// Its worker died or went silent.
@@ -51,6 +53,7 @@ impl End {
             Self::Reject(_) => Ending::Rejected,
             Self::Fail(_) => Ending::Failed,
             Self::Retry(..) => Ending::Retried,
+            Self::Later(..) => Ending::Snoozed,
             Self::NotStarted(_) => Ending::NotStarted,
             Self::Lost => Ending::Lost,
             Self::GivenBack => Ending::GivenBack,
@@ -58,9 +61,9 @@ impl End {
         }
     }
 
-    /// Whether the attempt counts: not if it never began, or its worker gave it back.
+    /// Whether the attempt counts: not if it never began, was put off, or its worker gave it back.
     pub fn counts(&self) -> bool {
-        !matches!(self, Self::NotStarted(_) | Self::GivenBack)
+        !matches!(self, Self::NotStarted(_) | Self::Later(..) | Self::GivenBack)
     }
 
     /// Whether the row is of this very end: of the same kind, with the same result or error. How long a worker
@@ -71,6 +74,7 @@ impl End {
             Self::Reject(error)
             | Self::Fail(error)
             | Self::Retry(error, _)
+            | Self::Later(error, _)
             | Self::NotStarted(error)
             | Self::Refused(error) => (error, &stored.error),
             Self::Lost | Self::GivenBack => return stored.ending == self.ending(),
@@ -85,6 +89,7 @@ impl End {
             | Self::Reject(json)
             | Self::Fail(json)
             | Self::Retry(json, _)
+            | Self::Later(json, _)
             | Self::NotStarted(json)
             | Self::Refused(json) => json.get().len(),
             Self::Lost | Self::GivenBack => 0,
@@ -126,31 +131,63 @@ pub enum Next<'a> {
     },
 }
 
-/// Decides what follows from the end of an attempt (counted from 1) under these terms.
-pub fn next<'a>(end: &'a End, attempt: i16, terms: &Terms) -> Next<'a> {
+/// Decides what follows from the end of an attempt (counted from 1) under these terms. `tried` is for how long the
+/// message has been tried; it matters only where [`may_be_too_old`] says so.
+pub fn next<'a>(end: &'a End, attempt: i16, terms: &Terms, tried: Duration) -> Next<'a> {
     use std::borrow::Cow::{Borrowed, Owned};
-    let attempt = attempt.unsigned_abs();
-    let again = |failure| terms.may_try_again(failure, attempt);
-    let backoff = || delay_after(u32::from(attempt), terms.retry_base, terms.retry_cap);
+    let number = attempt.unsigned_abs();
+    let ended = |failure, error: std::borrow::Cow<'a, RawValue>, wanted: Option<Duration>| match decide(
+        terms, failure, &error, number,
+    ) {
+        Decision::Again { pause, within } => {
+            let after = wanted.unwrap_or(pause);
+            if within.is_none_or(|within| tried.saturating_add(after) <= within) {
+                return Next::Again { error, after };
+            }
+            Next::Error(error)
+        }
+        Decision::Final => Next::Error(error),
+    };
     match end {
         End::Complete(result) => Next::Complete(result),
-        End::Reject(error) if again(Failure::Rejected) => {
-            Next::Again { error: Borrowed(error), after: backoff() }
-        }
-        End::Retry(error, after) if again(Failure::Transient) => {
-            Next::Again { error: Borrowed(error), after: after.unwrap_or_else(backoff) }
-        }
-        End::NotStarted(error) => Next::Again { error: Borrowed(error), after: backoff() },
-        End::GivenBack => Next::Again { error: Owned(given_back()), after: Duration::ZERO },
+        End::Reject(error) => ended(Failure::Rejected, Borrowed(error), None),
+        End::Retry(error, after) => ended(Failure::Transient, Borrowed(error), *after),
+        End::Later(error, after) => ended(Failure::Snoozed, Borrowed(error), *after),
         // Nothing is wrong with the message, as far as anyone knows: no backoff.
-        End::Lost if again(Failure::WorkerLost) => {
-            Next::Again { error: Owned(worker_lost()), after: Duration::ZERO }
-        }
-        End::Reject(error) | End::Retry(error, _) | End::Fail(error) | End::Refused(error) => {
-            Next::Error(Borrowed(error))
-        }
-        End::Lost => Next::Error(Owned(worker_lost())),
+        End::Lost => ended(Failure::WorkerLost, Owned(worker_lost()), Some(Duration::ZERO)),
+        End::NotStarted(error) => Next::Again { error: Borrowed(error), after: terms.backoff(number) },
+        End::GivenBack => Next::Again { error: Owned(given_back()), after: Duration::ZERO },
+        End::Fail(error) | End::Refused(error) => Next::Error(Borrowed(error)),
     }
+}
+
+/// Whether for how long the message has been tried decides about this end.
+pub fn may_be_too_old(end: &End, attempt: i16, terms: &Terms) -> bool {
+    let within = |failure, error: &RawValue| match decide(terms, failure, error, attempt.unsigned_abs()) {
+        Decision::Again { within, .. } => within.is_some(),
+        Decision::Final => false,
+    };
+    match end {
+        End::Reject(error) => within(Failure::Rejected, error),
+        End::Retry(error, _) => within(Failure::Transient, error),
+        End::Later(error, _) => within(Failure::Snoozed, error),
+        End::Lost => within(Failure::WorkerLost, &worker_lost()),
+        _ => false,
+    }
+}
+
+fn decide(terms: &Terms, failure: Failure, error: &RawValue, attempt: u16) -> Decision {
+    let name = if terms.ask_names() { name_of(error) } else { None };
+    terms.decide(failure, name.as_deref(), attempt)
+}
+
+/// The name of an error, where it is an object that has one.
+fn name_of(error: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+    serde_json::from_str::<Named>(error.get()).ok().map(|named| named.name)
 }
 
 /// An error as it is stored: `{"name", "message"}`.
@@ -201,5 +238,28 @@ mod tests {
         assert!(!End::Fail(json("7")).is(&stored(Ending::Retried, None, error)));
         assert!(End::Retry(json("7"), Some(Duration::ZERO)).is(&stored(Ending::Retried, None, error)));
         assert!(!End::Retry(json("7"), None).is(&stored(Ending::Lost, None, error)));
+        assert!(End::Later(json("7"), None).is(&stored(Ending::Snoozed, None, error)));
+    }
+
+    #[test]
+    fn what_has_been_tried_for_too_long_is_not_tried_again() {
+        let second = Duration::from_secs;
+        let terms = |retry: serde_json::Value| {
+            let document = serde_json::json!({ "options": { "max_attempts": 9, "retry": retry } });
+            crate::queues::definition::Definition::read("q", &document).unwrap().options.terms
+        };
+        let is_again =
+            |end: &End, terms: &Terms, tried| matches!(next(end, 1, terms, tried), Next::Again { .. });
+        let short = terms(serde_json::json!({ "max_age": "10s", "by": { "Patient": { "max_age": "1h" } } }));
+        let later = |after| End::Later(json("7"), Some(second(after)));
+        assert!(may_be_too_old(&later(3), 1, &short) && is_again(&later(3), &short, second(7)));
+        assert!(!is_again(&later(4), &short, second(7)));
+        let retry = End::Retry(json("7"), Some(second(1)));
+        assert!(is_again(&retry, &short, second(9)) && !is_again(&retry, &short, second(10)));
+        assert!(!is_again(&End::Lost, &short, second(11)));
+        assert!(is_again(&End::GivenBack, &short, second(11)));
+        let patient = End::Reject(json(r#"{"message":"", "name":"P\u0061tient"}"#));
+        assert!(is_again(&patient, &short, second(3000)) && !is_again(&patient, &short, second(3601)));
+        assert!(!may_be_too_old(&retry, 1, &Terms::default()));
     }
 }

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod identified;
 pub(super) mod request;
+mod sift;
 mod stored;
 
 use super::catalog::Catalog;
@@ -16,6 +17,7 @@ use crate::error::{Error, Result, is_held, is_transient, was_cut_off, was_undone
 use crate::worker::Wake;
 use crate::worker::batch::Size;
 use answer::{Batch, Done, Pushed};
+use identified::Waits;
 use request::{Request, flat, refuse_all, shared, unavailable};
 use sqlx::postgres::PgPool;
 use std::sync::Arc;
@@ -34,8 +36,8 @@ const WAITING: usize = 8192;
 
 /// How long one key is waited for when each is claimed by itself.
 const PATIENCE: Duration = Duration::from_millis(2);
-/// How long the values of many requests are waited for together: another process may be storing the same.
-const HURRY: Duration = Duration::from_millis(20);
+/// The values of many requests are waited for together, no longer than this: another process may be storing the same.
+const TOGETHER: Waits = Waits { patience: Duration::from_millis(20), apart: false };
 /// Between two tries of a lock that is in the way.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -62,9 +64,11 @@ impl Inbox {
         let (identified, received_identified) = mpsc::channel(WAITING);
         let (room, waiters) = Room::new();
         let (own_room, own_waiters) = Room::new();
-        let plain = Loop { pool, wake, catalog, is_identified: false, room: None };
+        let (doubts, doubted) = mpsc::unbounded_channel();
+        let plain = Loop { pool, wake, catalog, is_identified: false, room: None, doubts: None };
         let with_keys = Loop { room: Some(room), ..plain.clone() };
-        let with_values = Loop { is_identified: true, room: Some(own_room), ..plain.clone() };
+        let sieve = Loop { is_identified: true, room: Some(own_room), ..plain.clone() };
+        let with_values = Loop { doubts: Some(doubts), ..sieve.clone() };
         // Without a door of its own: the room is empty when nobody can come in any more.
         let one_by_one = Loop { is_identified: true, ..plain.clone() };
         let loops = futures::future::join5(
@@ -79,7 +83,7 @@ impl Inbox {
                     held
                 }
             }),
-            Box::pin(with_values.run(received_identified)),
+            Box::pin(futures::future::join(with_values.run(received_identified), sieve.sift(doubted))),
             own_waiters.run(move |requests| {
                 let one_by_one = one_by_one.clone();
                 async move { one_by_one.one_by_one(requests).await }
@@ -150,6 +154,8 @@ struct Loop {
     is_identified: bool,
     /// Where those wait whose keys or values are held.
     room: Option<Room>,
+    /// Where those go of which some wait for values, see [`sift`].
+    doubts: Option<mpsc::UnboundedSender<Vec<Request>>>,
 }
 
 /// A lock that a statement has waited for in vain: for so long. Who came meanwhile has waited for it too, so it is only
@@ -212,13 +218,12 @@ impl Loop {
         }
         parts.push(requests);
         let mut still = Vec::new();
-        let mut patience = HURRY;
         while let Some(mut requests) = parts.pop() {
             if requests.is_empty() {
                 continue;
             }
             let began = Instant::now();
-            let error = match self.write(&requests, jam.is_some(), patience).await {
+            let error = match self.write(&requests, jam.is_some(), TOGETHER).await {
                 Ok(stored) => {
                     size.took(began.elapsed());
                     *jam = None;
@@ -227,17 +232,9 @@ impl Loop {
                 }
                 Err(error) => error,
             };
-            if let Some(room) = self.room.as_ref().filter(|_| self.is_identified && is_held(&error)) {
-                // By halves, until those are found whose values are held.
-                if requests.len() > 1 {
-                    patience = PATIENCE;
-                    let second = requests.split_off(requests.len() / 2);
-                    parts.extend([second, requests]);
-                } else {
-                    for request in requests {
-                        room.admit(request);
-                    }
-                }
+            if let Some(doubts) = self.doubts.as_ref().filter(|_| is_held(&error)) {
+                // Who comes now does not wait until it is known whose values are held.
+                _ = doubts.send(requests);
                 continue;
             }
             if let Some(room) = self.room.as_ref().filter(|_| is_held(&error)) {
@@ -271,11 +268,11 @@ impl Loop {
 
     /// Stores, again when the statement was certainly undone for the sake of another (40001, 40P01). Where a lock is in
     /// the way (`is_jammed`), it is waited for only a moment.
-    async fn write(&self, requests: &[Request], is_jammed: bool, patience: Duration) -> sqlx::Result<Stored> {
+    async fn write(&self, requests: &[Request], is_jammed: bool, waits: Waits) -> sqlx::Result<Stored> {
         let mut tries = 0;
         loop {
             let stored = if self.is_identified {
-                identified::write(&self.pool, requests, patience).await
+                identified::write(&self.pool, requests, waits).await
             } else if is_jammed {
                 let pushes = shared(requests);
                 db::transaction::<_, sqlx::Error, _>(&self.pool, move |tx| {
@@ -329,21 +326,6 @@ impl Loop {
                 Apart { held: Vec::new(), waiting: Vec::new() }
             }
         }
-    }
-
-    /// Stores requests that have waited for values, each by itself; returns those whose values are still held.
-    async fn one_by_one(&self, requests: Vec<Request>) -> Vec<Request> {
-        let mut held = Vec::new();
-        for request in requests {
-            let one = [request];
-            let written = self.write(&one, false, PATIENCE).await;
-            match written {
-                Ok(stored) => self.stored(one.into(), &stored),
-                Err(error) if is_held(&error) => held.extend(one),
-                Err(error) => refuse_all(one.into(), error),
-            }
-        }
-        held
     }
 }
 

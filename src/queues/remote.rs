@@ -35,7 +35,7 @@ impl Remote for RemoteMessages {
                 lease: self.lease,
                 timeout: queue.definition.options.timeout,
                 concurrency: queue.definition.options.concurrency.map(i32::from),
-                kept: serde_json::to_string(&queue.definition.options.terms()).ok().map(Arc::from),
+                kept: serde_json::to_string(&queue.definition.options.terms).ok().map(Arc::from),
             }),
             _ => Standing::Closed,
         }

@@ -123,23 +123,22 @@ impl Runners {
             let ran = AssertUnwindSafe(self.run(&queue, attempt, message, &hold)).catch_unwind().await;
             let outcome =
                 ran.unwrap_or_else(|panic| End::Reject(error("Panic", panic_message(&*panic))).into());
-            Outcome { terms: Some(queue.definition.options.terms()), ..outcome }
+            Outcome { terms: Some(queue.definition.options.terms.clone()), ..outcome }
         })
     }
 
     async fn run(&self, queue: &Queue, attempt: u16, message: Loaded, hold: &Hold) -> Outcome {
-        if !message.validated
-            && let Some(schema) = &queue.schema
-            && let Err(error) = schema.validate_text(&message.request).await
-        {
-            return invalid(&error).into();
+        if let Some(end) = unfit(queue, &message).await {
+            return end.into();
         }
         hold.holds().await;
         match &queue.definition.handler {
             Some(Handler::Native { name }) => self.native(queue, name, attempt, message).await.into(),
             // Boxed, since a native attempt, which may be as quick as a function call, should not have to
             // carry room for the others.
-            Some(Handler::JavaScript { .. }) => Box::pin(self.javascript(queue, message, hold)).await,
+            Some(Handler::JavaScript { .. }) => {
+                Box::pin(self.javascript(queue, attempt, message, hold)).await
+            }
             Some(Handler::Http { url }) => {
                 let Ok(secret) = &queue.secret else { return unrunnable().into() };
                 let now = self.ids.now().unwrap_or_default();
@@ -153,8 +152,9 @@ impl Runners {
 
     async fn native(&self, queue: &Queue, name: &str, attempt: u16, message: Loaded) -> End {
         let Some(handler) = self.native.get(name).cloned() else { return unrunnable() };
+        let max_attempts = queue.definition.options.terms.max_attempts();
         let Loaded { id, request, origin, .. } = message;
-        let message = Message { id, attempt, request: request.0, origin };
+        let message = Message { id, attempt, max_attempts, request: request.0, origin };
         let timeout = queue.definition.options.attempt_timeout();
         tokio::time::timeout(timeout, native::attempt(&*handler, message)).await.unwrap_or_else(|_| {
             let after = humantime::format_duration(timeout);
@@ -162,7 +162,7 @@ impl Runners {
         })
     }
 
-    async fn javascript(&self, queue: &Queue, message: Loaded, hold: &Hold) -> Outcome {
+    async fn javascript(&self, queue: &Queue, attempt: u16, message: Loaded, hold: &Hold) -> Outcome {
         let (Some(pool), Some(source), Some(messaging)) =
             (&self.javascript, &queue.script, self.messaging.get())
         else {
@@ -179,6 +179,8 @@ impl Runners {
             message: request.0,
             traceparent,
             timeout: queue.definition.options.attempt_timeout(),
+            attempt,
+            max_attempts: queue.definition.options.terms.max_attempts(),
         };
         let ended = pool.run_once(hold.holds(), job, Arc::new(services), CancellationToken::new()).await;
         let logs = (!ended.logs.is_empty()).then(|| raw(&serde_json::json!(ended.logs)));
@@ -188,6 +190,9 @@ impl Runners {
             javascript::Outcome::Interrupted => {
                 End::Retry(error("Interrupted", "the handler's process was stopped from outside"), None)
             }
+            javascript::Outcome::Final(error) => End::Fail(error),
+            javascript::Outcome::Retry(error, after) => End::Retry(error, after),
+            javascript::Outcome::Later(error, after) => End::Later(error, Some(after)),
             other => match other.into_stored() {
                 Ok(result) => End::Complete(result),
                 Err(error) => End::Reject(error),
@@ -202,14 +207,19 @@ fn children_of_one(pool: &Pool) -> usize {
     pool.max() / 2
 }
 
-/// The end of a message that breaks its queue's schema.
-pub(super) fn invalid(error: &Error) -> End {
-    let violations = if let Error::Invalid(_, violations) = error { violations.as_slice() } else { &[] };
-    End::Fail(raw(&serde_json::json!({
+/// The end of a message that must not run: another replaces it, or it breaks its queue's schema.
+pub(super) async fn unfit(queue: &Queue, message: &Loaded) -> Option<End> {
+    if let Some(by) = message.replaced_by {
+        return Some(End::Fail(error("Replaced", &format!("message {by} has its value, and replaces it"))));
+    }
+    let schema = queue.schema.as_ref().filter(|_| !message.validated)?;
+    let broken = schema.validate_text(&message.request).await.err()?;
+    let violations = if let Error::Invalid(_, violations) = &broken { violations.as_slice() } else { &[] };
+    Some(End::Fail(raw(&serde_json::json!({
         "name": "ValidationError",
-        "message": error.to_string(),
+        "message": broken.to_string(),
         "errors": violations,
-    })))
+    }))))
 }
 
 /// The definition changed between the claim and now, to one that this process cannot run: another may.

@@ -11,6 +11,8 @@ pub(super) struct Attempt<'a> {
     pub(super) queue: &'a str,
     pub(super) claim: &'a Claim,
     pub(super) ending: Ending,
+    /// Whether its message is in ERROR by it.
+    pub(super) was_last: bool,
     /// The name of its error.
     pub(super) error: Option<&'a str>,
     pub(super) took: Duration,
@@ -21,7 +23,7 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     /// Its span, from the claim to the end. What its error says beside its name may hold what was pushed.
     pub(super) fn span(self) -> Span {
-        let Self { queue, claim, ending, error, took, context, parent } = self;
+        let Self { queue, claim, ending, was_last, error, took, context, parent } = self;
         let mut attributes = vec![
             ("messaging.system", "postrider".into()),
             ("messaging.operation.name", "process".into()),
@@ -31,7 +33,10 @@ impl Attempt<'_> {
             ("postrider.attempt", claim.attempt.into()),
             ("postrider.outcome", ending.word().into()),
         ];
-        let failed = !matches!(ending, Ending::Completed | Ending::GivenBack | Ending::NotStarted);
+        // One that puts its message off fails only if that has been tried for too long.
+        let passes =
+            matches!(ending, Ending::Completed | Ending::Snoozed | Ending::GivenBack | Ending::NotStarted);
+        let failed = was_last || !passes;
         if failed {
             attributes.push(("error.type", error.unwrap_or(ending.word()).into()));
         }

@@ -2,7 +2,8 @@
 //!
 //! A value is found in the message, or comes with the push. The row in `unique_holders` says which message took it; whether
 //! that still holds it is judged when another push has the same value, by what has become of the message. So neither a
-//! claim nor an end knows of uniqueness, and a crash leaves nothing to mend.
+//! claim nor an end knows of uniqueness, and a crash leaves nothing to mend. A push that replaces what was claimed says so in
+//! that message (`replaced_by`): whatever brings it back, no attempt of it begins any more (`runners::unfit`).
 
 use crate::error::Error;
 use crate::http::idempotency::digest;
@@ -43,7 +44,7 @@ pub enum By {
 /// For how long a message holds its value. One that is deleted holds none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holds {
-    /// Until it is claimed for the first time.
+    /// Until it is claimed for an attempt that counts.
     Waiting,
     /// Until it has ended.
     Unfinished,
@@ -56,7 +57,8 @@ pub enum Holds {
 pub enum Conflict {
     /// The message that holds the value is the answer.
     Existing,
-    /// That message takes over what the push says, if it was never claimed; otherwise the push is stored.
+    /// That message takes over what the push says, if it waits and no attempt of it counts; otherwise the push is stored, and
+    /// no attempt of that message begins any more.
     Replace,
     /// It is refused.
     Reject,
@@ -109,17 +111,9 @@ impl Uniqueness {
             }
             None => reader.duration("while", SHORTEST..=retention).map_or(Holds::Unfinished, Holds::For),
         };
-        let conflict = match reader.take("conflict") {
-            None => Conflict::Existing,
-            Some(value) if word("existing", value) => Conflict::Existing,
-            Some(value) if word("replace", value) => Conflict::Replace,
-            Some(value) if word("reject", value) => Conflict::Reject,
-            Some(value) => {
-                let keyword = if value.is_string() { "enum" } else { "type" };
-                reader.note("/conflict", keyword, "must be \"existing\", \"replace\" or \"reject\"");
-                Conflict::Existing
-            }
-        };
+        let conflicts =
+            [("existing", Conflict::Existing), ("replace", Conflict::Replace), ("reject", Conflict::Reject)];
+        let conflict = reader.choice("conflict", &conflicts).unwrap_or(Conflict::Existing);
         Self { by, holds, conflict }
     }
 

@@ -4,6 +4,7 @@ use super::catalog::Queue;
 use super::outcome::{End, error};
 use super::spans;
 use super::store::ends::Loaded;
+use crate::http::aside::{LARGE, aside};
 use crate::http::json_text::{depth, raw};
 use crate::http::outbound::{Answer, Cause, Failure, Outbound, Request};
 use crate::http::retry_after::retry_after;
@@ -39,7 +40,7 @@ impl Post<'_> {
     pub(super) async fn send(self, outbound: &Outbound, now: DateTime<Utc>, hold: &Hold) -> End {
         let trace = self.message.origin.trace.as_ref();
         let begun = self.tracer.ask(trace);
-        let request = match self.request(now, begun.as_ref().map(|begun| &begun.context).or(trace)) {
+        let request = match self.request(now, begun.as_ref().map(|begun| &begun.context).or(trace)).await {
             Ok(request) => request,
             Err(why) => return End::Fail(error("ConfigurationError", &why)),
         };
@@ -49,7 +50,10 @@ impl Post<'_> {
             self.tracer.end(spans::posted(begun, &request, answer.as_ref(), started.elapsed()));
         }
         match answer {
-            Ok(answer) => verdict(&answer, now),
+            Ok(answer) => {
+                let read = aside(answer.body.len() > LARGE, move || verdict(&answer, now)).await;
+                read.unwrap_or_else(|_| End::Fail(error("InvalidResult", "the answer could not be read")))
+            }
             Err(failure) if failure.cause == Cause::AddressNotAllowed => {
                 End::Fail(unreached("RequestRefused", &failure))
             }
@@ -57,19 +61,25 @@ impl Post<'_> {
         }
     }
 
-    fn request(&self, now: DateTime<Utc>, trace: Option<&Context>) -> Result<Request, String> {
+    async fn request(&self, now: DateTime<Utc>, trace: Option<&Context>) -> Result<Request, String> {
         let body = Bytes::copy_from_slice(self.message.request.get().as_bytes());
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert("postrider-attempt", HeaderValue::from(self.attempt));
+        let most = self.queue.definition.options.terms.max_attempts();
+        headers.insert("postrider-max-attempts", HeaderValue::from(most));
         if let Ok(name) = HeaderValue::try_from(&self.queue.name) {
             headers.insert("postrider-queue", name);
         }
         if let Some(trace) = trace {
             trace.send(&mut headers);
         }
-        let secrets: Vec<&SecretString> = self.secret.into_iter().collect();
-        signature::sign(&mut headers, &self.message.id.to_string(), now.timestamp(), &body, &secrets)?;
+        let (id, secret, signed) = (self.message.id.to_string(), self.secret.cloned(), body.clone());
+        let signing = aside(body.len() > LARGE, move || {
+            let secrets: Vec<&SecretString> = secret.iter().collect();
+            signature::sign(&mut headers, &id, now.timestamp(), &signed, &secrets).map(|()| headers)
+        });
+        let headers = signing.await.map_err(|_| "the request could not be signed".to_owned())??;
         Ok(Request {
             method: Method::POST,
             url: self.url.clone(),
@@ -86,7 +96,8 @@ fn unreached(name: &str, failure: &Failure) -> Box<RawValue> {
     raw(&serde_json::json!({ "name": name, "message": failure.to_string(), "cause": failure.cause.word() }))
 }
 
-/// 2xx with JSON is the result; 4xx is final; anything that may pass is tried again.
+/// 2xx with JSON is the result; 4xx is final; anything that may pass is tried again. Who says when it will have time puts
+/// the message off.
 fn verdict(answer: &Answer, now: DateTime<Utc>) -> End {
     let status = answer.status;
     if status.is_success() {
@@ -110,8 +121,13 @@ fn verdict(answer: &Answer, now: DateTime<Utc>) -> End {
     };
     let passing =
         matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
+    let after = retry_after(&answer.headers, now);
+    let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    if busy && after.is_some() {
+        return End::Later(failed(), after);
+    }
     if status.is_server_error() || passing {
-        return End::Retry(failed(), retry_after(&answer.headers, now));
+        return End::Retry(failed(), after);
     }
     End::Fail(failed())
 }
@@ -156,6 +172,7 @@ mod tests {
             End::Complete(result) => format!("complete {result}"),
             End::Fail(_) => "fail".to_owned(),
             End::Retry(_, after) => format!("retry {after:?}"),
+            End::Later(_, after) => format!("later {after:?}"),
             other => format!("{other:?}"),
         }
     }
@@ -172,9 +189,10 @@ mod tests {
         for status in [408, 425, 429, 500, 502, 503, 504] {
             assert_eq!(end(status, "", None), "retry None", "{status}");
         }
-        assert_eq!(end(503, "", Some("7")), "retry Some(7s)");
-        assert_eq!(end(503, "", Some("999999")), "retry Some(3600s)");
-        assert_eq!(end(503, "", Some("Fri Nov  6 08:49:44 2026")), "retry Some(7s)");
+        assert_eq!(end(500, "", Some("7")), "retry Some(7s)");
+        assert_eq!(end(429, "", Some("7")), "later Some(7s)");
+        assert_eq!(end(503, "", Some("999999")), "later Some(3600s)");
+        assert_eq!(end(503, "", Some("Fri Nov  6 08:49:44 2026")), "later Some(7s)");
         assert_eq!(end(503, "", Some("soon")), "retry None");
     }
 }

@@ -28,7 +28,9 @@ const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(10);
 /// How long a batch is tried.
 const TRIED: Duration = Duration::from_secs(30);
-/// How long the spans of a process that stops may take, all together.
+/// How long the request may take that is under way when the process stops, ...
+const LAST: Duration = Duration::from_secs(1);
+/// ... and after it all spans that are left.
 const FLUSH: Duration = Duration::from_secs(2);
 /// The longest answer of a collector that is read.
 const ANSWER: usize = 64 << 10;
@@ -108,8 +110,7 @@ impl Exporter {
             // Whichever comes first: the time, the full batch, or the stop.
             _ = stop.run_until_cancelled(timeout(GATHER, full)).await;
             let body = encode::request(&self.settings.resource, &batch);
-            if stop.run_until_cancelled(self.export(body, batch.len())).await.is_none() {
-                // It may be under way: whoever sees a span twice knows it by its id.
+            if !self.export(body, batch.len(), &stop).await {
                 break;
             }
             batch.clear();
@@ -140,20 +141,31 @@ impl Exporter {
         }
     }
 
-    /// Exports a batch, again while that may help.
-    async fn export(&mut self, body: Vec<u8>, spans: usize) {
+    /// Exports a batch, again while that may help; returns false if it is not known what came of it when the process stops.
+    async fn export(&mut self, body: Vec<u8>, spans: usize, stop: &CancellationToken) -> bool {
         let deadline = Instant::now() + TRIED;
         let mut pause = SHORTEST;
         let why = loop {
-            match self.post(body.clone(), spans).await {
-                Ok(()) => return,
+            // One that is cut off may have been taken, and would be there twice.
+            let late = async {
+                stop.cancelled().await;
+                sleep(LAST).await;
+            };
+            let posted = tokio::select! {
+                posted = self.post(body.clone(), spans) => posted,
+                () = late => return false,
+            };
+            match posted {
+                Ok(()) => return true,
                 Err(Trouble::Final(why)) => break why,
                 Err(Trouble::Passing(why, after)) => {
                     let wait = after.unwrap_or_else(|| pause.mul_f64(rand::random_range(0.5..1.0)));
                     if Instant::now() + wait >= deadline {
                         break why;
                     }
-                    sleep(wait).await;
+                    if stop.run_until_cancelled(sleep(wait)).await.is_none() {
+                        return false;
+                    }
                     pause = (pause * 2).min(LONGEST);
                 }
             }
@@ -164,6 +176,7 @@ impl Exporter {
             let collector = self.settings.endpoint.host_str();
             tracing::warn!(collector, why, spans, "spans are lost: the collector does not take them");
         }
+        true
     }
 
     async fn post(&self, body: Vec<u8>, spans: usize) -> Result<(), Trouble> {

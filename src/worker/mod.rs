@@ -108,6 +108,8 @@ pub struct Claim {
     pub attempt: i16,
     /// When it was claimed, by the database's clock.
     pub claimed_at: DateTime<Utc>,
+    /// Whether its feature has to find it by the item alone while no attempt of it counts.
+    pub traceable: bool,
 }
 
 impl Claim {
@@ -118,8 +120,8 @@ impl Claim {
 
     /// Its item as if it had not been claimed, ready after this time.
     fn not_counted(self, after: Duration) -> Again {
-        let Self { lane, rank, item, attempt, .. } = self;
-        Again { lane, rank, item, attempt: attempt - 1, after }
+        let Self { lane, rank, item, attempt, traceable, .. } = self;
+        Again { lane, rank, item, attempt: attempt - 1, after, traceable }
     }
 }
 
@@ -165,6 +167,8 @@ pub struct Again {
     pub attempt: i16,
     /// How long it waits, at millisecond precision; zero is at once.
     pub after: Duration,
+    /// As of its claim, if that attempt does not count.
+    pub traceable: bool,
 }
 
 /// What a settlement did.

@@ -35,7 +35,7 @@ async fn rotating(database: &PgConnectOptions, keys: &str, lock_timeout: &str) -
     rotate
 }
 
-async fn rotate(database: &PgConnectOptions, keys: &str) -> Done {
+pub(crate) async fn rotate(database: &PgConnectOptions, keys: &str) -> Done {
     finish(rotating(database, keys, "60s").await, "").await
 }
 

@@ -29,7 +29,7 @@ const ROOMS: &[&[&str]] = &[
     &["routing"],
     &["state"],
     &["definitions"],
-    &["key", "listing", "purpose", "roles"],
+    &["key", "listing", "parked_by", "purpose", "roles"],
 ];
 
 /// Which part writes a table. Producers insert into `dispatch` and `scheduled`, `lines` and `line_waits` in the statement
@@ -62,6 +62,9 @@ const WRITERS: &[(&str, &str)] = &[
     ("idempotency_keys", "queues"),
     ("job_types", "jobs"),
     ("jobs", "jobs"),
+    ("job_safes", "jobs"),
+    ("cardholders", "jobs"),
+    ("sdk_sessions", "jobs"),
     ("job_idempotency_keys", "jobs"),
     ("broadcasts", "jobs"),
     ("registrations", "jobs"),

@@ -1,18 +1,26 @@
 //! Every operation of the API's description needs a token, and a role.
 
 use crate::support::app::TestApp;
+use crate::support::sdk;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 /// The operations that anybody may call, by their path.
 const OPEN: &[&str] = &["/", "/healthz", "/readyz", "/openapi.json"];
 
-/// The operations that a key in the query opens, and no token does.
-const BY_KEY: &[&str] = &["/messages/{job_type}/{job_id}/broadcasts/stream"];
+/// The operations that a key in the query, or a signature, opens, and no token does.
+const BY_KEY: &[&str] = &[
+    "/messages/{job_type}/{job_id}/broadcasts/stream",
+    "/session/login",
+    "/session/refresh",
+    "/session/end",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_refuses_no_token_and_no_role() {
-    let app = TestApp::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = sdk::file(directory.path());
+    let app = TestApp::with(&[("POSTRIDER_SDK_FILE", file.to_str().unwrap())], |app| app).await;
     app.define("guarded", json!({ "handler": { "kind": "worker" } })).await;
     let id = app.push("guarded", &json!({})).await;
     let api: Value = app.anonymous(Method::GET, "/openapi.json").send().await.unwrap().json().await.unwrap();
@@ -25,6 +33,7 @@ async fn every_operation_refuses_no_token_and_no_role() {
             .replace("{job_type}", "place_card_on_single_site_jobs")
             .replace("{job_id}", "1")
             .replace("{store}", "shop")
+            .replace("{site_id}", "3")
             .replace("{cardholder_id}", "1");
         assert!(!concrete.contains('{'), "{path} has a parameter that this test does not know");
         for (method, operation) in operations.as_object().unwrap() {

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 /// The operations whose body is the caller's own: what they do not know they store, or pass on, as it stands.
 const OPEN: &[&str] = &["push_message", "push_messages", "create_job", "update_job", "broadcast", "ask"];
 
+/// Those that only who signs comes to: a body that is not encrypted is not looked into.
+const SIGNED: &[&str] = &["log_in", "refresh_session"];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_refuses_a_member_that_it_does_not_know_and_names_it() {
     let app = TestApp::start().await;
@@ -36,6 +39,9 @@ async fn every_operation_refuses_a_member_that_it_does_not_know_and_names_it() {
             }
             assert!(!address.contains('{'), "{path} has a parameter that this test does not know");
             let name = operation["operationId"].as_str().unwrap();
+            if SIGNED.contains(&name) {
+                continue;
+            }
             if OPEN.contains(&name) {
                 open.push(name);
                 continue;

@@ -14,6 +14,7 @@ fn concrete(path: &str, id: &str) -> String {
         .replace("{job_type}", "place_card_on_single_site_jobs")
         .replace("{job_id}", "1")
         .replace("{store}", "shop")
+        .replace("{site_id}", "3")
         .replace("{cardholder_id}", "1")
 }
 

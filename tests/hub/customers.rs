@@ -143,7 +143,7 @@ async fn a_definition_that_breaks_a_rule_is_refused_with_every_violation() {
         ("/headers/Content-Type", "header"),
         ("/headers/Host", "header"),
         ("/headers/X-A", "template"),
-        ("/headers/X-B", "pattern"),
+        ("/headers/X-B/secret", "pattern"),
         ("/headers/webhook-id", "header"),
         ("/headers/x y", "header"),
         ("/options/content_type", "content_type"),
@@ -178,7 +178,7 @@ async fn a_definition_that_breaks_a_rule_is_refused_with_every_violation() {
             json!({ "sign": [{ "kind": "hmac", "header": "X-T", "secrets": ["[redacted]"] }] }),
             ("/sign/0/secrets/0", "secret"),
         ),
-        (json!({ "headers": { "X-A": { "secret": "[redacted]" } } }), ("/headers/x-a/secret", "secret")),
+        (json!({ "headers": { "X-A": { "secret": "[redacted]" } } }), ("/headers/X-A/secret", "secret")),
     ] {
         let mut definition = json!({ "url": url });
         definition.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());

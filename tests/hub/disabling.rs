@@ -183,3 +183,52 @@ async fn an_endpoint_without_disable_counts_nothing_and_goes_on_being_tried() {
     assert_eq!(ask::<i64>(&mut db, "SELECT count(*) FROM endpoint_failures").await, 0);
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_from_before_it_was_switched_on_does_not_switch_it_off_again() {
+    let (endpoint, pager, app) = failing(json!({ "failures": 1 })).await;
+    endpoint.follow(|_| Reply::status(500).held());
+    let early = app.tell("a.early", json!({})).await;
+    eventually("an attempt is under way", async || endpoint.asked().len() == 1).await;
+    let late = app.tell("a.late", json!({})).await;
+    eventually("another one too", async || endpoint.asked().len() == 2).await;
+    endpoint.release_once();
+    eventually("it is switched off", async || state(&app, "e").await["enabled"] == false).await;
+
+    // Somebody mends the receiver and switches it on, and only then the other attempt fails.
+    let mut on = state(&app, "e").await;
+    on["enabled"] = json!(true);
+    endpoint.follow(|asked| asked.acknowledge(json!({})));
+    json(app.put(&put("endpoints/e"), &on).await, 200).await;
+    endpoint.release();
+    for id in [&early, &late] {
+        app.delivered(id, "COMPLETE").await;
+    }
+    app.server.run_until_idle().await.unwrap();
+    let shown = state(&app, "e").await;
+    assert_eq!((&shown["enabled"], &shown["state"]["disabled_at"]), (&json!(true), &Value::Null), "{shown}");
+    assert_eq!((count(&app, "hub:endpoint_disabled").await, pager.asked().len()), (1, 1));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_from_before_it_was_put_clears_no_failure_of_the_new_definition() {
+    let (endpoint, _pager, app) = failing(json!({ "failures": 1, "after": "1h" })).await;
+    endpoint.follow(|asked| asked.acknowledge(json!({})).held());
+    app.tell("a.early", json!({})).await;
+    eventually("an attempt is under way", async || endpoint.asked().len() == 1).await;
+    let mut definition = state(&app, "e").await;
+    definition["options"] = json!({ "retry": { "base": "1h", "cap": "1h" } });
+    endpoint.follow(|_| Reply::status(500));
+    json(app.put(&put("endpoints/e"), &definition).await, 200).await;
+    app.tell("a.late", json!({})).await;
+    eventually("it fails", async || state(&app, "e").await["state"]["failing_since"].is_string()).await;
+    endpoint.release();
+    let mut db = app.connect().await;
+    eventually("the early one is done", async || {
+        ask::<i64>(&mut db, "SELECT count(*) FROM deliveries WHERE status = 'COMPLETE' AND mapping_id IN (SELECT id FROM mappings WHERE name = 'e')").await == 1
+    })
+    .await;
+    assert!(state(&app, "e").await["state"]["failing_since"].is_string());
+    app.stop().await;
+}

@@ -6,6 +6,8 @@ use crate::support::app::TestApp;
 use crate::support::eventually;
 use crate::support::scripted::{Asked, Reply, Scripted};
 use axum::http::Method;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 /// What no `jsonb` and no string of Rust holds, and what one would write in another way.
@@ -113,5 +115,50 @@ async fn parameters_and_mappings_hold_whatever_is_a_value() {
     let read = text(other.get(&format!("{STORE}/mappings/m")).await, 200).await;
     assert!(read.starts_with(&mapping[..mapping.len() - 1]), "{read}");
     other.stop().await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_of_claims_stay_what_was_put_in_the_definition_and_in_the_token() {
+    const NUMBERS: &str =
+        r#""big":123456789012345678901234567890,"fine":0.10000000000000000001,"one":1.0,"far":1e400"#;
+    let receiver = Scripted::start(|_: &Asked| Reply::status(200)).await;
+    let app = TestApp::start().await;
+    let definition = format!(
+        r#"{{"wire":"raw","url":"{}","sign":[{{"secrets":["a key of 32 characters at the least"],"kind":"jwt","header":"X-Token","alg":"HS256","claims":{{{NUMBERS}}}}}],"events":["a.b"],"disable":{{"failures":1}}}}"#,
+        receiver.url
+    );
+    let put = async |body: String| {
+        let request = app.request(Method::PUT, &format!("{STORE}/endpoints/e"));
+        request.header("content-type", "application/json").body(body).send().await.unwrap()
+    };
+    let shown = text(put(definition.clone()).await, 201).await;
+    let stored = definition.replace("a key of 32 characters at the least", "[redacted]");
+    assert_eq!(shown, stored);
+    let token = async || {
+        let before = receiver.asked().len();
+        app.tell("a.b", json!({})).await;
+        eventually("it is asked", async || receiver.asked().len() > before).await;
+        let token = receiver.asked().pop().unwrap().header("x-token").unwrap().to_owned();
+        let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+        String::from_utf8(claims).unwrap()
+    };
+    let claims = token().await;
+    for number in NUMBERS.split(',') {
+        assert!(claims.contains(number), "{number}: {claims}");
+    }
+    // What was read is put back, and what its failures switch off is still the same.
+    let read = text(app.get(&format!("{STORE}/endpoints/e")).await, 200).await;
+    text(put(read).await, 200).await;
+    assert_eq!(token().await.len(), claims.len());
+    receiver.follow(|_| Reply::status(500));
+    app.tell("a.b", json!({})).await;
+    let mut read = String::new();
+    eventually("it is switched off", async || {
+        read = text(app.get(&format!("{STORE}/endpoints/e")).await, 200).await;
+        read.contains(r#""enabled":false"#)
+    })
+    .await;
+    assert!(read.starts_with(&stored[..stored.len() - 1]), "{read}");
     app.stop().await;
 }

@@ -23,10 +23,11 @@ const FILL: &str = "
         uuid_v7(date_trunc('week', now()) + n * interval '1 ms' + CASE WHEN s.name = 'other' THEN interval '1 hour' ELSE '0' END),
         CASE WHEN n <= 30 THEN 'order:rare' ELSE 'order:new' END, '{}', CASE WHEN n BETWEEN 9 AND 12 THEN 'no' END
     FROM stores AS s, generate_series(1, 40000) AS n;
-    INSERT INTO deliveries (store_id, mapping_id, id, message_id, status, finished_at, last_error)
+    INSERT INTO deliveries (store_id, mapping_id, id, message_id, status, finished_at, last_error, parked_by)
     SELECT
         m.store_id, mappings.id, uuid_v7(uuid_v7_time(m.id)), m.id, d.status::delivery_status,
-        CASE WHEN d.status <> 'PENDING' THEN now() END, CASE WHEN d.status = 'ERROR' THEN 'no' END
+        CASE WHEN d.status <> 'PENDING' THEN now() END, CASE WHEN d.status = 'ERROR' THEN 'no' END,
+        CASE WHEN d.status = 'ERROR' THEN 'max_age' END
     FROM (SELECT m.*, row_number() OVER (PARTITION BY store_id ORDER BY id) AS n FROM hub_messages AS m) AS m
     CROSS JOIN LATERAL (
         SELECT CASE WHEN m.n <= 10 THEN 'PENDING' WHEN m.n <= 20 THEN 'ERROR' WHEN m.n <= 30 THEN 'SKIPPED' ELSE 'COMPLETE' END AS status

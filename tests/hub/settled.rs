@@ -22,7 +22,7 @@ async fn a_delivery_that_was_ended_while_it_ran_is_not_ended_again() {
     let other = app.tell("order:new", json!({})).await;
     eventually("both are asked", async || endpoint.asked().len() == 2).await;
     let end = format!(
-        "UPDATE deliveries SET status = 'ERROR', finished_at = now(), last_error = 'by hand' WHERE message_id = '{ended}'"
+        "UPDATE deliveries SET status = 'ERROR', finished_at = now(), last_error = 'by hand', parked_by = 'final_answer' WHERE message_id = '{ended}'"
     );
     app.connect().await.execute(sqlx::AssertSqlSafe(end)).await.unwrap();
     endpoint.release();

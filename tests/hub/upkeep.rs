@@ -60,8 +60,9 @@ async fn weeks_go_when_they_are_old_and_what_is_wanted_outlives_them() {
             )
             INSERT INTO held_deliveries (mapping_id, delivery_id) SELECT mapping_id, id FROM held;
             WITH parked AS (
-                INSERT INTO deliveries (store_id, mapping_id, id, message_id, status, finished_at, last_error)
-                SELECT store_id, id, uuid_v7('2023-03-08'), '{parked}', 'ERROR', timestamptz '2023-03-08', 'no'
+                INSERT INTO deliveries (store_id, mapping_id, id, message_id, status, finished_at, last_error, parked_by)
+                SELECT
+                    store_id, id, uuid_v7('2023-03-08'), '{parked}', 'ERROR', timestamptz '2023-03-08', 'no', 'max_age'
                 FROM mappings
                 RETURNING id
             )
@@ -212,8 +213,9 @@ async fn a_deleted_mapping_is_forgotten_with_the_last_of_its_deliveries() {
     let mut db = app.connect().await;
     let parked = "
         UPDATE mappings SET deleted_at = '2020-03-05' WHERE deleted_at IS NOT NULL;
-        INSERT INTO deliveries (store_id, mapping_id, id, message_id, status, finished_at, last_error)
-        SELECT store_id, id, uuid_v7('2019-03-08'), uuid_v7('2019-03-08'), 'ERROR', timestamptz '2019-03-08', 'no'
+        INSERT INTO deliveries (store_id, mapping_id, id, message_id, status, finished_at, last_error, parked_by)
+        SELECT
+            store_id, id, uuid_v7('2019-03-08'), uuid_v7('2019-03-08'), 'ERROR', timestamptz '2019-03-08', 'no', 'max_age'
         FROM mappings
         WHERE name = 'parked'";
     act(&mut db, parked).await;

@@ -69,6 +69,16 @@ async fn a_preflight_needs_no_token_and_allows_every_header_that_a_route_reads()
             assert!(allowed.contains(read), "{read} is not in {allowed:?}");
         }
     }
+    // And whatever else clients in the field send, and nothing else.
+    let answer = preflight(&app, SHOP, JOBS, "PUT", "x-cardsavr-paging, X-Cardsavr-Anything, x-other").await;
+    let allowed = names(&answer, "access-control-allow-headers");
+    assert!(allowed.contains("x-cardsavr-paging") && allowed.contains("x-cardsavr-anything"), "{allowed:?}");
+    assert!(!allowed.contains("x-other") && allowed.contains("x-cardsavr-signature"), "{allowed:?}");
+    assert!(names(&answer, "access-control-allow-methods").contains("options"));
+    assert_eq!(
+        (&answer.headers()["access-control-max-age"], &answer.headers()["vary"]),
+        (&"7200".parse().unwrap(), &"origin".parse().unwrap())
+    );
     // A browser that asks nothing is no preflight.
     let options = app.request(Method::OPTIONS, JOBS).header("origin", SHOP).send().await.unwrap();
     assert_eq!((options.status().as_u16(), origin(&options)), (405, Some(SHOP)));

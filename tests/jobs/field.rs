@@ -76,6 +76,27 @@ async fn a_refusal_is_a_problem_document_with_errors_of_strings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_sends_a_header_of_clients_in_the_field_is_refused_in_the_type_that_they_read() {
+    let app = TestApp::start().await;
+    for (path, status) in [
+        (format!("{JOBS}/999"), 404),
+        (format!("{JOBS}?nonsense=1"), 400),
+        (format!("{}/broadcasts", channel(1)), 401),
+        ("/no_such_jobs/1".to_owned(), 404),
+    ] {
+        for header in ["x-cardsavr-trace", "x-cardsavr-hydration", "x-cardsavr-anything"] {
+            let answer = ann(&app).request(Method::GET, &path).header(header, "x").send().await.unwrap();
+            assert_eq!(answer.status(), status, "{path}");
+            assert_eq!(answer.headers()["content-type"], "application/json", "{path}");
+            let problem: Value = answer.json().await.unwrap();
+            assert_eq!(problem["status"], status, "{path}");
+            assert!(problem["_errors"][0]["message"].is_string(), "{path}: {problem}");
+        }
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_jobs_are_created_and_listed_at_once() {
     let app = TestApp::start().await;
     let ann = ann(&app);

@@ -13,6 +13,8 @@ mod json_text;
 mod large;
 mod metrics;
 mod page;
+mod safe;
+mod sdk;
 mod sealed;
 mod secrets;
 mod streams;

@@ -29,6 +29,7 @@ async fn a_job_that_nobody_claims_says_who_did_last_to_whom_that_may_be_told() {
     eventually("it is noted who asked", async || causes(&why(&ann, second).await) == ["due"]).await;
     assert_eq!(causes(&why(&ann, third).await), ["earlier"]);
     db.execute("UPDATE lane_askers SET asked_at = now() - interval '5 minutes'").await.unwrap();
+    db.execute("UPDATE leases SET claimed_at = now() - interval '5 minutes'").await.unwrap();
     let said = why(&ann, third).await;
     assert_eq!(causes(&said), ["nobody_claims", "earlier"]);
     let nobody = reason(&said, "nobody_claims");

@@ -52,7 +52,10 @@ async fn a_claim_gives_id_request_attempt_and_lease_in_push_order() {
     assert_eq!((rest.len(), claim(&app, "?max=100").await.len()), (3, 1));
     for (n, (claimed, id)) in first.iter().chain(&rest).zip(&ids).enumerate() {
         let lease = claimed["lease"].as_str().unwrap();
-        assert_eq!(*claimed, json!({ "id": id, "request": { "n": n }, "attempt": 1, "lease": lease }));
+        let told = json!({ "attempt": 1, "max_attempts": 3, "last": false, "lease": lease });
+        let mut whole = json!({ "id": id, "request": { "n": n } });
+        whole.as_object_mut().unwrap().extend(told.as_object().unwrap().clone());
+        assert_eq!(*claimed, whole);
     }
     let full = app.whole_message("q", &ids[0]).await;
     assert_eq!((&full["status"], &full["worker"]), (&json!("INPROGRESS"), &json!("tester")));

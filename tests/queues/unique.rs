@@ -205,8 +205,35 @@ async fn a_message_that_is_run_again_by_hand_holds_its_value_again_unless_anothe
     assert_eq!(existing(&app, json!(1)).await, first);
     end(&app, "fail", claim(&app).await, fail).await;
     let second = stored(&app, json!(1)).await;
-    json(app.post(&format!("/queues/q/messages/{first}/retry"), &json!(null)).await, 200).await;
-    assert_eq!(existing(&app, json!(1)).await, second);
+    let retry = format!("/queues/q/messages/{first}/retry");
+    let problem = refusal(app.post(&retry, &json!(null)).await, 409).await;
+    assert_eq!(problem["held_by"], json!(second));
+    let many = json(app.post("/queues/q/messages:retry", &json!(null)).await, 200).await;
+    assert_eq!(many, json!({ "retried": 0, "more": false }), "nor with others");
+    assert_eq!(app.message("q", &first).await["status"], "ERROR");
+    end(&app, "complete", claim(&app).await, json!({ "result": 1 })).await;
+    json(app.post(&retry, &json!(null)).await, 200).await;
+    assert_eq!(existing(&app, json!(1)).await, first, "it holds its value again");
+    assert_eq!(claim(&app).await.0, first);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_was_replaced_runs_again_by_hand_once_no_other_waits() {
+    let app = TestApp::start().await;
+    unique(&app, json!({ "key": "body", "while": "waiting", "conflict": "replace" })).await;
+    let first = stored(&app, json!(1)).await;
+    let claimed = claim(&app).await;
+    let second = stored(&app, json!(1)).await;
+    end(&app, "fail", claimed, json!({ "error": "no", "retry": false })).await;
+    let retry = format!("/queues/q/messages/{first}/retry");
+    assert_eq!(refusal(app.post(&retry, &json!(null)).await, 409).await["held_by"], json!(second));
+    let newer = claim(&app).await;
+    assert_eq!(newer.0, second);
+    refusal(app.post(&retry, &json!(null)).await, 409).await;
+    end(&app, "complete", newer, json!({ "result": 1 })).await;
+    json(app.post(&retry, &json!(null)).await, 200).await;
+    assert_eq!(claim(&app).await.0, first);
     app.stop().await;
 }
 
@@ -235,6 +262,31 @@ async fn the_idempotency_key_is_looked_at_first() {
     // The key stands for that message, whatever holds the value by now; and for this body, though the message has another.
     assert_eq!(json(keyed("m", json!({ "b": 2, "a": 1 })).await, 200).await["id"], second);
     refusal(keyed("m", json!({ "a": 1 })).await, 409).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_at_once_with_one_idempotency_key_that_are_refused_are_answered_alike() {
+    let app = TestApp::start().await;
+    unique(&app, json!({ "key": "/a", "conflict": "reject" })).await;
+    let first = stored(&app, json!({ "a": 1 })).await;
+    for round in 0..10 {
+        for path in ["/queues/q/messages", "/queues/q/messages:batch"] {
+            let body = if path.ends_with("batch") { json!([{ "a": 1 }]) } else { json!({ "a": 1 }) };
+            let pushes = (0..8).map(|_| {
+                let request = app.request(axum::http::Method::POST, path);
+                request.header("idempotency-key", format!("{round}")).json(&body).send()
+            });
+            for answer in futures::future::join_all(pushes).await {
+                let answer = answer.unwrap();
+                if path.ends_with("batch") {
+                    assert_eq!(json(answer, 201).await[0]["held_by"], json!(first));
+                } else {
+                    assert_eq!(refusal(answer, 409).await["held_by"], json!(first));
+                }
+            }
+        }
+    }
     app.stop().await;
 }
 

@@ -264,6 +264,9 @@ async fn a_moment_of_a_schedule_whose_value_is_held_pushes_nothing_or_renews_the
             _ => ("overlapped -".to_owned(), "hand"),
         };
         assert_eq!(found, [expected], "{conflict}");
+        let reported = json(app.get("/reports/schedule_runs").await, 200).await[0]["why"].clone();
+        let advises = reported.as_str().is_some_and(|why| why.contains("options.unique"));
+        assert_eq!(advises, conflict != "replace", "{reported}");
         assert_eq!(app.message("q", &first).await["request"]["by"], by, "{conflict}");
         let state = json(app.get("/queues/q/schedules/s").await, 200).await["state"].clone();
         assert_eq!(state["last_message"] == first, conflict == "replace", "{state}");

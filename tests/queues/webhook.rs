@@ -307,3 +307,30 @@ async fn a_private_address_is_asked_only_where_the_operator_allows_it() {
     assert_eq!(script.asked().len(), 0);
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_says_when_it_has_time_again_is_asked_then_without_a_count() {
+    let script = Script::default();
+    let (_serving, port) = script.serve().await;
+    let app = TestApp::start().await;
+    let mut definition = definition(port);
+    definition["options"]["max_attempts"] = json!(1);
+    app.define("q", definition).await;
+    for status in [429, 503, 429] {
+        script.say(status, &[("retry-after", "0")], "");
+    }
+    script.say(204, &[], "");
+    let id = app.push("q", &json!(1)).await;
+    assert_eq!(app.ended("q", &id).await["status"], "COMPLETE");
+    let full = app.whole_message("q", &id).await;
+    let endings: Vec<_> = full["history"].as_array().unwrap().iter().map(|entry| &entry["ending"]).collect();
+    assert_eq!(endings, ["snoozed", "snoozed", "snoozed", "completed"]);
+    assert_eq!(full["attempts"], 1);
+    for (headers, _) in script.asked() {
+        assert_eq!(
+            (&headers["postrider-attempt"], &headers["postrider-max-attempts"]),
+            (&"1".parse().unwrap(), &"1".parse().unwrap())
+        );
+    }
+    app.stop().await;
+}

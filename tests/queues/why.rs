@@ -170,7 +170,9 @@ async fn a_queue_for_remote_workers_says_that_nobody_claims_and_who_did_last() {
     let said = until(&app, "q", &second, &["places_taken"]).await;
     let holder = &reason(&said, "places_taken")["holders"][0];
     assert_eq!((&holder["item"], &holder["by"]), (&json!(first), &json!("tester")));
-    act(&mut db, "UPDATE lane_askers SET asked_at = now() - interval '5 minutes'").await;
+    let past = "now() - interval '5 minutes'";
+    act(&mut db, &format!("UPDATE lane_askers SET asked_at = {past}; UPDATE leases SET claimed_at = {past}"))
+        .await;
     let said = why(&app, "q", &second).await;
     assert_eq!(causes(&said), ["nobody_claims", "places_taken"]);
     let nobody = reason(&said, "nobody_claims");
@@ -327,5 +329,33 @@ async fn the_facts_cost_the_same_however_many_wait() {
     let read = rows_read(&mut db).await - before - read;
     assert!(read <= of_engine::LOOKED_AT + 10, "{read} rows for the order");
     act(&mut db, "ROLLBACK").await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_holds_a_message_back_is_named_and_so_is_each_of_several() {
+    let app = TestApp::with(&[], |app| app.handler("echo", echo)).await;
+    let options = json!({ "unique": { "key": "body", "while": "waiting" } });
+    app.define("q", json!({ "handler": { "kind": "native", "name": "echo" }, "options": options })).await;
+    assert_eq!(app.post("/queues/q/pause", &json!(null)).await.status(), 200);
+    let id = app.push("q", &json!(1)).await;
+    assert_eq!(causes(&why(&app, "q", &id).await), ["queue_paused"]);
+    let (mut one, mut other) = (app.connect().await, app.connect().await);
+    let begin = "SET application_name = 'shop'; BEGIN; SELECT enqueue('q', '1')";
+    act(&mut one, begin).await;
+    let said = until(&app, "q", &id, &["queue_paused", "held_back"]).await;
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut one).await.unwrap();
+    let held = reason(&said, "held_back");
+    assert_eq!(held["by"], format!("process {pid} (shop, idle in transaction)"));
+    assert!(held["since"].is_string() && held["do"].as_str().unwrap().contains(&pid.to_string()), "{held}");
+    // Two that hold it together have one mark.
+    act(&mut other, begin).await;
+    assert_eq!(reason(&why(&app, "q", &id).await, "held_back")["by"], held["by"]);
+    act(&mut one, "ROLLBACK").await;
+    assert_eq!(app.post("/queues/q/resume", &json!(null)).await.status(), 200);
+    let said = until(&app, "q", &id, &["held_back"]).await;
+    assert_ne!(reason(&said, "held_back")["by"], held["by"]);
+    act(&mut other, "COMMIT").await;
+    app.ended("q", &id).await;
     app.stop().await;
 }

@@ -12,6 +12,7 @@ pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod reads;
 pub(crate) mod scripted;
+pub(crate) mod sdk;
 pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod tap;

@@ -120,7 +120,8 @@ async fn a_javascript_handler_finds_its_context_and_what_it_pushes_comes_of_it()
     let app = TestApp::with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)], |app| app).await;
     let second = json!({ "handler": { "kind": "worker" }, "roles": { "roles": ["first_writer"] } });
     app.define("second", second).await;
-    let source = "module.exports = async function () {
+    let source = "module.exports = async function (message, context) {
+        if (context.traceparent !== this.traceparent) throw new Error(context.traceparent);
         return [this.traceparent, await this.messagingService.queueMessage('second', {})];
     };";
     app.define_javascript("first", source).await;
@@ -133,6 +134,30 @@ async fn a_javascript_handler_finds_its_context_and_what_it_pushes_comes_of_it()
     assert_eq!(result[0], traceparent(&process));
     let child = app.whole_message("second", result[1].as_str().unwrap()).await;
     assert_eq!(json!([child["request_id"], child["trace_id"]]), json!(["order-7", TRACE]));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_puts_its_message_off_has_not_failed_unless_that_was_tried_for_too_long() {
+    let collector = collector().await;
+    let app = TestApp::with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)], |app| app).await;
+    let source = "module.exports = async (message, context) => context.later('1ms');";
+    let options = json!({ "retry": { "max_age": "1s" } });
+    let handler = json!({ "kind": "javascript", "source": source });
+    app.define("q", json!({ "handler": handler, "options": options })).await;
+    let id = app.push_with("q", &[("traceparent", OUTSIDE)]).await;
+    assert_eq!(app.ended("q", &id).await["status"], "ERROR");
+    let whole = app.whole_message("q", &id).await;
+    let count = whole["attempts"].as_array().unwrap().len();
+    assert!(count > 1, "{whole:#}");
+    let mut spans = collected(&collector, TRACE, count + 1).await;
+    spans.retain(|span| span["name"] == "process q");
+    spans.sort_by_key(|span| span["startTimeUnixNano"].as_str().unwrap().to_owned());
+    let (last, before) = spans.split_last().unwrap();
+    assert!(before.iter().all(|span| span["status"] == json!({})), "{before:#?}");
+    assert!(before.iter().all(|span| attribute(span, "error.type").is_null()), "{before:#?}");
+    assert_eq!((&last["status"], attribute(last, "error.type")), (&json!({ "code": 2 }), json!("Later")));
+    assert!(spans.iter().all(|span| attribute(span, "postrider.outcome") == "snoozed"), "{spans:#?}");
     app.stop().await;
 }
 

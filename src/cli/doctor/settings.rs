@@ -5,10 +5,11 @@ use crate::auth::Verifier;
 use crate::cli::database::existing_secret;
 use crate::config::Config;
 use crate::error::explain;
+use crate::jobs::sdk::Sdk;
 use std::sync::Arc;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
-    vec![key(config), listen(config)]
+    [key(config), listen(config)].into_iter().chain(sdk(config)).collect()
 }
 
 /// Whether there is a key to verify tokens with, and whether it can be read.
@@ -33,6 +34,14 @@ fn key(config: &Config) -> Finding {
         ),
         Ok(_) => ok("tokens are verified by the configured key"),
     }
+}
+
+/// Whether those who log in with the vendor's client can, if anybody is to.
+fn sdk(config: &Config) -> Option<Finding> {
+    Some(match Sdk::load(config.sdk_file.as_ref()?) {
+        Ok(_) => ok("POSTRIDER_SDK_FILE says who logs in with the vendor's client"),
+        Err(error) => fail(explain(error.as_ref()), "correct the file: with it `serve` does not start"),
+    })
 }
 
 fn listen(config: &Config) -> Finding {

@@ -7,7 +7,6 @@ use super::store::{endpoints, mappings};
 use super::wire_secrets::{Bears, WireSecrets};
 use crate::db::by_id;
 use crate::error::Error;
-use crate::http::json_text::to_value;
 use crate::hub::purpose::Purpose;
 use crate::seal::{Sealed, Sealer};
 use crate::worker::definitions::{Definitions, Kind, Stored};
@@ -257,8 +256,7 @@ struct Opened {
 }
 
 fn open(row: &endpoints::Row, sealer: Option<&Sealer>) -> Result<(PutEndpoint, Opened), Error> {
-    let document = to_value(row.definition.get()).unwrap_or_default();
-    let put = PutEndpoint::read(&document)?;
+    let put = PutEndpoint::of(&row.definition)?;
     let reveal = |bytes: &Option<Vec<u8>>, purpose: Purpose<'_>| {
         let Some(bytes) = bytes else { return Ok(None) };
         let secret = Sealed { key_id: row.key_id.clone().unwrap_or_default(), bytes: bytes.clone() };

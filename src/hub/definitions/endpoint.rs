@@ -3,6 +3,7 @@
 use crate::flow::circuit::Breaker;
 use crate::flow::circuits::{Guarded, State};
 use crate::flow::rate::Rate;
+use crate::http::aside::LARGE;
 use crate::hub::definitions::header::{self, Header};
 use crate::hub::definitions::signing::{Sign, Signer};
 use crate::hub::key::Pattern;
@@ -45,6 +46,11 @@ impl Endpoint {
     /// Its lane, as its circuit breaker guards it.
     pub fn guarded(&self) -> Guarded {
         Guarded { lane: self.id, breaker: self.definition.breaker, state: self.state }
+    }
+
+    /// Whether to make and sign a request with so many bytes takes long.
+    pub fn is_slow_to_sign(&self, bytes: usize) -> bool {
+        bytes > LARGE || self.signers.iter().any(Signer::is_slow)
     }
 }
 

@@ -4,13 +4,14 @@
 use super::documents::{PutEndpoint, PutSecret};
 use super::former;
 use super::store::endpoints::Secrets;
-use super::wire_secrets::WireSecrets;
+use super::wire_secrets::{Bears, WireSecrets};
 use crate::error::{Error, Result};
 use crate::hub::purpose::Purpose;
 use crate::seal::{Sealed, Sealer, Unopened};
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// Seals what was put for the endpoint `name`; a stand-in becomes the secret in its place among the `stored` ones.
+/// Seals what was put for the endpoint `name`; a stand-in becomes the secret in its place among the `stored` ones. Also
+/// returns what it bears with them, which is still to be proven.
 ///
 /// # Errors
 /// 422 when a stand-in stands for nothing, or a secret is no key of its signature; 503 when it stands for a secret that cannot be opened.
@@ -20,8 +21,8 @@ pub fn seal(
     name: &str,
     put: &PutEndpoint,
     stored: &Secrets,
-) -> Result<Secrets> {
-    let Some(sealer) = sealer else { return Ok(Secrets::default()) };
+) -> Result<(Secrets, Bears)> {
+    let Some(sealer) = sealer else { return Ok(<_>::default()) };
     let open = |bytes: &Option<Vec<u8>>, purpose: Purpose<'_>| {
         let Some(bytes) = bytes else { return Ok(None) };
         let secret = Sealed { key_id: stored.key_id.clone().unwrap_or_default(), bytes: bytes.clone() };
@@ -35,7 +36,7 @@ pub fn seal(
     let token = there.token(put.token.as_ref())?;
     let secrets = there.secrets(&put.signing_secrets)?;
     let wire = WireSecrets::of_put(&put.definition, &put.wire, &there.wire)?;
-    wire.bears(&put.definition)?;
+    let bears = wire.bears(&put.definition)?;
     let earlier = former::read(open(&stored.former, Purpose::FormerSecrets(name)).ok().flatten().as_ref());
     let now: Vec<&str> = secrets.iter().copied().chain(token).chain(wire.all()).collect();
     let former = former::former(&now, there.all(), earlier);
@@ -57,7 +58,7 @@ pub fn seal(
     let wire = wire.map(|text| close(text.expose_secret(), Purpose::WireSecrets(name))).transpose()?;
     let former = former::written(&former).map_err(Error::internal)?;
     let former = former.map(|list| close(list.expose_secret(), Purpose::FormerSecrets(name))).transpose()?;
-    Ok(Secrets { token, secrets, wire, former, ..all })
+    Ok((Secrets { token, secrets, wire, former, ..all }, bears))
 }
 
 /// The secrets that are stored, as far as they can be opened.

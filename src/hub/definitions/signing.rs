@@ -2,12 +2,14 @@
 //! Webhooks, which the hub speaks by itself, are in `http::signature`.
 
 use super::template::{Template, Values, hex};
+use crate::http::json_text::raw;
 use axum::http::{HeaderName, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::{Map, Value, json};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The most signatures of an endpoint.
@@ -16,6 +18,9 @@ pub const MOST: usize = 4;
 pub const MOST_SECRETS: usize = 4;
 /// How long a secret is, in bytes: what is shorter could not be blotted out, and the longest are keys in PEM.
 pub const LENGTH: std::ops::RangeInclusive<usize> = 8..=8192;
+
+/// What is said of a key that is none.
+const WANTED_KEY: &str = "must be the private key of the algorithm, in PEM (PKCS #8)";
 
 /// A signature of an endpoint's definition.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,8 +103,8 @@ pub struct Jwt {
 pub enum Claim {
     /// A text with places.
     Text(Template),
-    /// A number, `true` or `false`.
-    Value(Value),
+    /// A number, `true` or `false`, as it was put.
+    Literal(Box<str>),
 }
 
 /// A signature with its keys.
@@ -133,13 +138,7 @@ impl Sign {
                 let key = key.ok_or("must be spelt as secret_encoding says")?;
                 Ok(Key::Hmac(Box::new(aws_lc_rs::hmac::Key::new(hmac.hash.algorithm(), &key))))
             }
-            Scheme::Jwt(jwt) => {
-                let wanted = "must be the private key of the algorithm, in PEM (PKCS #8)";
-                let key = jwt.key(secret).ok_or(wanted)?;
-                // What is a key, but not of this algorithm, shows when it is used.
-                jwt.encode(&Map::new(), &key).map_err(|_| wanted)?;
-                Ok(Key::Jwt(key))
-            }
+            Scheme::Jwt(jwt) => Ok(Key::Jwt(jwt.key(secret).ok_or(WANTED_KEY)?)),
         }
     }
 }
@@ -148,6 +147,25 @@ impl Signer {
     /// The header that it is sent in.
     pub fn header(&self) -> &HeaderName {
         &self.sign.header
+    }
+
+    /// Whether it takes long whatever it signs: RSA takes a millisecond, and a hundred with the longest keys.
+    pub fn is_slow(&self) -> bool {
+        matches!(&self.sign.scheme, Scheme::Jwt(jwt) if jwt.alg.family() == AlgorithmFamily::Rsa)
+    }
+
+    /// Tries its keys: what is a key, but not of this algorithm, shows when it is used.
+    ///
+    /// # Errors
+    /// As [`Sign::signer`].
+    pub fn prove(&self) -> Result<(), (usize, &'static str)> {
+        let Scheme::Jwt(jwt) = &self.sign.scheme else { return Ok(()) };
+        for (index, key) in self.keys.iter().enumerate() {
+            if let Key::Jwt(key) = key {
+                jwt.encode(&BTreeMap::new(), key).map_err(|_| (index, WANTED_KEY))?;
+            }
+        }
+        Ok(())
     }
 
     /// What that says: a signature for each secret.
@@ -239,24 +257,24 @@ impl Jwt {
     }
 
     fn token(&self, key: &EncodingKey, values: &Values<'_>) -> Result<String, String> {
-        let mut claims = Map::new();
+        let mut claims = BTreeMap::new();
         let now = values.now.timestamp();
-        claims.insert("iat".to_owned(), json!(now));
+        claims.insert("iat", raw(&now));
         if let Some(lifetime) = self.lifetime {
             let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
-            claims.insert("exp".to_owned(), json!(now.saturating_add(seconds)));
+            claims.insert("exp", raw(&now.saturating_add(seconds)));
         }
         for (name, claim) in &self.claims {
             let value = match claim {
-                Claim::Text(template) => Value::String(template.text(values)),
-                Claim::Value(value) => value.clone(),
+                Claim::Text(template) => raw(&template.text(values)),
+                Claim::Literal(literal) => RawValue::from_string(literal.to_string()).unwrap_or_default(),
             };
-            claims.insert(name.clone(), value);
+            claims.insert(name, value);
         }
         self.encode(&claims, key)
     }
 
-    fn encode(&self, claims: &Map<String, Value>, key: &EncodingKey) -> Result<String, String> {
+    fn encode(&self, claims: &BTreeMap<&str, Box<RawValue>>, key: &EncodingKey) -> Result<String, String> {
         let mut header = jsonwebtoken::Header::new(self.alg);
         header.kid.clone_from(&self.kid);
         jsonwebtoken::encode(&header, claims, key).map_err(|_| "the key of a token signs nothing".to_owned())

@@ -6,6 +6,7 @@ use crate::hub::definitions::documents::PutEndpoint;
 use axum::http::Method;
 use chrono::DateTime;
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
+use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
@@ -159,6 +160,23 @@ fn a_token_carries_its_claims_and_holds_under_the_public_key_alone() {
 }
 
 #[test]
+fn what_rsa_signs_takes_long_and_a_key_of_it_is_proven() {
+    let slow = |alg: &str, key: &str| {
+        let signer = sign(json!({ "kind": "jwt", "alg": alg })).signer(&[SecretString::from(key)]).unwrap();
+        signer.prove().unwrap();
+        signer.is_slow()
+    };
+    let rsa = include_str!("../../../tests/keys/rs256.private.pem");
+    assert!(slow("RS256", rsa) && slow("PS512", rsa));
+    assert!(
+        !slow("ES256", include_str!("../../../tests/keys/es256.private.pem"))
+            && !slow("HS256", "a key of it")
+    );
+    let hmac = sign(json!({ "kind": "hmac" })).signer(&[SecretString::from("a key of it")]).unwrap();
+    assert!(hmac.prove().is_ok() && !hmac.is_slow());
+}
+
+#[test]
 fn what_is_no_key_of_its_signature_is_said_by_its_place_and_never_shown() {
     let secret = |text: &str| SecretString::from(text);
     let base64 = sign(json!({ "kind": "hmac", "secret_encoding": "base64" }));
@@ -177,7 +195,7 @@ fn what_is_no_key_of_its_signature_is_said_by_its_place_and_never_shown() {
         ("ES256", "a hush of some length"),
     ] {
         let jwt = sign(json!({ "kind": "jwt", "alg": alg }));
-        assert!(jwt.signer(&[secret(key)]).is_err(), "{alg}");
+        assert!(jwt.signer(&[secret(key)]).and_then(|signer| signer.prove()).is_err(), "{alg}");
     }
     let signer = hex.signer(&[secret("00112233")]).unwrap();
     assert!(!format!("{signer:?}").contains("0011"));

@@ -9,14 +9,35 @@ use std::borrow::Cow;
 use url::Url;
 use uuid::Uuid;
 
-/// What is said of a text with a place that nobody knows.
-pub const WANTED: &str = "must be a text whose places are {message}, {message_id}, {id}, {timestamp}, \
+/// What is wrong with a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wrong {
+    /// Which rule it breaks.
+    pub keyword: &'static str,
+    /// The rule, in words.
+    pub words: &'static str,
+}
+
+const PLACES: Wrong = Wrong {
+    keyword: "template",
+    words: "must be a text whose places are {message}, {message_id}, {id}, {timestamp}, \
      {timestamp_ms}, {timestamp_iso}, {url}, {method}, {body_sha256} or {body_sha256_base64}, a digest once at most; a \
-     brace that is meant as such is written twice";
+     brace that is meant as such is written twice",
+};
 /// The same of what is signed.
-pub const WANTED_OVER: &str = "must be a text whose places are {body}, {message}, {message_id}, {id}, {timestamp}, \
+const PLACES_OVER: Wrong = Wrong {
+    keyword: "template",
+    words: "must be a text whose places are {body}, {message}, {message_id}, {id}, {timestamp}, \
      {timestamp_ms}, {timestamp_iso}, {url}, {method}, {body_sha256} or {body_sha256_base64}, the body or a digest of \
-     it once at most; a brace that is meant as such is written twice";
+     it once at most; a brace that is meant as such is written twice",
+};
+const TOO_LONG: Wrong = Wrong { keyword: "maxLength", words: "must be at most 1000 bytes long" };
+const CHARACTERS: Wrong = Wrong { keyword: "pattern", words: "must be visible ASCII characters and spaces" };
+const ENDS: Wrong = Wrong {
+    keyword: "pattern",
+    words: "must be visible ASCII characters and spaces, none of these at the ends",
+};
+
 /// The longest text, in bytes.
 const LONGEST: usize = 1000;
 
@@ -121,19 +142,32 @@ impl Values<'_> {
 
 impl Template {
     /// Reads what is signed: any text, and the body as one of its places.
-    pub fn over(text: &str) -> Option<Self> {
-        read(text)
+    ///
+    /// # Errors
+    /// Which rule it breaks.
+    pub fn over(text: &str) -> Result<Self, Wrong> {
+        if text.len() > LONGEST {
+            return Err(TOO_LONG);
+        }
+        read(text).ok_or(PLACES_OVER)
     }
 
     /// Reads a text that a header carries: visible ASCII characters and spaces, none at its ends unless `within`
     /// something that stands around it.
-    pub fn header(text: &str, within: bool) -> Option<Self> {
-        let template = read(text)?;
-        let fits = text.is_ascii()
-            && HeaderValue::from_str(text).is_ok()
-            && (within || text.trim() == text)
-            && !template.0.contains(&Part::Place(Place::Body));
-        fits.then_some(template)
+    ///
+    /// # Errors
+    /// Which rule it breaks.
+    pub fn header(text: &str, within: bool) -> Result<Self, Wrong> {
+        if text.len() > LONGEST {
+            return Err(TOO_LONG);
+        }
+        if !text.is_ascii() || HeaderValue::from_str(text).is_err() {
+            return Err(if within { CHARACTERS } else { ENDS });
+        }
+        if !within && text.trim() != text {
+            return Err(ENDS);
+        }
+        read(text).filter(|read| !read.0.contains(&Part::Place(Place::Body))).ok_or(PLACES)
     }
 
     /// The body alone.
@@ -183,9 +217,6 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 fn read(text: &str) -> Option<Template> {
-    if text.len() > LONGEST {
-        return None;
-    }
     let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
     while let Some(at) = rest.find(['{', '}']) {
         let (before, from) = rest.split_at(at);
@@ -248,20 +279,20 @@ mod tests {
     #[test]
     fn a_place_that_nobody_knows_and_half_a_brace_are_refused() {
         for wrong in ["{}", "{ id }", "{Id}", "{id", "id}", "{body", "{{id}", "{payload.order}"] {
-            assert_eq!(Template::over(wrong), None, "{wrong}");
+            assert_eq!(Template::over(wrong), Err(PLACES_OVER), "{wrong}");
         }
-        assert_eq!(Template::over(&"x".repeat(LONGEST + 1)), None);
+        assert_eq!(Template::over(&"x".repeat(LONGEST + 1)), Err(TOO_LONG));
         for twice in ["{body}{body}", "{body}{body_sha256}", "{body_sha256} {body_sha256_base64}"] {
-            assert_eq!(Template::over(twice), None, "{twice}");
+            assert_eq!(Template::over(twice), Err(PLACES_OVER), "{twice}");
         }
     }
 
     #[test]
     fn a_header_carries_neither_the_body_nor_what_it_cannot_hold() {
         for wrong in ["{body}", "é", "a\nb", " a", "a ", "\u{7f}"] {
-            assert_eq!(Template::header(wrong, false), None, "{wrong}");
+            assert!(Template::header(wrong, false).is_err(), "{wrong}");
         }
-        assert!(Template::header("Bearer ", true).is_some() && Template::header("a b", false).is_some());
+        assert!(Template::header("Bearer ", true).is_ok() && Template::header("a b", false).is_ok());
         assert_eq!(Template::header("push {{x}}", false).unwrap().fixed().as_deref(), Some("push {x}"));
         assert!(!Template::header("{id}", false).unwrap().is_fixed());
     }

@@ -29,6 +29,19 @@ pub struct Bears {
     pub signers: Vec<Signer>,
 }
 
+impl Bears {
+    /// Tries the keys of its signatures, of which some take long.
+    ///
+    /// # Errors
+    /// 422 where one of them signs nothing.
+    pub fn prove(&self) -> Result<()> {
+        for (place, signer) in self.signers.iter().enumerate() {
+            signer.prove().map_err(|wrong| no_key(place, wrong))?;
+        }
+        Ok(())
+    }
+}
+
 impl WireSecrets {
     /// What was put for this definition; a stand-in becomes the secret that is `stored` in its place.
     ///
@@ -53,13 +66,13 @@ impl WireSecrets {
             let secrets = secrets.iter().enumerate().map(secret).collect::<Result<_>>()?;
             all.sign.insert(name.to_owned(), secrets);
         }
-        for (name, secret) in &put.headers {
+        for (name, pointer, secret) in &put.headers {
             let name = name.as_str();
             let secret = match secret {
                 PutSecret::New(secret) => secret.expose_secret().to_owned(),
                 PutSecret::Stored => {
                     let there = stored()?.headers.get(name).cloned();
-                    there.ok_or_else(|| nothing(format!("/headers/{name}/secret")))?
+                    there.ok_or_else(|| nothing(pointer))?
                 }
             };
             all.headers.insert(name.to_owned(), secret);
@@ -98,9 +111,7 @@ impl WireSecrets {
             let secrets = self.sign.get(sign.header.as_str()).into_iter().flatten();
             let secrets: Vec<SecretString> =
                 secrets.map(|secret| SecretString::from(secret.as_str())).collect();
-            let signer = sign.signer(&secrets).map_err(|(index, wanted)| {
-                Error::invalid(format!("/sign/{place}/secrets/{index}"), "key", wanted)
-            })?;
+            let signer = sign.signer(&secrets).map_err(|wrong| no_key(place, wrong))?;
             bears.signers.push(signer);
         }
         for header in &definition.headers {
@@ -119,6 +130,10 @@ impl WireSecrets {
         }
         Ok(bears)
     }
+}
+
+fn no_key(place: usize, (index, wanted): (usize, &str)) -> Error {
+    Error::invalid(format!("/sign/{place}/secrets/{index}"), "key", wanted)
 }
 
 fn nothing(pointer: impl Into<String>) -> Error {

@@ -10,6 +10,7 @@ use super::verdict::{Failed, Verdict};
 use crate::db::Ids;
 use crate::flow::circuit::Sign;
 use crate::flow::circuits::Circuits;
+use crate::http::aside::{LARGE, aside};
 use crate::http::outbound::{Answer as Reply, Cause, Failure, Outbound, Request};
 use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::endpoint::Endpoint;
@@ -25,8 +26,6 @@ use url::Url;
 pub(super) const MAX_ANSWER: usize = 1 << 20;
 /// How much of an answer is kept with the attempt.
 pub(super) const KEPT: usize = 4 << 10;
-/// A larger answer is read where it keeps nothing else waiting: a hostile one costs a second.
-const LARGE: usize = 64 << 10;
 
 /// What every attempt of this process shares.
 pub(super) struct Means {
@@ -65,29 +64,36 @@ impl Attempt {
         if !self.wait.is_zero() {
             tokio::time::sleep(self.wait).await;
         }
-        let (url, request) = match self.request() {
-            Ok(request) => request,
-            Err(error) => {
-                let mapping = Some(self.mapping);
-                return Outcome::Attempted(Box::new(Attempted { mapping, ..Attempted::failed(error) }));
-            }
+        let failed = |mapping: Option<Arc<Mapping>>, error: String| {
+            Outcome::Attempted(Box::new(Attempted { mapping, ..Attempted::failed(error) }))
         };
-        let (started, sent_at) = (Instant::now(), self.means.ids.now());
+        let prepared = aside(self.is_slow_to_send(), move || {
+            let request = self.request();
+            (self, request)
+        });
+        let Ok((this, request)) = prepared.await else {
+            return failed(None, "the request could not be made".to_owned());
+        };
+        let (url, request) = match request {
+            Ok(request) => request,
+            Err(error) => return failed(Some(this.mapping), error),
+        };
+        let (started, sent_at) = (Instant::now(), this.means.ids.now());
         let sent = request.body.clone();
-        let reply = self.hold.send(|still| self.means.outbound.send_while(&request, still)).await;
+        let reply = this.hold.send(|still| this.means.outbound.send_while(&request, still)).await;
         let took = started.elapsed();
         let is_large = reply.as_ref().is_ok_and(|reply| reply.body.len() > LARGE);
-        let judge = move || {
-            let attempted = self.judge((&url, &sent), &reply, took);
-            Outcome::Attempted(Box::new(Attempted { sent_at, ..attempted }))
-        };
-        if is_large {
-            let judged = tokio::task::spawn_blocking(judge).await;
-            return judged.unwrap_or_else(|_| {
-                Outcome::Attempted(Box::new(Attempted::failed("the answer could not be read")))
-            });
-        }
-        judge()
+        let judged = aside(is_large, move || this.judge((&url, &sent), &reply, took)).await;
+        judged.map_or_else(
+            |_| failed(None, "the answer could not be read".to_owned()),
+            |attempted| Outcome::Attempted(Box::new(Attempted { sent_at, ..attempted })),
+        )
+    }
+
+    /// Whether to make and sign its request takes long.
+    fn is_slow_to_send(&self) -> bool {
+        let parameters: usize = self.parameters.iter().map(|parameter| parameter.value.get().len()).sum();
+        self.endpoint.is_slow_to_sign(self.message.payload.get().len().saturating_add(parameters))
     }
 
     fn request(&self) -> Result<(Arc<Url>, Request), String> {
@@ -151,6 +157,7 @@ impl Attempt {
             verdict,
             delivery: Some(self.delivery),
             mapping: Some(self.mapping),
+            version: Some(self.endpoint.version),
             fanout: self.fanout,
             status,
             took,

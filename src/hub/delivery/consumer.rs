@@ -16,6 +16,7 @@ use crate::flow::store::circuits;
 use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::{Mapping, Retry};
+use crate::hub::parked_by::ParkedBy;
 use crate::hub::state::Hub;
 use crate::seal::Sealer;
 use crate::worker::{Claim, Consumer, Ended, Holding, Lane, Run, Settled};
@@ -129,13 +130,13 @@ impl Deliveries {
     ) -> Result<Ready, (Claim, Outcome)> {
         let back = |lane, after| Outcome::NotStarted { lane, after };
         let Some(message) = loaded.message.take() else {
-            return Err((claim, Outcome::Parked("the message is not there any more")));
+            return Err((claim, Outcome::Parked(ParkedBy::MessageGone, "the message is not there any more")));
         };
         let Some(mapping) = self.catalog.mapping(loaded.delivery.mapping_id) else {
             let outcome = if unreadable.contains(&loaded.delivery.mapping_id) {
                 back(claim.lane, NOT_HERE)
             } else {
-                Outcome::Parked("the mapping was deleted")
+                Outcome::Parked(ParkedBy::MappingDeleted, "the mapping was deleted")
             };
             return Err((claim, outcome));
         };
@@ -347,6 +348,7 @@ impl Consumer for Deliveries {
         let is_final = matches!(attempted.verdict, Verdict::Delivered(_));
         Outcome::Attempted(Box::new(Attempted {
             mapping: attempted.mapping.clone(),
+            version: attempted.version,
             status: attempted.status,
             took: attempted.took,
             sent_at: attempted.sent_at,

@@ -2,6 +2,7 @@
 //! routed as any other, but its deliveries are parked: nothing is lost, and nothing goes on by itself.
 
 use super::store::descendants;
+use crate::hub::parked_by::ParkedBy;
 use crate::hub::routing::message::Draft;
 use sqlx::postgres::PgConnection;
 use std::collections::BTreeMap;
@@ -23,10 +24,11 @@ pub(super) async fn count(tx: &mut PgConnection, drafts: &mut [Draft], most: u32
         let Some(count) = draft.root.and_then(|root| counts.get_mut(&root)) else { continue };
         *count += 1;
         if *count > i64::from(most) {
-            draft.held_back = Some(format!(
+            let why = format!(
                 "loop: more than {most} messages have come of one from outside (POSTRIDER_HUB_DESCENDANTS); retry \
                  sends it all the same"
-            ));
+            );
+            draft.held_back = Some((ParkedBy::Descendants, why));
             // Whoever has it run does not mean later.
             draft.delay = Duration::ZERO;
         }

@@ -6,15 +6,14 @@
 
 use super::streaks::Doomed;
 use crate::db::{self, Database};
-use crate::http::json_text::to_value;
+use crate::http::json_text::{raw, to_value};
 use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::documents::PutEndpoint;
+use crate::hub::definitions::documents::shown::with_member;
 use crate::hub::definitions::store::failures::{self, Failing};
 use crate::hub::notices::{self, Notice, Place};
 use crate::hub::routing::decide::Accepted;
 use crate::worker::{Wake, store as engine};
-use serde_json::json;
-use serde_json::value::to_raw_value;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
@@ -56,15 +55,14 @@ impl Disabling {
                 let Some((failing, definition)) = failures::lock(&mut *tx, lane).await? else {
                     return Ok(None);
                 };
-                let mut document = to_value(definition.get()).unwrap_or_default();
+                let document = to_value(definition.get()).unwrap_or_default();
                 let Ok(put) = PutEndpoint::read(&document) else { return Ok(None) };
                 let is_due =
                     put.definition.disable.is_some_and(|d| d.is_due(failing.failures, failing.lasting));
                 if !put.definition.enabled || !is_due {
                     return Ok(None);
                 }
-                document["enabled"] = json!(false);
-                let definition = to_raw_value(&document).map_err(sqlx::Error::decode)?;
+                let definition = with_member(&definition, "enabled", &raw(&false));
                 failures::switch_off(&mut *tx, lane, &definition, version).await?;
                 let place = Place { store_id: known.store_id, endpoint: &known.name, service: None };
                 let notices =

@@ -5,6 +5,7 @@ use super::store::ends;
 use super::verdict::{Failed, Verdict};
 use crate::flow::circuits::Change;
 use crate::hub::definitions::mapping::{Mapping, Options, Retry};
+use crate::hub::parked_by::ParkedBy;
 use crate::hub::routing::lineage::Lineage;
 use crate::traces::Context;
 use crate::worker::delay::delay_after;
@@ -40,7 +41,7 @@ pub enum Outcome {
     /// Its mapping is switched off: no attempt.
     Held,
     /// It can never run, for this reason: no attempt.
-    Parked(&'static str),
+    Parked(ParkedBy, &'static str),
     /// Its worker died or went silent.
     Lost,
     /// Its worker was told to stop. The request may have been sent.
@@ -54,6 +55,8 @@ pub struct Attempted {
     pub delivery: Option<Delivery>,
     /// The mapping as it ran: what that says decides, whatever it says now. `None` where nobody knows.
     pub mapping: Option<Arc<Mapping>>,
+    /// The version of its endpoint's definition that it ran under. `None` as for the mapping.
+    pub version: Option<i64>,
     /// How many mappings its store has, each of which may want what the answer brings.
     pub fanout: usize,
     /// What it came to.
@@ -80,6 +83,7 @@ impl Attempted {
         Self {
             delivery: None,
             mapping: None,
+            version: None,
             fanout: 0,
             verdict: Verdict::Failed(Failed::new(error)),
             status: None,
@@ -100,7 +104,7 @@ impl Outcome {
             Self::Attempted(attempted) => Some(attempted.verdict.word()),
             Self::Lost => Some(ends::Verdict::Lost),
             Self::GivenBack => Some(ends::Verdict::Returned),
-            Self::NotStarted { .. } | Self::Waits { .. } | Self::Held | Self::Parked(_) => None,
+            Self::NotStarted { .. } | Self::Waits { .. } | Self::Held | Self::Parked(..) => None,
         }
     }
 
@@ -133,8 +137,8 @@ pub enum Next {
         /// Whether the attempt counts for backoff and `max_attempts`.
         counts: bool,
     },
-    /// It is kept aside until somebody decides, with these words.
-    Parked(String),
+    /// It is kept aside until somebody decides, by this rule and with these words.
+    Parked(ParkedBy, String),
 }
 
 /// Decides what follows from a verdict. `attempt` counts the failed attempts, this one included if it failed, since
@@ -147,19 +151,23 @@ pub fn next(verdict: &Verdict, attempt: i16, age: Duration, options: Option<&Opt
     let failed = match verdict {
         Verdict::Delivered(_) => return Next::Complete,
         Verdict::Deferred { .. } if too_old => {
-            return Next::Parked("the endpoint put it off, and it is older than max_age".to_owned());
+            let why = "the endpoint put it off, and it is older than max_age".to_owned();
+            return Next::Parked(ParkedBy::MaxAge, why);
         }
         Verdict::Deferred { after, .. } => return Next::Again { after: *after, counts: false },
         Verdict::Failed(failed) => failed,
     };
-    let parked = |why: &str| Next::Parked(format!("{} ({why})", failed.error));
+    let parked = |by, why: &str| Next::Parked(by, format!("{} ({why})", failed.error));
     match options {
-        _ if failed.is_final => return Next::Parked(failed.error.clone()),
-        Some(options) if !options.retries_allowed => return parked("retries are not allowed"),
-        Some(Options { max_attempts: Some(most), .. }) if attempt >= (*most).min(COUNTED) => {
-            return parked(&format!("after {attempt} attempt{}", if attempt == 1 { "" } else { "s" }));
+        _ if failed.is_final => return Next::Parked(ParkedBy::FinalAnswer, failed.error.clone()),
+        Some(options) if !options.retries_allowed => {
+            return parked(ParkedBy::RetriesNotAllowed, "retries are not allowed");
         }
-        _ if too_old => return parked("older than max_age"),
+        Some(Options { max_attempts: Some(most), .. }) if attempt >= (*most).min(COUNTED) => {
+            let s = if attempt == 1 { "" } else { "s" };
+            return parked(ParkedBy::MaxAttempts, &format!("after {attempt} attempt{s}"));
+        }
+        _ if too_old => return parked(ParkedBy::MaxAge, "older than max_age"),
         _ => {}
     }
     let backoff = delay_after(attempt, retry.base, retry.cap);
@@ -214,24 +222,32 @@ mod tests {
     fn limits_park() {
         let parked =
             |options: &Options, attempt| match next(&failed(None), attempt, MINUTE, Some(options), RETRY) {
-                Next::Parked(why) => Some(why),
+                Next::Parked(by, why) => Some((by.word(), why)),
                 _ => None,
             };
         let most = Options { max_attempts: Some(3), ..options() };
-        assert_eq!((parked(&most, 2), parked(&most, 3)), (None, Some("no (after 3 attempts)".to_owned())));
+        assert_eq!(
+            (parked(&most, 2), parked(&most, 3)),
+            (None, Some(("max_attempts", "no (after 3 attempts)".to_owned())))
+        );
         let many = Options { max_attempts: Some(1_000_000), ..options() };
         assert!(parked(&many, i16::MAX - 1).is_none() && parked(&many, i16::MAX).is_some());
         let old = Options { max_age: Some(MINUTE), ..options() };
-        assert_eq!(parked(&old, 1), Some("no (older than max_age)".to_owned()));
+        assert_eq!(parked(&old, 1), Some(("max_age", "no (older than max_age)".to_owned())));
         let once = Options { retries_allowed: false, ..options() };
-        assert_eq!(parked(&once, 1), Some("no (retries are not allowed)".to_owned()));
+        assert_eq!(
+            parked(&once, 1),
+            Some(("retries_not_allowed", "no (retries are not allowed)".to_owned()))
+        );
     }
 
     #[test]
     fn what_would_only_be_answered_the_same_again_is_parked_at_once() {
         let verdict = Verdict::Failed(Failed { is_final: true, ..Failed::new("too many") });
-        assert_eq!(next(&verdict, 1, MINUTE, Some(&options()), RETRY), Next::Parked("too many".to_owned()));
-        assert_eq!(next(&verdict, 1, MINUTE, None, RETRY), Next::Parked("too many".to_owned()));
+        for options in [Some(&options()), None] {
+            let parked = Next::Parked(ParkedBy::FinalAnswer, "too many".to_owned());
+            assert_eq!(next(&verdict, 1, MINUTE, options, RETRY), parked);
+        }
     }
 
     #[test]
@@ -243,7 +259,7 @@ mod tests {
             Next::Again { after: MINUTE, counts: false }
         );
         let old = Options { max_age: Some(MINUTE), ..options() };
-        assert!(matches!(next(&deferred, 1, MINUTE, Some(&old), RETRY), Next::Parked(_)));
+        assert!(matches!(next(&deferred, 1, MINUTE, Some(&old), RETRY), Next::Parked(ParkedBy::MaxAge, _)));
         assert_eq!(
             next(
                 &Verdict::Delivered(crate::hub::delivery::verdict::Delivered::default()),

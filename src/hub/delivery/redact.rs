@@ -22,7 +22,7 @@ const WIDEST: usize = 18;
 /// What must not be shown.
 #[derive(Default)]
 pub struct Redactor {
-    /// By their first bytes and their length, so that many cost no more than few.
+    /// In small letters, by their first bytes and their length, so that many cost no more than few.
     needles: HashMap<[u8; SHORTEST], HashMap<usize, HashSet<Vec<u8>>>>,
     longest: usize,
 }
@@ -40,15 +40,26 @@ impl Redactor {
         let secrets = endpoint.token.iter().chain(&endpoint.signing_secrets).chain(&endpoint.wire_secrets);
         let secrets = secrets.chain(&endpoint.former);
         for secret in secrets {
-            let secret = secret.expose_secret();
-            self.hide(secret);
-            for part in inside::inside(secret) {
-                self.hide_bytes(&part);
+            self.hide_whole(secret.expose_secret());
+        }
+    }
+
+    /// Hides a secret, what lies within it, and the bytes that it or a part of it spells.
+    fn hide_whole(&mut self, secret: &str) {
+        self.hide(secret);
+        for bytes in inside::spelt(secret) {
+            self.hide_bytes(&bytes);
+        }
+        for part in inside::inside(secret) {
+            self.hide_bytes(&part);
+            let text = std::str::from_utf8(&part).unwrap_or_default();
+            for bytes in inside::spelt(text) {
+                self.hide_bytes(&bytes);
             }
         }
     }
 
-    /// Hides a text: as it is, escaped, in base64, and in hexadecimal digits.
+    /// Hides a text: as it is, escaped, in base64, and in hexadecimal digits; in large letters or small ones.
     pub fn hide(&mut self, secret: &str) {
         if secret.chars().count() >= SHORTEST {
             self.hide_bytes(secret.as_bytes());
@@ -62,9 +73,10 @@ impl Redactor {
         }
         for piece in pieces(secret) {
             self.plain(piece);
-            for encoded in spelling::base64(piece).iter().chain(&spelling::hex(piece)) {
-                self.plain(encoded);
+            for encoded in spelling::base64(piece) {
+                self.plain(&encoded);
             }
+            self.plain(&spelling::hex(piece));
         }
     }
 
@@ -72,6 +84,7 @@ impl Redactor {
     pub fn hide_value(&mut self, value: &RawValue, password: bool) {
         let Some(value) = to_value(value.get()) else { return };
         let text = match &value {
+            Value::String(text) if password => return self.hide_whole(text),
             Value::String(text) => Cow::Borrowed(text.as_str()),
             Value::Number(number) => Cow::Owned(number.to_string()),
             other => return self.hide_inner(other, password),
@@ -81,7 +94,7 @@ impl Redactor {
 
     fn hide_inner(&mut self, value: &Value, password: bool) {
         match value {
-            Value::String(text) if password => self.hide(text),
+            Value::String(text) if password => self.hide_whole(text),
             Value::String(text) if text.chars().count() >= SHORTEST => {
                 pieces(text.as_bytes()).for_each(|piece| self.plain(piece));
             }
@@ -95,14 +108,15 @@ impl Redactor {
     }
 
     fn plain(&mut self, secret: &[u8]) {
+        let secret = secret.to_ascii_lowercase();
         if let Some(begin) = secret.first_chunk() {
             self.longest = self.longest.max(secret.len());
             let same = self.needles.entry(*begin).or_default();
-            same.entry(secret.len()).or_default().insert(secret.to_vec());
+            same.entry(secret.len()).or_default().insert(secret);
         }
     }
 
-    /// How long the secrets are with which a text begins.
+    /// How long the secrets are with which a text in small letters begins.
     fn begins(&self, text: &[u8], mut found: impl FnMut(usize)) {
         for (length, same) in
             text.first_chunk().and_then(|begin| self.needles.get(begin)).into_iter().flatten()
@@ -171,8 +185,9 @@ impl Redactor {
         }
         let mut found = Vec::new();
         spelling::each_view(text, &mut |view| {
-            for at in 0..view.bytes.len() {
-                self.begins(&view.bytes[at..], |length| {
+            let small = view.bytes.to_ascii_lowercase();
+            for at in 0..small.len() {
+                self.begins(&small[at..], |length| {
                     found.push((view.from[at], view.to[at + length - 1]));
                 });
             }

@@ -100,6 +100,32 @@ fn a_secret_is_found_inside_of_base64_wherever_it_begins() {
 }
 
 #[test]
+fn a_secret_is_found_in_large_letters_and_a_key_in_the_other_spelling_of_its_bytes() {
+    let key: Vec<u8> = (0..24_u8).map(|n| n.wrapping_mul(83)).collect();
+    let digits: String = key.iter().fold(String::new(), |mut text, byte| {
+        _ = write!(text, "{byte:02x}");
+        text
+    });
+    let (standard, for_urls) = (STANDARD.encode(&key), URL_SAFE.encode(&key));
+    for (secret, quoted) in [
+        ("key-of-acme-1", "KEY-OF-ACME-1"),
+        ("Key-Of-Acme-1", "key-of-acme-1"),
+        (&*digits, &*digits.to_uppercase()),
+        (&*digits, &*standard),
+        (&*digits.to_uppercase(), &*for_urls),
+        (&*standard, &*digits),
+        (&*for_urls, &*digits.to_uppercase()),
+        (&*format!("whsec_{standard}"), &*digits.to_uppercase()),
+        (&*format!("whsec_{digits}"), &*standard),
+        (&*format!("Bearer {digits}"), &*standard),
+    ] {
+        let shown = hiding(secret).text(&format!("<{quoted}>")).into_owned();
+        assert!(shown.starts_with("<[redacted]"), "{secret} {quoted}: {shown}");
+        assert!(shown.len() <= "<[redacted]>".len() + 3, "{secret} {quoted}: {shown}");
+    }
+}
+
+#[test]
 fn what_is_shorter_than_six_characters_stands_in_any_text_and_is_left_there() {
     let mut redactor = Redactor::default();
     for value in [json!("ab"), json!("abcde"), json!(true), json!(12345), json!(null), json!(["ab", false])] {

@@ -27,6 +27,7 @@ use crate::http::outbound::Cause;
 use crate::hub::definitions::mapping::Definition;
 use crate::hub::notices::log_entry::{Entry, Note};
 use crate::hub::notices::{Notice, store as log_entries};
+use crate::hub::parked_by::ParkedBy;
 use crate::hub::routing::decide;
 use crate::hub::routing::message::Draft;
 use crate::worker::{Again, Claim, Ended, Settled};
@@ -40,7 +41,7 @@ use uuid::Uuid;
 #[derive(Default)]
 struct Effects<'a> {
     ends: Vec<End<'a>>,
-    parked: Vec<(Uuid, &'static str)>,
+    parked: Vec<(Uuid, ParkedBy, &'static str)>,
     held: Vec<(&'a Claim, Delivery)>,
     waits: Vec<(&'a Claim, String, DateTime<Utc>)>,
     returned: Vec<(Uuid, Uuid, Duration)>,
@@ -55,6 +56,13 @@ struct Effects<'a> {
     tally: Tally,
     spans: Vec<Sent>,
     settled: Settled,
+}
+
+/// Why a delivery of a mapping that was deleted is parked.
+const DELETED: &str = "the mapping was deleted";
+
+fn mapping_deleted() -> (ParkedBy, String) {
+    (ParkedBy::MappingDeleted, DELETED.to_owned())
 }
 
 /// The delivery of an attempt that ended it well, as it was read when it was claimed.
@@ -129,7 +137,7 @@ impl Deliveries {
                 Outcome::NotStarted { lane, after } => effects.give_back(claim, *lane, *after),
                 Outcome::Waits { service, until } => effects.waits.push((claim, service.clone(), *until)),
                 Outcome::Held => effects.held.push((claim, delivery)),
-                Outcome::Parked(reason) => effects.park(&delivery, reason),
+                Outcome::Parked(by, reason) => effects.park(&delivery, *by, reason),
             }
         }
         std::mem::take(&mut effects.tally).count();
@@ -190,7 +198,7 @@ impl Deliveries {
         match next {
             // Nobody would claim it: what deleted the mapping left it alone while it ran.
             Next::Again { .. } if standing.is_orphan => {
-                end.parked = Some("the mapping was deleted".to_owned());
+                end.parked = Some(mapping_deleted());
                 effects.leave(delivery);
             }
             Next::Again { after, counts } => {
@@ -202,10 +210,10 @@ impl Deliveries {
                 effects.again(claim, claim.lane, after, counts);
             }
             Next::Complete => effects.leave(delivery),
-            Next::Parked(why) => {
+            Next::Parked(by, why) => {
                 let took = attempted.took;
                 effects.parkings.push(Parking::new(delivery, claim.lane, why.clone(), cause, took));
-                end.parked = Some(why);
+                end.parked = Some((by, why));
                 effects.leave(delivery);
             }
         }
@@ -311,7 +319,7 @@ impl<'a> Effects<'a> {
                     self.returned.push((delivery.id, claim.lease, Duration::ZERO));
                     stays.push((mapping.id, delivery.id));
                 }
-                _ => self.park(&delivery, "the mapping was deleted"),
+                _ => self.park(&delivery, ParkedBy::MappingDeleted, DELETED),
             }
         }
         if stays.is_empty() { Ok(()) } else { returned::hold(tx, &stays).await }
@@ -320,13 +328,13 @@ impl<'a> Effects<'a> {
     fn again(&mut self, claim: &Claim, lane: i32, after: Duration, counts: bool) {
         let attempt = claim.attempt - i16::from(!counts);
         let Claim { rank, item, .. } = *claim;
-        self.settled.again.push(Again { lane, rank, item, attempt, after });
+        self.settled.again.push(Again { lane, rank, item, attempt, after, traceable: false });
     }
 
     /// Notes an attempt that a stopping worker gave back: the endpoint may have heard of it.
     fn return_attempt(&mut self, claim: &'a Claim, delivery: &Delivery, standing: Standing) {
         // Nobody would claim it: what deleted the mapping left it alone while it ran.
-        let parked = standing.is_orphan.then(|| "the mapping was deleted".to_owned());
+        let parked = standing.is_orphan.then(mapping_deleted);
         if parked.is_some() {
             self.leave(delivery);
         } else {
@@ -353,9 +361,9 @@ impl<'a> Effects<'a> {
         self.again(claim, lane, after, false);
     }
 
-    fn park(&mut self, delivery: &Delivery, reason: &'static str) {
+    fn park(&mut self, delivery: &Delivery, by: ParkedBy, reason: &'static str) {
         self.leave(delivery);
-        self.parked.push((delivery.id, reason));
+        self.parked.push((delivery.id, by, reason));
     }
 
     fn leave(&mut self, delivery: &Delivery) {

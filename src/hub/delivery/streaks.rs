@@ -24,34 +24,43 @@ pub(super) struct Streaks(BTreeMap<i32, Streak>);
 
 #[derive(Default)]
 struct Streak {
+    version: i64,
     succeeded: bool,
     failures: i32,
     error: String,
     quiet: bool,
 }
 
+impl Streak {
+    fn succeeded(&mut self) {
+        *self = Self { version: self.version, succeeded: true, ..Self::default() };
+    }
+}
+
 impl Streaks {
     /// Notes what an attempt came to.
     pub(super) fn note(&mut self, endpoint: &Endpoint, attempted: &Attempted) {
-        if endpoint.definition.disable.is_none() {
+        let Some(version) = attempted.version.filter(|_| endpoint.definition.disable.is_some()) else {
+            return;
+        };
+        let streak = self.0.entry(endpoint.id).or_default();
+        if version < streak.version {
             return;
         }
+        if version > streak.version {
+            *streak = Streak { version, ..Streak::default() };
+        }
         match &attempted.verdict {
-            Verdict::Failed(failed) if failed.is_final => self.succeeded(endpoint.id),
+            Verdict::Failed(failed) if failed.is_final => streak.succeeded(),
             // It was the endpoint's doing.
             Verdict::Failed(failed) if failed.cause.is_some() => {
-                let streak = self.0.entry(endpoint.id).or_default();
                 streak.quiet = attempted.change.quiet && (streak.failures == 0 || streak.quiet);
                 streak.failures = streak.failures.saturating_add(1);
                 streak.error.clone_from(&failed.error);
             }
             Verdict::Failed(_) => {}
-            Verdict::Delivered(_) | Verdict::Deferred { .. } => self.succeeded(endpoint.id),
+            Verdict::Delivered(_) | Verdict::Deferred { .. } => streak.succeeded(),
         }
-    }
-
-    fn succeeded(&mut self, lane: i32) {
-        self.0.insert(lane, Streak { succeeded: true, ..Streak::default() });
     }
 
     /// Writes it; returns the endpoints that are to be switched off.
@@ -64,6 +73,7 @@ impl Streaks {
             .iter()
             .map(|(lane, streak)| Tried {
                 lane: *lane,
+                version: streak.version,
                 succeeded: streak.succeeded,
                 failures: streak.failures,
                 error: &streak.error,

@@ -51,6 +51,7 @@ pub struct Place<'a> {
 impl Place<'_> {
     fn name(self) -> String {
         self.service
+            .filter(|service| !service.is_empty())
             .map_or_else(|| self.endpoint.to_owned(), |service| format!("{}/{service}", self.endpoint))
     }
 }

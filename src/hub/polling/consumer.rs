@@ -126,7 +126,7 @@ impl Consumer for Runs {
             if let Some(after) = after {
                 let item = pollers::rename_run(&mut *tx, end.claim.lane).await?;
                 let Claim { lane, rank, .. } = end.claim;
-                settled.again.push(Again { lane, rank, item, attempt: 0, after });
+                settled.again.push(Again { lane, rank, item, attempt: 0, after, traceable: false });
             }
         }
         let told = notices::raise(tx, &self.catalog, &self.db.ids, &notices).await?;

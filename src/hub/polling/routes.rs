@@ -12,8 +12,8 @@ use crate::http::extract::Path;
 use crate::http::json_text::to_value;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{status_of_put, with_state, without_state};
-use crate::hub::definitions::documents::endpoint::shown;
 use crate::hub::definitions::documents::names::{DefinitionName, StoreName};
+use crate::hub::definitions::documents::shown::shown;
 use crate::hub::definitions::documents::{PutSecret, check_name, check_store, is_name};
 use crate::hub::polling::documented::{PollerDefinition, PollerState};
 use crate::hub::purpose::Purpose;
@@ -121,15 +121,15 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     roles::require(&caller, &store, Right::Admin)?;
-    let document = without_state(body::read_json(&headers, body, &hub.limits).await?).value();
+    let document = without_state(body::read_json(&headers, body, &hub.limits).await?);
     check_store(&store)?;
     check_name("a poller", &name)?;
-    let put = PutPoller::read(&document)?;
+    let put = PutPoller::read(&document.value())?;
     if let Err(why) = hub.outbound.check_url(put.definition.api.as_str()) {
         return Err(Error::invalid("/api", "url", why));
     }
     let sealer = matches!(put.token, Some(PutSecret::New(_))).then(|| hub.sealer()).transpose()?;
-    let document = serde_json::value::to_raw_value(&shown(document)).map_err(Error::internal)?;
+    let document = shown(&document.raw);
     let (raw, now) = (document.clone(), hub.now()?);
     let put = hub.define(store, move |tx, Place { store, version }| {
         Box::pin(async move {

@@ -10,6 +10,7 @@ use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::mapping::{Mapping, Serial};
 use crate::hub::definitions::store::mappings;
 use crate::hub::key::is_key;
+use crate::hub::parked_by::ParkedBy;
 use crate::worker::{Wake, store as engine};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
@@ -59,7 +60,7 @@ impl Unsent {
             lane: delivery.lane,
             store_id: delivery.store_id,
             message: delivery.message_id,
-            reason: delivery.parked.clone()?,
+            reason: delivery.parked.as_ref()?.1.clone(),
         })
     }
 }
@@ -278,7 +279,7 @@ fn wanted(draft: &Draft, mappings: &[Arc<Mapping>], ids: &Ids) -> Result<Vec<Del
         if !definition.filters.hold(message) {
             continue;
         }
-        let again = || lineage::loops(&draft.visits, &draft.key, mapping);
+        let again = || Some((ParkedBy::Loop, lineage::loops(&draft.visits, &draft.key, mapping)?));
         let parked = draft.held_back.clone().or_else(again);
         // What is not sent has taken nothing: the same may come another way.
         let identifiers =

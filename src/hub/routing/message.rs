@@ -2,6 +2,7 @@
 
 pub use super::lineage::MAX_HOPS;
 use super::lineage::Visit;
+use crate::hub::parked_by::ParkedBy;
 use crate::traces::Context;
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub struct Draft {
     /// What it has come through.
     pub visits: Vec<Visit>,
     /// Why none of its deliveries is sent by itself: each is parked.
-    pub held_back: Option<String>,
+    pub held_back: Option<(ParkedBy, String)>,
     /// How long it waits before it is routed; zero is at once.
     pub delay: Duration,
     /// Why it is kept aside instead of routed.

@@ -26,6 +26,7 @@ pub struct JobTypeName(pub String);
 /// One job to be created, or an array of 1 to 100.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "it only describes")]
 pub enum NewJobs {
     /// One.
     One(NewJob),
@@ -41,9 +42,16 @@ pub struct NewJobArray(pub Vec<NewJob>);
 /// A job to be created. Further members are what its worker needs to know, as those of `data` are.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NewJob {
-    /// The person whom it is for: a whole number, as a number or as a text.
-    #[schema(schema_with = cardholder_id)]
-    pub cardholder_id: Value,
+    /// The person whom it is for: a whole number, as a number or as a text. Needed unless `cardholder` names it.
+    #[schema(schema_with = cardholder_id, required = false)]
+    pub cardholder_id: Option<Value>,
+    /// The person whom it is for, by the name that its creator uses; it gets a number. It is the worker's to know, too.
+    #[schema(example = json!({"cuid": "customer-42"}))]
+    pub cardholder: Option<HashMap<String, Value>>,
+    /// The account that it is about. Its `account_link`, an object of strings, is sealed, and nobody but the worker reads it;
+    /// of the rest, `merchant_site_id` is shown.
+    #[schema(example = json!({"merchant_site_id": 3, "account_link": {"username": "good_email", "password": "secret"}}))]
+    pub account: Option<HashMap<String, Value>>,
     /// How long its worker may take: seconds, or a duration from `1s` to `30days`. Absent, as the job type says.
     pub job_timeout: Option<Seconds>,
     /// How long a question waits for its answer: seconds, or a duration from `1s` to `30days`. Absent, as the job type
@@ -103,9 +111,20 @@ pub struct JobChange {
     /// The worker's lease, which may be in the header `x-postrider-lease` too.
     #[schema(example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")]
     pub lease: Option<Uuid>,
+    /// Of its creator, and then alone: what its worker is to have, in the place of what there was.
+    pub account: Option<AccountLink>,
     /// Passed on.
     #[serde(flatten)]
     pub further: HashMap<String, Value>,
+}
+
+/// What the creator of a job hands over for its worker alone.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccountLink {
+    /// The credentials.
+    #[schema(value_type = HashMap<String, String>, example = json!({"username": "good_email", "password": "secret"}))]
+    pub account_link: Box<serde_json::value::RawValue>,
 }
 
 /// How a worker ends a job.

@@ -1,17 +1,18 @@
 //! What clients in the field expect around every route of the job channels: a session token in its own
-//! header, a trace in the log, errors in `_errors`.
+//! header, a trace in the log, errors in `_errors`, and of a type that they read.
 
+use super::state::Jobs;
 use crate::error::{Cause, Error, Problem, Violation};
-use crate::jobs::types::Types;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use tracing::Instrument as _;
 
+/// What the names of all headers of clients in the field begin with.
+pub const HEADER_PREFIX: &str = "x-cardsavr-";
 /// The header that carries the token of clients in the field.
 pub(super) const SESSION: &str = "x-cardsavr-session-jwt";
 /// The header that names a request in the log.
@@ -21,9 +22,12 @@ const X_ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-access-token");
 const LONGEST_TRACE: usize = 100;
 
 /// The middleware around every route of this feature.
-pub(super) async fn around(State(types): State<Arc<Types>>, mut request: Request, next: Next) -> Response {
-    if !is_ours(request.uri().path(), &types) {
-        return Error::NotFound("there is nothing here".to_owned()).into_response();
+pub(super) async fn around(State(jobs): State<Jobs>, mut request: Request, next: Next) -> Response {
+    let reads_json_alone = is_of_the_field(request.headers());
+    if !is_ours(request.uri().path(), &jobs) {
+        let nothing = Error::NotFound("there is nothing here".to_owned()).into_response();
+        // What is nobody's answers as it does everywhere; of clients in the field, as they read it.
+        return if reads_json_alone { with_errors(nothing, true).await } else { nothing };
     }
     accept_session(request.headers_mut());
     let answer = match trace(request.headers()) {
@@ -40,15 +44,21 @@ pub(super) async fn around(State(types): State<Arc<Types>>, mut request: Request
         }
         None => next.run(request).await,
     };
-    with_errors(answer).await
+    with_errors(answer, reads_json_alone).await
 }
 
-/// Whether the address begins with a kind of jobs that there is.
-fn is_ours(path: &str, types: &Types) -> bool {
+/// Whether a client in the field sends this, which reads a body only if it calls itself plain JSON.
+fn is_of_the_field(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with(HEADER_PREFIX))
+}
+
+/// Whether the address begins with a kind of jobs that there is, or is one of those beside them.
+fn is_ours(path: &str, jobs: &Jobs) -> bool {
     let mut segments = path.split('/').skip(1);
     match (segments.next(), segments.next()) {
-        (Some("messages"), Some("cardholders")) => true,
-        (Some("messages"), Some(name)) | (Some(name), _) => types.by_name(name).is_some(),
+        (Some("session"), _) => jobs.sdk.is_some(),
+        (Some("messages"), Some("cardholders")) | (Some("merchant_sites" | "cardsavr_accounts"), _) => true,
+        (Some("messages"), Some(name)) | (Some(name), _) => jobs.types.by_name(name).is_some(),
         (None, _) => false,
     }
 }
@@ -70,8 +80,8 @@ fn trace(headers: &HeaderMap) -> Option<String> {
     Some(trace.get("key")?.as_str()?.chars().take(LONGEST_TRACE).collect())
 }
 
-/// Adds `_errors` and `message` to a problem document, all strings.
-async fn with_errors(answer: Response) -> Response {
+/// Adds `_errors` and `message` to a problem document, all strings; for clients in the field it is plain JSON.
+pub(super) async fn with_errors(answer: Response, is_plain: bool) -> Response {
     let problem = answer.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let error = answer.status().is_client_error() || answer.status().is_server_error();
     if !error || !matches!(problem, Some(b"application/problem+json" | b"text/plain; charset=utf-8") | None) {
@@ -98,7 +108,8 @@ async fn with_errors(answer: Response) -> Response {
         members.insert("message".to_owned(), Value::String(message));
     }
     parts.headers.remove(header::CONTENT_LENGTH);
-    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    let kind = if is_plain { "application/json" } else { "application/problem+json" };
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     let cause: Option<Cause> = parts.extensions.get().cloned();
     let mut answer = (parts, problem.to_string()).into_response();
     if let Some(cause) = cause {
@@ -142,9 +153,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_has_the_fields_of_both_kinds() {
-        let answer =
-            with_errors(member("percent_complete", "range", "must lie between 0 and 100").into_response());
-        let bytes = to_bytes(answer.await.into_body(), 1 << 20).await.unwrap();
+        let answer = with_errors(
+            member("percent_complete", "range", "must lie between 0 and 100").into_response(),
+            true,
+        );
+        let answer = answer.await;
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/json");
+        let bytes = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
         let problem: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(problem["status"], 422);
         assert_eq!(problem["message"], "`percent_complete` must lie between 0 and 100");

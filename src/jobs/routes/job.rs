@@ -1,12 +1,13 @@
 //! One job: read it, have it cancelled, say how far it is.
 
+use super::account;
 use super::documented::{JobChange, JobTypeName};
 use super::edge::member;
 use super::entry::{beat, lease, say};
 use super::once::{self, Once, first_answer, keep};
 use super::state::{Jobs, finished, no_job};
 use super::status::Change;
-use super::view::{self, View};
+use super::view::{self, Account, Cardholder, View};
 use crate::auth::{Authenticated, Caller};
 use crate::db;
 use crate::error::{Error, Problem, Result};
@@ -21,6 +22,7 @@ use crate::jobs::roles;
 use crate::jobs::store::envelopes;
 use crate::jobs::store::idempotency::Key;
 use crate::jobs::store::jobs::{self, Job};
+use crate::jobs::store::safes;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -37,7 +39,7 @@ use uuid::Uuid;
     get, path = "/{job_type}/{job_id}", tag = "jobs", operation_id = "get_job",
     params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
         ("x-postrider-lease" = Option<String>, Header, description = "A worker's lease", example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a"),
-        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator", example = "[\"credential_requests\"]")),
+        ("x-cardsavr-hydration" = Option<String>, Header, description = "A JSON array of what is wanted too: `credential_requests` (what it asks its creator), `account`, `cardholder`", example = "[\"credential_requests\"]")),
     responses(
         (status = 200, description = "The job", body = View),
         (status = 409, description = "The lease is over", body = Problem, content_type = "application/problem+json"),
@@ -53,21 +55,47 @@ pub(super) async fn get(
     let job_type = jobs.job_type(&name)?;
     roles::require_any(&caller)?;
     let job = jobs.visible(&job_type, id, &caller).await?;
+    let mut account = None;
     if let Some(lease) = lease(&headers, None)?.filter(|_| roles::is_worker(&caller)) {
         let job_type = Arc::clone(&job_type);
-        db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
-            Box::pin(async move { beat(tx, &job_type, id, Some(lease)).await })
+        let (job, content) = db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
+            Box::pin(async move {
+                let job = beat(&mut *tx, &job_type, id, Some(lease)).await?;
+                let holds = job.has_account && job.lease == Some(lease);
+                let content = if holds { safes::content(tx, id).await? } else { None };
+                Ok((job, content))
+            })
         })
         .await?;
+        account = account::with_content(&jobs, &job, content.as_ref())?;
     }
-    let view = hydrate(&jobs, &caller, vec![job], wants_requests(&headers)).await?;
-    view.into_iter().next().map(Json).ok_or_else(no_job)
+    let view = hydrate(&jobs, &caller, vec![job], &Hydration::of(&headers)).await?;
+    let mut view = view.into_iter().next().ok_or_else(no_job)?;
+    view.account = account.or(view.account);
+    Ok(Json(view))
 }
 
-/// Whether the request asks for jobs with their questions.
-pub(super) fn wants_requests(headers: &HeaderMap) -> bool {
-    let wanted = headers.get("x-cardsavr-hydration").map(|value| serde_json::from_slice(value.as_bytes()));
-    matches!(wanted, Some(Ok(Value::Array(members))) if members.contains(&json!("credential_requests")))
+/// What a request asks for beside the job itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hydration {
+    requests: bool,
+    account: bool,
+    cardholder: bool,
+}
+
+impl Hydration {
+    /// What these headers ask for.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let wanted = headers.get("x-cardsavr-hydration");
+        let wanted = wanted.and_then(|value| serde_json::from_slice(value.as_bytes()).ok());
+        let wanted: Vec<Value> = wanted.unwrap_or_default();
+        let wants = |name: &str| wanted.iter().any(|wanted| wanted == name);
+        Self {
+            requests: wants("credential_requests"),
+            account: wants("account"),
+            cardholder: wants("cardholder"),
+        }
+    }
 }
 
 /// Jobs as a caller sees them: what they ask, their creator alone.
@@ -75,17 +103,16 @@ pub(super) async fn hydrate(
     jobs: &Jobs,
     caller: &Caller,
     found: Vec<Job>,
-    requests: bool,
+    wanted: &Hydration,
 ) -> Result<Vec<View>> {
-    if !requests {
-        return Ok(found.into_iter().map(View::from).collect());
-    }
-    let asking = found.iter().filter(|job| job.asks && roles::owns(caller, &job.owner));
+    let asking = found.iter().filter(|job| wanted.requests && job.asks && roles::owns(caller, &job.owner));
     let mut pending = asked(jobs, asking.map(|job| job.id).collect()).await?;
     let views = found.into_iter().map(|job| {
-        let asked = pending.remove(&job.id);
+        let asked = wanted.requests.then(|| pending.remove(&job.id).into_iter().collect());
+        let account = wanted.account.then(|| Account::of(&job)).flatten();
+        let cardholder = wanted.cardholder.then(|| Cardholder::of(&job));
         let mut view = View::from(job);
-        view.credential_requests = Some(asked.into_iter().collect());
+        (view.credential_requests, view.account, view.cardholder) = (asked, account, cardholder);
         view
     });
     Ok(views.collect())
@@ -100,17 +127,20 @@ pub(super) async fn asked(jobs: &Jobs, ids: Vec<i64>) -> Result<HashMap<i64, Box
     Ok(pending.iter().map(|pending| (pending.job_id, view::request(pending))).collect())
 }
 
-/// Has a job cancelled (`status`: `CANCEL_REQUESTED`), takes that back (`REQUESTED`), or, for a worker, says
+/// Hands the credentials of `account` over to its worker, with `x-cardsavr-envelope-id` as the answer to what it asks;
+/// has a job cancelled (`status`: `CANCEL_REQUESTED`), takes that back (`REQUESTED`), or, for a worker, says
 /// how far it is. With `termination_type` it ends.
 #[utoipa::path(
     put, path = "/{job_type}/{job_id}", tag = "jobs", operation_id = "update_job",
     params(("job_type" = inline(JobTypeName), Path, description = "The kind of jobs"), ("job_id" = i64, Path, description = "The job's number", minimum = 1, example = 1),
         ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "At most 255 characters, known for a day: the same key with the same body of the same caller is answered as the first time, and nothing happens twice"),
+        ("x-cardsavr-envelope-id" = Option<Uuid>, Header, description = "The question that the credentials answer", example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a"),
         ("x-postrider-lease" = Option<String>, Header, description = "A worker's lease; it may be the body's `lease` too", example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a"),
-        ("x-cardsavr-hydration" = Option<String>, Header, description = "`[\"credential_requests\"]`: with what it asks its creator", example = "[\"credential_requests\"]")),
+        ("x-cardsavr-hydration" = Option<String>, Header, description = "A JSON array of what is wanted too: `credential_requests` (what it asks its creator), `account`, `cardholder`", example = "[\"credential_requests\"]")),
     request_body(content = JobChange, content_type = "application/json",
         description = "`status`, `percent_complete`, `status_message`, `termination_type`; further members are passed on"),
     responses(
+        (status = 410, description = "The time of the question that the credentials are to answer is over", body = Problem, content_type = "application/problem+json"),
         (status = 200, description = "The job as it is now; also when a worker says its end again", body = View),
         (status = 409, description = "It is finished otherwise, the lease is over, or the idempotency key was used for something else", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
@@ -125,9 +155,20 @@ pub(super) async fn put(
 ) -> Result<Json<Box<RawValue>>> {
     let job_type = jobs.job_type(&name)?;
     roles::require_any(&caller)?;
-    let Job { owner, cancelled, item, lease: claim, started_at, .. } =
-        jobs.visible(&job_type, id, &caller).await?;
+    let found = jobs.visible(&job_type, id, &caller).await?;
+    let (account, cardholder) = (Account::of(&found), Cardholder::of(&found));
+    let Job { owner, cancelled, item, lease: claim, started_at, .. } = found;
     let document = body::read_json(&headers, body, &jobs.limits).await?;
+    if let Some(link) = account::of_job(&document.raw, &headers)? {
+        if !roles::owns(&caller, &owner) {
+            return Err(Error::Forbidden(
+                "only who created a job hands an account over to its worker".to_owned(),
+            ));
+        }
+        let job = account::hand_over(&jobs, &job_type, id, &headers, link, account::Missing::IsMade).await?;
+        let view = hydrate(&jobs, &caller, vec![job], &Hydration::of(&headers)).await?;
+        return Ok(Json(raw(&view.into_iter().next())));
+    }
     let lease = lease(&headers, Some(&document.value()))?;
     let key = once::key(&headers, &caller, &job_type, ("update", id), &document.raw)?;
     let change = Change::read(&document.raw)?;
@@ -151,15 +192,25 @@ pub(super) async fn put(
         }
         Once::Before(answer) => answer,
     };
-    if !wants_requests(&headers) {
+    let wanted = Hydration::of(&headers);
+    let mut more = Vec::new();
+    if wanted.requests {
+        // What it asks is no part of the answer that is kept for its idempotency key: it is as it is now.
+        let mine = if roles::owns(&caller, &owner) { vec![id] } else { Vec::new() };
+        let asked: Vec<Box<RawValue>> = asked(&jobs, mine).await?.into_values().collect();
+        more.push((raw("credential_requests"), raw(&asked)));
+    }
+    if let Some(account) = account.filter(|_| wanted.account) {
+        more.push((raw("account"), raw(&account)));
+    }
+    if wanted.cardholder {
+        more.push((raw("cardholder"), raw(&cardholder)));
+    }
+    if more.is_empty() {
         return Ok(Json(answer));
     }
-    // What it asks is no part of the answer that is kept for its idempotency key: it is as it is now.
-    let mine = if roles::owns(&caller, &owner) { vec![id] } else { Vec::new() };
-    let asked: Vec<Box<RawValue>> = asked(&jobs, mine).await?.into_values().collect();
-    let (name, asked) = (raw("credential_requests"), raw(&asked));
-    let members = members(&answer).unwrap_or_default().into_iter().chain([(&*name, &*asked)]);
-    Ok(Json(object(members)))
+    let more = more.iter().map(|(name, value)| (&**name, &**value));
+    Ok(Json(object(members(&answer).unwrap_or_default().into_iter().chain(more))))
 }
 
 /// What a change leaves: the job, and the number of its broadcast if there was one.

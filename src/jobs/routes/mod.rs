@@ -3,6 +3,7 @@
 //! The order of checks: 404 type, 401 token, 403 role, 404 job (not there, or not the caller's), then the
 //! body, then what the job's state refuses (409, 410).
 
+mod account;
 mod broadcasts;
 mod cardholders;
 mod claim;
@@ -15,6 +16,9 @@ mod once;
 mod registrations;
 mod requests;
 mod responses;
+mod session;
+mod signed;
+mod sites;
 mod state;
 mod status;
 mod stream;
@@ -22,10 +26,12 @@ mod view;
 mod why;
 
 use crate::error::Error;
+use crate::jobs::sdk::signature;
 use axum::middleware::from_fn_with_state;
+pub use edge::HEADER_PREFIX;
 pub use state::Jobs;
-use std::sync::Arc;
 use utoipa::OpenApi as _;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
@@ -48,6 +54,7 @@ pub const LONG_POLLS: [&str; 6] = [
     (name = "jobs", description = "Create, list, read and cancel jobs"),
     (name = "job channels", description = "Follow a job, and answer what it asks"),
     (name = "job workers", description = "Take jobs, say how far they are, ask their owners"),
+    (name = "sessions", description = "Log in with the vendor's client, whose requests are signed and whose bodies are encrypted"),
 ))]
 struct Groups;
 
@@ -63,6 +70,11 @@ impl utoipa::Modify for Keys {
         let components = api.components.get_or_insert_default();
         components.add_security_scheme(edge::SESSION, SecurityScheme::ApiKey(ApiKey::Header(session)));
         components.add_security_scheme("access_key", SecurityScheme::ApiKey(ApiKey::Query(key)));
+        let signature = ApiKeyValue::with_description(
+            signature::SIGNATURE,
+            "HMAC-SHA256 of the request, with `x-cardsavr-authorization` and `x-cardsavr-nonce`, in base64",
+        );
+        components.add_security_scheme("signature", SecurityScheme::ApiKey(ApiKey::Header(signature)));
     }
 }
 
@@ -80,10 +92,35 @@ pub fn router(jobs: Jobs) -> OpenApiRouter {
         routes!(responses::answer, responses::pick_up),
         routes!(cardholders::of_job),
         routes!(cardholders::of_cardholder),
+        routes!(account::replace),
+        routes!(sites::list),
+        routes!(sites::get),
+        routes!(session::log_in),
+        routes!(session::refresh),
+        routes!(session::end),
     ];
     let mut api = all.into_iter().fold(OpenApiRouter::with_openapi(Groups::openapi()), with_slash);
     describe_trace(api.get_openapi_mut());
-    api.layer(from_fn_with_state(Arc::clone(&jobs.types), edge::around)).with_state(jobs)
+    describe_errors(api.get_openapi_mut());
+    let api = api.layer(from_fn_with_state(jobs.clone(), edge::around));
+    // Where nobody can log in, nobody pays for it.
+    let api =
+        if jobs.sdk.is_some() { api.layer(from_fn_with_state(jobs.clone(), signed::around)) } else { api };
+    api.with_state(jobs)
+}
+
+/// Says of each error that clients in the field get it as plain JSON.
+fn describe_errors(api: &mut utoipa::openapi::OpenApi) {
+    let operations = api.paths.paths.values_mut().flat_map(|item| {
+        [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten()
+    });
+    for response in operations.flat_map(|operation| operation.responses.responses.values_mut()) {
+        if let RefOr::T(response) = response
+            && let Some(problem) = response.content.get("application/problem+json").cloned()
+        {
+            response.content.insert("application/json".to_owned(), problem);
+        }
+    }
 }
 
 /// Adds to each operation the header that is read around all of them.

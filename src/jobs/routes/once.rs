@@ -43,7 +43,6 @@ pub(super) async fn first_answer(tx: &mut PgConnection, key: Option<&Key>) -> Re
             key.key.compare(&former.digest)?;
             former.answer.map(|answer| Some(answer.0)).ok_or_else(idempotency::another_body)
         }
-        Known::Ending => Err(idempotency::ending()),
     }
 }
 

@@ -10,9 +10,11 @@ use crate::error::{Error, Problem, Result};
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::jobs::store::envelopes::{self, Standing};
-use crate::jobs::store::jobs;
-use crate::jobs::{envelope, roles};
+use crate::jobs::store::envelopes::{self, Asked, Standing};
+use crate::jobs::store::jobs::{self, Job};
+use crate::jobs::store::safes;
+use crate::jobs::{envelope, roles, safe};
+use crate::seal::Sealed;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -21,6 +23,9 @@ use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use serde_json::value::RawValue;
+use sqlx::postgres::PgConnection;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// The longest answer, in characters.
@@ -92,26 +97,50 @@ pub(super) async fn answer(
     let (seq, took) = db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
         Box::pin(async move {
             let job = jobs::lock(&mut *tx, type_id, id).await?.ok_or_else(no_job)?;
-            let standing = envelopes::standing(&mut *tx, id, envelope).await?;
-            let (standing, asked) = standing.ok_or_else(no_envelope)?;
-            if kind.is_some_and(|kind| !envelope::may_answer(&asked, &kind)) {
-                return Err(member("type", "enum", "is not the type of an answer to this question"));
-            }
-            match standing {
-                Standing::Answered => return Err(answered()),
-                Standing::Over => return Err(Error::Gone("this question's time is over".to_owned())),
-                Standing::Open if job.completed_at.is_some() => return Err(finished()),
-                Standing::Open => {}
-            }
-            let took = envelopes::answer(&mut *tx, envelope, &sealed).await?.ok_or_else(answered)?;
-            let status = json!({ "status": envelope::words(&asked).answered });
-            Ok((jobs::broadcast(tx, id, &status).await?, took))
+            let asked = open_question(&mut *tx, &job, envelope, kind.as_deref()).await?;
+            keep_answer(tx, id, envelope, &asked.kind, &sealed).await
         })
     })
     .await?;
     jobs.said(&job_type, id, seq, None);
     job_type.series.answer(took);
     Ok(Json(Submitted { kind: "credential_response", job_id: id, envelope_id, message: "submitted" }))
+}
+
+/// The question of a job that is locked, if it can be answered, by an answer of this type.
+///
+/// # Errors
+/// 404 when the job asks nothing by this name; 409 when it was answered; 410 when its time is over; 422 for another type.
+pub(super) async fn open_question(
+    tx: &mut PgConnection,
+    job: &Job,
+    envelope: Uuid,
+    kind: Option<&str>,
+) -> Result<Asked> {
+    let asked = envelopes::asked(tx, job.id, envelope).await?.ok_or_else(no_envelope)?;
+    if kind.is_some_and(|kind| !envelope::may_answer(&asked.kind, kind)) {
+        return Err(member("type", "enum", "is not the type of an answer to this question"));
+    }
+    match asked.standing {
+        Standing::Answered => Err(answered()),
+        Standing::Over => Err(Error::Gone("this question's time is over".to_owned())),
+        Standing::Open if job.completed_at.is_some() => Err(finished()),
+        Standing::Open => Ok(asked),
+    }
+}
+
+/// Keeps the answer to a question of this kind, and says that it is there; returns the number of what is said, and how long
+/// the question waited.
+pub(super) async fn keep_answer(
+    tx: &mut PgConnection,
+    job: i64,
+    envelope: Uuid,
+    kind: &str,
+    sealed: &Sealed,
+) -> Result<(i64, Duration)> {
+    let took = envelopes::answer(&mut *tx, envelope, sealed).await?.ok_or_else(answered)?;
+    let status = json!({ "status": envelope::words(kind).answered });
+    Ok((jobs::broadcast(tx, job, &status).await?, took))
 }
 
 /// An answer, for the worker.
@@ -129,6 +158,10 @@ pub(super) struct PickedUp {
     /// What the owner said.
     #[schema(example = "123456")]
     message: String,
+    /// What lies in the job's safe now, where something does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<std::collections::HashMap<String, String>>, example = json!({"username": "good_email", "password": "secret"}))]
+    account_link: Option<Box<RawValue>>,
 }
 
 /// Picks up the answer, once: it is deleted. Nothing: an empty body. `x-postrider-cancel: requested` says that
@@ -160,10 +193,12 @@ pub(super) async fn pick_up(
     let (job, picked) = db::transaction::<_, Error, _>(&jobs.db.api, move |tx| {
         Box::pin(async move {
             let job = enter(&mut *tx, &job_type, id, lease).await?;
-            let Some(answer) = envelopes::pick_up(tx, id).await? else { return Ok((job, None)) };
+            let Some(answer) = envelopes::pick_up(&mut *tx, id).await? else { return Ok((job, None)) };
             // Opened before it is deleted for good: with the wrong key it stays.
             let message = sealer.open(&answer.sealed, answer.id.as_bytes())?;
-            Ok((job, Some((answer.id, answer.kind, message))))
+            let content = if job.has_account { safes::content(tx, id).await? } else { None };
+            let link = content.map(|content| safe::open(Some(&sealer), job.item, &content)).transpose()?;
+            Ok((job, Some((answer.id, answer.kind, message, link))))
         })
     })
     .await?;
@@ -172,9 +207,9 @@ pub(super) async fn pick_up(
     }
     let mut response = match picked {
         None => String::new().into_response(),
-        Some((envelope_id, kind, message)) => {
+        Some((envelope_id, kind, message, account_link)) => {
             let (kind, message) = (envelope::response_type(&kind), message.expose_secret().to_owned());
-            Json(PickedUp { kind, job_id: id, envelope_id, message }).into_response()
+            Json(PickedUp { kind, job_id: id, envelope_id, message, account_link }).into_response()
         }
     };
     if job.cancelled {
@@ -183,7 +218,7 @@ pub(super) async fn pick_up(
     Ok(response)
 }
 
-fn no_envelope() -> Error {
+pub(super) fn no_envelope() -> Error {
     Error::NotFound("this job asks nothing by this `envelope_id`".to_owned())
 }
 

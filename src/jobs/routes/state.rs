@@ -8,6 +8,7 @@ use crate::jobs::follow::Tails;
 use crate::jobs::job_type::JobType;
 use crate::jobs::remote::RemoteJobs;
 use crate::jobs::roles;
+use crate::jobs::sdk::Sdk;
 use crate::jobs::store::jobs::{self, Job};
 use crate::jobs::types::Types;
 use crate::seal::{Sealer, no_key};
@@ -31,6 +32,8 @@ pub struct Jobs {
     pub tails: Arc<Tails>,
     /// Seals answers; absent when no key is configured.
     pub sealer: Option<Arc<Sealer>>,
+    /// Who logs in with the vendor's client; absent, nobody.
+    pub sdk: Option<Arc<Sdk>>,
     /// The bell of the engine.
     pub wake: Arc<Wake>,
     /// Where workers wait for jobs.

@@ -20,6 +20,10 @@ pub(super) struct View {
     /// The person it is for.
     #[schema(example = 7)]
     cardholder_id: i64,
+    /// The account of which its creator keeps the credentials here, if it named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 1)]
+    account_id: Option<i64>,
     /// The newest status: REQUESTED at first, then what the worker says.
     #[schema(example = "REQUESTED")]
     status: String,
@@ -56,12 +60,66 @@ pub(super) struct View {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Question>>)]
     pub(super) credential_requests: Option<Vec<Box<RawValue>>>,
+    /// The account, with what its creator handed over for the worker that holds the lease alone; for others only with
+    /// `x-cardsavr-hydration: ["account"]`, without that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) account: Option<Account>,
+    /// The person; only with `x-cardsavr-hydration: ["cardholder"]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cardholder: Option<Cardholder>,
+}
+
+/// An account of a job. What is secret of it only the job's worker reads.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = JobAccount)]
+pub(super) struct Account {
+    /// Its number.
+    #[schema(example = 1)]
+    id: i64,
+    /// The person whose it is.
+    #[schema(example = 7)]
+    cardholder_id: i64,
+    /// The merchant site that it is an account of, if that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 3)]
+    merchant_site_id: Option<i64>,
+    /// The credentials, for the worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<std::collections::HashMap<String, String>>, example = json!({"username": "good_email", "password": "secret"}))]
+    pub(super) account_link: Option<Box<RawValue>>,
+}
+
+impl Account {
+    /// The account of a job, without what is secret; none if there is none.
+    pub(super) fn of(job: &Job) -> Option<Self> {
+        let Job { id, cardholder_id, merchant_site_id, .. } = *job;
+        job.has_account.then_some(Self { id, cardholder_id, merchant_site_id, account_link: None })
+    }
+}
+
+/// The person whom a job is for.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Cardholder {
+    /// Its number.
+    #[schema(example = 7)]
+    id: i64,
+    /// What the job's creator calls it, if that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "customer-42")]
+    cuid: Option<String>,
+}
+
+impl Cardholder {
+    /// The person whom this job is for.
+    pub(super) fn of(job: &Job) -> Self {
+        Self { id: job.cardholder_id, cuid: job.cuid.clone() }
+    }
 }
 
 /// What was created: a job, or of an array an array.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "it only describes")]
+#[expect(dead_code, clippy::large_enum_variant, reason = "it only describes")]
 pub(super) enum CreatedJobs {
     /// One.
     One(View),
@@ -74,6 +132,7 @@ impl From<Job> for View {
         Self {
             id: job.id,
             cardholder_id: job.cardholder_id,
+            account_id: job.has_account.then_some(job.id),
             status: job.status,
             percent_complete: job.percent_complete,
             status_message: job.status_message,
@@ -86,6 +145,8 @@ impl From<Job> for View {
             trace_id: job.trace.as_deref().and_then(Context::of_stored).map(|trace| trace.trace_id()),
             access_key: None,
             credential_requests: None,
+            account: None,
+            cardholder: None,
         }
     }
 }

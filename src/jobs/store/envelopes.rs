@@ -80,16 +80,23 @@ pub enum Standing {
     Over,
 }
 
-/// How far a question of this job is, and what it asks for. The job is locked, so it stays so.
-pub async fn standing(
-    tx: &mut PgConnection,
-    job_id: i64,
-    id: Uuid,
-) -> sqlx::Result<Option<(Standing, String)>> {
+/// A question that somebody wants to answer.
+#[derive(Debug)]
+pub struct Asked {
+    /// How far it is.
+    pub standing: Standing,
+    /// What it asks for.
+    pub kind: String,
+    /// What the worker sent with it.
+    pub content: Json<Box<RawValue>>,
+}
+
+/// A question of this job. The job is locked, so it stays as it is.
+pub async fn asked(tx: &mut PgConnection, job_id: i64, id: Uuid) -> sqlx::Result<Option<Asked>> {
     let row = sqlx::query!(
         r#"
         SELECT
-            type AS kind, status = 'PENDING' AND deadline > now() AS "open!",
+            type AS kind, content AS "content: Json<Box<RawValue>>", status = 'PENDING' AND deadline > now() AS "open!",
             answered_at IS NOT NULL AS "answered!"
         FROM envelopes
         WHERE id = $1 AND job_id = $2
@@ -105,7 +112,7 @@ pub async fn standing(
             (false, true) => Standing::Answered,
             (false, false) => Standing::Over,
         };
-        (standing, row.kind)
+        Asked { standing, kind: row.kind, content: row.content }
     }))
 }
 

@@ -25,8 +25,6 @@ pub enum Known {
     Fresh,
     /// It came before.
     Before(Former),
-    /// Its time ended just now.
-    Ending,
 }
 
 /// The request that first came with a key.
@@ -42,36 +40,41 @@ pub struct Former {
 
 /// Takes a key, or says what it made. Waits for whoever takes the same key now.
 pub async fn take(tx: &mut PgConnection, key: &Key) -> sqlx::Result<Known> {
-    let taken = sqlx::query!(
-        r#"
-        INSERT INTO job_idempotency_keys (type_id, owner, key, digest)
-        VALUES ($1, $2, $3, $4)
-        ON CONFLICT ON CONSTRAINT job_idempotency_keys_pkey DO NOTHING
-        "#,
-        key.type_id,
-        key.owner,
-        key.key.key,
-        key.key.digest.as_slice(),
-    )
-    .execute(&mut *tx)
-    .await?;
-    if taken.rows_affected() > 0 {
-        return Ok(Known::Fresh);
+    loop {
+        let taken = sqlx::query!(
+            r#"
+            INSERT INTO job_idempotency_keys (type_id, owner, key, digest)
+            VALUES ($1, $2, $3, $4)
+            ON CONFLICT ON CONSTRAINT job_idempotency_keys_pkey DO NOTHING
+            "#,
+            key.type_id,
+            key.owner,
+            key.key.key,
+            key.key.digest.as_slice(),
+        )
+        .execute(&mut *tx)
+        .await?;
+        if taken.rows_affected() > 0 {
+            return Ok(Known::Fresh);
+        }
+        let former = sqlx::query_as!(
+            Former,
+            r#"
+            SELECT digest, job_ids, answer AS "answer: Json<Box<RawValue>>"
+            FROM job_idempotency_keys
+            WHERE type_id = $1 AND owner = $2 AND key = $3
+            "#,
+            key.type_id,
+            key.owner,
+            key.key.key,
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        // One whose time ended between the two statements is taken after all.
+        if let Some(former) = former {
+            return Ok(Known::Before(former));
+        }
     }
-    let former = sqlx::query_as!(
-        Former,
-        r#"
-        SELECT digest, job_ids, answer AS "answer: Json<Box<RawValue>>"
-        FROM job_idempotency_keys
-        WHERE type_id = $1 AND owner = $2 AND key = $3
-        "#,
-        key.type_id,
-        key.owner,
-        key.key.key,
-    )
-    .fetch_optional(tx)
-    .await?;
-    Ok(former.map_or(Known::Ending, Known::Before))
 }
 
 /// Keeps what a key made.

@@ -1,5 +1,6 @@
 //! The SQL of jobs: create, read, say something about one, have one cancelled.
 
+use super::safes;
 use crate::seal::Sealed;
 use crate::traces::{Context, Origin};
 use chrono::{DateTime, Utc};
@@ -21,6 +22,12 @@ pub struct Job {
     pub owner: String,
     /// The person it is for.
     pub cardholder_id: i64,
+    /// What its owner calls that person, if that was given.
+    pub cuid: Option<String>,
+    /// Whether its owner has named an account.
+    pub has_account: bool,
+    /// The merchant site of that account, if it was named.
+    pub merchant_site_id: Option<i64>,
     /// The newest status.
     pub status: String,
     /// About how much is done.
@@ -54,8 +61,12 @@ pub struct Job {
 pub struct New {
     /// Its name in the engine.
     pub item: Uuid,
-    /// The person it is for.
-    pub cardholder_id: i64,
+    /// The person it is for; of whom only the name is known, the number comes when it is stored.
+    pub cardholder_id: Option<i64>,
+    /// What its owner calls that person.
+    pub cuid: Option<String>,
+    /// The account that its owner has named.
+    pub account: Option<Account>,
     /// What the worker needs to know, if there is anything.
     pub data: Option<Sealed>,
     /// How long it may take.
@@ -66,17 +77,33 @@ pub struct New {
     pub origin: Origin,
 }
 
-/// Creates a job, ready to be claimed; returns its number.
-pub async fn create(tx: &mut PgConnection, type_id: i32, owner: &str, new: &New) -> sqlx::Result<i64> {
+/// An account of a job to be created.
+#[derive(Debug)]
+pub struct Account {
+    /// Its merchant site, if it was named.
+    pub merchant_site_id: Option<i64>,
+    /// What is for the worker alone, if that was given.
+    pub content: Option<Sealed>,
+}
+
+/// Creates a job, ready to be claimed, for this person; returns its number.
+pub async fn create(
+    tx: &mut PgConnection,
+    type_id: i32,
+    owner: &str,
+    cardholder_id: i64,
+    new: &New,
+) -> sqlx::Result<i64> {
+    let account = new.account.as_ref();
     let trace = new.origin.trace.as_ref().map(Context::stored);
-    sqlx::query_scalar!(
+    let id = sqlx::query_scalar!(
         r#"
         WITH made AS (
             INSERT INTO jobs (
                 type_id, owner, cardholder_id, data, key_id, job_timeout, credential_timeout, item, request_id,
-                trace
+                trace, cuid, has_account, merchant_site_id
             )
-            VALUES ($1, $2, $3, $4, $5, make_interval(secs => $6), make_interval(secs => $7), $8, $9, $10)
+            VALUES ($1, $2, $3, $4, $5, make_interval(secs => $6), make_interval(secs => $7), $8, $9, $10, $11, $12, $13)
             RETURNING id, type_id, item
         ),
         ready AS (
@@ -86,7 +113,7 @@ pub async fn create(tx: &mut PgConnection, type_id: i32, owner: &str, new: &New)
         "#,
         type_id,
         owner,
-        new.cardholder_id,
+        cardholder_id,
         new.data.as_ref().map(|data| data.bytes.as_slice()),
         new.data.as_ref().map(|data| data.key_id.as_str()),
         new.job_timeout.as_secs_f64(),
@@ -94,9 +121,21 @@ pub async fn create(tx: &mut PgConnection, type_id: i32, owner: &str, new: &New)
         new.item,
         new.origin.request_id.as_deref(),
         trace.as_deref(),
+        new.cuid.as_deref(),
+        account.is_some(),
+        account.and_then(|account| account.merchant_site_id),
     )
-    .fetch_one(tx)
-    .await
+    .fetch_one(&mut *tx)
+    .await?;
+    if let Some(content) = account.and_then(|account| account.content.as_ref()) {
+        safes::put(tx, id, content).await?;
+    }
+    Ok(id)
+}
+
+/// The type of a job.
+pub async fn type_of(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<Option<i32>> {
+    sqlx::query_scalar!("SELECT type_id FROM jobs WHERE id = $1", id).fetch_optional(db).await
 }
 
 /// A job of this type.
@@ -105,7 +144,8 @@ pub async fn get(db: impl PgExecutor<'_>, type_id: i32, id: i64) -> sqlx::Result
         Job,
         r#"
         SELECT
-            id, type_id, item, owner, cardholder_id, status, percent_complete, status_message,
+            id, type_id, item, owner, cardholder_id, cuid, has_account, merchant_site_id, status, percent_complete,
+            status_message,
             termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
             created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
             cancel_by IS NOT NULL AS "cancelled!", lease, request_id, trace
@@ -126,7 +166,8 @@ pub async fn lock(tx: &mut PgConnection, type_id: i32, id: i64) -> sqlx::Result<
         Job,
         r#"
         SELECT
-            id, type_id, item, owner, cardholder_id, status, percent_complete, status_message,
+            id, type_id, item, owner, cardholder_id, cuid, has_account, merchant_site_id, status, percent_complete,
+            status_message,
             termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
             created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
             cancel_by IS NOT NULL AS "cancelled!", lease, request_id, trace
@@ -165,7 +206,8 @@ pub async fn list(
         Job,
         r#"
         SELECT
-            id, type_id, item, owner, cardholder_id, status, percent_complete, status_message,
+            id, type_id, item, owner, cardholder_id, cuid, has_account, merchant_site_id, status, percent_complete,
+            status_message,
             termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
             created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
             cancel_by IS NOT NULL AS "cancelled!", lease, request_id, trace

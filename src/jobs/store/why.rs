@@ -25,6 +25,8 @@ pub struct Row {
     pub asks: Option<String>,
     /// Since when.
     pub asks_since: Option<DateTime<Utc>>,
+    /// Which key its data is sealed with.
+    pub key_id: Option<String>,
 }
 
 /// A job of this type.
@@ -34,7 +36,7 @@ pub async fn row(db: impl PgExecutor<'_>, type_id: i32, id: i64) -> sqlx::Result
         r#"
         SELECT
             j.item, j.status, j.started_at, j.completed_at, j.deadline, j.answer_by, j.cancel_by,
-            e.type AS "asks?", e.created_at AS "asks_since?"
+            e.type AS "asks?", e.created_at AS "asks_since?", j.key_id
         FROM jobs AS j
         LEFT JOIN envelopes AS e ON e.job_id = j.id AND e.status = 'PENDING'
         WHERE j.id = $2 AND j.type_id = $1

@@ -18,6 +18,8 @@ pub struct Taken {
     pub item: Uuid,
     /// What the worker needs to know, if there is anything.
     pub data: Option<Sealed>,
+    /// Whether something may lie in its safe.
+    pub has_account: bool,
     /// The claim.
     pub lease: Uuid,
     /// The span that created it.
@@ -42,7 +44,7 @@ pub async fn take(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<T
         SET started_at = now(), deadline = now() + j.job_timeout, lease = free.lease
         FROM free
         WHERE j.id = free.id
-        RETURNING j.id, j.item, j.cardholder_id, j.data, j.key_id, j.trace, free.lease AS "lease!"
+        RETURNING j.id, j.item, j.cardholder_id, j.data, j.key_id, j.has_account, j.trace, free.lease AS "lease!"
         "#,
         &items,
         &leases,
@@ -54,6 +56,7 @@ pub async fn take(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<T
         item: row.item,
         cardholder_id: row.cardholder_id,
         data: row.data.zip(row.key_id).map(|(bytes, key_id)| Sealed { key_id, bytes }),
+        has_account: row.has_account,
         lease: row.lease,
         trace: row.trace.as_deref().and_then(Context::of_stored),
     });

@@ -1,7 +1,7 @@
 //! From the facts of a job to the reasons why it is not running.
 
 use super::facts::{Facts, Which};
-use crate::worker::why::{Cause, Reason, due, held, later, moment, nobody_asks, order};
+use crate::worker::why::{Cause, Reason, due, held, later, moment, no_key, nobody_asks, order};
 
 /// Every reason why a job that has not ended is not done; never none.
 pub(super) fn reasons(facts: &Facts, which: &Which) -> Vec<Reason> {
@@ -13,6 +13,7 @@ pub(super) fn reasons(facts: &Facts, which: &Which) -> Vec<Reason> {
     let nobody = nobody_asks(facts.asker.as_ref(), facts.now, &format!("/{job_type}/claim?wait=20s"));
     let mut found: Vec<Reason> =
         nobody.map(|nobody| nobody.see(format!("/{job_type}/{id}"))).into_iter().collect();
+    found.extend(no_key(&facts.processes, facts.row.key_id.as_deref().map(|key| (key, "the job"))));
     if let Some(run_at) = facts.scheduled {
         // Somebody had it in hand when it was to be taken.
         let reason = Reason::new(Cause::Scheduled, format!("It is offered again at {}.", moment(run_at)));
@@ -61,7 +62,7 @@ fn runs(facts: &Facts) -> Reason {
         let detail = format!("It runs{said}, by a worker that has not claimed it.");
         return Reason { since, until: deadline, ..Reason::new(Cause::Running, detail) };
     };
-    let reason = held(claim);
+    let reason = held(claim, &facts.processes);
     let until = if reason.cause == Cause::Running { deadline } else { reason.until };
     Reason { until, ..reason }
 }

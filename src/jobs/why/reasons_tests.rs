@@ -4,7 +4,7 @@ use super::*;
 use crate::jobs::store::why::Row;
 use crate::worker::store::LastAsker;
 use crate::worker::store::why::Ahead;
-use crate::worker::why::samples::{at, first, held};
+use crate::worker::why::samples::{at, first, held, process};
 use uuid::Uuid;
 
 /// A job that is next, and for which somebody asks.
@@ -19,9 +19,11 @@ fn facts() -> Facts {
         cancel_by: None,
         asks: None,
         asks_since: None,
+        key_id: None,
     };
     let asker = Some(LastAsker { at: at(-1), by: None });
-    Facts { now: at(0), row, held: None, scheduled: None, asker, ahead: Some(first()) }
+    let processes = vec![process(1, &["key a"])];
+    Facts { now: at(0), row, held: None, scheduled: None, asker, processes, ahead: Some(first()) }
 }
 
 fn running() -> Facts {
@@ -51,6 +53,20 @@ fn a_job_waits_for_whoever_claims_and_for_those_before_it() {
     let nobody = found(&Facts { asker: last, scheduled: Some(at(1)), ..facts() });
     let said: Vec<_> = nobody.iter().map(|reason| (reason.cause, reason.since, reason.until)).collect();
     assert_eq!(said, [(Cause::NobodyClaims, Some(at(-300)), None), (Cause::Scheduled, None, Some(at(1)))]);
+}
+
+#[test]
+fn data_that_nobody_can_open_and_a_silent_worker_without_anybody_to_take_back_are_told() {
+    let mut sealed = facts();
+    sealed.row.key_id = Some("a".to_owned());
+    assert_eq!(causes(&sealed), [Cause::Due]);
+    sealed.row.key_id = Some("b".to_owned());
+    assert_eq!(causes(&sealed), [Cause::NoKey]);
+    let silent = Facts { held: Some(held(true)), ..running() };
+    assert!(found(&silent)[0].detail.ends_with("and then it is taken back."));
+    let alone = found(&Facts { processes: Vec::new(), ..silent });
+    assert!(alone[0].detail.ends_with("no process lives that would take it back."), "{alone:?}");
+    assert!(alone[0].act.as_deref().is_some_and(|act| act.starts_with("start")));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use crate::http::duration::DurationText;
 use crate::http::openapi::tag;
+use crate::queues::retry::documented::QueueRetry;
 use crate::queues::schedules::documented::QueueSchedule;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -186,7 +187,7 @@ pub struct QueueOptions {
     #[serde(default)]
     #[schema(minimum = 1, maximum = 1000)]
     pub max_attempts: u16,
-    /// The pause before another attempt.
+    /// When a message is tried again, and for how long.
     #[serde(default)]
     pub retry: QueueRetry,
     /// The priority of messages that are pushed without one; higher first.
@@ -263,20 +264,6 @@ pub enum UniqueConflict {
     Reject,
 }
 
-/// The pause before another attempt: it begins at `base` and grows to `cap`.
-#[derive(Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct QueueRetry {
-    /// The pause before the second attempt: a duration from `1ms` to `24h`.
-    #[serde(default)]
-    #[schema(value_type = DurationText, default = "1s")]
-    pub base: String,
-    /// The longest pause: a duration from `base` to `7days`.
-    #[serde(default)]
-    #[schema(value_type = DurationText, default = "5m")]
-    pub cap: String,
-}
-
 fn javascript_kind() -> Object {
     tag("javascript")
 }
@@ -303,7 +290,7 @@ mod tests {
     use serde_json::json;
 
     /// Rules between members, and about the meaning of a text, which no schema says.
-    const BEYOND: &[&str] = &["minimum", "url", "secret", "word", "const", "pointer"];
+    const BEYOND: &[&str] = &["minimum", "alone", "url", "secret", "word", "const", "pointer"];
 
     fn keywords<T>(read: Result<T, Error>) -> Result<(), Vec<String>> {
         match read {
@@ -316,10 +303,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_the_published_schema_of_a_definition_allows_is_read_and_what_it_refuses_is_not(
-            picks in proptest::collection::vec(any::<u32>(), 80),
+            picks in proptest::collection::vec(any::<u32>(), 100),
         ) {
             let published = Published::of::<QueueDefinition>();
-            published.agrees(&picks, &[], BEYOND, |document| keywords(Definition::read("q", document)))?;
+            published.agrees(&picks, &["minimum", "alone"], BEYOND, |document| keywords(Definition::read("q", document)))?;
         }
 
         #[test]
@@ -338,7 +325,8 @@ mod tests {
             "name": "q", "client_id": "c", "roles": {"needsRole": true, "replace": false, "roles": ["a"]},
             "incoming": {"schema": true}, "handler": {"kind": "native", "name": "n"},
             "options": {"timeout": "1s", "concurrency": 10_000, "max_attempts": 1000, "priority": -100,
-                "retention": "1h", "retry": {"base": "1ms", "cap": "1ms"},
+                "retention": "1h", "retry": {"kind": "polynomial", "base": "1ms", "cap": "1ms", "power": 4, "jitter": 0.15, "max_age": "2d",
+                    "by": {"NotFound": "final", "RateLimited": {"max_attempts": 100, "after": ["1s"]}}},
                 "unique": {"key": "/a~1b/0", "while": "1h", "conflict": "replace"}}
         });
         assert!(published.allows(&whole) && Definition::read("q", &whole).is_ok());
@@ -355,6 +343,10 @@ mod tests {
             json!({"options": {"max_attempts": 1001}}),
             json!({"options": {"priority": 101}}),
             json!({"options": {"retry": {"speed": 1}}}),
+            json!({"options": {"retry": {"jitter": 1.01}}}),
+            json!({"options": {"retry": {"after": []}}}),
+            json!({"options": {"retry": {"by": {"E": "last"}}}}),
+            json!({"options": {"retry": {"by": {"E": {"by": {}}}}}}),
             json!({"options": {"unique": true}}),
             json!({"options": {"unique": {"key": "a"}}}),
             json!({"options": {"unique": {"while": "running"}}}),

@@ -19,6 +19,8 @@ pub(super) struct Task<'a> {
     pub(super) source: &'a Arc<str>,
     pub(super) name: &'a str,
     pub(super) timeout: Duration,
+    /// Which attempt this is, counted from 1, and how many there are.
+    pub(super) attempt: (u16, u16),
     /// Without a message, the handler is only loaded.
     pub(super) message: Option<&'a RawValue>,
     pub(super) traceparent: Option<&'a str>,
@@ -33,6 +35,8 @@ pub(super) async fn begin(process: &mut Process, task: &Task<'_>) -> io::Result<
         source: process.missing(task.source).map(Cow::Borrowed),
         name: Cow::Borrowed(task.name),
         timeout_ms: u64::try_from(task.timeout.as_millis()).unwrap_or(u64::MAX),
+        attempt: task.attempt.0,
+        max_attempts: task.attempt.1,
         message: task.message.map(Cow::Borrowed),
         traceparent: task.traceparent.map(Cow::Borrowed),
     };
@@ -58,6 +62,9 @@ pub(super) async fn finish(
             let outcome = match end {
                 End::Resolved(result) => Outcome::Resolved(result),
                 End::Rejected(error) => Outcome::Rejected(error),
+                End::Final(error) => Outcome::Final(error),
+                End::Retry(error, after) => Outcome::Retry(error, after.map(Duration::from_millis)),
+                End::Later(error, after) => Outcome::Later(error, Duration::from_millis(after)),
                 End::TimedOut => Outcome::TimedOut(task.timeout),
             };
             (Ended { outcome, logs }, (!stopped).then_some(process))

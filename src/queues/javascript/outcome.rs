@@ -21,6 +21,12 @@ pub enum Outcome {
     Resolved(Box<RawValue>),
     /// The handler threw or rejected with this; or its result cannot be stored, and this says why.
     Rejected(Box<RawValue>),
+    /// It said that trying again is of no use, with this error.
+    Final(Box<RawValue>),
+    /// It asked for another try: after this time, or by its queue's backoff.
+    Retry(Box<RawValue>, Option<Duration>),
+    /// It put the message off for this time.
+    Later(Box<RawValue>, Duration),
     /// It had not settled after this time.
     TimedOut(Duration),
     /// Its process died under it.
@@ -58,7 +64,9 @@ impl Outcome {
     pub fn into_stored(self) -> Result<Box<RawValue>, Box<RawValue>> {
         Err(match self {
             Self::Resolved(result) => return Ok(result),
-            Self::Rejected(error) => error,
+            Self::Rejected(error) | Self::Final(error) | Self::Retry(error, _) | Self::Later(error, _) => {
+                error
+            }
             Self::TimedOut(after) => {
                 let after = humantime::format_duration(after);
                 named("TimeoutError", &format!("the handler did not settle within {after}"))

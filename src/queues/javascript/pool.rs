@@ -60,6 +60,10 @@ pub struct Job {
     pub traceparent: Option<String>,
     /// How long the handler may run, waiting for services included, waiting for a child not.
     pub timeout: Duration,
+    /// Which attempt this is, counted from 1.
+    pub attempt: u16,
+    /// The attempts that the message has.
+    pub max_attempts: u16,
 }
 
 /// Child processes that run handlers. Dropping it kills them.
@@ -113,6 +117,7 @@ impl Pool {
             source: &job.source,
             name: &job.handler_name,
             timeout: job.timeout.min(limits::LONGEST),
+            attempt: (job.attempt, job.max_attempts),
             message: Some(&job.message),
             traceparent: job.traceparent.as_deref(),
         };

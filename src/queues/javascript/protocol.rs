@@ -18,6 +18,10 @@ pub(super) enum Order<'a> {
         name: Cow<'a, str>,
         /// Milliseconds from now to the deadline.
         timeout_ms: u64,
+        /// Which attempt this is, counted from 1.
+        attempt: u16,
+        /// The attempts that the message has.
+        max_attempts: u16,
         /// The message; without one, the handler is only loaded, to see whether it can be.
         #[serde(skip_serializing_if = "Option::is_none")]
         message: Option<Cow<'a, RawValue>>,
@@ -75,6 +79,12 @@ pub(super) enum End {
     Resolved(Box<RawValue>),
     /// With this error.
     Rejected(Box<RawValue>),
+    /// With this error, and trying again is of no use.
+    Final(Box<RawValue>),
+    /// With this error, and another try: after so many milliseconds, or by the queue's backoff.
+    Retry(Box<RawValue>, Option<u64>),
+    /// With this error, and another try after so many milliseconds, which does not count.
+    Later(Box<RawValue>, u64),
     /// Not before its deadline.
     TimedOut,
 }
@@ -139,6 +149,8 @@ mod tests {
             source: None,
             name: "q".into(),
             timeout_ms: 1,
+            attempt: 1,
+            max_attempts: 1,
             message: Some(Cow::Borrowed(&*message)),
             traceparent: None,
         };

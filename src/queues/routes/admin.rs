@@ -5,7 +5,7 @@ use super::view::{Message, MessageStatus};
 use crate::auth::{Authenticated, Caller};
 use crate::db;
 use crate::db::ids::{floor, within_ids};
-use crate::error::{Error, Problem, Result, was_cut_off};
+use crate::error::{Error, Problem, Result, is_held, was_cut_off};
 use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
 use crate::queues::access::no_message;
@@ -15,6 +15,7 @@ use crate::queues::name::QueueName;
 use crate::queues::store::definitions;
 use crate::queues::store::listing::{self, Wanted};
 use crate::queues::store::messages::{self, Filter};
+use crate::queues::uniqueness;
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
@@ -171,7 +172,7 @@ async fn set_paused(queues: &Queues, queue: &Queue, paused: bool, caller: &Calle
     params(("queue" = inline(QueueName), Path, description = "The queue's name"), ("id" = uuid::Uuid, Path, description = "The message's id")),
     responses(
         (status = 200, description = "It is PENDING again", body = Message),
-        (status = 409, description = "It is not in ERROR", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is not in ERROR; or another message, which has not ended, holds its value, and `held_by` names it", body = Problem, content_type = "application/problem+json"),
         Problems,
     ),
 )]
@@ -182,16 +183,35 @@ pub(super) async fn retry(
 ) -> Result<Json<Message>> {
     let queue = queues.queue_for_admin(&name, &caller).await?;
     let id = message_id(&id)?;
-    let again =
-        messages::retry(&queues.access.db.api, queue.id, Some(id), &Filter::default(), None, 1).await?;
+    let again = run_again(&queues, &queue, Some(id), &Filter::default(), None, 1).await;
+    let again = again.map_err(|error| if is_held(&error) { uniqueness::held() } else { error.into() })?;
     let row = messages::get(&queues.access.db.api, queue.id, id).await?.ok_or_else(no_message)?;
-    if again.is_empty() {
+    let Some(again) = again.first() else {
         return Err(Error::Conflict("only a message in ERROR can be run again".to_owned()));
+    };
+    if let Some(by) = again.held_by {
+        let words = format!("message {by}, which has not ended, holds the value of this one");
+        return Err(Error::Taken(words, by));
     }
-    for (_, rank) in again {
-        queues.wake.ready(queue.id, rank);
-    }
+    queues.wake.ready(queue.id, again.rank);
     Ok(Json(Message::of(&name, row)))
+}
+
+/// Runs messages in ERROR again, by the rules of the queue.
+async fn run_again(
+    queues: &Queues,
+    queue: &Queue,
+    one: Option<Uuid>,
+    filter: &Filter,
+    after: Option<Uuid>,
+    limit: i64,
+) -> sqlx::Result<Vec<messages::Again>> {
+    let db = &queues.access.db.api;
+    if queue.definition.options.unique.is_some() {
+        messages::retry_unique(db, queue.id, one, filter, after, limit).await
+    } else {
+        messages::retry(db, queue.id, one, filter, after, limit).await
+    }
 }
 
 /// Which messages to run again.
@@ -216,7 +236,7 @@ pub(super) struct Retried {
     more: bool,
 }
 
-/// Runs messages in ERROR again, oldest first.
+/// Runs messages in ERROR again, oldest first, but those whose values other messages hold that have not ended.
 #[utoipa::path(
     post, path = "/queues/{queue}/messages:retry", tag = "queue administration", operation_id = "retry_messages",
     params(("queue" = inline(QueueName), Path, description = "The queue's name"), Again),
@@ -245,7 +265,7 @@ async fn retry_in_parts(queues: &Queues, queue: &Queue, filter: &Filter, limit: 
     let (mut retried, mut after, mut part) = (0, None, PART);
     while retried < limit {
         let most = part.min(limit - retried);
-        let again = match messages::retry(&queues.access.db.api, queue.id, None, filter, after, most).await {
+        let again = match run_again(queues, queue, None, filter, after, most).await {
             Ok(again) => again,
             Err(error) if was_cut_off(&error) && part > 1 => {
                 part /= 2;
@@ -255,15 +275,17 @@ async fn retry_in_parts(queues: &Queues, queue: &Queue, filter: &Filter, limit: 
                 tracing::warn!(%error, retried, "a part of the messages to be run again is left");
                 break;
             }
+            Err(error) if is_held(&error) => return Err(uniqueness::held()),
             Err(error) => return Err(error.into()),
         };
-        if let Some(rank) = again.iter().map(|(_, rank)| *rank).min() {
+        let done = || again.iter().filter(|again| again.held_by.is_none());
+        if let Some(rank) = done().map(|again| again.rank).min() {
             queues.wake.ready(queue.id, rank);
         }
-        after = again.iter().map(|(id, _)| *id).max();
-        let count = i64::try_from(again.len()).unwrap_or(i64::MAX);
-        retried += count;
-        if count < most {
+        after = again.iter().map(|again| again.id).max();
+        let as_count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        retried += as_count(done().count());
+        if as_count(again.len()) < most {
             return Ok(Retried { retried: usize::try_from(retried).unwrap_or(usize::MAX), more: false });
         }
     }

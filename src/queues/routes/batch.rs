@@ -9,7 +9,7 @@ use crate::http::body;
 use crate::http::duration::DurationText;
 use crate::http::extract::Path;
 use crate::http::idempotency::IdempotencyKey;
-use crate::http::idempotency::{self, Key};
+use crate::http::idempotency::Key;
 use crate::http::json_text::raw;
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::request_id;
@@ -54,14 +54,29 @@ pub(super) async fn push_batch(
 ) -> Result<Response> {
     let queue = queues.queue_for(&name, &caller).await?;
     let document = body::read_json(&headers, body, &queues.limits).await?;
-    let atomic = atomic(query.as_deref())?;
-    let key = Key::read(&headers, if atomic { "atomic batch" } else { "batch" }, &document.raw)?;
-    let when = When::read(query.as_deref(), &headers, queues.access.db.ids.now(), &queue.definition.options)?;
-    let origin = request_id::kept(&headers);
+    loop {
+        if let Some(answer) = store(&queues, &queue, query.as_deref(), &headers, &document).await? {
+            return Ok(answer);
+        }
+    }
+}
+
+/// Stores a batch, and answers; `None` when its idempotency key was used just now, and is not any more: then it comes again.
+async fn store(
+    queues: &Queues,
+    queue: &Queue,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    document: &body::Json,
+) -> Result<Option<Response>> {
+    let atomic = atomic(query)?;
+    let key = Key::read(headers, if atomic { "atomic batch" } else { "batch" }, &document.raw)?;
+    let when = When::read(query, headers, queues.access.db.ids.now(), &queue.definition.options)?;
+    let origin = request_id::kept(headers);
     let (mut answers, mut pushes, mut broken) = (Vec::new(), Vec::<Push>::new(), Vec::new());
     for Item { message, pointer, identity } in items::read(&document.raw)? {
         let unique = identity.value(queue.definition.options.unique.as_ref(), message)?;
-        match check(&queue, message).await {
+        match check(queue, message).await {
             Ok(()) => {
                 let id = queues.access.db.ids.next();
                 let (rank, delay) = (when.rank(), when.delay);
@@ -89,9 +104,10 @@ pub(super) async fn push_batch(
         }
     }
     if let Some(key) = key.as_ref().filter(|_| !broken.is_empty())
-        && came_before(&queues, &queue, key).await?
+        && came_before(queues, queue, key).await?
+        && let Some(answer) = again(queues, queue, key).await?
     {
-        return again(&queues, &queue, key).await;
+        return Ok(Some(answer));
     }
     if atomic && !broken.is_empty() {
         broken.truncate(crate::error::MAX_VIOLATIONS);
@@ -104,15 +120,15 @@ pub(super) async fn push_batch(
         claim(&mut pushes, key, &answers);
     }
     if pushes.is_empty() {
-        return Ok((StatusCode::CREATED, Json(answers)).into_response());
+        return Ok(Some((StatusCode::CREATED, Json(answers)).into_response()));
     }
     let (done, batch) = queues.access.inbox.push_batch(pushes, answers, atomic).await?;
     if let Some(refused) = done.told.values().find(|told| atomic && told.what == Verdict::Rejected) {
         return Err(refused.refusal());
     }
     match key {
-        Some(key) if !done.is_new() => again(&queues, &queue, &key).await,
-        _ => Ok((StatusCode::CREATED, Json(batch.answers(&done.told))).into_response()),
+        Some(key) if !done.is_new() => again(queues, queue, &key).await,
+        _ => Ok(Some((StatusCode::CREATED, Json(batch.answers(&done.told))).into_response())),
     }
 }
 
@@ -125,13 +141,13 @@ fn claim(pushes: &mut [Push], key: Key, answers: &[Pushed]) {
     }
 }
 
-/// The answer to a batch whose key was used before: the first.
-async fn again(queues: &Queues, queue: &Queue, key: &Key) -> Result<Response> {
+/// The answer to a batch whose key was used before: the first; `None` when it is not used any more.
+async fn again(queues: &Queues, queue: &Queue, key: &Key) -> Result<Option<Response>> {
     let former = pushes::former(&queues.access.db.api, queue.id, &key.key).await?;
-    let former = former.ok_or_else(idempotency::ending)?;
+    let Some(former) = former else { return Ok(None) };
     // Of what SQL enqueued there is no digest, and it was no batch.
     key.compare(former.digest.as_deref().unwrap_or_default())?;
-    Ok((StatusCode::OK, Json(former.answer)).into_response())
+    Ok(Some((StatusCode::OK, Json(former.answer)).into_response()))
 }
 
 fn atomic(query: Option<&str>) -> Result<bool> {

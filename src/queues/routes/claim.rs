@@ -51,6 +51,13 @@ pub(super) struct Claimed {
     /// Which attempt this is, from 1.
     #[schema(example = 1)]
     attempt: i16,
+    /// The attempts it has, as its queue's `max_attempts` says; where that is absent, those of a worker that asks for
+    /// another try.
+    #[schema(minimum = 1, example = 3)]
+    max_attempts: u16,
+    /// Whether no other attempt follows this one, unless the worker puts the message off.
+    #[schema(example = false)]
+    last: bool,
     /// To be given back with every call about this attempt.
     #[schema(format = Uuid, example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")]
     lease: String,
@@ -109,18 +116,14 @@ pub(super) async fn claim(
     }
 }
 
-/// Those that the queue's schema allows; the others end here. A client that hangs up meanwhile has claimed nothing.
+/// Those that may run, by the queue's schema and what replaces them; the others end here. A client that hangs up
+/// meanwhile has claimed nothing.
 async fn valid(queues: &Queues, queue: &Queue, handed: Handed<RemoteMessages>) -> Result<Vec<Claimed>> {
     let mut ended = HashSet::new();
     for (claim, loaded) in handed.items() {
-        if !loaded.validated
-            && let Some(schema) = &queue.schema
-            && let Err(error) = schema.validate_text(&loaded.request).await
-        {
-            let (claim, outcome) = (
-                claim.clone(),
-                Some(Outcome::under(queue.definition.options.terms(), runners::invalid(&error))),
-            );
+        if let Some(end) = runners::unfit(queue, loaded).await {
+            let (claim, outcome) =
+                (claim.clone(), Some(Outcome::under(queue.definition.options.terms.clone(), end)));
             ended.insert(claim.lease);
             queues.settler.end_now(Ended { claim, outcome }).await.map_err(stopping)?;
         }
@@ -130,6 +133,7 @@ async fn valid(queues: &Queues, queue: &Queue, handed: Handed<RemoteMessages>) -
     if !ended.is_empty() {
         queues.freed(queue);
     }
+    let max_attempts = queue.definition.options.terms.max_attempts();
     Ok(claimed
         .into_iter()
         .map(|(claim, loaded)| Claimed {
@@ -141,6 +145,8 @@ async fn valid(queues: &Queues, queue: &Queue, handed: Handed<RemoteMessages>) -
             id: claim.item,
             request: loaded.request.0,
             attempt: claim.attempt,
+            max_attempts,
+            last: claim.attempt.unsigned_abs() >= max_attempts,
             lease: claim.lease.to_string(),
         })
         .collect())

@@ -70,13 +70,15 @@ pub(super) async fn push(
         Ok(unique) => unique,
         Err(refused) => {
             return match &key {
-                Some(key) if came_before(&queues, &queue, key).await? => again(&queues, &queue, key).await,
+                Some(key) if came_before(&queues, &queue, key).await? => {
+                    again(&queues, &queue, key).await?.ok_or(refused)
+                }
                 _ => Err(refused),
             };
         }
     };
     let origin = request_id::kept(&headers);
-    let (id, done) = loop {
+    loop {
         let id = queues.access.db.ids.next();
         let pushed = Push {
             queue_id: queue.id,
@@ -90,23 +92,22 @@ pub(super) async fn push(
             origin: origin.clone(),
         };
         let done = queues.access.inbox.push(vec![pushed]).await?;
-        match done.told.get(&id) {
-            None => break (id, done),
-            Some(told) => {
-                if let Some(answer) = held(&queues, &queue, told, key.as_ref()).await? {
-                    return Ok(answer);
-                }
-            }
+        if done.stored.contains(&id) {
+            let message = pending(&queue, id, identity.own_key, raw);
+            let location = [(header::LOCATION, location(&name, id)?)];
+            return Ok((StatusCode::CREATED, location, Json(message)).into_response());
         }
-    };
-    if done.stored.contains(&id) {
-        let message = pending(&queue, id, identity.own_key, raw);
-        return Ok(
-            (StatusCode::CREATED, [(header::LOCATION, location(&name, id)?)], Json(message)).into_response()
-        );
+        let answer = match (done.told.get(&id), &key) {
+            (Some(told), key) => held(&queues, &queue, told, key.as_ref()).await?,
+            (None, Some(key)) => again(&queues, &queue, key).await?,
+            (None, None) => {
+                return Err(Error::internal(anyhow::anyhow!("a push without a key was not stored")));
+            }
+        };
+        if let Some(answer) = answer {
+            return Ok(answer);
+        }
     }
-    let key = key.ok_or_else(|| Error::internal(anyhow::anyhow!("a push without a key was not stored")))?;
-    again(&queues, &queue, &key).await
 }
 
 /// Validates a message; returns its value, if it has one.
@@ -147,11 +148,11 @@ pub(super) async fn came_before(queues: &Queues, queue: &Queue, key: &Key) -> Re
     Ok(former.is_some_and(|former| former.digest.as_ref().is_none_or(says_the_same)))
 }
 
-/// The answer to a push whose key was used before: the message that it made, as it is now.
-pub(super) async fn again(queues: &Queues, queue: &Queue, key: &Key) -> Result<Response> {
+/// The answer to a push whose key was used before: the message that it made, as it is now. `None` when the key is not used
+/// any more: what used it was refused, or its retention has ended. Then the push comes again.
+pub(super) async fn again(queues: &Queues, queue: &Queue, key: &Key) -> Result<Option<Response>> {
     let former = store::pushes::former(&queues.access.db.api, queue.id, &key.key).await?;
-    // Gone between the two statements: its retention ended just now.
-    let former = former.ok_or_else(idempotency::ending)?;
+    let Some(former) = former else { return Ok(None) };
     if let Some(digest) = &former.digest {
         key.compare(digest)?;
     }
@@ -160,8 +161,8 @@ pub(super) async fn again(queues: &Queues, queue: &Queue, key: &Key) -> Result<R
     if former.digest.is_none() {
         key.compare_body(SINGLE, &row.request)?;
     }
-    let location = location(&queue.name, former.message_id)?;
-    Ok((StatusCode::OK, [(header::LOCATION, location)], Json(Message::of(&queue.name, row))).into_response())
+    let location = [(header::LOCATION, location(&queue.name, former.message_id)?)];
+    Ok(Some((StatusCode::OK, location, Json(Message::of(&queue.name, row))).into_response()))
 }
 
 /// The admin view.

@@ -10,7 +10,7 @@ use crate::http::openapi::{BodyProblems, Problems};
 use crate::queues::access::no_message;
 use crate::queues::catalog::Queue;
 use crate::queues::name::QueueName;
-use crate::queues::outcome::{End, Outcome};
+use crate::queues::outcome::{self, End, Outcome};
 use crate::queues::store::{ends, messages};
 use crate::queues::when::LONGEST_DELAY;
 use crate::worker::store::Outside;
@@ -73,6 +73,15 @@ pub(super) struct Failing {
     #[serde(default)]
     #[schema(value_type = TryAgain, default = false)]
     retry: TryAgain,
+    /// Whether the attempt counts. `false`, beside a `retry`, puts the message off: again without a count, for as long as
+    /// the queue's `retry.max_age` allows, 30 days if it is absent.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    counts: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Whether to try again.
@@ -89,6 +98,27 @@ pub(super) enum TryAgain {
 impl Default for TryAgain {
     fn default() -> Self {
         Self::Flag(false)
+    }
+}
+
+impl Failing {
+    /// The end that it says.
+    fn end(self) -> Result<End> {
+        let error = self.error.unwrap_or_else(|| outcome::error("Error", "the worker gave no reason"));
+        let after = match self.retry {
+            TryAgain::Flag(false) if !self.counts => {
+                let words = "must be true where the message is not tried again";
+                return Err(Error::invalid("/counts", "const", words));
+            }
+            TryAgain::Flag(false) => return Ok(End::Fail(error)),
+            TryAgain::Flag(true) => None,
+            TryAgain::After(text) => {
+                let after = duration::read(&text).filter(|after| *after <= LONGEST_DELAY);
+                let words = "must be a boolean or a duration such as 10s, ten years at most";
+                Some(after.ok_or_else(|| Error::invalid("/retry", "format", words))?)
+            }
+        };
+        Ok(if self.counts { End::Retry(error, after) } else { End::Later(error, after) })
     }
 }
 
@@ -111,23 +141,9 @@ pub(super) async fn fail(
     body: Body,
 ) -> Result<StatusCode> {
     let queue = queues.queue_for_worker(&name, &caller).await?;
-    let Failing { lease, error, retry } = body::read_json_as(&headers, body, &queues.limits).await?;
-    let error = error.unwrap_or_else(|| crate::queues::outcome::error("Error", "the worker gave no reason"));
-    let end = match retry {
-        TryAgain::Flag(false) => End::Fail(error),
-        TryAgain::Flag(true) => End::Retry(error, None),
-        TryAgain::After(text) => {
-            let after = duration::read(&text).filter(|after| *after <= LONGEST_DELAY);
-            let after = after.ok_or_else(|| {
-                let words = "must be a boolean or a duration such as 10s, ten years at most";
-                Error::invalid("/retry", "format", words)
-            })?;
-            End::Retry(
-                error,
-                Some(Duration::from_millis(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))),
-            )
-        }
-    };
+    let failing: Failing = body::read_json_as(&headers, body, &queues.limits).await?;
+    let lease = failing.lease.clone();
+    let end = failing.end()?;
     settle(&queues, &queue, &id, &lease, end).await
 }
 

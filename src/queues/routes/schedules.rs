@@ -221,9 +221,9 @@ pub(super) async fn run(
     let key = Key::read(&headers, &format!("run schedule {name}"), RawValue::NULL)?;
     let db = &queues.access.db.api;
     if let Some(key) = &key
-        && pushes::former(db, queue.id, &key.key).await?.is_some()
+        && let Some(answer) = again(&queues, &queue, key).await?
     {
-        return again(&queues, &queue, key).await;
+        return Ok(answer);
     }
     loop {
         let schedule = schedules::to_run(db, queue.id, &name).await?.ok_or_else(no_schedule)?;
@@ -253,7 +253,11 @@ pub(super) async fn run(
                     return Ok(answer);
                 }
             }
-            (Ran::Before, Some(key)) => return again(&queues, &queue, key).await,
+            (Ran::Before, Some(key)) => {
+                if let Some(answer) = again(&queues, &queue, key).await? {
+                    return Ok(answer);
+                }
+            }
             (Ran::Before, None) => {
                 return Err(Error::internal(anyhow::anyhow!("a push without a key was not stored")));
             }

@@ -110,8 +110,9 @@ pub struct HistoryEntry {
     pub started_at: DateTime<Utc>,
     /// When its end was written.
     pub finished_at: DateTime<Utc>,
-    /// How it came to its end: completed, rejected, failed, retried (it asked for another try), `not_started`, lost
-    /// (its worker was lost), refused (the database would not take what was said).
+    /// How it came to its end: completed, rejected, failed, retried (it asked for another try), snoozed (it put the
+    /// message off), `not_started`, `given_back` (its worker was told to stop), lost (its worker was lost), refused (the
+    /// database would not take what was said).
     #[schema(example = "completed")]
     pub ending: String,
     /// Who ran it.
@@ -133,7 +134,7 @@ impl FullMessage {
         let last = attempts.last();
         let counted = |last: &Attempt| {
             u32::from(last.attempt.unsigned_abs())
-                - u32::from(matches!(&*last.ending, "not_started" | "given_back"))
+                - u32::from(matches!(&*last.ending, "not_started" | "snoozed" | "given_back"))
         };
         let begun = last.map_or(0, counted) + u32::from(running);
         Self {

@@ -7,13 +7,14 @@ use crate::http::extract::Path;
 use crate::http::openapi::Problems;
 use crate::queues::access::no_message;
 use crate::queues::name::QueueName;
+use crate::queues::roles;
 use crate::queues::why;
 use crate::worker::why::Why;
 use axum::Json;
 use axum::extract::State;
 
 /// Says why a message is not running: every reason, with what to do about it; none once it has ended. For who may read
-/// the message, and for administrators.
+/// the message, and for administrators; these alone are told why attempts failed.
 #[utoipa::path(
     get, path = "/queues/{queue}/messages/{id}/why", tag = "queue messages", operation_id = "why_message",
     params(("queue" = inline(QueueName), Path, description = "The queue's name"), ("id" = uuid::Uuid, Path, description = "The message's id")),
@@ -29,5 +30,6 @@ pub(super) async fn why(
     // Of the definition as it is now, whichever process changed it.
     queues.access.refresh().await?;
     let queue = queues.access.queue(&name).await?;
-    Ok(Json(why::why(&queues.access.db.api, queue, id).await?.ok_or_else(no_message)?))
+    let whole = roles::require_admin(&caller).is_ok();
+    Ok(Json(why::why(&queues.access.db.api, queue, id, whole).await?.ok_or_else(no_message)?))
 }

@@ -26,6 +26,8 @@ pub enum Ending {
     Failed,
     /// It asked for another try, whether or not there was one.
     Retried,
+    /// It put the message off.
+    Snoozed,
     /// It never began.
     NotStarted,
     /// Its worker was told to stop.
@@ -44,6 +46,7 @@ impl Ending {
             Self::Rejected => "rejected",
             Self::Failed => "failed",
             Self::Retried => "retried",
+            Self::Snoozed => "snoozed",
             Self::NotStarted => "not_started",
             Self::GivenBack => "given_back",
             Self::Lost => "lost",
@@ -61,6 +64,8 @@ pub struct Loaded {
     pub request: Json<Box<RawValue>>,
     /// Whether the schema validated it when it was pushed.
     pub validated: bool,
+    /// The message that replaces it, so that it must not run.
+    pub replaced_by: Option<Uuid>,
     /// What it comes of.
     pub origin: Origin,
 }
@@ -72,11 +77,14 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
     let rows = sqlx::query!(
         r#"
         SELECT
-            m.id, m.request AS "request: Json<Box<RawValue>>", m.validated, m.request_id, m.trace,
+            m.id, m.request AS "request: Json<Box<RawValue>>", m.validated, m.request_id, m.trace, m.replaced_by,
             (SELECT revision FROM catalog) AS "revision!"
         FROM unnest($1::int[], $2::uuid[]) AS c (lane, item)
         CROSS JOIN LATERAL (
-            SELECT id, request, validated, request_id, trace FROM messages WHERE queue_id = c.lane AND id = c.item LIMIT 1
+            SELECT id, request, validated, request_id, trace, replaced_by
+            FROM messages
+            WHERE queue_id = c.lane AND id = c.item
+            LIMIT 1
         ) AS m
         "#,
         &lanes,
@@ -91,6 +99,7 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
             id: row.id,
             request: row.request,
             validated: row.validated,
+            replaced_by: row.replaced_by,
             origin: origin(row.request_id, row.trace.as_deref()),
         })
         .collect();
@@ -234,6 +243,46 @@ pub async fn origins(tx: &mut PgConnection, claims: &[&Claim]) -> sqlx::Result<H
     .fetch_all(tx)
     .await?;
     Ok(rows.into_iter().map(|row| (row.id, origin(row.request_id, row.trace.as_deref()))).collect())
+}
+
+/// When the first attempt began of those that count together with these claims' own: since the message was pushed, or
+/// last run again by hand. For those messages that were tried before.
+pub async fn first_tried(
+    tx: &mut PgConnection,
+    claims: &[&Claim],
+) -> sqlx::Result<HashMap<Uuid, DateTime<Utc>>> {
+    let queues: Vec<i32> = claims.iter().map(|c| c.lane).collect();
+    let ids: Vec<Uuid> = claims.iter().map(|c| c.item).collect();
+    let attempts: Vec<i16> = claims.iter().map(|c| c.attempt).collect();
+    let rows = sqlx::query!(
+        r#"
+        SELECT c.item AS "id!", past.began AS "began!"
+        FROM unnest($1::int[], $2::uuid[], $3::smallint[]) AS c (queue_id, item, attempt)
+        CROSS JOIN LATERAL (
+            -- The number of an attempt that counts is smaller than the next one's, unless it was run again by hand.
+            SELECT min(started_at) FILTER (WHERE started_at > coalesce(ended_at, '-infinity')) AS began
+            FROM (
+                SELECT
+                    started_at,
+                    max(started_at) FILTER (
+                        WHERE ending NOT IN ('not_started', 'snoozed', 'given_back') AND attempt >= next
+                    ) OVER () AS ended_at
+                FROM (
+                    SELECT started_at, ending, attempt, lead(attempt, 1, c.attempt) OVER (ORDER BY started_at) AS next
+                    FROM attempts
+                    WHERE queue_id = c.queue_id AND id = c.item
+                ) AS one
+            ) AS one
+        ) AS past
+        WHERE past.began IS NOT NULL
+        "#,
+        &queues,
+        &ids,
+        &attempts,
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.began)).collect())
 }
 
 /// The end that is stored of a claim's attempt, whoever wrote it.

@@ -84,11 +84,12 @@ pub async fn settle(
     Ok(())
 }
 
-/// Stores messages, or says which hold their values. Their idempotency keys are not looked at.
+/// Stores messages, or says which hold their values, and, with `apart`, which values others are taking. Their idempotency
+/// keys are not looked at.
 ///
 /// # Errors
-/// The database's; 55P03 (`lock_not_available`) when another transaction uses a value of theirs.
-pub async fn push(tx: &mut PgConnection, pushes: &[&Push]) -> sqlx::Result<Stored> {
+/// The database's; 55P03 (`lock_not_available`), but with `apart`, when another transaction uses a value of theirs.
+pub async fn push(tx: &mut PgConnection, pushes: &[&Push], apart: bool) -> sqlx::Result<Stored> {
     let queues: Vec<i32> = pushes.iter().map(|p| p.queue_id).collect();
     let ids: Vec<Uuid> = pushes.iter().map(|p| p.id).collect();
     let requests: Vec<&str> = pushes.iter().map(|p| p.request.get()).collect();
@@ -112,7 +113,7 @@ pub async fn push(tx: &mut PgConnection, pushes: &[&Push]) -> sqlx::Result<Store
                 FROM unnest($5::float8[]) WITH ORDINALITY AS d (delay, place)
                 ORDER BY d.place
             ),
-            $6::text[], $7::text[], $8::text[], $9::text[], $10::bytea[], true, 'look', $11::bytea[]
+            $6::text[], $7::text[], $8::text[], $9::text[], $10::bytea[], true, 'look', $11, $12::bytea[]
         )
         "#,
         &queues,
@@ -125,6 +126,7 @@ pub async fn push(tx: &mut PgConnection, pushes: &[&Push]) -> sqlx::Result<Store
         &given as _,
         &by as _,
         &digests as _,
+        apart,
         &traces as _,
     )
     .fetch_one(tx)
@@ -139,6 +141,10 @@ pub async fn push(tx: &mut PgConnection, pushes: &[&Push]) -> sqlx::Result<Store
             "existing" => Verdict::Existing,
             "replaced" => Verdict::Replaced,
             "rejected" => Verdict::Rejected,
+            "held" => {
+                done.held.push(push.id);
+                continue;
+            }
             _ => {
                 done.missing.push(push.queue_id);
                 continue;

@@ -176,8 +176,20 @@ pub async fn delete(tx: &mut PgConnection, queue_id: i32, id: Uuid) -> sqlx::Res
     Ok(deleted.rows_affected() > 0)
 }
 
+/// A message that runs again, or does not, since another holds its value.
+#[derive(Debug)]
+pub struct Again {
+    /// The message.
+    pub id: Uuid,
+    /// Its negated priority.
+    pub rank: i16,
+    /// The message that holds its value, and has not ended.
+    pub held_by: Option<Uuid>,
+}
+
 /// Runs messages in ERROR again, oldest first, at most `limit`: one, or all that the filter fits and that come
-/// behind `after`. Their ends become history, and their attempts count from the start. Gives them with their ranks.
+/// behind `after`. Their ends become history, and their attempts count from the start. Where messages of the queue may be
+/// unique, see [`retry_unique`].
 pub async fn retry(
     db: impl PgExecutor<'_>,
     queue_id: i32,
@@ -185,8 +197,9 @@ pub async fn retry(
     filter: &Filter,
     after: Option<Uuid>,
     limit: i64,
-) -> sqlx::Result<Vec<(Uuid, i16)>> {
-    let rows = sqlx::query!(
+) -> sqlx::Result<Vec<Again>> {
+    sqlx::query_as!(
+        Again,
         r#"
         WITH failed AS MATERIALIZED (
             SELECT queue_id, id
@@ -211,13 +224,20 @@ pub async fn retry(
             INSERT INTO attempts (queue_id, attempt, id, lease, started_at, finished_at, ending, worker, error, logs)
             SELECT queue_id, attempt, id, lease, started_at, finished_at, ending, worker, error, logs
             FROM reopened
+        ),
+        cleared AS (
+            -- The queue's messages may have been unique before.
+            UPDATE messages AS m
+            SET replaced_by = NULL
+            FROM reopened AS r
+            WHERE m.queue_id = r.queue_id AND m.id = r.id AND m.replaced_by IS NOT NULL
         )
         INSERT INTO dispatch (lane, rank, item)
         SELECT m.queue_id, m.rank, m.id
         FROM reopened
         JOIN messages AS m ON m.queue_id = reopened.queue_id AND m.id = reopened.id
         ORDER BY m.id
-        RETURNING item, rank
+        RETURNING item AS id, rank, NULL::uuid AS held_by
         "#,
         queue_id,
         one,
@@ -227,6 +247,49 @@ pub async fn retry(
         after,
     )
     .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.item, row.rank)).collect())
+    .await
+}
+
+/// As [`retry`], one after the other: each takes its value again, unless another message holds that which has not ended.
+///
+/// # Errors
+/// The database's; 55P03 (`lock_not_available`) when another transaction is taking a value of theirs.
+pub async fn retry_unique(
+    db: impl PgExecutor<'_>,
+    queue_id: i32,
+    one: Option<Uuid>,
+    filter: &Filter,
+    after: Option<Uuid>,
+    limit: i64,
+) -> sqlx::Result<Vec<Again>> {
+    sqlx::query_as!(
+        Again,
+        r#"
+        WITH failed AS MATERIALIZED (
+            SELECT queue_id, id
+            FROM outcomes
+            WHERE queue_id = $1
+                AND status = 'ERROR'
+                AND ($2::uuid IS NULL OR id = $2)
+                AND id >= coalesce(uuid_v7_floor($3), '00000000-0000-0000-0000-000000000000'::uuid)
+                AND id < coalesce(uuid_v7_floor($4), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+                AND id > coalesce($6, '00000000-0000-0000-0000-000000000000'::uuid)
+            ORDER BY id
+            LIMIT $5
+            FOR UPDATE SKIP LOCKED
+        )
+        SELECT failed.id AS "id!", done.rank AS "rank!", done.held_by
+        FROM failed
+        CROSS JOIN LATERAL run_again(failed.queue_id, failed.id) AS done
+        WHERE done.rank IS NOT NULL
+        "#,
+        queue_id,
+        one,
+        filter.created_after,
+        filter.created_before,
+        limit,
+        after,
+    )
+    .fetch_all(db)
+    .await
 }

@@ -189,9 +189,21 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
     Ok(Stored { stored: row.stored, missing: row.missing, ..Stored::default() })
 }
 
-/// As [`push`], waiting for each key no longer than `patience`: pushes whose keys are held are left out and told
-/// apart. To be called in a transaction.
-pub async fn push_apart(tx: &mut PgConnection, pushes: &[&Push], patience: Duration) -> sqlx::Result<Stored> {
+/// What became of idempotency keys that were claimed one by one, each by the push that leads.
+#[derive(Debug)]
+pub struct Claimed {
+    /// Those that were not used before.
+    pub taken: Vec<Uuid>,
+    /// Those that another transaction uses which has not ended.
+    pub held: Vec<Uuid>,
+}
+
+/// Claims the idempotency keys of these pushes, waiting for each no longer than `patience`. To be called in a transaction.
+pub async fn claim_apart(
+    tx: &mut PgConnection,
+    pushes: &[&Push],
+    patience: Duration,
+) -> sqlx::Result<Claimed> {
     let leaders: Vec<(&Push, &Key, Option<&str>)> =
         pushes.iter().filter_map(|p| p.claims().map(|(key, answer)| (*p, key, answer))).collect();
     let queues: Vec<i32> = leaders.iter().map(|(p, ..)| p.queue_id).collect();
@@ -199,7 +211,8 @@ pub async fn push_apart(tx: &mut PgConnection, pushes: &[&Push], patience: Durat
     let digests: Vec<&[u8]> = leaders.iter().map(|(_, key, _)| key.digest.as_slice()).collect();
     let ids: Vec<Uuid> = leaders.iter().map(|(p, ..)| p.id).collect();
     let answers: Vec<Option<&str>> = leaders.iter().map(|(.., answer)| *answer).collect();
-    let claimed = sqlx::query!(
+    sqlx::query_as!(
+        Claimed,
         r#"
         SELECT taken AS "taken!", held AS "held!"
         FROM claim_idempotency_keys($1, $2::text[], $3::bytea[], $4, $5::text[], make_interval(secs => $6))
@@ -211,8 +224,14 @@ pub async fn push_apart(tx: &mut PgConnection, pushes: &[&Push], patience: Durat
         &answers as _,
         patience.as_secs_f64(),
     )
-    .fetch_one(&mut *tx)
-    .await?;
+    .fetch_one(tx)
+    .await
+}
+
+/// As [`push`], waiting for each key no longer than `patience`: pushes whose keys are held are left out and told
+/// apart. To be called in a transaction.
+pub async fn push_apart(tx: &mut PgConnection, pushes: &[&Push], patience: Duration) -> sqlx::Result<Stored> {
+    let claimed = claim_apart(&mut *tx, pushes, patience).await?;
     let fresh: Vec<&Push> =
         pushes.iter().filter(|p| p.key.is_none() || claimed.taken.contains(&p.leader())).copied().collect();
     let queues: Vec<i32> = fresh.iter().map(|p| p.queue_id).collect();

@@ -18,6 +18,8 @@ pub struct Row {
     pub paused_at: Option<DateTime<Utc>>,
     /// Who paused it.
     pub paused_by: Option<String>,
+    /// Which key the secret of its queue is sealed with.
+    pub key_id: Option<String>,
 }
 
 /// A message of a queue.
@@ -26,7 +28,7 @@ pub async fn row(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx::Resu
         Row,
         r#"
         SELECT
-            m.rank, o.status::text AS ended, q.paused_at, q.paused_by,
+            m.rank, o.status::text AS ended, q.paused_at, q.paused_by, q.key_id,
             ARRAY(
                 SELECT a.lease FROM attempts AS a WHERE a.queue_id = $1 AND a.id = $2 LIMIT $3
             ) AS "ended_leases!"
@@ -50,8 +52,8 @@ pub struct Last {
     pub attempt: i16,
     /// How it ended, in one word.
     pub ending: String,
-    /// Why it failed: JSON, or the beginning of it.
-    pub error: String,
+    /// Why it failed: JSON, or the beginning of it; `None` where that is not told.
+    pub error: Option<String>,
 }
 
 /// The attempt of a message that ended last.
@@ -59,7 +61,7 @@ pub async fn last_attempt(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> s
     sqlx::query_as!(
         Last,
         r#"
-        SELECT attempt, ending::text AS "ending!", left(error::text, 4000) AS "error!"
+        SELECT attempt, ending::text AS "ending!", left(error::text, 4000) AS error
         FROM attempts
         WHERE queue_id = $1 AND id = $2
         ORDER BY finished_at DESC

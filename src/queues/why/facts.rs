@@ -21,6 +21,7 @@ pub(super) struct Facts {
     pub(super) asker: Option<LastAsker>,
     pub(super) taken: engine::Taken,
     pub(super) ahead: Option<engine::Ahead>,
+    pub(super) keeper: Option<engine::Keeper>,
 }
 
 /// What a queue says of who runs its messages, and how many at once.
@@ -73,16 +74,21 @@ pub(super) async fn read(
         asker: None,
         taken: engine::Taken::default(),
         ahead: None,
+        keeper: None,
     };
     if facts.row.ended.is_some() {
         return Ok(Some(facts));
     }
     let held = engine::held(&mut *tx, &[queue], id).await?;
     facts.held = is_held(&held, &facts.row.ended_leases).cloned();
-    if facts.held.is_some() {
+    if let Some(held) = &facts.held {
+        if held.is_silent {
+            facts.processes = engine::processes(tx).await?;
+        }
         return Ok(Some(facts));
     }
     facts.scheduled = engine::scheduled(&mut *tx, id).await?.map(|(run_at, _)| run_at);
+    facts.keeper = engine::keeper(&mut *tx, id).await?;
     facts.last = store::last_attempt(&mut *tx, queue, id).await?;
     facts.processes = engine::processes(&mut *tx).await?;
     if is_remote {

@@ -4,16 +4,24 @@ use super::facts::{Facts, Runs};
 use crate::queues::definition::Handler;
 use crate::worker::store::why::Process;
 use crate::worker::why::{
-    Cause, Places, Reason, brief, due, held, later, moment, nobody_asks, order, places, who_runs,
+    Cause, Places, Reason, brief, due, held, held_back, later, moment, no_key, nobody_asks, order, places,
+    who_runs,
 };
 
 /// Every reason why a message that has not ended is not done; never none.
 pub(super) fn reasons(facts: &Facts, runs: &Runs) -> Vec<Reason> {
     if let Some(claim) = &facts.held {
-        return vec![held(claim)];
+        return vec![held(claim, &facts.processes)];
     }
     let mut found: Vec<Reason> = paused(facts, runs).into_iter().collect();
     found.extend(who(facts, runs));
+    found.extend(facts.keeper.as_ref().map(held_back));
+    if let Some(Handler::Http { .. }) = &runs.handler {
+        let key = facts.row.key_id.as_deref().map(|key| (key, &*runs.queue));
+        found.extend(
+            no_key(&facts.processes, key).map(|missing| missing.see(format!("/queues/{}", runs.queue))),
+        );
+    }
     if facts.scheduled.is_some() {
         found.extend(time(facts));
         return found;
@@ -86,13 +94,11 @@ fn time(facts: &Facts) -> Option<Reason> {
     let run_at = facts.scheduled?;
     let reason = match &facts.last {
         Some(last) => {
-            let (attempt, error) = (i32::from(last.attempt), brief(&last.error));
-            let detail = format!(
-                "Attempt {attempt} ended ({}): {error}. The next begins at {}.",
-                last.ending,
-                moment(run_at)
-            );
-            Reason { attempt: Some(attempt), error: Some(error), ..Reason::new(Cause::Backoff, detail) }
+            let (attempt, error) = (i32::from(last.attempt), last.error.as_deref().map(brief));
+            let why = error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+            let (ending, next) = (&last.ending, moment(run_at));
+            let detail = format!("Attempt {attempt} ended ({ending}){why}. The next begins at {next}.");
+            Reason { attempt: Some(attempt), error, ..Reason::new(Cause::Backoff, detail) }
         }
         None => Reason::new(Cause::Scheduled, format!("It is scheduled for {}.", moment(run_at))),
     };

@@ -8,7 +8,14 @@ use crate::worker::why::samples::{at, first, held, process, taken};
 
 /// A message that is next in its lane, and that nothing keeps.
 fn facts() -> Facts {
-    let row = Row { rank: 0, ended: None, ended_leases: Vec::new(), paused_at: None, paused_by: None };
+    let row = Row {
+        rank: 0,
+        ended: None,
+        ended_leases: Vec::new(),
+        paused_at: None,
+        paused_by: None,
+        key_id: None,
+    };
     Facts {
         now: at(0),
         row,
@@ -19,6 +26,7 @@ fn facts() -> Facts {
         asker: Some(LastAsker { at: at(-1), by: Some("bob".to_owned()) }),
         taken: Taken::default(),
         ahead: Some(first()),
+        keeper: None,
     }
 }
 
@@ -93,8 +101,11 @@ fn somebody_has_to_be_there_who_runs_it() {
 fn what_is_for_later_says_until_when_and_after_which_error() {
     let scheduled = Facts { scheduled: Some(at(60)), ..facts() };
     assert_eq!(causes(&scheduled, &runs(native("resize"))), [Cause::Scheduled]);
-    let last =
-        Last { attempt: 2, ending: "retried".to_owned(), error: r#"{"name":"E","message":"no"}"#.to_owned() };
+    let last = Last {
+        attempt: 2,
+        ending: "retried".to_owned(),
+        error: Some(r#"{"name":"E","message":"no"}"#.to_owned()),
+    };
     let failed = Facts { last: Some(last), ..scheduled };
     let found = reasons(&failed, &runs(native("resize")));
     let said: Vec<_> = found

@@ -30,6 +30,9 @@
 //! | `unique_holders` | what holds a value; what does not any more is deleted within a day. |
 //! | `job_types` | the definition files that were ever loaded. |
 //! | `jobs` | POSTRIDER_JOB_RETENTION after their end. |
+//! | `job_safes` | their job: they go when it ends. |
+//! | `cardholders` | POSTRIDER_JOB_RETENTION and a day after their last job was created, if they have none any more. |
+//! | `sdk_sessions` | 15 minutes after they were last used. |
 //! | `job_idempotency_keys` | a day. |
 //! | `broadcasts` | POSTRIDER_BROADCAST_RETENTION. |
 //! | `registrations` | POSTRIDER_BROADCAST_RETENTION after the end of their job. |
@@ -90,6 +93,12 @@ pub const BOUNDS: &[(&str, &str)] = &[
     ("unique_holders", "what holds a value; what does not any more is deleted within a day."),
     ("job_types", "the definition files that were ever loaded."),
     ("jobs", "POSTRIDER_JOB_RETENTION after their end."),
+    ("job_safes", "their job: they go when it ends."),
+    (
+        "cardholders",
+        "POSTRIDER_JOB_RETENTION and a day after their last job was created, if they have none any more.",
+    ),
+    ("sdk_sessions", "15 minutes after they were last used."),
     ("job_idempotency_keys", "a day."),
     ("broadcasts", "POSTRIDER_BROADCAST_RETENTION."),
     ("registrations", "POSTRIDER_BROADCAST_RETENTION after the end of their job."),

@@ -1,5 +1,6 @@
 //! The SQL of `lane_askers`: when remote workers last asked for items of each lane.
 
+use super::why::LOOKED_AT;
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use std::time::Duration;
@@ -49,8 +50,22 @@ pub struct LastAsker {
     pub by: Option<String>,
 }
 
-/// Who last asked for items of this lane.
+/// Who last asked for items of this lane. Who has just claimed one is noted a moment later, and has its lease at once.
 pub async fn asker(db: impl PgExecutor<'_>, lane: i32) -> sqlx::Result<Option<LastAsker>> {
-    let row = sqlx::query!("SELECT asked_at, holder FROM lane_askers WHERE lane = $1", lane);
-    Ok(row.fetch_optional(db).await?.map(|row| LastAsker { at: row.asked_at, by: Some(row.holder) }))
+    let row = sqlx::query!(
+        r#"
+        SELECT at AS "at!", holder AS "holder!"
+        FROM (
+            SELECT asked_at AS at, holder FROM lane_askers WHERE lane = $1
+            UNION ALL
+            SELECT claimed_at, holder
+            FROM (SELECT claimed_at, holder FROM leases WHERE lane = $1 AND holder IS NOT NULL LIMIT $2) AS held
+        ) AS asked
+        ORDER BY at DESC
+        LIMIT 1
+        "#,
+        lane,
+        LOOKED_AT,
+    );
+    Ok(row.fetch_optional(db).await?.map(|row| LastAsker { at: row.at, by: Some(row.holder) }))
 }

@@ -61,11 +61,13 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: Uuid, wanted: &[Wanted]) -> 
             DELETE FROM dispatch AS d
             USING due
             WHERE d.ctid = due.place
-            RETURNING d.lane, d.rank, d.seq, d.item, (least(d.attempt, 32766) + 1)::smallint AS attempt
+            RETURNING d.lane, d.rank, d.seq, d.item, (least(d.attempt, 32766) + 1)::smallint AS attempt, d.traceable
         ),
         leased AS (
-            INSERT INTO leases (worker, lane, ranks, items, attempts)
-            SELECT $1, lane, array_agg(rank), array_agg(item), array_agg(attempt)
+            INSERT INTO leases (worker, lane, ranks, items, attempts, traceable)
+            SELECT
+                $1, lane, array_agg(rank), array_agg(item), array_agg(attempt),
+                CASE WHEN bool_or(traceable) THEN array_agg(traceable) END
             FROM taken
             GROUP BY lane
             RETURNING id, lane, claimed_at
@@ -75,7 +77,8 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: Uuid, wanted: &[Wanted]) -> 
         )
         SELECT
             leased.id AS "lease!", taken.lane AS "lane!", taken.rank AS "rank!", taken.seq AS "seq!",
-            taken.item AS "item!", taken.attempt AS "attempt!", leased.claimed_at AS "claimed_at!"
+            taken.item AS "item!", taken.attempt AS "attempt!", leased.claimed_at AS "claimed_at!",
+            taken.traceable
         FROM relaxed, taken
         JOIN leased ON leased.lane = taken.lane
         "#,
@@ -97,6 +100,7 @@ pub async fn claim(db: impl PgExecutor<'_>, worker: Uuid, wanted: &[Wanted]) -> 
                 item: row.item,
                 attempt: row.attempt,
                 claimed_at: row.claimed_at,
+                traceable: row.traceable == Some(true),
             },
             seq: row.seq,
         })

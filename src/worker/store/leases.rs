@@ -113,7 +113,7 @@ pub async fn lock_dead(
     let rows = sqlx::query!(
         r#"
         WITH dead AS MATERIALIZED (
-            SELECT l.id, l.lane, l.ranks, l.items, l.attempts, l.claimed_at
+            SELECT l.id, l.lane, l.ranks, l.items, l.attempts, l.traceable, l.claimed_at
             FROM leases AS l
             LEFT JOIN workers AS w ON w.id = l.worker
             LEFT JOIN clock AS c ON true
@@ -127,9 +127,10 @@ pub async fn lock_dead(
         )
         SELECT
             dead.id AS "lease!", dead.lane AS "lane!", each.rank AS "rank!", each.item AS "item!",
-            each.attempt AS "attempt!", dead.claimed_at AS "claimed_at!"
+            each.attempt AS "attempt!", dead.claimed_at AS "claimed_at!", each.traceable
         FROM dead
-        CROSS JOIN LATERAL unnest(dead.ranks, dead.items, dead.attempts) AS each (rank, item, attempt)
+        CROSS JOIN LATERAL unnest(dead.ranks, dead.items, dead.attempts, dead.traceable)
+            AS each (rank, item, attempt, traceable)
         "#,
         leases,
     )
@@ -144,6 +145,7 @@ pub async fn lock_dead(
             item: row.item,
             attempt: row.attempt,
             claimed_at: row.claimed_at,
+            traceable: row.traceable == Some(true),
         })
         .collect())
 }
@@ -153,13 +155,15 @@ pub async fn lock_of(tx: &mut PgConnection, worker: Uuid) -> sqlx::Result<Vec<Cl
     let rows = sqlx::query!(
         r#"
         WITH held AS MATERIALIZED (
-            SELECT id, lane, ranks, items, attempts, claimed_at FROM leases WHERE worker = $1 LIMIT 1 FOR UPDATE
+            SELECT id, lane, ranks, items, attempts, traceable, claimed_at
+            FROM leases WHERE worker = $1 LIMIT 1 FOR UPDATE
         )
         SELECT
             held.id AS "lease!", held.lane AS "lane!", each.rank AS "rank!", each.item AS "item!",
-            each.attempt AS "attempt!", held.claimed_at AS "claimed_at!"
+            each.attempt AS "attempt!", held.claimed_at AS "claimed_at!", each.traceable
         FROM held
-        CROSS JOIN LATERAL unnest(held.ranks, held.items, held.attempts) AS each (rank, item, attempt)
+        CROSS JOIN LATERAL unnest(held.ranks, held.items, held.attempts, held.traceable)
+            AS each (rank, item, attempt, traceable)
         "#,
         worker,
     )
@@ -174,6 +178,7 @@ pub async fn lock_of(tx: &mut PgConnection, worker: Uuid) -> sqlx::Result<Vec<Cl
             item: row.item,
             attempt: row.attempt,
             claimed_at: row.claimed_at,
+            traceable: row.traceable == Some(true),
         })
         .collect())
 }

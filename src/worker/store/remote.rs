@@ -156,22 +156,22 @@ pub async fn claim_remote(tx: &mut PgConnection, asked: &[Asked]) -> sqlx::Resul
             DELETE FROM dispatch AS d
             USING due
             WHERE d.ctid = due.place
-            RETURNING d.lane, d.rank, d.seq, d.item, (least(d.attempt, 32766) + 1)::smallint AS attempt
+            RETURNING d.lane, d.rank, d.seq, d.item, (least(d.attempt, 32766) + 1)::smallint AS attempt, d.traceable
         ),
         given AS MATERIALIZED (
             SELECT
-                gen_random_uuid() AS lease, lane, rank, seq, item, attempt,
+                gen_random_uuid() AS lease, lane, rank, seq, item, attempt, traceable,
                 row_number() OVER (PARTITION BY lane ORDER BY rank, seq) AS place
             FROM taken
         ),
         leased AS (
-            INSERT INTO leases (id, expires_at, lease, deadline, holder, lane, ranks, items, attempts, terms)
+            INSERT INTO leases (id, expires_at, lease, deadline, holder, lane, ranks, items, attempts, traceable, terms)
             SELECT
                 given.lease,
                 now() + make_interval(secs => wanted.lease), make_interval(secs => wanted.lease),
                 now() + make_interval(secs => wanted.timeout),
                 share.holder, given.lane, ARRAY[given.rank], ARRAY[given.item], ARRAY[given.attempt],
-                wanted.kept::json
+                CASE WHEN given.traceable THEN ARRAY[true] END, wanted.kept::json
             FROM given
             JOIN wanted ON wanted.lane = given.lane
             JOIN unnest($8::int[], $9::int[], $10::int[], $11::text[]) AS share (lane, first, last, holder)
@@ -179,7 +179,7 @@ pub async fn claim_remote(tx: &mut PgConnection, asked: &[Asked]) -> sqlx::Resul
         )
         SELECT
             lease AS "lease!", lane AS "lane!", rank AS "rank!", seq AS "seq!", item AS "item!",
-            attempt AS "attempt!", place AS "place!", now() AS "claimed_at!"
+            attempt AS "attempt!", place AS "place!", now() AS "claimed_at!", traceable
         FROM given
         ORDER BY lane, place
         "#,
@@ -206,6 +206,7 @@ pub async fn claim_remote(tx: &mut PgConnection, asked: &[Asked]) -> sqlx::Resul
             item: row.item,
             attempt: row.attempt,
             claimed_at: row.claimed_at,
+            traceable: row.traceable == Some(true),
         },
         seq: row.seq,
         place: row.place,
@@ -233,7 +234,7 @@ pub async fn outside(
 ) -> sqlx::Result<Option<Outside>> {
     let row = sqlx::query!(
         r#"
-        SELECT ranks[1] AS "rank!", attempts[1] AS "attempt!", claimed_at, holder, terms::text AS terms
+        SELECT ranks[1] AS "rank!", attempts[1] AS "attempt!", claimed_at, holder, traceable[1] AS traceable, terms::text AS terms
         FROM leases
         WHERE id = $1 AND lane = $2 AND items = ARRAY[$3::uuid] AND worker IS NULL
         "#,
@@ -245,7 +246,8 @@ pub async fn outside(
     .await?;
     Ok(row.map(|row| {
         let (rank, attempt, claimed_at) = (row.rank, row.attempt, row.claimed_at);
-        let claim = Claim { lease, lane, rank, item, attempt, claimed_at };
+        let traceable = row.traceable == Some(true);
+        let claim = Claim { lease, lane, rank, item, attempt, claimed_at, traceable };
         Outside { claim, holder: row.holder, terms: row.terms }
     }))
 }

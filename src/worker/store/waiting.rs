@@ -16,25 +16,27 @@ pub async fn put_back(tx: &mut PgConnection, again: &[Again]) -> sqlx::Result<()
     let items: Vec<Uuid> = again.iter().map(|a| a.item).collect();
     let attempts: Vec<i16> = again.iter().map(|a| a.attempt).collect();
     let delays: Vec<f64> = again.iter().map(|a| a.after.as_secs_f64()).collect();
+    let traceable: Vec<bool> = again.iter().map(|a| a.traceable).collect();
     sqlx::query!(
         r#"
         WITH again AS (
-            SELECT lane, rank, item, attempt, delay
-            FROM unnest($1::int[], $2::smallint[], $3::uuid[], $4::smallint[], $5::float8[])
-                AS a (lane, rank, item, attempt, delay)
+            SELECT lane, rank, item, attempt, delay, nullif(traceable, false) AS traceable
+            FROM unnest($1::int[], $2::smallint[], $3::uuid[], $4::smallint[], $5::float8[], $6::bool[])
+                AS a (lane, rank, item, attempt, delay, traceable)
         ),
         ready AS (
-            INSERT INTO dispatch (lane, rank, item, attempt)
-            SELECT lane, rank, item, attempt FROM again WHERE delay <= 0
+            INSERT INTO dispatch (lane, rank, item, attempt, traceable)
+            SELECT lane, rank, item, attempt, traceable FROM again WHERE delay <= 0
         )
-        INSERT INTO scheduled (run_at, lane, rank, item, attempt)
-        SELECT now() + make_interval(secs => delay), lane, rank, item, attempt FROM again WHERE delay > 0
+        INSERT INTO scheduled (run_at, lane, rank, item, attempt, traceable)
+        SELECT now() + make_interval(secs => delay), lane, rank, item, attempt, traceable FROM again WHERE delay > 0
         "#,
         &lanes,
         &ranks,
         &items,
         &attempts,
         &delays,
+        &traceable,
     )
     .execute(tx)
     .await?;

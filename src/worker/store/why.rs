@@ -79,6 +79,44 @@ pub async fn scheduled(db: impl PgExecutor<'_>, item: Uuid) -> sqlx::Result<Opti
     Ok(row.fetch_optional(db).await?.map(|row| (row.run_at, row.attempt)))
 }
 
+/// A transaction that keeps an item from being claimed, as far as this role may see it.
+#[derive(Debug, Clone)]
+pub struct Keeper {
+    /// Its session's process; none of a prepared transaction.
+    pub pid: Option<i32>,
+    /// Since when it is open.
+    pub since: Option<DateTime<Utc>>,
+    /// What its session calls itself.
+    pub application: Option<String>,
+    /// What its session does.
+    pub state: Option<String>,
+}
+
+/// The oldest transaction, not of a moment, that has locked an item which its feature has to find by itself.
+pub async fn keeper(db: impl PgExecutor<'_>, item: Uuid) -> sqlx::Result<Option<Keeper>> {
+    sqlx::query_as!(
+        Keeper,
+        r#"
+        WITH waiting AS (
+            SELECT xmax AS mark FROM dispatch WHERE item = $1 AND traceable
+            UNION ALL
+            SELECT xmax FROM scheduled WHERE item = $1 AND traceable
+        )
+        SELECT l.pid, a.xact_start AS "since?", nullif(a.application_name, '') AS application, a.state AS "state?"
+        FROM waiting
+        CROSS JOIN LATERAL lockers(waiting.mark) AS locker
+        JOIN pg_locks AS l ON l.locktype = 'transactionid' AND l.transactionid = locker AND l.granted
+        LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+        WHERE waiting.mark::text <> '0' AND coalesce(a.xact_start < clock_timestamp() - interval '1 second', true)
+        ORDER BY a.xact_start
+        LIMIT 1
+        "#,
+        item,
+    )
+    .fetch_optional(db)
+    .await
+}
+
 /// A process that lives.
 #[derive(Debug, Clone)]
 pub struct Process {

@@ -12,4 +12,4 @@ mod wait;
 
 pub use held::{held, is_held};
 pub use reason::{Cause, Holder, ItemKind, Reason, Why, brief, moment};
-pub use wait::{Places, due, later, nobody_asks, order, places, who_runs};
+pub use wait::{Places, due, held_back, later, no_key, nobody_asks, order, places, runs_key, who_runs};

@@ -73,6 +73,8 @@ pub enum Cause {
     NoProcess,
     /// Message: no process that lives has its handler.
     NoRunner,
+    /// No process that lives has the key that its secrets, or its data, are sealed with.
+    NoKey,
     /// Message, job: remote workers are to claim it, and nobody asks.
     NobodyClaims,
     /// Whoever lives does not claim.
@@ -97,11 +99,13 @@ pub enum Cause {
     RateLimit,
     /// It is for a later time.
     Scheduled,
+    /// Message: an open transaction was told of it, or replaces it, and it starts no sooner than that ends.
+    HeldBack,
     /// As many run as may.
     PlacesTaken,
     /// Message: others with a higher priority are before it.
     HigherPriority,
-    /// Others that came earlier are before it.
+    /// Others that became ready earlier are before it.
     Earlier,
     /// Job: its worker is to end it.
     Cancelling,

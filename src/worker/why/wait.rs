@@ -2,7 +2,7 @@
 
 use super::reason::{Cause, Holder, Reason, moment};
 use crate::worker::store::LastAsker;
-use crate::worker::store::why::{Ahead, LOOKED_AT, Process, Taken};
+use crate::worker::store::why::{Ahead, Keeper, LOOKED_AT, Process, Taken};
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// Whoever waits for items over HTTP is noted every ten seconds, by a loop that goes round every 2.5 s: who was not noted
@@ -39,6 +39,29 @@ pub fn who_runs(processes: &[Process], able: impl Fn(&Process) -> bool, needs: &
         ..Reason::new(Cause::ClaimLoopBehind, detail)
     };
     Some(behind.see("/readyz").act("look at its log and at what holds the database up: `postrider doctor`"))
+}
+
+/// The word by which a process tells that it has this key.
+pub fn runs_key(key: &str) -> String {
+    format!("key {key}")
+}
+
+/// Whether a process lives that has one of the `keys` that it needs, each with what is sealed with it.
+pub fn no_key<'a>(
+    processes: &[Process],
+    keys: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Option<Reason> {
+    if processes.is_empty() {
+        return None;
+    }
+    let is_missing = |key: &str| {
+        let word = runs_key(key);
+        !processes.iter().any(|process| process.runs.contains(&word))
+    };
+    let (_, of) = keys.into_iter().find(|(key, _)| is_missing(key))?;
+    let detail = format!("No process that lives has the key that the secrets of {of} are sealed with.");
+    let missing = Reason { of: Some(of.to_owned()), ..Reason::new(Cause::NoKey, detail) };
+    Some(missing.act("start a process with that key in POSTRIDER_SECRET_KEY, or put the secrets again"))
 }
 
 /// Whether remote workers ask for it; `asker` is the last who did.
@@ -140,8 +163,24 @@ pub fn order(ahead: Option<&Ahead>) -> Vec<Reason> {
     };
     let higher =
         counted(ahead.higher, Cause::HigherPriority, "with a higher priority", or_more && all_higher);
-    let earlier = counted(before - ahead.higher, Cause::Earlier, "that came earlier", or_more);
+    let earlier = counted(before - ahead.higher, Cause::Earlier, "that became ready earlier", or_more);
     higher.into_iter().chain(earlier).collect()
+}
+
+/// That an open transaction keeps it from being claimed.
+pub fn held_back(keeper: &Keeper) -> Reason {
+    let Keeper { pid, since, application, state } = keeper;
+    let who = pid.map_or_else(|| "a prepared transaction".to_owned(), |pid| format!("process {pid}"));
+    let known: Vec<&str> = [application, state].into_iter().flatten().map(String::as_str).collect();
+    let about = if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) };
+    let open = since.map_or_else(String::new, |since| format!(", open since {},", moment(since)));
+    let detail = format!("A transaction of {who}{about}{open} uses it: it starts no sooner than that ends.");
+    let kept =
+        Reason { since: *since, by: Some(format!("{who}{about}")), ..Reason::new(Cause::HeldBack, detail) };
+    kept.act(pid.map_or_else(
+        || "end it: pg_prepared_xacts names it".to_owned(),
+        |pid| format!("end it: SELECT pg_terminate_backend({pid})"),
+    ))
 }
 
 /// Nothing is in its way.

@@ -18,8 +18,8 @@ fn what_is_before_it_is_counted_up_to_a_bound() {
     assert_eq!(said(&ahead(None, LOOKED_AT, LOOKED_AT)), [(Cause::HigherPriority, Some(LOOKED_AT), true)]);
     let many = [(Cause::HigherPriority, Some(1), false), (Cause::Earlier, Some(LOOKED_AT - 1), true)];
     assert_eq!(said(&ahead(None, 1, LOOKED_AT)), many);
-    assert_eq!(ahead(None, 1, LOOKED_AT)[1].detail, "9,999 or more that came earlier are before it.");
-    assert_eq!(ahead(Some(2), 0, 2)[0].detail, "1 that came earlier is before it.");
+    assert_eq!(ahead(None, 1, LOOKED_AT)[1].detail, "9,999 or more that became ready earlier are before it.");
+    assert_eq!(ahead(Some(2), 0, 2)[0].detail, "1 that became ready earlier is before it.");
     assert_eq!(said(&ahead(None, 0, 7)), [(Cause::Nowhere, None, false)]);
     assert_eq!(said(&order(None)), [(Cause::Earlier, None, false)], "it could not be counted in time");
 }
@@ -44,6 +44,16 @@ fn places_are_taken_only_when_no_process_has_one_left() {
     assert_eq!(full, Some((Some(at(-100)), 3)));
     let many = places(&taken(&[(1, 30)]), &[], &Places::<fn(&Process) -> Option<usize>>::InAll(30), "q");
     assert_eq!(many.map(|many| many.holders.len()), Some(NAMED));
+}
+
+#[test]
+fn a_key_that_no_process_has_is_missing() {
+    let has = [process(1, &["key a"]), process(2, &["key b", "javascript"])];
+    let missing = |keys: &[(&str, &str)]| no_key(&has, keys.iter().copied()).and_then(|reason| reason.of);
+    assert_eq!(missing(&[]), None);
+    assert_eq!(missing(&[("a", "one"), ("b", "two")]), None);
+    assert_eq!(missing(&[("a", "one"), ("c", "two")]).as_deref(), Some("two"));
+    assert!(no_key(&[], [("c", "two")]).is_none(), "no process says it");
 }
 
 #[test]

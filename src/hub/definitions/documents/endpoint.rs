@@ -4,18 +4,20 @@
 use crate::error::Result;
 use crate::flow::circuit::Breaker;
 use crate::flow::rate::Rate;
+use crate::http::json_text::to_value;
 use crate::http::reader::Reader;
 use crate::http::signature::is_secret;
 use crate::hub::definitions::documents::mapping::{take_events, take_options};
 use crate::hub::definitions::documents::secret::PutSecret;
-use crate::hub::definitions::documents::signing::{PutWire, one_of, take_headers, take_sign};
+use crate::hub::definitions::documents::signing::{PutWire, keep_numbers, one_of, take_headers, take_sign};
 use crate::hub::definitions::documents::{REDACTED, read};
 use crate::hub::definitions::endpoint::{Definition, Disable, Wire};
 use crate::hub::definitions::fit::fits;
 use crate::hub::definitions::mapping::Options;
 use axum::http::HeaderValue;
 use secrecy::SecretString;
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use std::time::Duration;
 use url::Url;
 
@@ -27,6 +29,7 @@ const TIMEOUT: Duration = Duration::from_mins(3);
 const MOST_SECRETS: usize = 4;
 /// The longest token and URL, in bytes.
 const LONGEST: usize = 2000;
+const TOO_LONG: &str = "must be at most 2000 bytes long";
 
 /// A definition as it was put.
 #[derive(Debug)]
@@ -42,7 +45,18 @@ pub struct PutEndpoint {
 }
 
 impl PutEndpoint {
-    /// Reads a definition. Whether the addresses behind its URL may be asked is not looked at.
+    /// Reads a definition as it was put, whose numbers stay what they are. Whether the addresses behind its URL may be asked
+    /// is not looked at.
+    ///
+    /// # Errors
+    /// 422 with every violation; they do not repeat what was put.
+    pub fn of(document: &RawValue) -> Result<Self> {
+        let mut put = Self::read(&to_value(document.get()).unwrap_or_default())?;
+        keep_numbers(&mut put.definition.sign, document);
+        Ok(put)
+    }
+
+    /// Reads a definition of which nobody needs the claims. Whether the addresses behind its URL may be asked is not looked at.
     ///
     /// # Errors
     /// 422 with every violation; they do not repeat what was put.
@@ -56,30 +70,6 @@ impl PutEndpoint {
     pub fn has_secrets(&self) -> bool {
         self.token.is_some() || !self.signing_secrets.is_empty() || !self.wire.is_empty()
     }
-}
-
-/// The document as it is stored and shown: with a stand-in for each secret.
-pub fn shown(mut document: Value) -> Value {
-    if let Value::Object(members) = &mut document {
-        if let Some(token) = members.get_mut("token").filter(|token| !token.is_null()) {
-            *token = json!(REDACTED);
-        }
-        if let Some(Value::Array(secrets)) = members.get_mut("signing_secrets") {
-            secrets.fill(json!(REDACTED));
-        }
-        for sign in members.get_mut("sign").and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(Value::Array(secrets)) = sign.get_mut("secrets") {
-                secrets.fill(json!(REDACTED));
-            }
-        }
-        let headers = members.get_mut("headers").and_then(Value::as_object_mut);
-        for header in headers.into_iter().flat_map(|headers| headers.values_mut()) {
-            if let Some(secret) = header.get_mut("secret") {
-                *secret = json!(REDACTED);
-            }
-        }
-    }
-    document
 }
 
 fn take(reader: &mut Reader<'_>) -> Option<PutEndpoint> {
@@ -155,6 +145,10 @@ fn take_disable(reader: &mut Reader<'_>) -> Disable {
 /// The URL of a server of somebody else.
 pub(in crate::hub) fn take_url(reader: &mut Reader<'_>, name: &'static str) -> Option<Url> {
     let text = reader.required(name, Reader::text)?;
+    if text.len() > LONGEST {
+        reader.note(&format!("/{name}"), "maxLength", TOO_LONG);
+        return None;
+    }
     base(text).map_err(|why| reader.note(&format!("/{name}"), "url", why)).ok()
 }
 
@@ -164,9 +158,13 @@ pub(in crate::hub) fn take_token(reader: &mut Reader<'_>) -> Option<PutSecret> {
     if text == REDACTED {
         return Some(PutSecret::Stored);
     }
-    if text.len() > LONGEST || text.trim() != text || HeaderValue::from_str(text).is_err() || !text.is_ascii()
-    {
-        reader.note("/token", "token", "must be visible ASCII characters that a header can carry");
+    if text.len() > LONGEST {
+        reader.note("/token", "maxLength", TOO_LONG);
+        return None;
+    }
+    if text.trim() != text || HeaderValue::from_str(text).is_err() || !text.is_ascii() {
+        let words = "must be visible ASCII characters that a header can carry, with no space at its ends";
+        reader.note("/token", "token", words);
         return None;
     }
     Some(PutSecret::New(SecretString::from(text)))
@@ -189,7 +187,7 @@ fn take_rate(reader: &mut Reader<'_>) -> Option<Rate> {
 
 /// A URL below which services are.
 fn base(text: &str) -> Result<Url, &'static str> {
-    let url = Url::parse(text).ok().filter(|_| text.len() <= LONGEST);
+    let url = Url::parse(text).ok();
     let url = url.ok_or("must be a URL such as https://example.com/hub")?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err("must begin with https:// or http://");

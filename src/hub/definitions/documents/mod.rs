@@ -9,6 +9,7 @@ pub mod mapping;
 pub mod names;
 pub mod parameter;
 pub mod secret;
+pub mod shown;
 pub mod signing;
 
 pub use crate::seal::REDACTED;

@@ -61,6 +61,11 @@ fn take(reader: &mut Reader<'_>) -> Option<PutParameter> {
     let value = value?;
     match (data_type, value) {
         (Some("password"), Value::String(text)) if text == REDACTED => Some(PutParameter::Stored),
+        (_, value) if is_stand_in(value) => {
+            let words = "is the stand-in of a password, which the data type password keeps";
+            reader.note("/value", "secret", words);
+            None
+        }
         (Some("password"), Value::String(text)) if (1..=LONGEST_PASSWORD).contains(&text.len()) => {
             Some(PutParameter::Password(SecretString::from(text.as_str())))
         }
@@ -73,6 +78,14 @@ fn take(reader: &mut Reader<'_>) -> Option<PutParameter> {
             reader.note("/value", "type", "must be a text, a number, a boolean or a list");
             None
         }
+    }
+}
+
+fn is_stand_in(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text == REDACTED,
+        Value::Array(values) => values.iter().any(is_stand_in),
+        _ => false,
     }
 }
 

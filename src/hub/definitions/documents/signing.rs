@@ -4,15 +4,17 @@
 use crate::http::reader::Reader;
 use crate::hub::definitions::documents::REDACTED;
 use crate::hub::definitions::documents::secret::PutSecret;
+use crate::hub::definitions::documents::shown::last_members;
 use crate::hub::definitions::header::{self, Header, Text};
 use crate::hub::definitions::signing::{
     Claim, Encoding, Hash, Hmac, Jwt, LENGTH, MOST, MOST_SECRETS, Scheme, Sign,
 };
-use crate::hub::definitions::template::{self, Template};
+use crate::hub::definitions::template::Template;
 use axum::http::HeaderName;
 use jsonwebtoken::Algorithm;
 use secrecy::SecretString;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -29,6 +31,9 @@ const SECRET_ENCODINGS: [(&str, Encoding); 4] = [
     ("base64", Encoding::Base64),
     ("base64url", Encoding::Base64Url),
 ];
+/// What only one kind has.
+const OF_HMAC: [&str; 6] = ["hash", "over", "encoding", "secret_encoding", "start", "separator"];
+const OF_JWT: [&str; 4] = ["alg", "kid", "claims", "lifetime"];
 const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("RS256", Algorithm::RS256),
     ("RS384", Algorithm::RS384),
@@ -49,8 +54,8 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
 pub struct PutWire {
     /// The secrets of each signature, in the order of the definition.
     pub sign: Vec<Vec<PutSecret>>,
-    /// The headers that are secrets.
-    pub headers: Vec<(HeaderName, PutSecret)>,
+    /// The headers that are secrets, each with where it stands.
+    pub headers: Vec<(HeaderName, String, PutSecret)>,
 }
 
 impl PutWire {
@@ -84,12 +89,18 @@ fn take_one(reader: &mut Reader<'_>) -> Option<(Sign, Vec<PutSecret>)> {
     });
     let prefix = take_within(reader, "prefix");
     let scheme = match kind {
-        Some(true) => Some(Scheme::Hmac(take_hmac(reader))),
-        Some(false) => take_jwt(reader).map(Scheme::Jwt),
+        Some(true) => {
+            refuse(reader, &OF_JWT, "is for the kind jwt");
+            Some(Scheme::Hmac(take_hmac(reader)))
+        }
+        Some(false) => {
+            refuse(reader, &OF_HMAC, "is for the kind hmac");
+            take_jwt(reader).map(Scheme::Jwt)
+        }
         None => {
             // What belongs to either kind is no further mistake.
             take_hmac(reader);
-            for name in ["alg", "kid", "claims", "lifetime"] {
+            for name in OF_JWT {
                 reader.take(name);
             }
             None
@@ -116,10 +127,19 @@ fn take_one(reader: &mut Reader<'_>) -> Option<(Sign, Vec<PutSecret>)> {
     Some((Sign { header: header?, prefix, scheme: scheme? }, secrets))
 }
 
+/// Refuses what belongs to the other kind.
+fn refuse(reader: &mut Reader<'_>, names: &[&'static str], words: &str) {
+    for name in names {
+        if reader.take(name).is_some() {
+            reader.note(&format!("/{name}"), "kind", words);
+        }
+    }
+}
+
 fn take_hmac(reader: &mut Reader<'_>) -> Hmac {
     let over = reader.text("over").map(|text| {
-        Template::over(text).unwrap_or_else(|| {
-            reader.note("/over", "template", template::WANTED_OVER);
+        Template::over(text).unwrap_or_else(|wrong| {
+            reader.note("/over", wrong.keyword, wrong.words);
             Template::default()
         })
     });
@@ -164,13 +184,11 @@ fn take_claim(reader: &mut Reader<'_>, name: &str, value: &Value) -> Option<Clai
         return None;
     }
     match value {
-        Value::Number(_) | Value::Bool(_) => Some(Claim::Value(value.clone())),
+        Value::Number(_) | Value::Bool(_) => Some(Claim::Literal(value.to_string().into())),
         Value::String(text) => {
-            let template = Template::over(text);
-            if template.is_none() {
-                reader.note(&pointer, "template", template::WANTED_OVER);
-            }
-            template.map(Claim::Text)
+            let template =
+                Template::over(text).map_err(|wrong| reader.note(&pointer, wrong.keyword, wrong.words));
+            template.ok().map(Claim::Text)
         }
         _ => {
             reader.note(&pointer, "type", "must be a text, a number, true or false");
@@ -179,27 +197,56 @@ fn take_claim(reader: &mut Reader<'_>, name: &str, value: &Value) -> Option<Clai
     }
 }
 
+/// Gives the claims the numbers of the definition that they were read from: a value has those alone that a double holds.
+pub(super) fn keep_numbers(signs: &mut [Sign], document: &RawValue) {
+    let member = |object: &RawValue, name: &str| -> Option<Box<RawValue>> {
+        let members = last_members(object)?;
+        members.into_iter().find(|(own, ..)| own == name).map(|(.., value)| value.to_owned())
+    };
+    let Some(list) = member(document, "sign") else { return };
+    let items: Vec<&RawValue> = serde_json::from_str(list.get()).unwrap_or_default();
+    for (sign, item) in signs.iter_mut().zip(items) {
+        let Scheme::Jwt(jwt) = &mut sign.scheme else { continue };
+        let Some(put) = member(item, "claims") else { continue };
+        for (name, _, value) in last_members(&put).unwrap_or_default() {
+            for (_, claim) in jwt.claims.iter_mut().filter(|(own, _)| *own == name) {
+                if let Claim::Literal(literal) = claim {
+                    *literal = value.get().into();
+                }
+            }
+        }
+    }
+}
+
 /// The headers, and those of them that are secrets.
-pub(super) fn take_headers(reader: &mut Reader<'_>) -> (Vec<Header>, Vec<(HeaderName, PutSecret)>) {
+pub(super) fn take_headers(reader: &mut Reader<'_>) -> (Vec<Header>, Vec<(HeaderName, String, PutSecret)>) {
     let mut secrets = Vec::new();
     let headers = each_header(reader, |reader, name, pointer, value| {
         if let Value::String(text) = value {
+            if text == REDACTED {
+                let words = "is the stand-in of a secret, which {\"secret\": \"[redacted]\"} keeps";
+                reader.note(pointer, "secret", words);
+                return None;
+            }
             let template = take_template(reader, pointer, text)?;
             return Some(Header { name, text: Text::Template(template) });
         }
         let secret = value.as_object().filter(|members| members.len() == 1);
-        let secret = secret.and_then(|members| members.get("secret")).and_then(Value::as_str);
-        let carried = |text: &&str| {
-            *text == REDACTED || (LENGTH.contains(&text.len()) && header::secret(text).is_some())
-        };
-        let Some(text) = secret.filter(carried) else {
-            let (from, to) = (LENGTH.start(), LENGTH.end());
-            let words =
-                format!("must be a text, or {{\"secret\": \"…\"}} of {from} to {to} visible characters");
-            reader.note(pointer, "pattern", words);
+        let Some(text) = secret.and_then(|members| members.get("secret")).and_then(Value::as_str) else {
+            reader.note(pointer, "type", "must be a text, or {\"secret\": \"…\"} with a text");
             return None;
         };
-        secrets.extend(take_secret(text).map(|secret| (name.clone(), secret)));
+        if text != REDACTED && !LENGTH.contains(&text.len()) {
+            let words = format!("must be a text of {} to {} bytes", LENGTH.start(), LENGTH.end());
+            reader.note(&format!("{pointer}/secret"), "pattern", words);
+            return None;
+        }
+        if !text.is_ascii() || text.trim() != text || header::secret(text).is_none() {
+            let words = "must be visible ASCII characters and spaces, none of these at the ends";
+            reader.note(&format!("{pointer}/secret"), "pattern", words);
+            return None;
+        }
+        secrets.extend(take_secret(text).map(|secret| (name.clone(), format!("{pointer}/secret"), secret)));
         Some(Header { name, text: Text::Secret })
     });
     (headers, secrets)
@@ -212,6 +259,11 @@ pub(super) fn take_plain_headers(reader: &mut Reader<'_>) -> Vec<(HeaderName, Te
             reader.note(pointer, "type", "must be a text; secrets are among the headers of an endpoint");
             return None;
         };
+        if text == REDACTED {
+            let words = "is the stand-in of a secret; secrets are among the headers of an endpoint";
+            reader.note(pointer, "secret", words);
+            return None;
+        }
         take_template(reader, pointer, text).map(|template| (name, template))
     })
 }
@@ -248,18 +300,14 @@ fn each_header<T>(
 }
 
 fn take_template(reader: &mut Reader<'_>, pointer: &str, text: &str) -> Option<Template> {
-    let template = Template::header(text, false);
-    if template.is_none() {
-        reader.note(pointer, "template", template::WANTED);
-    }
-    template
+    Template::header(text, false).map_err(|wrong| reader.note(pointer, wrong.keyword, wrong.words)).ok()
 }
 
 /// A text in a header that something stands around; nothing if it is absent.
 fn take_within(reader: &mut Reader<'_>, name: &'static str) -> Template {
     let Some(text) = reader.text(name) else { return Template::default() };
-    Template::header(text, true).unwrap_or_else(|| {
-        reader.note(&format!("/{name}"), "template", template::WANTED);
+    Template::header(text, true).unwrap_or_else(|wrong| {
+        reader.note(&format!("/{name}"), wrong.keyword, wrong.words);
         Template::default()
     })
 }

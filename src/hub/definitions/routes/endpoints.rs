@@ -1,16 +1,17 @@
 //! Endpoints: define, read, delete.
 
-use super::events;
+use super::events::{self, About};
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Problem, Result, is_constraint};
+use crate::http::aside::aside;
 use crate::http::body;
-use crate::http::extract::Path;
+use crate::http::extract::{Path, Query};
 use crate::http::openapi::{BodyProblems, Problems};
 use crate::http::state_member::{status_of_put, with_state, without_state};
 use crate::hub::definitions::documents::documented::{EndpointDefinition, EndpointState};
 use crate::hub::definitions::documents::names::{DefinitionName, StoreName};
-use crate::hub::definitions::documents::{PutEndpoint, check_name, check_store, endpoint, is_name};
+use crate::hub::definitions::documents::{PutEndpoint, check_name, check_store, is_name, shown};
 use crate::hub::definitions::secrets;
 use crate::hub::definitions::store::endpoints::{self, Deleted, Described, Put, Stored};
 use crate::hub::roles::{self, Right};
@@ -82,9 +83,10 @@ pub(super) async fn list(
 ///
 /// Its circuit and those of its services are closed, and requests from now on go where it says. `[redacted]` in the place of a secret keeps
 /// the one that is there. One that its failures had switched off sends what it held, once it is put with `enabled: true`.
+/// Without its `events` it is refused while deliveries of them wait.
 #[utoipa::path(
     put, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "put_endpoint",
-    params(("store" = inline(StoreName), Path, description = "The store; the first thing put makes it"), ("name" = inline(DefinitionName), Path, description = "The endpoint\'s name")),
+    params(("store" = inline(StoreName), Path, description = "The store; the first thing put makes it"), ("name" = inline(DefinitionName), Path, description = "The endpoint\'s name"), About),
     request_body(content = EndpointDefinition, content_type = "application/json", description = "The definition. All but `url` may be absent.\n\n\
             * `url`: services are paths below it\n\
             * `wire`: `messages`, or `raw`: the payload as it was pushed, and no header but those named here\n\
@@ -106,7 +108,7 @@ pub(super) async fn list(
     responses(
         (status = 200, description = "Redefined: the definition", body = EndpointDefinition, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
         (status = 201, description = "Defined: the definition", body = EndpointDefinition, example = json!({"url": "https://warehouse.example.com/hub", "token": "[redacted]", "concurrency": 8})),
-        (status = 409, description = "A mapping does not go with it, or another has the name of the one that `events` makes", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "A mapping does not go with it, another has the name of the one that `events` makes, or deliveries of `events` that it has no longer wait", body = Problem, content_type = "application/problem+json"),
         Problems, BodyProblems,
     ),
 )]
@@ -114,31 +116,32 @@ pub(super) async fn put(
     Authenticated(caller): Authenticated,
     State(hub): State<Hub>,
     Path((store, name)): Path<(String, String)>,
+    Query(about): Query<About>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Box<RawValue>>)> {
     roles::require(&caller, &store, Right::Admin)?;
-    let document = without_state(body::read_json(&headers, body, &hub.limits).await?).value();
+    let document = without_state(body::read_json(&headers, body, &hub.limits).await?).raw;
     check_store(&store)?;
     check_name("an endpoint", &name)?;
-    let put = PutEndpoint::read(&document)?;
+    let put = PutEndpoint::of(&document)?;
     hub.outbound.check_url(put.definition.url.as_str()).map_err(|why| Error::invalid("/url", "url", why))?;
     // Whether secrets can be kept is said before anything is done.
     let sealer = if put.has_secrets() { Some(hub.sealer()?) } else { hub.sealer.clone() };
     let mapping = events::mapping(&name, &document)?;
-    let shown: Box<RawValue> =
-        serde_json::value::to_raw_value(&endpoint::shown(document)).map_err(Error::internal)?;
+    let shown = shown::shown(&document);
     let definition = shown.clone();
     let put = hub.define(store, move |tx, place| {
         Box::pin(async move {
             let Place { store, version } = place;
             if mapping.is_none() {
-                events::remove(&mut *tx, store, &name).await?;
+                events::remove(&mut *tx, store, &name, about.waiting).await?;
             }
             let former = endpoints::secrets(&mut *tx, store, &name).await?.unwrap_or_default();
-            let secrets = &secrets::seal(sealer.as_deref(), store, &name, &put, &former)?;
+            let (secrets, bears) = secrets::seal(sealer.as_deref(), store, &name, &put, &former)?;
+            aside(true, move || bears.prove()).await.map_err(Error::internal)??;
             let (definition, enabled) = (&*definition, put.definition.enabled);
-            let new = Put { name: &name, definition, enabled, secrets, version };
+            let new = Put { name: &name, definition, enabled, secrets: &secrets, version };
             let stored = endpoints::put(&mut *tx, store, &new).await?;
             if let Some(mapping) = mapping {
                 events::put(&mut *tx, place, &name, stored.id, &mapping).await?;
@@ -186,13 +189,13 @@ pub(super) async fn get(
     Ok(Json(with_state(&definition, &state_of(row))))
 }
 
-/// Deletes an endpoint.
+/// Deletes an endpoint, and with it the mapping that its `events` made, unless deliveries of that wait.
 #[utoipa::path(
     delete, path = "/stores/{store}/endpoints/{name}", tag = "hub definitions", operation_id = "delete_endpoint",
-    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The endpoint\'s name")),
+    params(("store" = inline(StoreName), Path, description = "The store"), ("name" = inline(DefinitionName), Path, description = "The endpoint\'s name"), About),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 409, description = "A mapping sends to it, or deliveries to it are under way", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "A mapping sends to it, deliveries to it are under way, or deliveries of its `events` wait", body = Problem, content_type = "application/problem+json"),
         Problems,
     ),
 )]
@@ -200,6 +203,7 @@ pub(super) async fn delete(
     Authenticated(caller): Authenticated,
     State(hub): State<Hub>,
     Path((store, name)): Path<(String, String)>,
+    Query(about): Query<About>,
 ) -> Result<StatusCode> {
     let store = hub.store(&store, &caller, Right::Admin).await?;
     if !is_name(&name) {
@@ -207,7 +211,7 @@ pub(super) async fn delete(
     }
     let ready = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {
-            events::remove(&mut *tx, store, &name).await?;
+            events::remove(&mut *tx, store, &name, about.waiting).await?;
             match endpoints::delete(tx, store, &name).await {
                 Ok(Deleted::Gone(ready)) => Ok(ready),
                 Ok(Deleted::Absent) => Err(no_endpoint()),

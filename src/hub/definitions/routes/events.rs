@@ -8,15 +8,17 @@ use crate::hub::definitions::mapping::Definition;
 use crate::hub::definitions::store::mappings::{self, Put};
 use crate::hub::definitions::store::of_endpoints::{self, Owner};
 use crate::hub::state::Place;
+use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 
 /// The mapping that a definition of the endpoint `name` makes; none without `events`.
 ///
 /// # Errors
 /// None that is known.
-pub(super) fn mapping(name: &str, endpoint: &Value) -> Result<Option<Box<RawValue>>> {
+pub(super) fn mapping(name: &str, endpoint: &RawValue) -> Result<Option<Box<RawValue>>> {
+    let endpoint = to_value(endpoint.get()).unwrap_or_default();
     let Some(events) = endpoint["events"].as_array().filter(|events| !events.is_empty()) else {
         return Ok(None);
     };
@@ -27,14 +29,47 @@ pub(super) fn mapping(name: &str, endpoint: &Value) -> Result<Option<Box<RawValu
     to_raw_value(&mapping).map(Some).map_err(Error::internal)
 }
 
+/// What becomes of deliveries that wait for `events` which an endpoint has no longer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum EventsWaiting {
+    /// Nothing: while there are any, the request is refused.
+    #[default]
+    Keep,
+    /// They are parked for good.
+    Park,
+}
+
+/// What is to be done about deliveries that wait.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct About {
+    /// Deliveries of `events` that are taken away: while some wait or run, the request is refused (`keep`), unless those
+    /// that wait are to be parked (`park`), and never run again.
+    #[param(inline, default = "keep")]
+    #[serde(default)]
+    pub(super) waiting: EventsWaiting,
+}
+
 /// Takes back the mapping that the endpoint `name` made, if it did. In the order of locks it comes before the endpoint.
 ///
 /// # Errors
-/// The database's.
-pub(super) async fn remove(tx: &mut PgConnection, store: i32, name: &str) -> Result<()> {
-    if of_endpoints::owner(&mut *tx, store, name).await? == Some(Owner::Endpoint) {
-        mappings::delete(tx, store, name).await?;
+/// 409 while deliveries of it wait or run that are to be kept.
+pub(super) async fn remove(
+    tx: &mut PgConnection,
+    store: i32,
+    name: &str,
+    waiting: EventsWaiting,
+) -> Result<()> {
+    let Some(Owner::Endpoint { mapping }) = of_endpoints::owner(&mut *tx, store, name).await? else {
+        return Ok(());
+    };
+    if waiting == EventsWaiting::Keep && of_endpoints::has_unfinished(&mut *tx, store, mapping).await? {
+        let words = "deliveries of its events wait or run, and without events nobody would send them: keep events (with \
+                     enabled: false nothing is sent) until they are done, or park for good those that wait, by ?waiting=park";
+        return Err(Error::Conflict(words.to_owned()));
     }
+    mappings::delete(tx, store, name).await?;
     Ok(())
 }
 

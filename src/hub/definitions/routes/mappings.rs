@@ -125,7 +125,7 @@ pub(super) async fn put(
     let raw = document.raw.clone();
     let put = hub.define(store, move |tx, Place { store, version }| {
         Box::pin(async move {
-            if of_endpoints::owner(&mut *tx, store, &name).await? == Some(Owner::Endpoint) {
+            if let Some(Owner::Endpoint { .. }) = of_endpoints::owner(&mut *tx, store, &name).await? {
                 return Err(of_endpoint());
             }
             let endpoint = of_endpoints::endpoint(&mut *tx, store, &definition.endpoint).await?;
@@ -217,7 +217,7 @@ pub(super) async fn delete(
     }
     let gone = db::transaction::<_, Error, _>(&hub.db.api, move |tx| {
         Box::pin(async move {
-            if of_endpoints::owner(&mut *tx, store, &name).await? == Some(Owner::Endpoint) {
+            if let Some(Owner::Endpoint { .. }) = of_endpoints::owner(&mut *tx, store, &name).await? {
                 return Err(of_endpoint());
             }
             Ok(mappings::delete(tx, store, &name).await?)

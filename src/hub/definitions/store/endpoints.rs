@@ -165,7 +165,7 @@ pub async fn describe(
             ) AS "services!: Json<Vec<ServiceCircuit>>"
         FROM endpoints AS e
         LEFT JOIN circuits AS c ON c.lane = e.id
-        LEFT JOIN endpoint_failures AS f ON f.lane = e.id
+        LEFT JOIN endpoint_failures AS f ON f.lane = e.id AND (f.version = e.version OR e.disabled_at IS NOT NULL)
         WHERE e.store_id = $1 AND ($2::text IS NULL OR e.name = $2)
         ORDER BY e.name
         "#,

@@ -11,6 +11,8 @@ use std::time::Duration;
 pub struct Tried<'a> {
     /// The endpoint.
     pub lane: i32,
+    /// The version of its definition under which they were made.
+    pub version: i64,
     /// Whether one of them succeeded.
     pub succeeded: bool,
     /// How many failed since.
@@ -35,18 +37,26 @@ pub struct Failing {
 }
 
 /// Counts attempts, each endpoint once and in the order of the lanes, so that two settlements wait for each other rather
-/// than both. Returns those that still fail.
+/// than both. Those that were made before the endpoint was last put, or switched off, do not count. Returns those that
+/// still fail.
 pub async fn count(tx: &mut PgConnection, tried: &[Tried<'_>]) -> sqlx::Result<Vec<Failing>> {
-    let well: Vec<i32> = tried.iter().filter(|tried| tried.succeeded).map(|tried| tried.lane).collect();
+    let (well, under): (Vec<i32>, Vec<i64>) =
+        tried.iter().filter(|tried| tried.succeeded).map(|tried| (tried.lane, tried.version)).unzip();
     if !well.is_empty() {
         sqlx::query!(
             r#"
             WITH locked AS MATERIALIZED (
-                SELECT lane FROM endpoint_failures WHERE lane = ANY ($1) ORDER BY lane FOR UPDATE
+                SELECT f.lane
+                FROM unnest($1::int[], $2::bigint[]) AS t (lane, version)
+                JOIN endpoints AS e ON e.id = t.lane AND e.version <= t.version
+                JOIN endpoint_failures AS f ON f.lane = t.lane
+                ORDER BY f.lane
+                FOR UPDATE OF f
             )
             DELETE FROM endpoint_failures AS f USING locked WHERE f.lane = locked.lane
             "#,
             &well,
+            &under,
         )
         .execute(&mut *tx)
         .await?;
@@ -56,19 +66,30 @@ pub async fn count(tx: &mut PgConnection, tried: &[Tried<'_>]) -> sqlx::Result<V
         return Ok(Vec::new());
     }
     let lanes: Vec<i32> = failed().map(|tried| tried.lane).collect();
+    let versions: Vec<i64> = failed().map(|tried| tried.version).collect();
     let failures: Vec<i32> = failed().map(|tried| tried.failures).collect();
     let errors: Vec<&str> = failed().map(|tried| tried.error).collect();
     let rows = sqlx::query!(
         r#"
-        INSERT INTO endpoint_failures AS f (lane, failures, last_error)
-        SELECT lane, failures, error
-        FROM unnest($1::int[], $2::int[], $3::text[]) AS t (lane, failures, error)
-        ORDER BY lane
+        INSERT INTO endpoint_failures AS f (lane, version, failures, last_error)
+        SELECT t.lane, e.version, t.failures, t.error
+        FROM unnest($1::int[], $2::bigint[], $3::int[], $4::text[]) AS t (lane, version, failures, error)
+        JOIN endpoints AS e ON e.id = t.lane AND e.version <= t.version
+        ORDER BY t.lane
         ON CONFLICT ON CONSTRAINT endpoint_failures_pkey DO UPDATE
-        SET failures = least(f.failures::bigint + excluded.failures, 2147483647)::int, last_error = excluded.last_error
+        SET version = excluded.version,
+            failures = CASE
+                WHEN f.version = excluded.version THEN least(f.failures::bigint + excluded.failures, 2147483647)::int
+                ELSE excluded.failures
+            END,
+            since = CASE WHEN f.version = excluded.version THEN f.since ELSE excluded.since END,
+            last_error = excluded.last_error
+        -- Whoever has not seen the newest definition yet counts nothing against it.
+        WHERE f.version <= excluded.version
         RETURNING lane, failures, since, extract(epoch FROM now() - since)::float8 AS "lasting!", last_error
         "#,
         &lanes,
+        &versions,
         &failures,
         &errors as _,
     )
@@ -101,7 +122,7 @@ pub async fn lock(tx: &mut PgConnection, lane: i32) -> sqlx::Result<Option<(Fail
             f.failures, f.since, extract(epoch FROM now() - f.since)::float8 AS "lasting!", f.last_error,
             e.definition AS "definition: Json<Box<RawValue>>"
         FROM endpoints AS e
-        JOIN endpoint_failures AS f ON f.lane = e.id
+        JOIN endpoint_failures AS f ON f.lane = e.id AND f.version = e.version
         WHERE e.id = $1
         FOR NO KEY UPDATE
         "#,

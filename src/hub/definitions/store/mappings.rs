@@ -278,7 +278,8 @@ pub async fn park_waiting(tx: &mut PgConnection, store_id: i32, id: i32) -> sqlx
             DELETE FROM held_deliveries WHERE mapping_id = $1 RETURNING delivery_id
         )
         UPDATE deliveries AS d
-        SET status = 'ERROR', finished_at = now(), next_attempt_at = NULL, last_error = 'the mapping was deleted'
+        SET status = 'ERROR', finished_at = now(), next_attempt_at = NULL, last_error = 'the mapping was deleted',
+            parked_by = 'mapping_deleted'
         FROM (
             SELECT id FROM unnest($2::uuid[]) AS w (id)
             UNION ALL

@@ -44,6 +44,19 @@ pub(super) fn inside(secret: &str) -> Vec<Vec<u8>> {
     found
 }
 
+/// The bytes that a text spells, in hexadecimal digits or in base64: a key is quoted in the other of the two as well.
+pub(super) fn spelt(text: &str) -> Vec<Vec<u8>> {
+    let digits = text.as_bytes().chunks_exact(2).map(|pair| {
+        let pair =
+            std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        u8::from_str_radix(pair?, 16).ok()
+    });
+    let hex: Option<Vec<u8>> = digits.collect();
+    let hex = hex.filter(|_| text.len().is_multiple_of(2));
+    let base64 = BASE64.decode(text.replace('-', "+").replace('_', "/")).ok();
+    hex.into_iter().chain(base64).collect()
+}
+
 /// `user:password`, and the password.
 fn basic(credential: &str) -> Vec<Vec<u8>> {
     let Ok(both) = BASE64.decode(credential) else { return Vec::new() };
@@ -59,6 +72,13 @@ fn cookies(secret: &str) -> impl Iterator<Item = Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_found_that_a_text_spells() {
+        assert_eq!(spelt("00fF10"), [vec![0, 255, 16], BASE64.decode("00fF10").unwrap_or_default()][..1]);
+        assert_eq!(spelt("_-8A/+8="), [vec![0xff, 0xef, 0x00, 0xff, 0xef]]);
+        assert!(spelt("é").is_empty() && spelt("a b").is_empty());
+    }
 
     fn texts(secret: &str) -> Vec<String> {
         inside(secret).iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect()

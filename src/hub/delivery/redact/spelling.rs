@@ -128,11 +128,11 @@ pub(super) fn base64(secret: &[u8]) -> Vec<Vec<u8>> {
     found
 }
 
-/// A text in hexadecimal digits, small and large.
-pub(super) fn hex(secret: &[u8]) -> [Vec<u8>; 2] {
-    let digits: String = secret.iter().fold(String::new(), |mut digits, byte| {
+/// A text in hexadecimal digits.
+pub(super) fn hex(secret: &[u8]) -> Vec<u8> {
+    let digits = secret.iter().fold(String::with_capacity(secret.len() * 2), |mut digits, byte| {
         _ = write!(digits, "{byte:02x}");
         digits
     });
-    [digits.to_ascii_uppercase().into_bytes(), digits.into_bytes()]
+    digits.into_bytes()
 }

@@ -3,6 +3,7 @@
 use crate::auth::Authenticated;
 use crate::db;
 use crate::error::{Error, Result, Violation};
+use crate::http::aside::aside;
 use crate::http::body;
 use crate::http::extract::Path;
 use crate::http::openapi::{BodyProblems, Problems};
@@ -28,12 +29,12 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue};
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use url::Url;
 use uuid::Uuid;
 
 /// What marks the request as a test.
@@ -148,28 +149,11 @@ pub(super) async fn check(
     let (mapping, endpoint) = hub.mapping(store, &name).await?;
     let parameters = sent_along(&hub, &mapping).await?;
     let (id, delivery, now) = (hub.db.ids.next(), hub.db.ids.next(), hub.now()?);
-    let message = Message { id, key: &key, payload: &payload };
-    let body = request::body(message, &endpoint, &parameters);
-    let url = request::url(&endpoint.definition.url, &mapping.definition.service);
-    let sending =
-        Sending { endpoint: &endpoint, mapping: &mapping, url: &url, message, delivery, now, trace: None };
-    let method = sending.method();
-    let mut headers = headers(&sending, &body).map_err(Error::Conflict)?;
-    headers.insert(MARK, HeaderValue::from_static("true"));
-    let shown = shown(&parameters)?;
-    let sent = Sent {
-        method: method.to_string(),
-        url: url.to_string(),
-        headers: texts(&headers, ToOwned::to_owned),
-        body: String::from_utf8_lossy(&request::body(message, &endpoint, &shown)).into_owned(),
-    };
-    let timeout = mapping.timeout(&endpoint).min(PATIENCE);
-    let posted = body.clone();
-    let request = Request { method, url: url.clone(), headers, body, timeout, max_response: MAX_ANSWER };
+    let test = Testing { endpoint, mapping, parameters, id, delivery, key, payload, now };
+    let made = aside(true, move || test.request().map(|made| (test, made))).await;
+    let (test, (request, sent)) = made.map_err(Error::internal)??;
     let reply = hub.outbound.send(&request).await;
-    let test = Judged { endpoint, mapping, parameters, id, key, payload, posted, now, sent };
-    // A hostile answer costs a second to read.
-    let tested = tokio::task::spawn_blocking(move || test.judge(&reply)).await;
+    let tested = aside(true, move || test.judge(&request.body, sent, &reply)).await;
     Ok(Json(tested.map_err(Error::internal)?))
 }
 
@@ -215,26 +199,58 @@ fn texts(headers: &HeaderMap, text: impl Fn(&str) -> String) -> BTreeMap<String,
     texts
 }
 
-/// A test that was sent.
-struct Judged {
+/// A test message on its way.
+struct Testing {
     endpoint: Arc<Endpoint>,
     mapping: Arc<Mapping>,
     parameters: Vec<Parameter>,
     id: Uuid,
+    delivery: Uuid,
     key: String,
     payload: Box<RawValue>,
-    posted: Bytes,
     now: DateTime<Utc>,
-    sent: Sent,
 }
 
-impl Judged {
-    fn judge(self, reply: &std::result::Result<Answer, Failure>) -> Tested {
+impl Testing {
+    fn message(&self) -> Message<'_> {
+        Message { id: self.id, key: &self.key, payload: &self.payload }
+    }
+
+    fn url(&self) -> Url {
+        request::url(&self.endpoint.definition.url, &self.mapping.definition.service)
+    }
+
+    /// The request, and what may be shown of it.
+    fn request(&self) -> Result<(Request, Sent)> {
+        let (message, endpoint, mapping, url) = (self.message(), &*self.endpoint, &*self.mapping, self.url());
+        let sending = Sending {
+            endpoint,
+            mapping,
+            url: &url,
+            message,
+            delivery: self.delivery,
+            now: self.now,
+            trace: None,
+        };
+        let body = request::body(message, endpoint, &self.parameters);
+        let method = sending.method();
+        let mut headers = headers(&sending, &body).map_err(Error::Conflict)?;
+        headers.insert(MARK, HeaderValue::from_static("true"));
+        let sent = Sent {
+            method: method.to_string(),
+            url: url.to_string(),
+            headers: texts(&headers, ToOwned::to_owned),
+            body: String::from_utf8_lossy(&request::body(message, endpoint, &shown(&self.parameters)?))
+                .into_owned(),
+        };
+        let timeout = mapping.timeout(endpoint).min(PATIENCE);
+        Ok((Request { method, url, headers, body, timeout, max_response: MAX_ANSWER }, sent))
+    }
+
+    fn judge(self, posted: &[u8], sent: Sent, reply: &std::result::Result<Answer, Failure>) -> Tested {
         let (endpoint, mapping, parameters) = (&*self.endpoint, &*self.mapping, &*self.parameters);
         let judge = Judge { endpoint, mapping, parameters, newest: None };
-        let url = request::url(&self.endpoint.definition.url, &self.mapping.definition.service);
-        let message = Message { id: self.id, key: &self.key, payload: &self.payload };
-        let (verdict, redactor) = judge.decide((message, &self.posted), &url, reply, self.now);
+        let (verdict, redactor) = judge.decide((self.message(), posted), &self.url(), reply, self.now);
         let status = match reply {
             Ok(answer) => Some(answer.status),
             Err(failure) => failure.status,
@@ -256,7 +272,7 @@ impl Judged {
             cause: cause.map(Cause::word),
             error,
             advice: cause.map(|cause| advice(cause, answered)),
-            request: self.sent,
+            request: sent,
             answer: reply.as_ref().ok().map(|answer| said(answer, &redactor)),
         }
     }

@@ -10,6 +10,7 @@ use crate::hub::delivery::store::listing::{self, Row};
 use crate::hub::delivery::store::page::{self, Filter};
 use crate::hub::listing::page::one_moment;
 use crate::hub::listing::query::{Page, word};
+use crate::hub::parked_by::ParkedBy;
 use crate::hub::roles::Right;
 use crate::hub::state::{Hub, id_of};
 use axum::Json;
@@ -65,6 +66,9 @@ pub(super) struct Delivery {
     /// Why the last attempt failed, or why it is parked or skipped.
     #[schema(example = "refused: the server accepts no connection")]
     last_error: Option<String>,
+    /// Which rule parked it, while it is ERROR.
+    #[schema(value_type = Option<ParkedBy>, example = "max_attempts")]
+    parked_by: Option<String>,
 }
 
 impl Delivery {
@@ -83,6 +87,7 @@ impl Delivery {
             finished_at: row.finished_at,
             archived_at: row.archived_at,
             last_error: row.last_error,
+            parked_by: row.parked_by,
         }
     }
 }

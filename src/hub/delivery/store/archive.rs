@@ -33,7 +33,8 @@ pub async fn archive(tx: &mut PgConnection, id: Uuid, standing: &Standing) -> sq
         r#"
         UPDATE deliveries
         SET status = 'ERROR', archived_at = coalesce(archived_at, now()), finished_at = coalesce(finished_at, now()),
-            next_attempt_at = NULL, last_error = coalesce(last_error, 'archived before it was delivered')
+            next_attempt_at = NULL, last_error = coalesce(last_error, 'archived before it was delivered'),
+            parked_by = coalesce(parked_by, 'archived')
         WHERE id = $1
         "#,
         id,

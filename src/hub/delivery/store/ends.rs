@@ -2,6 +2,7 @@
 //! changed.
 
 use super::deliveries::Delivery;
+use crate::hub::parked_by::ParkedBy;
 use crate::worker::Claim;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
@@ -128,8 +129,8 @@ pub struct End<'a> {
     pub body: Option<&'a str>,
     /// Whether the endpoint said `notification:error`.
     pub business_error: bool,
-    /// Why the delivery is parked, when it is.
-    pub parked: Option<String>,
+    /// By what the delivery is parked, when it is, and why in words.
+    pub parked: Option<(ParkedBy, String)>,
     /// How long until it is tried again, when it is.
     pub again: Option<Duration>,
     /// Where to ask on.
@@ -153,7 +154,8 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
     let causes: Vec<Option<&str>> = ends.iter().map(|e| e.cause).collect();
     let bodies: Vec<Option<&str>> = ends.iter().map(|e| e.body).collect();
     let business: Vec<bool> = ends.iter().map(|e| e.business_error).collect();
-    let parked: Vec<Option<&str>> = ends.iter().map(|e| e.parked.as_deref()).collect();
+    let parked: Vec<Option<&str>> = ends.iter().map(|e| Some(&*e.parked.as_ref()?.1)).collect();
+    let rules: Vec<Option<&str>> = ends.iter().map(|e| Some(e.parked.as_ref()?.0.word())).collect();
     let delays: Vec<Option<f64>> = ends.iter().map(|e| e.again.map(|after| after.as_secs_f64())).collect();
     let continued: Vec<Option<&str>> = ends.iter().map(|e| e.continue_url.as_deref()).collect();
     let done = sqlx::query!(
@@ -175,15 +177,16 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
                     WHEN e.delay IS NULL AND d.id < (SELECT uuid_v7_floor(now() - interval '1 day')) THEN true
                 END,
                 last_error = coalesce(e.parked, e.error),
+                parked_by = e.parked_by,
                 continue_url = e.continue_url
             FROM unnest(
                 $1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[], $5::int[], $6::attempt_verdict[],
                 $7::smallint[], $8::float8[], $9::text[], $10::text[], $11::bool[], $12::text[], $13::float8[],
-                $14::text[], $15::text[]
+                $14::text[], $15::text[], $16::text[]
             ) AS e (
                 id, lease, lane, started_at, number, verdict,
                 status_code, took, error, body, business_error, parked, delay,
-                continue_url, cause
+                continue_url, cause, parked_by
             )
             WHERE d.id = e.id AND d.status = 'PENDING'
             RETURNING
@@ -212,6 +215,7 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
         &delays as _,
         &continued as _,
         &causes as _,
+        &rules as _,
     )
     .execute(tx)
     .await?;
@@ -219,17 +223,21 @@ pub async fn write(tx: &mut PgConnection, ends: &[End<'_>]) -> sqlx::Result<()> 
 }
 
 /// Parks locked deliveries that did not run, each for its reason.
-pub async fn park(tx: &mut PgConnection, parked: &[(Uuid, &str)]) -> sqlx::Result<()> {
-    let (ids, reasons): (Vec<Uuid>, Vec<&str>) = parked.iter().copied().unzip();
+pub async fn park(tx: &mut PgConnection, parked: &[(Uuid, ParkedBy, &str)]) -> sqlx::Result<()> {
+    let ids: Vec<Uuid> = parked.iter().map(|(id, ..)| *id).collect();
+    let rules: Vec<&str> = parked.iter().map(|(_, by, _)| by.word()).collect();
+    let reasons: Vec<&str> = parked.iter().map(|(.., reason)| *reason).collect();
     let done = sqlx::query!(
         r#"
         UPDATE deliveries AS d
-        SET status = 'ERROR', finished_at = now(), next_attempt_at = NULL, last_error = p.reason
-        FROM unnest($1::uuid[], $2::text[]) AS p (id, reason)
+        SET status = 'ERROR', finished_at = now(), next_attempt_at = NULL, last_error = p.reason,
+            parked_by = p.parked_by
+        FROM unnest($1::uuid[], $2::text[], $3::text[]) AS p (id, reason, parked_by)
         WHERE d.id = p.id AND d.status = 'PENDING'
         "#,
         &ids,
         &reasons as _,
+        &rules as _,
     )
     .execute(tx)
     .await?;

@@ -33,6 +33,8 @@ pub struct Row {
     pub archived_at: Option<DateTime<Utc>>,
     /// Why the last attempt failed, or why it is parked or skipped.
     pub last_error: Option<String>,
+    /// Which rule parked it.
+    pub parked_by: Option<String>,
 }
 
 /// One delivery.
@@ -43,7 +45,7 @@ pub async fn get(db: impl PgExecutor<'_>, store_id: i32, id: Uuid) -> sqlx::Resu
         SELECT
             d.id AS "id!", d.message_id AS "message_id!", msg.message AS "message?", m.name AS mapping,
             e.name AS "endpoint?", d.status AS "status!", d.business_error AS "business_error!",
-            d.attempts AS "attempts!", d.next_attempt_at, d.finished_at, d.archived_at, d.last_error
+            d.attempts AS "attempts!", d.next_attempt_at, d.finished_at, d.archived_at, d.last_error, d.parked_by
         FROM delivery_states AS d
         JOIN mappings AS m ON m.id = d.mapping_id
         LEFT JOIN endpoints AS e ON e.id = m.endpoint_id
@@ -65,7 +67,7 @@ pub async fn of_message(db: impl PgExecutor<'_>, store_id: i32, message: Uuid) -
         SELECT
             d.id AS "id!", d.message_id AS "message_id!", NULL::text AS message, m.name AS mapping,
             e.name AS "endpoint?", d.status AS "status!", d.business_error AS "business_error!",
-            d.attempts AS "attempts!", d.next_attempt_at, d.finished_at, d.archived_at, d.last_error
+            d.attempts AS "attempts!", d.next_attempt_at, d.finished_at, d.archived_at, d.last_error, d.parked_by
         FROM delivery_states AS d
         JOIN mappings AS m ON m.id = d.mapping_id
         LEFT JOIN endpoints AS e ON e.id = m.endpoint_id
@@ -99,12 +101,12 @@ pub(super) async fn rows(db: impl PgExecutor<'_>, store_id: i32, ids: &[Uuid]) -
                 ELSE d.status::text
             END AS "status!",
             d.business_error AS "business_error!", d.attempts AS "attempts!", d.next_attempt_at, d.finished_at,
-            d.archived_at, d.last_error
+            d.archived_at, d.last_error, d.parked_by
         FROM unnest($2::uuid[]) AS c (id)
         CROSS JOIN LATERAL (
             SELECT
                 id, store_id, mapping_id, message_id, status, business_error, attempts, next_attempt_at, finished_at,
-                archived_at, last_error
+                archived_at, last_error, parked_by
             FROM deliveries WHERE id = c.id LIMIT 1
         ) AS d
         JOIN mappings AS m ON m.id = d.mapping_id

@@ -100,7 +100,8 @@ pub async fn park_delivered(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result
     sqlx::query!(
         r#"
         UPDATE deliveries
-        SET status = 'ERROR', business_error = false, last_error = 'to be delivered again'
+        SET status = 'ERROR', business_error = false, last_error = 'to be delivered again',
+            parked_by = 'again'
         WHERE id = ANY ($1) AND status = 'COMPLETE'
         "#,
         ids,

@@ -108,7 +108,7 @@ async fn reopen(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
         r#"
         UPDATE deliveries
         SET status = 'PENDING', finished_at = NULL, archived_at = NULL, next_attempt_at = NULL,
-            retry_from = now(),
+            parked_by = NULL, retry_from = now(),
             -- An endpoint that has taken it and works on it is asked on, not asked anew.
             continue_url = CASE WHEN status = 'PENDING' THEN continue_url END
         WHERE id = ANY ($1)

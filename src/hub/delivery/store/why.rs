@@ -12,6 +12,8 @@ pub struct Row {
     pub status: String,
     /// Why the last attempt failed, or why it is parked.
     pub last_error: Option<String>,
+    /// Which rule parked it.
+    pub parked_by: Option<String>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
     /// When somebody decided that it is not wanted any more.
@@ -36,6 +38,16 @@ pub struct Row {
     pub endpoint: Option<String>,
     /// When the endpoint was last put.
     pub endpoint_put_at: Option<DateTime<Utc>>,
+    /// When its failures switched the endpoint off.
+    pub off_at: Option<DateTime<Utc>>,
+    /// Then: how many attempts had failed in a row.
+    pub off_failures: Option<i32>,
+    /// Then: since when.
+    pub off_since: Option<DateTime<Utc>>,
+    /// Then: why the last of them failed.
+    pub off_error: Option<String>,
+    /// Which key the endpoint's secrets are sealed with.
+    pub key_id: Option<String>,
     /// The failures in a row that the endpoint's circuit counts.
     pub failures: i32,
     /// Until when that circuit is open.
@@ -50,14 +62,19 @@ pub async fn row(db: impl PgExecutor<'_>, store_id: i32, id: Uuid) -> sqlx::Resu
         Row,
         r#"
         SELECT
-            d.status::text AS "status!", d.last_error, d.finished_at, d.archived_at,
+            d.status::text AS "status!", d.last_error, d.parked_by, d.finished_at, d.archived_at,
             d.continue_url IS NOT NULL AS "continues!", d.returned_by, h.delivery_id IS NOT NULL AS "is_held_back!",
             m.id AS mapping_id, m.name AS mapping, m.enabled, m.updated_at AS mapping_put_at, m.endpoint_id AS lane,
-            e.name AS "endpoint?", e.updated_at AS "endpoint_put_at?", coalesce(c.failures, 0) AS "failures!",
+            e.name AS "endpoint?", e.updated_at AS "endpoint_put_at?",
+            e.disabled_at AS "off_at?", f.failures AS "off_failures?", f.since AS "off_since?",
+            left(f.last_error, 500) AS off_error,
+            CASE WHEN coalesce(e.token, e.secrets, e.wire_secrets) IS NOT NULL THEN e.key_id END AS key_id,
+            coalesce(c.failures, 0) AS "failures!",
             c.open_until, r.due_at AS "rate_due_at?"
         FROM deliveries AS d
         JOIN mappings AS m ON m.id = d.mapping_id
         LEFT JOIN endpoints AS e ON e.id = m.endpoint_id
+        LEFT JOIN endpoint_failures AS f ON f.lane = e.id AND e.disabled_at IS NOT NULL
         LEFT JOIN circuits AS c ON c.lane = m.endpoint_id
         LEFT JOIN rates AS r ON r.lane = m.endpoint_id
         LEFT JOIN held_deliveries AS h ON h.delivery_id = d.id
@@ -68,6 +85,35 @@ pub async fn row(db: impl PgExecutor<'_>, store_id: i32, id: Uuid) -> sqlx::Resu
     )
     .fetch_optional(db)
     .await
+}
+
+/// The passwords that a mapping is sent, of those with these names and those that its answers set: which key each is sealed
+/// with, and its name.
+pub async fn passwords(
+    db: impl PgExecutor<'_>,
+    (store_id, mapping_id): (i32, i32),
+    names: &[String],
+) -> sqlx::Result<Vec<(String, String)>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT p.key_id AS "key_id!", p.name
+        FROM (
+            SELECT unnest($3::text[]) AS name
+            UNION
+            SELECT name FROM learned_parameters WHERE mapping_id = $2
+        ) AS sent
+        JOIN parameters AS p ON p.store_id = $1 AND p.name = sent.name
+        WHERE p.sealed IS NOT NULL
+        LIMIT $4
+        "#,
+        store_id,
+        mapping_id,
+        names,
+        LOOKED_AT,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.key_id, row.name)).collect())
 }
 
 /// The lanes in which deliveries of a store may be held.

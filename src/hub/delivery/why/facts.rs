@@ -27,6 +27,8 @@ pub(super) struct Facts {
     pub(super) line: Option<store::InLine>,
     pub(super) part: Option<store::Service>,
     pub(super) processes: Vec<engine::Process>,
+    /// The keys of the passwords that it is sent, each with the name of the parameter.
+    pub(super) passwords: Vec<(String, String)>,
     pub(super) taken: engine::Taken,
     pub(super) ahead: Option<engine::Ahead>,
 }
@@ -81,7 +83,7 @@ pub(super) async fn read(
         id,
         store: of.name.clone(),
         row,
-        service: mapping.map(|mapping| mapping.definition.service.clone()),
+        service: mapping.as_ref().map(|mapping| mapping.definition.service.clone()),
         terms,
         held: None,
         scheduled: None,
@@ -89,6 +91,7 @@ pub(super) async fn read(
         line: None,
         part: None,
         processes: Vec::new(),
+        passwords: Vec::new(),
         taken: engine::Taken::default(),
         ahead: None,
     };
@@ -102,10 +105,17 @@ pub(super) async fn read(
     let mut ended = store::ended(&mut *tx, id, &leases).await?;
     ended.extend(facts.row.returned_by);
     facts.held = is_held(&held, &ended).cloned();
-    if facts.held.is_some() {
+    if let Some(held) = &facts.held {
+        if held.is_silent {
+            facts.processes = engine::processes(tx).await?;
+        }
         return Ok(Some(facts));
     }
     facts.processes = engine::processes(&mut *tx).await?;
+    if let Some(mapping) = &mapping {
+        let names = &mapping.definition.parameters;
+        facts.passwords = store::passwords(&mut *tx, (of.id, mapping.id), names).await?;
+    }
     facts.line = store::in_line(&mut *tx, id).await?;
     if facts.line.is_some() || facts.row.is_held_back {
         return Ok(Some(facts));

@@ -1,9 +1,10 @@
 //! From the facts of a delivery to the reasons why it is not running.
 
 use super::facts::Facts;
-use super::waits::{full, guarded, limited, time};
+use super::waits::{full, guarded, limited, slot_to_come, time};
+use crate::hub::parked_by::ParkedBy;
 use crate::worker::store::why::LOOKED_AT;
-use crate::worker::why::{Cause, Reason, due, held, moment, order, who_runs};
+use crate::worker::why::{Cause, Reason, due, held, moment, no_key, order, who_runs};
 
 /// Every reason why a delivery is not done; none once it has ended and nobody has to decide. `head` are the reasons of the
 /// delivery at the head of its line.
@@ -12,11 +13,11 @@ pub(super) fn reasons(facts: &Facts, head: &[Reason]) -> Vec<Reason> {
         return parked(facts).into_iter().collect();
     }
     if let Some(claim) = &facts.held {
-        // One that has a slot to come is claimed already.
-        return limited(facts).into_iter().chain([held(claim)]).collect();
+        return slot_to_come(facts).into_iter().chain([held(claim, &facts.processes)]).collect();
     }
     let mut found: Vec<Reason> = [mapping_off(facts), endpoint_off(facts)].into_iter().flatten().collect();
     found.extend(who_runs(&facts.processes, |_| true, "room for it"));
+    found.extend(key(facts));
     found.extend(line(facts, head));
     if facts.line.is_none() && !facts.row.is_held_back {
         found.extend(guarded(facts));
@@ -37,7 +38,7 @@ pub(super) fn reasons(facts: &Facts, head: &[Reason]) -> Vec<Reason> {
 
 /// Whether a delivery is put off for this cause without an attempt.
 fn waits_by_itself(cause: Cause) -> bool {
-    matches!(cause, Cause::CircuitOpen | Cause::ServiceProbing | Cause::RateLimit)
+    matches!(cause, Cause::NoKey | Cause::CircuitOpen | Cause::ServiceProbing | Cause::RateLimit)
 }
 
 /// That somebody has to decide.
@@ -47,40 +48,22 @@ fn parked(facts: &Facts) -> Option<Reason> {
         return None;
     }
     let error = row.last_error.clone().unwrap_or_default();
-    let rule = rule(&error);
+    let rule = row.parked_by.clone().unwrap_or_default();
     let detail = format!("It is parked ({rule}) until somebody decides: {error}.");
     let parked = Reason {
         since: row.finished_at,
         error: Some(error),
-        rule: Some(rule.to_owned()),
         of: Some(row.mapping.clone()),
         ..Reason::new(Cause::Parked, detail)
     };
     let address = format!("/stores/{}/deliveries/{}", facts.store, facts.id);
-    let act = if rule == "mapping_deleted" {
+    let act = if rule == ParkedBy::MappingDeleted.word() {
         format!("POST {address}/archive")
     } else {
         format!("mend the cause, then POST {address}/retry; or POST {address}/archive")
     };
+    let parked = Reason { rule: Some(rule), ..parked };
     Some(parked.see(format!("/stores/{}/mappings/{}", facts.store, row.mapping)).act(act))
-}
-
-/// Which rule parked a delivery, by the words that it left.
-fn rule(error: &str) -> &'static str {
-    let ends = |words: &str| error.ends_with(words);
-    let after = || {
-        error.rsplit_once(" (after ").is_some_and(|(_, end)| end.trim_end_matches(')').contains("attempt"))
-    };
-    match error {
-        "the mapping was deleted" => "mapping_deleted",
-        "the message is not there any more" => "message_gone",
-        _ if error.starts_with("loop: more than ") => "descendants",
-        _ if error.starts_with("loop: ") => "loop",
-        _ if ends("(retries are not allowed)") => "retries_not_allowed",
-        _ if ends("older than max_age)") || ends("older than max_age") => "max_age",
-        _ if after() => "max_attempts",
-        _ => "final_answer",
-    }
 }
 
 fn mapping_off(facts: &Facts) -> Option<Reason> {
@@ -104,6 +87,11 @@ fn mapping_off(facts: &Facts) -> Option<Reason> {
 fn endpoint_off(facts: &Facts) -> Option<Reason> {
     let (row, terms) = (&facts.row, facts.terms?);
     let endpoint = row.endpoint.as_ref().filter(|_| !terms.enabled)?;
+    let path = format!("/stores/{}/endpoints/{endpoint}", facts.store);
+    let act = format!("PUT {path} with \"enabled\": true");
+    if let Some(off) = switched_off(facts, endpoint) {
+        return Some(off.act(format!("mend it, then {act}")).see(path));
+    }
     let put_at =
         row.endpoint_put_at.map_or_else(String::new, |at| format!("; it was last put at {}", moment(at)));
     let off = Reason {
@@ -111,8 +99,40 @@ fn endpoint_off(facts: &Facts) -> Option<Reason> {
         of: Some(endpoint.clone()),
         ..Reason::new(Cause::EndpointDisabled, format!("The endpoint {endpoint} is switched off{put_at}."))
     };
-    let path = format!("/stores/{}/endpoints/{endpoint}", facts.store);
-    Some(off.act(format!("PUT {path} with \"enabled\": true")).see(path))
+    Some(off.act(act).see(path))
+}
+
+/// That its failures switched the endpoint off, by its `disable`.
+fn switched_off(facts: &Facts, endpoint: &str) -> Option<Reason> {
+    let row = &facts.row;
+    let at = row.off_at?;
+    let failed = row.off_failures.zip(row.off_since).map_or_else(String::new, |(failures, since)| {
+        let error = row.off_error.as_deref().unwrap_or("no reason");
+        format!(" {failures} times in a row since {} (the last: {error})", moment(since))
+    });
+    let detail = format!(
+        "The endpoint {endpoint} was switched off at {}, since its attempts had failed{failed}: its disable says so.",
+        moment(at)
+    );
+    Some(Reason {
+        since: Some(at),
+        count: row.off_failures.map(i64::from),
+        error: row.off_error.clone(),
+        of: Some(endpoint.to_owned()),
+        ..Reason::new(Cause::EndpointDisabled, detail)
+    })
+}
+
+/// That nobody can open what it is sent with.
+fn key(facts: &Facts) -> Option<Reason> {
+    let (row, store) = (&facts.row, &facts.store);
+    let endpoint = row.key_id.as_deref().zip(row.endpoint.as_deref());
+    let of_endpoint = no_key(&facts.processes, endpoint);
+    if let Some((missing, (_, name))) = of_endpoint.zip(endpoint) {
+        return Some(missing.see(format!("/stores/{store}/endpoints/{name}")));
+    }
+    let passwords = facts.passwords.iter().map(|(key, name)| (key.as_str(), name.as_str()));
+    no_key(&facts.processes, passwords).map(|missing| missing.see(format!("/stores/{store}/parameters")))
 }
 
 fn line(facts: &Facts, head: &[Reason]) -> Option<Reason> {

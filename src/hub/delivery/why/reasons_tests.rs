@@ -22,6 +22,7 @@ fn facts() -> Facts {
     let row = Row {
         status: "PENDING".to_owned(),
         last_error: None,
+        parked_by: None,
         finished_at: None,
         archived_at: None,
         continues: false,
@@ -34,6 +35,11 @@ fn facts() -> Facts {
         lane: 1,
         endpoint: Some("warehouse".to_owned()),
         endpoint_put_at: Some(at(-500)),
+        off_at: None,
+        off_failures: None,
+        off_since: None,
+        off_error: None,
+        key_id: None,
         failures: 0,
         open_until: None,
         rate_due_at: None,
@@ -50,7 +56,8 @@ fn facts() -> Facts {
         last: None,
         line: None,
         part: None,
-        processes: vec![process(1, &[])],
+        processes: vec![process(1, &["key a"])],
+        passwords: Vec::new(),
         taken: Taken::default(),
         ahead: Some(first()),
     }
@@ -120,13 +127,45 @@ fn a_circuit_is_open_for_its_time_and_then_one_tries() {
 }
 
 #[test]
+fn a_url_itself_is_a_service_without_a_name() {
+    let part = Service { failures: 3, open_until: at(30), probed_at: None, probe: None };
+    for open_until in [at(30), at(-1)] {
+        let part = Some(Service { open_until, ..part.clone() });
+        let said = &found(&Facts { part, service: Some(String::new()), ..facts() })[0];
+        assert_eq!(said.of.as_deref(), Some("warehouse"));
+        assert!(
+            said.detail.starts_with("The URL of the endpoint warehouse ") && !said.detail.contains("  "),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
+fn keys_that_no_process_has_are_told_with_what_they_open() {
+    let named = |facts: &Facts| {
+        let found = found(facts);
+        (found[0].cause, found[0].of.clone().unwrap_or_default())
+    };
+    let mut sealed = facts();
+    sealed.row.key_id = Some("a".to_owned());
+    sealed.passwords = vec![("a".to_owned(), "api_key".to_owned())];
+    assert_eq!(causes(&sealed), [Cause::Due]);
+    sealed.passwords.push(("b".to_owned(), "other".to_owned()));
+    sealed.scheduled = Some(at(5));
+    assert_eq!((causes(&sealed), named(&sealed).1), (vec![Cause::NoKey], "other".to_owned()));
+    sealed.row.key_id = Some("c".to_owned());
+    assert_eq!(named(&sealed), (Cause::NoKey, "warehouse".to_owned()));
+}
+
+#[test]
 fn a_rate_limit_says_when_the_next_goes() {
     let mut limited = facts();
     limited.terms = Some(Terms { rate: Some(Rate { per_second: 1.0, burst: 1 }), ..TERMS });
     limited.row.rate_due_at = Some(at(20));
     assert_eq!((causes(&limited), found(&limited)[0].until), (vec![Cause::RateLimit], Some(at(20))));
     let claimed = Facts { held: Some(held(false)), ..limited.clone() };
-    assert_eq!(causes(&claimed), [Cause::RateLimit, Cause::Running], "it has a slot to come");
+    assert_eq!(causes(&claimed), [Cause::RateLimit, Cause::Running], "it may have a slot to come");
+    assert_eq!(found(&claimed)[0].until, None, "which only its process knows");
     let put_off = Facts { scheduled: Some(at(20)), ahead: None, ..limited };
     assert_eq!(causes(&put_off), [Cause::RateLimit]);
 }
@@ -176,22 +215,19 @@ fn places_are_those_that_the_failures_of_the_endpoint_leave() {
 
 #[test]
 fn one_that_is_parked_says_by_which_rule_until_somebody_archives_it() {
-    for (error, rule) in [
-        ("status: the answer is 500 (after 3 attempts)", "max_attempts"),
-        ("status: the answer is 500 (after 1 attempt)", "max_attempts"),
-        ("status: the answer is 500 (retries are not allowed)", "retries_not_allowed"),
-        ("status: the answer is 500 (older than max_age)", "max_age"),
-        ("the endpoint put it off, and it is older than max_age", "max_age"),
-        ("loop: answers have brought a:b back to the mapping m", "loop"),
-        ("loop: more than 10 messages have come of one from outside", "descendants"),
-        ("the mapping was deleted", "mapping_deleted"),
-        ("the message is not there any more", "message_gone"),
-        ("the answer brings 1001 messages: more than 1000", "final_answer"),
+    // Whatever the words look like: endpoints quote what they like.
+    for (error, rule, act) in [
+        ("status: x (older than max_age)", "max_attempts", "retry"),
+        ("the mapping was deleted", "final_answer", "retry"),
+        ("gone", "mapping_deleted", "archive"),
     ] {
         let mut parked = facts();
         (parked.row.status, parked.row.last_error) = ("ERROR".to_owned(), Some(error.to_owned()));
+        parked.row.parked_by = Some(rule.to_owned());
         let found = reasons(&parked, &[]);
         assert_eq!((found[0].cause, found[0].rule.as_deref()), (Cause::Parked, Some(rule)), "{error}");
+        let told = found[0].act.clone().unwrap_or_default();
+        assert_eq!(told.contains("/retry"), act == "retry", "{told}");
         parked.row.archived_at = Some(at(0));
         assert!(reasons(&parked, &[]).is_empty());
     }

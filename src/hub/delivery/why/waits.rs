@@ -39,19 +39,21 @@ fn own_circuit(facts: &Facts) -> Option<Reason> {
 fn service_circuit(facts: &Facts, endpoint: &str) -> Option<Reason> {
     let (part, service) = (facts.part.as_ref()?, facts.service.as_ref()?);
     let (until, failures) = (part.open_until, part.failures);
-    let of = Some(format!("{endpoint}/{service}"));
+    // An endpoint's own URL is a service without a name.
+    let (what, of) = if service.is_empty() {
+        (format!("The URL of the endpoint {endpoint}"), endpoint.to_owned())
+    } else {
+        (format!("The service {service} of the endpoint {endpoint}"), format!("{endpoint}/{service}"))
+    };
+    let of = Some(of);
     let circuit = Circuit { failures: failures.unsigned_abs(), open_until: Some(until) };
     if circuit.is_open(facts.terms?.breaker, facts.now) {
-        let detail = format!(
-            "The service {service} of the endpoint {endpoint} failed {failures} times in a row and is left alone until {}.",
-            moment(until)
-        );
+        let detail =
+            format!("{what} failed {failures} times in a row and is left alone until {}.", moment(until));
         return Some(Reason { until: Some(until), of, ..Reason::new(Cause::CircuitOpen, detail) });
     }
     let by = part.probe.map_or_else(String::new, |probe| format!(", now delivery {probe}"));
-    let detail = format!(
-        "The service {service} of the endpoint {endpoint} was failing: one delivery at a time tries whether it is back{by}."
-    );
+    let detail = format!("{what} was failing: one delivery at a time tries whether it is back{by}.");
     let since = part.probed_at.or(Some(until));
     Some(Reason { since, behind: part.probe, of, ..Reason::new(Cause::ServiceProbing, detail) })
 }
@@ -66,6 +68,14 @@ pub(super) fn limited(facts: &Facts) -> Option<Reason> {
         Reason { until: Some(next), of: Some(endpoint.clone()), ..Reason::new(Cause::RateLimit, detail) };
     let see = format!("/stores/{}/endpoints/{endpoint}", facts.store);
     Some(limit.act(format!("wait, or raise the rate: PUT {see}")).see(see))
+}
+
+/// That one which somebody has claimed may wait for its slot: which that is, only its process knows.
+pub(super) fn slot_to_come(facts: &Facts) -> Option<Reason> {
+    let limit = limited(facts)?;
+    let endpoint = limit.of.as_deref().unwrap_or_default();
+    let detail = format!("The endpoint {endpoint} has a rate limit: it may wait for its slot.");
+    Some(Reason { until: None, act: None, detail, ..limit })
 }
 
 /// That it waits for `run_at`, and since when: an attempt failed, or the endpoint asked for it. `otherwise` says whether

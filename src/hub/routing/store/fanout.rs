@@ -1,5 +1,6 @@
 //! The SQL that stores messages with their deliveries, and puts deliveries where they wait.
 
+use crate::hub::parked_by::ParkedBy;
 use crate::hub::routing::lineage::Visit;
 use crate::hub::routing::message::{Draft, Parent, State};
 use crate::traces::Context;
@@ -27,7 +28,7 @@ pub struct Delivery {
     /// Whether the mapping is switched on, as far as this process knows.
     pub enabled: bool,
     /// Why it is not sent by itself.
-    pub parked: Option<String>,
+    pub parked: Option<(ParkedBy, String)>,
     /// What makes the message the same for the mapping.
     pub identifiers: Option<[u8; 32]>,
     /// The line it stands in.
@@ -211,9 +212,16 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
     let errors: Vec<Option<String>> = deliveries
         .iter()
         .map(|(delivery, place)| match place {
-            Place::Parked => delivery.parked.clone(),
+            Place::Parked => delivery.parked.as_ref().map(|(_, why)| why.clone()),
             Place::Duplicate(first) => Some(format!("duplicate of delivery {first}")),
             _ => None,
+        })
+        .collect();
+    let rules: Vec<Option<&str>> = deliveries
+        .iter()
+        .map(|(delivery, place)| {
+            let by = delivery.parked.as_ref().filter(|_| *place == Place::Parked);
+            by.map(|(by, _)| by.word())
         })
         .collect();
     sqlx::query!(
@@ -221,8 +229,11 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
         WITH input AS MATERIALIZED (
             SELECT *
             FROM unnest(
-                $1::int[], $2::int[], $3::int[], $4::uuid[], $5::uuid[], $6::bytea[], $7::text[], $8::text[], $9::bool[]
-            ) WITH ORDINALITY AS i (store_id, mapping_id, lane, id, message_id, line, place, error, apart, number)
+                $1::int[], $2::int[], $3::int[], $4::uuid[], $5::uuid[], $6::bytea[], $7::text[], $8::text[], $9::bool[],
+                $10::text[]
+            ) WITH ORDINALITY AS i (
+                store_id, mapping_id, lane, id, message_id, line, place, error, apart, parked_by, number
+            )
         ),
         ready AS (
             INSERT INTO dispatch (lane, rank, item)
@@ -236,12 +247,12 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
             INSERT INTO held_deliveries (mapping_id, delivery_id)
             SELECT mapping_id, id FROM input WHERE place = 'held' ORDER BY number
         )
-        INSERT INTO deliveries (store_id, mapping_id, status, id, message_id, finished_at, line, last_error, apart)
+        INSERT INTO deliveries (store_id, mapping_id, status, id, message_id, finished_at, line, last_error, apart, parked_by)
         SELECT
             store_id, mapping_id,
             (CASE place WHEN 'duplicate' THEN 'SKIPPED' WHEN 'parked' THEN 'ERROR' ELSE 'PENDING' END)::delivery_status,
             id, message_id, CASE WHEN place IN ('duplicate', 'parked') THEN now() END, line, error,
-            CASE WHEN apart THEN true END
+            CASE WHEN apart THEN true END, parked_by
         FROM input
         "#,
         &stores,
@@ -253,6 +264,7 @@ pub async fn insert_deliveries(tx: &mut PgConnection, deliveries: &[(Delivery, P
         &places as _,
         &errors as _,
         &apart,
+        &rules as _,
     )
     .execute(tx)
     .await?;

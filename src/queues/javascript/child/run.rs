@@ -22,8 +22,10 @@ pub(super) struct Run<'a> {
     pub(super) name: &'a str,
     /// Nothing: only see whether the handler loads.
     pub(super) message: Option<&'a RawValue>,
-    /// The trace context of the attempt, which the handler finds as `this.traceparent`.
+    /// The trace context of the attempt, which the handler finds as `this.traceparent`, and in its second argument.
     pub(super) traceparent: Option<&'a str>,
+    pub(super) attempt: u16,
+    pub(super) max_attempts: u16,
     pub(super) memory: &'a Memory,
     pub(super) deadline: Instant,
 }
@@ -51,7 +53,7 @@ impl Run<'_> {
             match self.start(&ctx, &host, outbox) {
                 Ok(Some(value)) => self.turn(&ctx, &host, value, inbox, &uncaught),
                 Ok(None) => Step::Ended(End::Resolved(RawValue::NULL.to_owned())),
-                Err(error) => Step::Ended(End::Rejected(json::failure(&ctx, &error))),
+                Err(error) => Step::Ended(host.steer.failed(&ctx, &error)),
             }
         });
         // Whatever came out of it after the deadline came out of an engine that was being interrupted.
@@ -80,11 +82,13 @@ impl Run<'_> {
             return Err(rquickjs::Exception::throw_type(ctx, "module.exports is not a function"));
         };
         let Some(message) = self.message else { return Ok(None) };
+        let message = ctx.json_parse(message.get())?;
+        let context = host.steer.context(ctx, self.attempt, self.max_attempts)?;
         if let Some(traceparent) = self.traceparent {
             this.set("traceparent", traceparent)?;
+            context.set("traceparent", traceparent)?;
         }
-        let message = ctx.json_parse(message.get())?;
-        handler.call((This(this), message)).map(Some)
+        handler.call((This(this), message, context)).map(Some)
     }
 
     /// Runs jobs, timers and answers until `value`, if it is a promise or can be followed like one, settles.
@@ -107,7 +111,7 @@ impl Run<'_> {
                 }
             }
             if promise.state() != PromiseState::Pending {
-                return Step::Ended(settled(ctx, &promise));
+                return Step::Ended(settled(ctx, host, &promise));
             }
             if self.is_late() {
                 return Step::Ended(End::TimedOut);
@@ -148,13 +152,13 @@ fn follow<'js>(ctx: &Ctx<'js>, value: Value<'js>) -> rquickjs::Result<Promise<'j
     }
 }
 
-fn settled<'js>(ctx: &Ctx<'js>, promise: &Promise<'js>) -> End {
+fn settled<'js>(ctx: &Ctx<'js>, host: &Host<'js>, promise: &Promise<'js>) -> End {
     match promise.result::<Value>() {
         Some(Ok(value)) => match json::result(ctx, value) {
             Ok(result) => End::Resolved(result),
             Err(error) => End::Rejected(error),
         },
-        Some(Err(error)) => End::Rejected(json::failure(ctx, &error)),
+        Some(Err(error)) => host.steer.failed(ctx, &error),
         None => unreachable!("it has settled"),
     }
 }

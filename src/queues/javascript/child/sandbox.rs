@@ -4,6 +4,7 @@ use super::console;
 use super::limits;
 use super::outbox::Outbox;
 use super::services::Calls;
+use super::steer::Steer;
 use super::timers::Timers;
 use rquickjs::context::{EvalOptions, intrinsic};
 use rquickjs::function::This;
@@ -31,6 +32,7 @@ type Language = (
 pub(super) struct Host<'js> {
     pub(super) timers: Rc<Timers<'js>>,
     pub(super) calls: Rc<Calls<'js>>,
+    pub(super) steer: Rc<Steer<'js>>,
 }
 
 impl Drop for Host<'_> {
@@ -39,6 +41,7 @@ impl Drop for Host<'_> {
     fn drop(&mut self) {
         self.timers.forget();
         self.calls.forget();
+        self.steer.forget();
     }
 }
 
