@@ -344,6 +344,30 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION require_grant(text, text) IS 'True for the owner and whoever has a grant for this queue, store or job type, itself or by a role that it inherits from; refuses everybody else. Asked before anything is looked up, so that a refusal does not tell what is there.';
 
+CREATE FUNCTION is_trace(trace bytea) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN octet_length(trace) BETWEEN 25 AND 537;
+COMMENT ON FUNCTION is_trace(bytea) IS 'Whether this is a W3C trace context as it is stored: 16 bytes of trace id, 8 of span id, 1 of flags, and then the tracestate, at most 512 bytes.';
+
+CREATE FUNCTION sql_trace() RETURNS bytea
+LANGUAGE sql STABLE
+RETURN CASE
+    WHEN current_setting('postrider.traceparent', true)
+        ~ '^(00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}|(?!00|ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?)$'
+    THEN set_byte(
+        decode(replace(substr(current_setting('postrider.traceparent', true), 4, 52), '-', ''), 'hex'), 24,
+        get_byte(decode(substr(current_setting('postrider.traceparent', true), 54, 2), 'hex'), 0) & 3)
+END;
+COMMENT ON FUNCTION sql_trace() IS 'The W3C trace context that the caller has set (SET LOCAL postrider.traceparent); null when it has set none, or a wrong one.';
+
+CREATE FUNCTION sql_request_id() RETURNS text
+LANGUAGE sql STABLE
+RETURN CASE
+    WHEN current_setting('postrider.request_id', true) ~ '^[A-Za-z0-9_.:/+=-]{1,128}$'
+    THEN current_setting('postrider.request_id', true)
+END;
+COMMENT ON FUNCTION sql_request_id() IS 'The name of the request that the caller works for, if it has set it (SET LOCAL postrider.request_id) and it is plain.';
+
 CREATE FUNCTION uuid_v7(at timestamptz DEFAULT clock_timestamp()) RETURNS uuid
 LANGUAGE sql VOLATILE PARALLEL SAFE
 -- RFC 9562, 5.7: 48 bits of milliseconds, version, 12 random bits, variant, 62 random bits. One expression, which

@@ -8,7 +8,7 @@ DROP FUNCTION enqueue_identified(text, integer, jsonb, uuid[], json[], smallint,
 DROP FUNCTION enqueue_due(interval, timestamptz, integer);
 DROP VIEW queue_runners, queue_handlers, outcome_causes, queue_messages;
 DROP FUNCTION run_again(integer, uuid);
-DROP FUNCTION push_identified(integer[], uuid[], json[], smallint[], timestamptz[], text[], text[], text[], text[], bytea[], boolean, text, boolean);
+DROP FUNCTION push_identified(integer[], uuid[], json[], smallint[], timestamptz[], text[], text[], text[], text[], bytea[], boolean, text, boolean, bytea[]);
 DROP FUNCTION take_value(integer, bytea, uuid, jsonb, text);
 DROP FUNCTION require_news(integer, uuid, jsonb);
 DROP FUNCTION holds_value(integer, uuid, timestamptz, jsonb, text);

@@ -73,10 +73,12 @@ CREATE TABLE messages (
     validated   boolean  NOT NULL DEFAULT false,
     id          uuid     NOT NULL,
     request_id  text,
+    trace       bytea,
     key         text,
     replaced_by uuid,
     request     json     NOT NULL,
-    CONSTRAINT messages_pkey PRIMARY KEY (queue_id, id)
+    CONSTRAINT messages_pkey PRIMARY KEY (queue_id, id),
+    CONSTRAINT messages_trace_is_one CHECK (is_trace(trace))
 ) PARTITION BY RANGE (id);
 CREATE INDEX messages_key_idx ON messages (queue_id, key, id) WHERE key IS NOT NULL;
 COMMENT ON TABLE messages IS 'What was pushed, as it was sent. A row changes only when another push replaces it (unique), or it is run again by hand after that. Weekly partitions by the time inside the id. Bounded by: retention: weeks are dropped, what had to stay is deleted once its end is as old.';
@@ -84,7 +86,8 @@ COMMENT ON COLUMN messages.queue_id IS 'The queue.';
 COMMENT ON COLUMN messages.rank IS 'The negated priority, for a retry by hand.';
 COMMENT ON COLUMN messages.validated IS 'Held against the schema when it was pushed. What SQL enqueues is held against it before it runs.';
 COMMENT ON COLUMN messages.id IS 'UUIDv7: its time is when the message was pushed.';
-COMMENT ON COLUMN messages.request_id IS 'The x-request-id of the request that pushed it, so that the line of its failure can name it; null, and without a byte, when none did.';
+COMMENT ON COLUMN messages.request_id IS 'The x-request-id of the request that it comes of, over whichever handlers, so that the line of its failure can name it; null, and without a byte, when it comes of none.';
+COMMENT ON COLUMN messages.trace IS 'The W3C trace context of what pushed it, see is_trace; null, and without a byte, when there was none.';
 COMMENT ON COLUMN messages.key IS 'Its own key, which whoever pushed it gave it: 1 to 255 characters; null, and without a byte, when none was given. Several may have the same.';
 COMMENT ON COLUMN messages.replaced_by IS 'The message that took its value from it after it was claimed, where the queue replaces: no attempt of it begins any more, unless that one is deleted. Null, and without a byte, otherwise.';
 COMMENT ON COLUMN messages.request IS 'The body, byte for byte.';
@@ -495,6 +498,7 @@ CREATE FUNCTION push_identified(
     validated   boolean,
     how         text,
     apart       boolean,
+    traces      bytea[],
     OUT verdicts text[],
     OUT holders  uuid[]
 )
@@ -563,9 +567,9 @@ BEGIN
     -- Of several that come to one message, the last says what is in it.
     FOR input IN
         WITH last AS (
-            SELECT DISTINCT ON (w.holder) w.holder, w.lane, w.rank, w.due, w.request_id, w.own_key, w.request
-            FROM unnest(holders, verdicts, lanes, ranks, dues, request_ids, own_keys, requests) WITH ORDINALITY
-                AS w (holder, verdict, lane, rank, due, request_id, own_key, request, place)
+            SELECT DISTINCT ON (w.holder) w.holder, w.lane, w.rank, w.due, w.request_id, w.trace, w.own_key, w.request
+            FROM unnest(holders, verdicts, lanes, ranks, dues, request_ids, traces, own_keys, requests) WITH ORDINALITY
+                AS w (holder, verdict, lane, rank, due, request_id, trace, own_key, request, place)
             WHERE w.verdict = 'replaced' AND NOT w.holder = ANY (ids)
             ORDER BY w.holder, w.place DESC
         )
@@ -576,7 +580,8 @@ BEGIN
         ) AS d ON true
     LOOP
         UPDATE messages AS m
-        SET rank = input.rank, validated = validated, request_id = input.request_id, key = input.own_key, request = input.request
+        SET rank = input.rank, validated = validated, request_id = input.request_id, trace = input.trace, key = input.own_key,
+            request = input.request
         WHERE m.queue_id = input.lane AND m.id = input.holder;
         CONTINUE WHEN input.keeps_place;
         DELETE FROM scheduled AS s WHERE s.item = input.holder AND s.traceable;
@@ -590,15 +595,16 @@ BEGIN
     END LOOP;
     WITH last AS MATERIALIZED (
         SELECT DISTINCT ON (w.holder)
-            w.holder, w.lane, w.rank, w.due, w.request_id, w.own_key, w.request, w.place, CASE WHEN w.is_unique THEN true END AS traceable
-        FROM unnest(holders, verdicts, lanes, ranks, dues, request_ids, own_keys, requests, is_unique) WITH ORDINALITY
-            AS w (holder, verdict, lane, rank, due, request_id, own_key, request, is_unique, place)
+            w.holder, w.lane, w.rank, w.due, w.request_id, w.trace, w.own_key, w.request, w.place,
+            CASE WHEN w.is_unique THEN true END AS traceable
+        FROM unnest(holders, verdicts, lanes, ranks, dues, request_ids, traces, own_keys, requests, is_unique) WITH ORDINALITY
+            AS w (holder, verdict, lane, rank, due, request_id, trace, own_key, request, is_unique, place)
         WHERE w.verdict IN ('stored', 'replaced') AND w.holder = ANY (ids)
         ORDER BY w.holder, w.place DESC
     ),
     kept AS (
-        INSERT INTO messages (queue_id, rank, validated, id, request_id, key, request)
-        SELECT l.lane, l.rank, validated, l.holder, l.request_id, l.own_key, l.request FROM last AS l
+        INSERT INTO messages (queue_id, rank, validated, id, request_id, trace, key, request)
+        SELECT l.lane, l.rank, validated, l.holder, l.request_id, l.trace, l.own_key, l.request FROM last AS l
     ),
     ready AS (
         INSERT INTO dispatch (lane, rank, item, traceable)
@@ -607,7 +613,7 @@ BEGIN
     INSERT INTO scheduled (run_at, lane, rank, item, traceable)
     SELECT l.due, l.lane, l.rank, l.holder, l.traceable FROM last AS l WHERE l.due IS NOT NULL;
 END $$;
-COMMENT ON FUNCTION push_identified(integer[], uuid[], json[], smallint[], timestamptz[], text[], text[], text[], text[], bytea[], boolean, text, boolean) IS 'Stores messages that have a key of their own, or a value that may be unique in their queue; due null is at once. Of each it says what came of it (stored, existing, replaced, rejected, missing: its queue is gone; or, where each is taken apart, held: another transaction is taking its value) and which message that is. How: see find_waiting.';
+COMMENT ON FUNCTION push_identified(integer[], uuid[], json[], smallint[], timestamptz[], text[], text[], text[], text[], bytea[], boolean, text, boolean, bytea[]) IS 'Stores messages that have a key of their own, or a value that may be unique in their queue; due null is at once, traces may be left empty. Of each it says what came of it (stored, existing, replaced, rejected, missing: its queue is gone; or, where each is taken apart, held: another transaction is taking its value) and which message that is. How: see find_waiting.';
 
 CREATE FUNCTION run_again(lane integer, message uuid, OUT rank smallint, OUT held_by uuid)
 LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
@@ -801,9 +807,9 @@ BEGIN
     SELECT p.verdicts, p.holders INTO told
     FROM push_identified(
         array_fill(lane, ARRAY[count]), ids, payloads, array_fill(rank, ARRAY[count]), array_fill(due, ARRAY[count]),
-        array_fill(NULL::text, ARRAY[count]), coalesce(own_keys, array_fill(NULL::text, ARRAY[count])),
+        array_fill(sql_request_id(), ARRAY[count]), coalesce(own_keys, array_fill(NULL::text, ARRAY[count])),
         coalesce(given, array_fill(NULL::text, ARRAY[count])), array_fill(NULL::text, ARRAY[count]),
-        array_fill(NULL::bytea, ARRAY[count]), false, 'hold', false
+        array_fill(NULL::bytea, ARRAY[count]), false, 'hold', false, array_fill(sql_trace(), ARRAY[count])
     ) AS p;
     IF 'rejected' = ANY (told.verdicts) THEN
         RAISE unique_violation USING
@@ -882,7 +888,8 @@ BEGIN
         END IF;
         RETURN holder;
     END IF;
-    INSERT INTO messages (queue_id, rank, id, request) VALUES (lane_id, -priority, message, payload);
+    INSERT INTO messages (queue_id, rank, id, request_id, trace, request)
+    VALUES (lane_id, -priority, message, sql_request_id(), sql_trace(), payload);
     IF due IS NULL THEN
         INSERT INTO dispatch (lane, rank, item) VALUES (lane_id, -priority, message);
     ELSE
@@ -954,8 +961,10 @@ BEGIN
     IF rule IS NOT NULL OR keys IS NOT NULL OR unique_values IS NOT NULL THEN
         RETURN enqueue_identified(queue, lane_id, rule, ids, payloads, (-priority)::smallint, due, keys, unique_values);
     END IF;
-    INSERT INTO messages (queue_id, rank, id, request)
-    SELECT lane_id, -priority, i.id, i.payload FROM unnest(ids, payloads) AS i (id, payload);
+    INSERT INTO messages (queue_id, rank, id, request_id, trace, request)
+    SELECT lane_id, -priority, i.id, o.request_id, o.trace, i.payload
+    FROM unnest(ids, payloads) AS i (id, payload)
+    CROSS JOIN (SELECT sql_request_id() AS request_id, sql_trace() AS trace) AS o;
     IF due IS NULL THEN
         INSERT INTO dispatch (lane, rank, item)
         SELECT lane_id, -priority, i.id FROM unnest(ids) WITH ORDINALITY AS i (id, place) ORDER BY i.place;

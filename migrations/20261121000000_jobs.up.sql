@@ -59,6 +59,7 @@ CREATE TABLE jobs (
     end_digest         bytea,
     seq                bigint      NOT NULL DEFAULT 0,
     request_id         text,
+    trace              bytea,
     CONSTRAINT jobs_pkey PRIMARY KEY (id),
     CONSTRAINT jobs_item_key UNIQUE (item),
     CONSTRAINT jobs_type_fkey FOREIGN KEY (type_id) REFERENCES job_types (id),
@@ -77,7 +78,8 @@ CREATE TABLE jobs (
     CONSTRAINT jobs_end_of_a_worker CHECK (end_digest IS NULL OR completed_at IS NOT NULL),
     CONSTRAINT jobs_ended_by_a_worker CHECK (ended_by IS NULL OR end_digest IS NOT NULL),
     CONSTRAINT jobs_asks_while_running CHECK (answer_by IS NULL OR (started_at IS NOT NULL AND completed_at IS NULL)),
-    CONSTRAINT jobs_cancels_while_running CHECK (cancel_by IS NULL OR (started_at IS NOT NULL AND completed_at IS NULL))
+    CONSTRAINT jobs_cancels_while_running CHECK (cancel_by IS NULL OR (started_at IS NOT NULL AND completed_at IS NULL)),
+    CONSTRAINT jobs_trace_is_one CHECK (is_trace(trace))
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE jobs IS 'Long work done elsewhere. A job is finished when and only when it has a termination type. Bounded by: POSTRIDER_JOB_RETENTION after their end.';
 COMMENT ON COLUMN jobs.id IS 'The job''s number in the API.';
@@ -108,6 +110,7 @@ COMMENT ON COLUMN jobs.ended_by IS 'The claim whose worker ended it; null when a
 COMMENT ON COLUMN jobs.end_digest IS 'SHA-256 of what its worker said to end it, so that the same said again is told from another end; null when time, a request to cancel or a lost worker ended it.';
 COMMENT ON COLUMN jobs.seq IS 'The number of its newest broadcast. Counted under the row''s lock, so broadcasts become visible in their order.';
 COMMENT ON COLUMN jobs.request_id IS 'The x-request-id of the request that created it, so that the line of its failure can name it.';
+COMMENT ON COLUMN jobs.trace IS 'The W3C trace context of the request that created it, see is_trace; null when there was none.';
 CREATE INDEX jobs_due_at_idx ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX jobs_completed_at_idx ON jobs (completed_at) WHERE completed_at IS NOT NULL;
 CREATE INDEX jobs_cardholder_idx ON jobs (cardholder_id, id);

@@ -166,12 +166,14 @@ CREATE TABLE hub_messages (
     reason     text,
     lineage    json,
     request_id text,
+    trace      bytea,
     CONSTRAINT hub_messages_pkey PRIMARY KEY (store_id, id),
     CONSTRAINT hub_messages_message_length CHECK (length(message) BETWEEN 1 AND 255),
     CONSTRAINT hub_messages_parked_has_reason CHECK ((state = 'parked') = (reason IS NOT NULL)),
     CONSTRAINT hub_messages_hop_not_negative CHECK (hop >= 0),
     CONSTRAINT hub_messages_delivery_of_parent CHECK (delivery IS NULL OR parent_id IS NOT NULL),
-    CONSTRAINT hub_messages_lineage_has_root CHECK (lineage IS NULL OR root_id IS NOT NULL)
+    CONSTRAINT hub_messages_lineage_has_root CHECK (lineage IS NULL OR root_id IS NOT NULL),
+    CONSTRAINT hub_messages_trace_is_one CHECK (is_trace(trace))
 ) PARTITION BY RANGE (id);
 CREATE INDEX hub_messages_pending_idx ON hub_messages (id) WHERE state = 'pending';
 CREATE INDEX hub_messages_parked_idx ON hub_messages (store_id, id) WHERE state = 'parked';
@@ -190,6 +192,7 @@ COMMENT ON COLUMN hub_messages.root_id IS 'The message from outside that it come
 COMMENT ON COLUMN hub_messages.reason IS 'Why it is parked.';
 COMMENT ON COLUMN hub_messages.lineage IS 'What it has come through since its root, or since the last of its ancestors that was to wait: a list of [mapping, key], one for each delivery; null when that is none.';
 COMMENT ON COLUMN hub_messages.request_id IS 'The x-request-id of the request that pushed it, so that the line of a delivery that is parked can name it; null when none did, and for an answer, whose root has it.';
+COMMENT ON COLUMN hub_messages.trace IS 'The W3C trace context of what made it: of the request that pushed it, or of the attempt whose answer brought it; see is_trace. Null when there was none.';
 CREATE TABLE hub_messages_default PARTITION OF hub_messages DEFAULT;
 
 CREATE TABLE hub_descendants (
@@ -519,8 +522,8 @@ BEGIN
         SELECT s.id INTO STRICT store_id FROM stores AS s WHERE s.name = store;
     END IF;
     SELECT l.id INTO STRICT router FROM lanes AS l WHERE l.kind = 'router';
-    INSERT INTO hub_messages (store_id, state, id, message, payload)
-    VALUES (store_id, 'pending', id, message, payload);
+    INSERT INTO hub_messages (store_id, state, id, message, payload, request_id, trace)
+    VALUES (store_id, 'pending', id, message, payload, sql_request_id(), sql_trace());
     INSERT INTO dispatch (lane, rank, item) VALUES (router, 0, id);
     PERFORM ring(router);
     RETURN id;

@@ -1,6 +1,7 @@
 //! The composition root: the only file that knows every feature.
 
 mod base;
+mod exports;
 mod jump;
 mod outside;
 mod prepared;
@@ -37,6 +38,7 @@ use crate::worker::remote::WaitingRoom;
 use crate::worker::{Running, Worker};
 use anyhow::Context as _;
 use base::Base;
+use exports::Exports;
 use futures::future::BoxFuture;
 use prepared::Checked;
 use scrape::{admit_readers, measure};
@@ -208,10 +210,12 @@ impl Prepared {
         let config = app.config;
         let db = prepared::open(database, &config.schema, listen_on.as_ref()).await?;
         let pool = app.program.map(|program| Pool::new(PoolOptions::new(program)));
-        let runners =
-            Arc::new(Runners::new(pool, outbound.clone(), app.handlers, directory, Arc::clone(&db.ids)));
-        let catalog = Arc::new(Catalog::new(sealer.clone()));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let (tracer, exports) = Exports::start(&config, &db.ids)?;
+        let ids = Arc::clone(&db.ids);
+        let runners = Runners::new(pool, outbound.clone(), app.handlers, directory, ids, tracer.clone());
+        let runners = Arc::new(runners);
+        let catalog = Arc::new(Catalog::new(sealer.clone()));
 
         let name = prepared::name();
         let runs = prepared::runs(&runners, sealer.as_deref());
@@ -227,10 +231,7 @@ impl Prepared {
         let (inbox, inbox_loop) = Inbox::new(pushes, worker.wake(), Arc::clone(&catalog));
         tasks.spawn(inbox_loop);
         let access = Access { db: db.clone(), catalog, inbox, stopper: worker.stopper() };
-        {
-            let access = access.clone();
-            runners.connect(Arc::new(move |queue| Arc::new(OfQueue::new(access.clone(), queue))));
-        }
+        runners.connect(OfQueue::of_each(access.clone()));
         let limits = BodyLimits::new(config.max_body);
         let base = Base {
             db: db.clone(),
@@ -240,6 +241,7 @@ impl Prepared {
             limits,
             stop: stop.clone(),
             tasks: tasks.clone(),
+            tracer: tracer.clone(),
         };
         let hub =
             base.hub(&mut worker, &mut ticker, outbound, &config).await.context("cannot start the hub")?;
@@ -280,15 +282,11 @@ impl Prepared {
         let on_scrape = admit_readers(on_scrape, &verifier, config.metrics);
         let state = HttpState {
             readiness: readiness.clone(),
-            in_flight: InFlight::new(Limits {
-                working: app.in_flight,
-                waiting: LONG_POLLS_AT_ONCE,
-                long_polls: &LONG_WAITS,
-                bodies: BODIES.0.max(config.max_body.saturating_mul(BODIES.1)),
-            }),
+            in_flight: in_flight(app.in_flight, config.max_body),
             on_scrape,
             origins: config.allow_origins,
             header_prefix: HEADER_PREFIX,
+            tracer,
         };
         let features = jump::routes(&queues, &jobs, &hub)
             .merge(queues::routes::routes().with_state(queues))
@@ -305,8 +303,14 @@ impl Prepared {
         }
         // Whoever is told that it runs may use it at once. `/readyz` says what does not come to work.
         drop(tokio::time::timeout(FIRST_ROUNDS, readiness.started()).await);
-        Ok(Server { address, db, engine, readiness, stop, tasks, grace: config.grace })
+        Ok(Server { address, db, engine, readiness, stop, tasks, exports, grace: config.grace })
     }
+}
+
+/// So many requests at a time, and the memory for their bodies.
+fn in_flight(working: usize, max_body: usize) -> InFlight {
+    let bodies = BODIES.0.max(max_body.saturating_mul(BODIES.1));
+    InFlight::new(Limits { working, waiting: LONG_POLLS_AT_ONCE, long_polls: &LONG_WAITS, bodies })
 }
 
 /// A running Postrider.
@@ -318,6 +322,7 @@ pub struct Server {
     readiness: Readiness,
     stop: CancellationToken,
     tasks: TaskTracker,
+    exports: Exports,
     grace: Duration,
 }
 
@@ -368,6 +373,7 @@ impl Server {
         // The inbox ends when the last request that may push is gone. Whoever holds a connection then has had the time.
         let deadline = deadline.max(tokio::time::Instant::now()) + LAST;
         drop(tokio::time::timeout_at(deadline, self.tasks.wait()).await);
+        self.exports.stop().await;
         drop(tokio::time::timeout_at(deadline, self.db.close()).await);
     }
 }

@@ -5,9 +5,10 @@
 //! rules and their rights. They ring for a worker, who hears it when the transaction commits; nobody needs to be woken by
 //! hand. This is all that a program needs which only writes: it runs no part of Postrider itself.
 
+use crate::queues::native::Message;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgArguments, PgConnection, Postgres};
 use sqlx::{AssertSqlSafe, Row as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +33,12 @@ use uuid::Uuid;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Client {
-    enqueue: Arc<str>,
-    enqueue_many: Arc<str>,
-    publish: Arc<str>,
+    enqueue: Call,
+    enqueue_many: Call,
+    publish: Call,
     broadcast: Arc<str>,
+    /// What it writes comes of this.
+    behalf: Option<Arc<Behalf>>,
 }
 
 /// When a message runs, and what makes it the same as another.
@@ -68,14 +71,33 @@ impl Client {
     /// matter.
     pub fn in_schema(schema: &str) -> Self {
         let schema = schema.replace('"', "\"\"");
-        let call = |call: &str| format!("SELECT \"{schema}\".{call}").into();
+        let call = |call: &str, parameters| Call::new(&format!("\"{schema}\".{call}"), parameters);
         let times = "make_interval(secs => $3), $4, $5";
         Self {
-            enqueue: call(&format!("enqueue($1, $2::json, {times}, $6, $7, $8)")),
-            enqueue_many: call(&format!("enqueue_many($1, $2::json[], {times})")),
-            publish: call("publish($1, $2, $3::json)"),
-            broadcast: call("broadcast($1, $2::jsonb)"),
+            enqueue: call(&format!("enqueue($1, $2::json, {times}, $6, $7, $8)"), 8),
+            enqueue_many: call(&format!("enqueue_many($1, $2::json[], {times})"), 5),
+            publish: call("publish($1, $2, $3::json)", 3),
+            broadcast: format!("SELECT \"{schema}\".broadcast($1, $2::jsonb)").into(),
+            behalf: None,
         }
+    }
+
+    /// The same instance; what is written comes of this message: its handler's trace goes on in it, and it is known by the
+    /// request that the message comes of.
+    #[must_use]
+    pub fn on_behalf_of(&self, message: &Message) -> Self {
+        let request_id = message.request_id().unwrap_or_default().to_owned();
+        let traceparent = message.traceparent().unwrap_or_default();
+        Self { behalf: Some(Arc::new(Behalf { traceparent, request_id })), ..self.clone() }
+    }
+
+    /// The same instance; what is written is a part of the trace of this W3C `traceparent`. One that breaks the
+    /// specification counts as none.
+    #[must_use]
+    pub fn within_trace(&self, traceparent: &str) -> Self {
+        let former = self.behalf.as_deref().cloned().unwrap_or_default();
+        let behalf = Behalf { traceparent: traceparent.to_owned(), ..former };
+        Self { behalf: Some(Arc::new(behalf)), ..self.clone() }
     }
 
     /// Enqueues a message; returns its id, or that of the message which holds its value, where the queue's messages are
@@ -92,7 +114,7 @@ impl Client {
         payload: &(impl Serialize + ?Sized),
         options: &Options,
     ) -> sqlx::Result<Uuid> {
-        sqlx::query(AssertSqlSafe(&*self.enqueue))
+        let query = sqlx::query(AssertSqlSafe(self.statement(&self.enqueue)))
             .bind(queue)
             .bind(text(payload)?)
             .bind(options.delay.map(|delay| delay.as_secs_f64()))
@@ -100,10 +122,8 @@ impl Client {
             .bind(options.priority)
             .bind(options.idempotency_key.as_deref())
             .bind(options.key.as_deref())
-            .bind(options.unique.as_deref())
-            .fetch_one(db)
-            .await?
-            .try_get(0)
+            .bind(options.unique.as_deref());
+        self.behalf(query).fetch_one(db).await?.try_get(0)
     }
 
     /// Enqueues a message for each payload, by one set-based statement; returns their ids in the order of the payloads.
@@ -122,15 +142,13 @@ impl Client {
             return Err(sqlx::Error::Encode("a key or a unique value is that of one message".into()));
         }
         let payloads = payloads.iter().map(text).collect::<sqlx::Result<Vec<String>>>()?;
-        sqlx::query(AssertSqlSafe(&*self.enqueue_many))
+        let query = sqlx::query(AssertSqlSafe(self.statement(&self.enqueue_many)))
             .bind(queue)
             .bind(payloads)
             .bind(options.delay.map(|delay| delay.as_secs_f64()))
             .bind(options.run_at)
-            .bind(options.priority)
-            .fetch_one(db)
-            .await?
-            .try_get(0)
+            .bind(options.priority);
+        self.behalf(query).fetch_one(db).await?.try_get(0)
     }
 
     /// Publishes a message such as `order:new` in a store of the hub; returns its id. The payload is an object.
@@ -144,13 +162,11 @@ impl Client {
         message: &str,
         payload: &(impl Serialize + ?Sized),
     ) -> sqlx::Result<Uuid> {
-        sqlx::query(AssertSqlSafe(&*self.publish))
+        let query = sqlx::query(AssertSqlSafe(self.statement(&self.publish)))
             .bind(store)
             .bind(message)
-            .bind(text(payload)?)
-            .fetch_one(db)
-            .await?
-            .try_get(0)
+            .bind(text(payload)?);
+        self.behalf(query).fetch_one(db).await?.try_get(0)
     }
 
     /// Says something about a job to all who follow it: a status, as a string or as an object with `status` and more.
@@ -172,6 +188,56 @@ impl Client {
             .fetch_one(db)
             .await?
             .try_get(0)
+    }
+}
+
+/// A call of a function.
+#[derive(Debug, Clone)]
+struct Call {
+    plain: Arc<str>,
+    /// The same on behalf of something. What it comes of are settings of the transaction, which the function reads; they
+    /// are put back in the same statement, for what the application writes by itself.
+    on_behalf: Arc<str>,
+}
+
+impl Call {
+    /// A call with so many parameters; those of what it comes of follow them.
+    fn new(call: &str, parameters: usize) -> Self {
+        let (trace, request) = (parameters + 1, parameters + 2);
+        let on_behalf = format!(
+            "WITH former AS MATERIALIZED (SELECT current_setting('postrider.traceparent', true) AS trace, \
+             current_setting('postrider.request_id', true) AS request), \
+             said AS MATERIALIZED (SELECT former.*, set_config('postrider.traceparent', ${trace}, true) AS t, \
+             set_config('postrider.request_id', ${request}, true) AS r FROM former), \
+             made AS MATERIALIZED (SELECT said.*, {call} AS made FROM said WHERE t IS NOT NULL AND r IS NOT NULL), \
+             after AS MATERIALIZED (SELECT made, set_config('postrider.traceparent', coalesce(trace, ''), true), \
+             set_config('postrider.request_id', coalesce(request, ''), true) FROM made) \
+             SELECT made FROM after"
+        );
+        Self { plain: format!("SELECT {call}").into(), on_behalf: on_behalf.into() }
+    }
+}
+
+/// What the calls of a client come of; an empty text is none.
+#[derive(Debug, Clone, Default)]
+struct Behalf {
+    traceparent: String,
+    request_id: String,
+}
+
+type Query<'a> = sqlx::query::Query<'a, Postgres, PgArguments>;
+
+impl Client {
+    fn statement<'a>(&'a self, call: &'a Call) -> &'a str {
+        if self.behalf.is_some() { &call.on_behalf } else { &call.plain }
+    }
+
+    /// Binds what the call comes of, behind its own parameters.
+    fn behalf<'a>(&'a self, query: Query<'a>) -> Query<'a> {
+        match &self.behalf {
+            Some(behalf) => query.bind(&*behalf.traceparent).bind(&*behalf.request_id),
+            None => query,
+        }
     }
 }
 

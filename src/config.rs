@@ -6,9 +6,11 @@ mod database_url;
 mod dotenv;
 mod network;
 mod origins;
+mod traces;
 
 pub use network::Network;
 pub use origins::Origins;
+pub use traces::{Sampler, Traces};
 
 use anyhow::Context as _;
 use secrecy::SecretString;
@@ -76,6 +78,8 @@ pub struct Config {
     pub log: String,
     /// `POSTRIDER_LOG_FORMAT`.
     pub log_format: LogFormat,
+    /// `OTEL_*`: where spans go; `None` when no collector is named.
+    pub traces: Option<Traces>,
 }
 
 /// How tokens are verified. At most one of the three keys is set.
@@ -177,6 +181,15 @@ pub const SETTINGS: &[&str] = &[
     "POSTRIDER_JOB_RETENTION",
     "POSTRIDER_LOG",
     "POSTRIDER_LOG_FORMAT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+    "OTEL_SERVICE_NAME",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+    "OTEL_SDK_DISABLED",
 ];
 
 /// The name of the schema, which statements and channels may carry as it is.
@@ -341,6 +354,7 @@ impl Config {
             job_retention,
             log: get("POSTRIDER_LOG").unwrap_or_else(|| "info".to_owned()),
             log_format,
+            traces: Traces::read(get)?,
             listen_url,
             database_url,
         })

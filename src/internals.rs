@@ -48,6 +48,10 @@ pub mod reports {
     pub use crate::reports::REPORTS;
 }
 
+pub mod traces {
+    pub use crate::traces::Origin;
+}
+
 pub mod worker {
     pub use crate::worker::retention::bounds::BOUNDS;
     pub use crate::worker::store;

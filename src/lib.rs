@@ -37,10 +37,11 @@
 //! | `http` | bodies, limits, health, OpenAPI, which web pages may call (CORS), the guarded client, work that is too slow for the threads that all share (`http::aside`); knows no feature |
 //! | `db` | pools, transactions, ids, migrations, the embedded server; who may call (`db::grants`) the SQL functions |
 //! | `seal` | encryption at rest, and what becomes of it when keys are changed (`seal::Rotated`) |
+//! | `traces` | the W3C context that travels with what is pushed, and spans for a collector (OTLP) |
 //! | `error`, `config` | problem documents; every setting |
 //!
 //! Who may import whom, checked by `tests/house/architecture.rs`:
-//! `cli → app → {queues, jobs, hub, reports} → {flow, worker, auth, http} → {db, seal, error, config}`. Features never
+//! `cli → app → {queues, jobs, hub, reports} → {flow, worker, auth, http} → {db, seal, traces, error, config}`. Features never
 //! import each other, nor do the four below them, but for `flow`, which reads with `http`; and no files import each
 //! other in a circle (`tests/house/circles.rs`). From a route to its SQL it is two hops: `routes/` → `store/`. Each table is written by one part, listed in the same file; the engine's
 //! `dispatch`, `scheduled` and `lanes` take inserts from every part that stores what is to run.
@@ -118,6 +119,17 @@
 //!    transaction of its own after the settlement that finds it (`tests/hub/disabling.rs`).
 //! 8. What failed waits by backoff (`hub::delivery::outcome`), without limit unless its mapping sets one; then it is
 //!    parked, until somebody has it run again or archives it.
+//!
+//! # The journey of a trace
+//!
+//! 1. Each request has a span (`http::edge`), whose context is stored with what it pushes; without a collector, that which
+//!    it brought (`traces`).
+//! 2. An attempt is a child of what is stored with its message. The id of its span follows from item and lease, so that
+//!    whoever runs it can pass it on, and whoever writes its end, be it another process or the reclaim, exports it
+//!    (`queues::failures`, `hub::delivery::spans`, `jobs::failures`), after the commit (`worker::Lines`).
+//! 3. What a handler or an answer brings carries the context of the attempt, and comes of the same request
+//!    (`traces::Origin`; `tests/traces/across.rs`).
+//! 4. Spans leave by a bounded queue in a task of its own: a collector delays nothing (`tests/traces/exporting.rs`).
 //!
 //! # Why something is not running
 //!
@@ -235,6 +247,7 @@ mod planted;
 mod queues;
 mod reports;
 mod seal;
+mod traces;
 mod worker;
 
 pub use app::{App, Parts, Prepared, Server};

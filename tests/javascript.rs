@@ -17,6 +17,7 @@ pub(crate) fn pool() -> Pool {
 
 pub(crate) fn job(source: &str, message: &str, timeout: Duration) -> Job {
     Job {
+        traceparent: None,
         source: source.into(),
         handler_name: "q.js".to_owned(),
         message: RawValue::from_string(message.to_owned()).expect("a test's message is JSON"),

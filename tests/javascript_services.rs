@@ -107,7 +107,7 @@ fn build(settings: Settings, client_id: Option<&str>) -> (Arc<World>, QueueServi
         async move { Ok(answer) }.boxed()
     });
     let directory = Arc::new(Directory::new(settings, send));
-    (world, QueueServices::new(directory, client_id.map(str::to_owned), Arc::new(Queues)))
+    (world, QueueServices::new(directory, client_id.map(str::to_owned), Arc::new(Queues), None))
 }
 
 async fn call(

@@ -19,3 +19,4 @@ mod log;
 mod queues;
 mod reports;
 mod support;
+mod traces;

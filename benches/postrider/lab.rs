@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use postrider::config::{Config, Jwt};
 use postrider::internals::auth;
 use postrider::internals::queues::pushes::{self, Push};
+use postrider::internals::traces::Origin;
 use postrider::migrate;
 use postrider::{App, Parts, Server};
 use secrecy::SecretString;
@@ -218,7 +219,7 @@ impl<'a> Instance<'a> {
                     key: None,
                     own_key: None,
                     unique: None,
-                    request_id: None,
+                    origin: Origin::default(),
                 })
                 .collect();
             let stored = pushes::push(&self.server.db.api, &batch.iter().collect::<Vec<_>>()).await?;

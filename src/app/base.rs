@@ -13,6 +13,7 @@ use crate::jobs::routes::Jobs;
 use crate::jobs::sdk::Sdk;
 use crate::jobs::{self, Tails};
 use crate::seal::Sealer;
+use crate::traces::Tracer;
 use crate::worker::Worker;
 use crate::worker::remote::WaitingRoom;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub(super) struct Base {
     pub(super) limits: BodyLimits,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
+    pub(super) tracer: Tracer,
 }
 
 impl Base {
@@ -41,7 +43,15 @@ impl Base {
     ) -> sqlx::Result<Hub> {
         let retry = Retry { base: config.hub_retry.0, cap: config.hub_retry.1 };
         let (db, verifier) = (self.db.clone(), Arc::clone(&self.verifier));
-        let hub = Hub::new(db, self.sealer.clone(), worker.wake(), verifier, self.limits, outbound);
+        let hub = Hub::new(
+            db,
+            self.sealer.clone(),
+            worker.wake(),
+            verifier,
+            self.limits,
+            outbound,
+            self.tracer.clone(),
+        );
         hub::start(worker, ticker, &hub, retry, config.hub_descendants, &self.tasks, &self.stop).await?;
         Ok(hub)
     }
@@ -50,7 +60,11 @@ impl Base {
     pub(super) async fn jobs(&self, worker: &mut Worker, config: &Config) -> anyhow::Result<Jobs> {
         let types = Arc::new(jobs::types::Types::default());
         types.load(&self.db.worker, config.queues_dir.as_deref()).await?;
-        worker.add(Arc::new(jobs::consumer::Jobs::new(self.db.worker.clone(), Arc::clone(&types))));
+        worker.add(Arc::new(jobs::consumer::Jobs::new(
+            self.db.worker.clone(),
+            Arc::clone(&types),
+            self.tracer.clone(),
+        )));
         let tails = Arc::new(Tails::new(self.db.api.clone(), config.broadcast_retention, worker.wake()));
         {
             let tails = Arc::clone(&tails);
@@ -76,6 +90,7 @@ impl Base {
             job_retention: config.job_retention,
             deadlines: Arc::default(),
             stopping: self.stop.clone(),
+            tracer: self.tracer.clone(),
         };
         self.tasks.spawn(jobs::upkeep::run(jobs.clone(), self.stop.clone()));
         self.tasks.spawn(jobs::tidy::run(jobs.clone(), self.stop.clone()));

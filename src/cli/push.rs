@@ -12,6 +12,7 @@ use crate::queues::identity::Identity;
 use crate::queues::push::{SINGLE, identified};
 use crate::queues::store::pushes::{self, Claim, Push};
 use crate::queues::uniqueness::Verdict;
+use crate::traces::Origin;
 use anyhow::{Context as _, bail, ensure};
 use sqlx::postgres::PgPool;
 use std::io::Read as _;
@@ -69,7 +70,7 @@ pub(super) async fn run(config: Config, args: &Args) -> anyhow::Result<()> {
             key: key.clone().map(|key| Claim::Leads { key, answer: None }),
             own_key: identity.own_key.clone(),
             unique: unique.clone(),
-            request_id: None,
+            origin: Origin::default(),
         };
         let id = push.id;
         let stored = db::transaction::<_, sqlx::Error, _>(&pools.api, move |tx| {

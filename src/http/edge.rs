@@ -1,6 +1,6 @@
 //! What happens to every request around its handler, in one place and in this order: a name, the answer to a browser's
 //! preflight, a place among the requests in flight, a look at the names in the query, the handler (whose panic is
-//! caught), a count, a line in the log, the common headers, those for pages of other origins.
+//! caught), a count, a line in the log, a span, the common headers, those for pages of other origins.
 
 use super::arriving::Arriving;
 use super::cors::Cors;
@@ -10,14 +10,15 @@ use super::parameters::{Known, Refusal};
 use super::request_id;
 use super::trace::{AccessLog, Seen};
 use crate::error::{Cause, Error, Problem};
+use crate::traces::{Begun, Kind, Span, Tracer};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::Instrument;
 
 /// What all requests share.
@@ -28,6 +29,7 @@ pub(super) struct Edge {
     pub(super) in_flight: InFlight,
     pub(super) requests: Requests,
     pub(super) log: AccessLog,
+    pub(super) tracer: Tracer,
 }
 
 /// The middleware around everything.
@@ -39,6 +41,11 @@ pub(super) async fn around(State(edge): State<Arc<Edge>>, mut request: Request, 
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let begun = edge.tracer.serve(request.headers(), begins_a_trace(&method, route));
+    if let Some(begun) = &begun {
+        // Who stores something for it, or asks others, is a child of this.
+        begun.context.send(request.headers_mut());
+    }
     let span =
         tracing::debug_span!("request", id = id.to_str().unwrap_or_default(), %method, path = uri.path());
     let origin = edge.cors.allowed(request.headers());
@@ -56,6 +63,9 @@ pub(super) async fn around(State(edge): State<Arc<Edge>>, mut request: Request, 
     edge.requests.record(&method, route, status, took);
     let cause = answer.extensions().get::<Cause>();
     edge.log.answered(&Seen { id: &id, method: &method, path: uri.path(), status, took, cause });
+    if let Some(begun) = begun {
+        edge.tracer.end(served(begun, (&method, route, uri.path()), status, took));
+    }
     common_headers(answer.headers_mut(), id);
     edge.cors.permit(origin, answer.headers_mut());
     answer
@@ -77,6 +87,43 @@ impl Edge {
             }
             (Err(refused), _) => Ok(refused.into_response()),
         }
+    }
+}
+
+/// Whether the span of such a request may be the first of a trace. One that changes nothing, or that a worker repeats
+/// for as long as there is nothing for it, is one only as a part of a trace.
+fn begins_a_trace(method: &Method, route: &str) -> bool {
+    let is_repeated = route.ends_with("/claim") || route.ends_with("/heartbeat");
+    !is_repeated && !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// The span of a request. As in the log, no query and no header is in it.
+fn served(
+    begun: Begun,
+    (method, route, path): (&Method, &str, &str),
+    status: StatusCode,
+    took: Duration,
+) -> Span {
+    let mut attributes = vec![
+        ("http.request.method", method.as_str().into()),
+        ("http.route", route.into()),
+        ("url.path", path.into()),
+        ("url.scheme", "http".into()),
+        ("http.response.status_code", status.as_u16().into()),
+    ];
+    let failed = status.is_server_error();
+    if failed {
+        attributes.push(("error.type", status.as_str().into()));
+    }
+    Span {
+        name: format!("{method} {route}"),
+        kind: Kind::Server,
+        context: begun.context,
+        parent: begun.parent,
+        started_at: begun.started_at,
+        took,
+        attributes,
+        failed,
     }
 }
 

@@ -43,6 +43,7 @@ pub mod trace;
 
 use crate::config::Origins;
 use crate::error::Error;
+use crate::traces::Tracer;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use openapi::{OpenApiRouter, routes};
@@ -61,6 +62,8 @@ pub struct HttpState {
     pub origins: Origins,
     /// What the names of headers begin with that pages may send beside those that the description names.
     pub header_prefix: &'static str,
+    /// What makes the spans of requests.
+    pub tracer: Tracer,
 }
 
 /// The whole HTTP interface: the routes of the features (with their state already in them), `/`, `/healthz`,
@@ -86,6 +89,7 @@ pub fn router(features: OpenApiRouter, state: HttpState) -> Router {
         in_flight: state.in_flight,
         requests: metrics::Requests::default(),
         log: trace::AccessLog::default(),
+        tracer: state.tracer,
     };
     router
         .merge(openapi::docs())

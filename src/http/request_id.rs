@@ -1,5 +1,6 @@
 //! The name under which a request appears in the log and in its answer.
 
+use crate::traces::{Context, Origin};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
@@ -16,9 +17,10 @@ pub(super) fn of(headers: &HeaderMap) -> HeaderValue {
     }
 }
 
-/// The name of a request that has come in, to be kept with what it stores.
-pub fn kept(headers: &HeaderMap) -> Option<Arc<str>> {
-    headers.get(HEADER)?.to_str().ok().map(Arc::from)
+/// What a request that has come in is called, and the trace that it is a part of, to be kept with what it stores.
+pub fn kept(headers: &HeaderMap) -> Origin {
+    let request_id = headers.get(HEADER).and_then(|name| name.to_str().ok()).map(Arc::from);
+    Origin { request_id, trace: Context::of(headers) }
 }
 
 /// A new id: random for the process, counted within it, which costs less than a random one for each request.

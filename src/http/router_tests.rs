@@ -77,6 +77,7 @@ fn app() -> (Router, Arc<Notify>) {
                 on_scrape,
                 origins: Origins::None,
                 header_prefix: "x-letters-",
+                tracer: Tracer::default(),
             },
         ),
         arrived,

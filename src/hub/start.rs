@@ -30,23 +30,15 @@ pub async fn start(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> sqlx::Result<()> {
-    let Hub { db, catalog, sealer, outbound, .. } = hub.clone();
+    let Hub { db, catalog, sealer, outbound, tracer, .. } = hub.clone();
     let router = Router::new(db.clone(), Arc::clone(&catalog)).await?;
     worker.add(Arc::new(router));
     let (doom, doomed) = mpsc::unbounded_channel();
-    let deliveries = Deliveries::new(
-        db.clone(),
-        Arc::clone(&catalog),
-        outbound.clone(),
-        sealer.clone(),
-        retry,
-        descendants,
-        doom,
-    );
+    let deliveries = Deliveries::new(hub, retry, descendants, doom);
     worker.add(Arc::new(deliveries));
     let disabling = Disabling { db: db.clone(), catalog: Arc::clone(&catalog), wake: worker.wake(), doomed };
     tasks.spawn(disabling.run(stop.clone()));
-    let runs = Runs::new(db.clone(), Arc::clone(&catalog), sealer, outbound, worker.wake());
+    let runs = Runs::new(db.clone(), Arc::clone(&catalog), sealer, outbound, worker.wake(), tracer);
     worker.add(Arc::new(runs));
     tasks.spawn(upkeep::run(db.clone(), stop.clone()));
     ticker.add(Polls { db, catalog });

@@ -12,6 +12,7 @@ use crate::hub::definitions::mapping::Mapping;
 use crate::hub::definitions::store::{endpoints as stored, mappings, stores};
 use crate::hub::roles::{self, Right};
 use crate::seal::{Sealer, no_key};
+use crate::traces::Tracer;
 use crate::worker::{self, Wake};
 use axum::extract::FromRef;
 use chrono::{DateTime, Utc};
@@ -41,6 +42,8 @@ pub struct Hub {
     pub outbound: Outbound,
     /// Who tries an idempotency key that somebody else holds: few at a time, whose tries take few connections.
     pub held: Arc<Semaphore>,
+    /// Makes the spans of deliveries.
+    pub tracer: Tracer,
 }
 
 /// Where a definition is put.
@@ -70,10 +73,11 @@ impl Hub {
         verifier: Arc<Verifier>,
         limits: BodyLimits,
         outbound: Outbound,
+        tracer: Tracer,
     ) -> Self {
         let catalog = Arc::new(Catalog::new(sealer.clone()));
         let held = Arc::new(Semaphore::new(TRIES));
-        Self { db, catalog, sealer, wake, verifier, limits, outbound, held }
+        Self { db, catalog, sealer, wake, verifier, limits, outbound, held, tracer }
     }
 
     /// The store of this name, for a caller who has this right in it.

@@ -1,9 +1,10 @@
 //! Jobs as the engine sees them: no process claims them itself, but what lost workers held is taken back.
 
-use super::failures::Ended as End;
+use super::failures::{Ended as End, Run as JobRun};
 use super::store::jobs;
 use super::store::work::{self, Running};
 use super::types::Types;
+use crate::traces::{Context, Tracer};
 use crate::worker::{Again, Claim, Consumer, Ended, Holding, Lane, Run, Settled};
 use serde_json::json;
 use sqlx::postgres::{PgConnection, PgPool};
@@ -16,6 +17,7 @@ use uuid::Uuid;
 pub struct Jobs {
     pool: PgPool,
     types: Arc<Types>,
+    tracer: Tracer,
 }
 
 /// How an attempt at a job ends by itself: its worker is lost. Any other end its worker writes.
@@ -24,8 +26,8 @@ pub struct Lost;
 
 impl Jobs {
     /// A consumer of the jobs of these types.
-    pub fn new(pool: PgPool, types: Arc<Types>) -> Self {
-        Self { pool, types }
+    pub fn new(pool: PgPool, types: Arc<Types>, tracer: Tracer) -> Self {
+        Self { pool, types, tracer }
     }
 }
 
@@ -62,7 +64,9 @@ impl Consumer for Jobs {
         let running = running(&mut *tx, &claims).await?;
         let mut settled = Settled::default();
         for claim in claims {
-            let Some(Running { id, cancelled, request_id, .. }) = running.get(&claim.lease) else { continue };
+            let Some(Running { id, cancelled, request_id, trace, .. }) = running.get(&claim.lease) else {
+                continue;
+            };
             let job_type = self.types.by_id(claim.lane);
             let attempts = job_type.as_ref().map_or(1, |job_type| job_type.rules.attempts);
             let said = if *cancelled {
@@ -83,6 +87,7 @@ impl Consumer for Jobs {
                 json!({ "status": "VBS_ERROR", "termination_type": "PROCESS_FAILURE" })
             };
             jobs::broadcast(&mut *tx, *id, &said).await?;
+            let started_at = Some(claim.claimed_at);
             let end = said["termination_type"].as_str();
             if let Some(job_type) = &job_type {
                 job_type.series.said(end);
@@ -96,8 +101,11 @@ impl Consumer for Jobs {
                 took: None,
                 cancelled: *cancelled,
                 request_id: request_id.clone(),
+                trace: trace.as_deref().and_then(Context::of_stored),
+                run: JobRun::of(claim.item, Some(claim.lease), started_at),
             };
-            settled.lines.push(move || end.tell());
+            let tracer = self.tracer.clone();
+            settled.lines.push(move || end.tell(&tracer));
             settled.written += 1;
         }
         Ok(settled)

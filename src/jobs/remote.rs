@@ -5,6 +5,7 @@ use super::store::work::{self, Taken};
 use super::types::Types;
 use super::{data, safe};
 use crate::seal::{Sealed, Sealer, Unopened};
+use crate::traces::Context;
 use crate::worker::Claim;
 use crate::worker::remote::{Remote, Standing, Terms, Took};
 use serde_json::value::RawValue;
@@ -30,6 +31,10 @@ pub struct Job {
     pub data: Box<RawValue>,
     /// The claim.
     pub lease: Uuid,
+    /// Its name in the engine.
+    pub item: Uuid,
+    /// The span that created it.
+    pub trace: Option<Context>,
 }
 
 impl RemoteJobs {
@@ -77,9 +82,9 @@ impl Remote for RemoteJobs {
         let safes =
             if with_safe.is_empty() { Vec::new() } else { safes::contents(&mut *tx, &with_safe).await? };
         let safes: HashMap<i64, Sealed> = safes.into_iter().collect();
-        for Taken { id, item, cardholder_id, data: sealed, has_account: _, lease } in taken {
+        for Taken { id, item, cardholder_id, data: sealed, has_account: _, lease, trace } in taken {
             match self.opened(item, sealed.as_ref(), safes.get(&id)) {
-                Ok(data) => items.push((lease, Job { id, cardholder_id, data, lease })),
+                Ok(data) => items.push((lease, Job { id, cardholder_id, data, lease, item, trace })),
                 Err(error) => {
                     // Its time has not begun, and others go on: it is tried again, here or by a process that has the key.
                     tracing::error!(job = id, %error, "a job waits: its data cannot be opened");

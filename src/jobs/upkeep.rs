@@ -5,12 +5,13 @@
 //! by a leased row; when it dies another goes on within seconds.
 
 use super::deadline;
-use super::failures::Ended;
+use super::failures::{Ended, Run};
 use super::routes::Jobs;
 use super::store::due::{self, Overdue};
 use super::store::jobs;
 use crate::db;
 use crate::error::Result;
+use crate::traces::Context;
 use crate::worker::store as engine;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,9 +114,11 @@ async fn end_overdue(jobs: &Jobs) -> Result<usize> {
             status: text("status"),
             cancelled: passed.cancel,
             request_id: passed.request_id,
+            trace: passed.trace.as_deref().and_then(Context::of_stored),
+            run: Run::of(item, passed.lease, passed.started_at),
             ..Ended::default()
         }
-        .tell();
+        .tell(&jobs.tracer);
     }
     Ok(count)
 }

@@ -138,7 +138,8 @@ impl Consumer for Messages {
             if let Some(queue) = queue.as_ref() {
                 tally.attempt(queue, &outcome.end, &next, took);
             }
-            told.extend(Told::of(&end.claim, queue.as_ref(), &next, took));
+            let is_traced = self.runners.tracer.is_on();
+            told.extend(Told::of(&end.claim, queue.as_ref(), (&outcome.end, &next), took, is_traced));
             match next {
                 Next::Complete(result) => finished.push((&end.claim, outcome, Ok(result))),
                 Next::Error(error) => finished.push((&end.claim, outcome, Err(error))),
@@ -189,10 +190,10 @@ impl Consumer for Messages {
         if !told.is_empty() {
             // Of a message that was deleted there is no end to tell of.
             let claims: Vec<&Claim> = told.iter().map(|told| told.claim).collect();
-            let mut pushed_by = ends::pushed_by(tx, &claims).await?;
+            let mut origins = ends::origins(tx, &claims).await?;
             for told in told {
-                if let Some(request_id) = pushed_by.remove(&told.claim.item) {
-                    told.note(&mut settled.lines, request_id);
+                if let Some(origin) = origins.remove(&told.claim.item) {
+                    told.note(&mut settled.lines, origin, &self.runners.tracer);
                 }
             }
         }

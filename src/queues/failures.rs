@@ -1,7 +1,11 @@
-//! What the log says of attempts: a message that ended in ERROR is one line that somebody should read.
+//! What is told of attempts: a message that ended in ERROR is one line of the log that somebody should read; each attempt
+//! is a span.
 
 use super::catalog::Queue;
-use super::outcome::Next;
+use super::outcome::{End, Next};
+use super::spans::Attempt;
+use super::store::ends::Ending;
+use crate::traces::{Context, Origin, Tracer};
 use crate::worker::{Claim, Lines};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -11,7 +15,7 @@ use std::time::Duration;
 /// The longest cause that is logged, in characters.
 const LONGEST: usize = 300;
 
-/// How an attempt ended that the log tells of.
+/// How an attempt ended that is told of.
 #[derive(Debug)]
 pub(super) struct Told<'a> {
     /// The claim that ran it.
@@ -22,6 +26,8 @@ pub(super) struct Told<'a> {
     pub(super) took: Duration,
     how: How,
     said: Said,
+    /// Its word in the tables.
+    ending: Ending,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,40 +45,50 @@ struct Said {
 }
 
 impl<'a> Told<'a> {
-    /// What the log is to tell of an attempt: of one that ended its message in ERROR always, of the others where
-    /// somebody asks for more.
+    /// What is to be told of an attempt: of one that ended its message in ERROR always, of the others where somebody asks
+    /// the log for more, or spans are exported.
     pub(super) fn of(
         claim: &'a Claim,
         queue: Option<&Arc<Queue>>,
-        next: &Next<'_>,
+        (end, next): (&End, &Next<'_>),
         took: Duration,
+        is_traced: bool,
     ) -> Option<Self> {
         let (how, said) = match next {
             Next::Error(error) => (How::Ended, Said::of(error)),
-            _ if !tracing::enabled!(tracing::Level::DEBUG) => return None,
+            _ if !is_traced && !tracing::enabled!(tracing::Level::DEBUG) => return None,
             Next::Again { error, .. } => (How::Again, Said::of(error)),
             Next::Complete(_) => (How::Completed, Said::default()),
         };
-        Some(Self { claim, queue: queue.cloned(), took, how, said })
+        Some(Self { claim, queue: queue.cloned(), took, how, said, ending: end.ending() })
     }
 
-    /// Notes its line, with the request that pushed the message.
-    pub(super) fn note(self, lines: &mut Lines, request_id: Option<String>) {
-        let Self { claim, queue, took, how, said: Said { name, words } } = self;
+    /// Notes its line and its span, with what the message comes of.
+    pub(super) fn note(self, lines: &mut Lines, origin: Origin, tracer: &Tracer) {
+        let Self { claim, queue, took, how, said: Said { name, words }, ending } = self;
         let (id, attempt) = (claim.item, claim.attempt);
+        let (claim, tracer) = (claim.clone(), tracer.clone());
         lines.push(move || {
+            let Origin { request_id, trace } = origin;
             let queue = queue.as_ref().map_or("deleted", |queue| queue.name.as_str());
             let (error, cause, request_id) = (name.as_deref(), words.as_str(), request_id.as_deref());
+            let context = tracer.attempt(trace.as_ref(), claim.tried(id));
+            let trace_id = context.as_ref().map(Context::trace_id);
+            let trace_id = trace_id.as_deref();
             match how {
                 How::Ended => {
-                    tracing::warn!(queue, %id, attempt, error, cause, ?took, request_id, "a message ended in ERROR");
+                    tracing::warn!(queue, %id, attempt, error, cause, ?took, request_id, trace_id, "a message ended in ERROR");
                 }
                 How::Again => {
-                    tracing::debug!(queue, %id, attempt, error, cause, ?took, request_id, "an attempt failed: the message runs again");
+                    tracing::debug!(queue, %id, attempt, error, cause, ?took, request_id, trace_id, "an attempt failed: the message runs again");
                 }
                 How::Completed => {
-                    tracing::debug!(queue, %id, attempt, ?took, request_id, "an attempt completed its message");
+                    tracing::debug!(queue, %id, attempt, ?took, request_id, trace_id, "an attempt completed its message");
                 }
+            }
+            if let Some(context) = context {
+                let (claim, was_last, parent) = (&claim, matches!(how, How::Ended), trace);
+                tracer.end(Attempt { queue, claim, ending, was_last, error, took, context, parent }.span());
             }
         });
     }

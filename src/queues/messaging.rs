@@ -10,10 +10,12 @@ use super::javascript::ServiceError;
 use super::javascript::services::{Answer, Messaging};
 use super::roles;
 use super::routes::Message;
+use super::runners::MessagingFor;
 use super::store::{self, pushes::Push};
 use super::uniqueness::Verdict;
 use crate::auth::role;
 use crate::error::Error;
+use crate::traces::Origin;
 use futures::future::{BoxFuture, FutureExt as _};
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -24,12 +26,16 @@ use uuid::Uuid;
 pub struct OfQueue {
     access: Access,
     name: String,
+    /// What is handled, of which comes what is pushed.
+    origin: Origin,
 }
 
 impl OfQueue {
-    /// For the handler of `queue`.
-    pub fn new(access: Access, queue: &Queue) -> Self {
-        Self { access, name: queue.name.clone() }
+    /// For the handler of each queue, whose pushes come of what it handles.
+    pub fn of_each(access: Access) -> MessagingFor {
+        Arc::new(move |queue: &Queue, origin| {
+            Arc::new(Self { access: access.clone(), name: queue.name.clone(), origin })
+        })
     }
 
     /// The queue, if the handler's queue may use it.
@@ -69,7 +75,7 @@ impl Messaging for OfQueue {
                 key: None,
                 own_key: identity.own_key,
                 unique,
-                request_id: None,
+                origin: self.origin.clone(),
             };
             let done = self.access.inbox.push(vec![push]).await.map_err(refused)?;
             match done.told.get(&id) {

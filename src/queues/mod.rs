@@ -38,6 +38,7 @@ pub mod runners;
 pub mod schedules;
 pub mod schema;
 pub mod secret;
+mod spans;
 pub mod store;
 pub mod uniqueness;
 pub mod upkeep;

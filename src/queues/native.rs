@@ -3,6 +3,7 @@
 use super::outcome::End;
 use super::when::LONGEST_DELAY;
 use crate::http::json_text::raw;
+use crate::traces::{Context, Origin};
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -21,12 +22,26 @@ pub struct Message {
     pub max_attempts: u16,
     /// The body as it was sent.
     pub request: Box<RawValue>,
+    /// What the handler causes comes of this.
+    pub(crate) origin: Origin,
 }
 
 impl Message {
     /// Whether no other attempt follows, unless this one puts the message off.
     pub fn is_last(&self) -> bool {
         self.attempt >= self.max_attempts
+    }
+
+    /// The W3C trace context of this attempt, to be sent as `traceparent` with what the handler asks of others; none when
+    /// there is no trace. What the handler enqueues has it, and the name of the request too, by
+    /// [`crate::Client::on_behalf_of`].
+    pub fn traceparent(&self) -> Option<String> {
+        self.origin.trace.as_ref().map(Context::to_string)
+    }
+
+    /// The `x-request-id` of the request that the message comes of, over whichever handlers.
+    pub fn request_id(&self) -> Option<&str> {
+        self.origin.request_id.as_deref()
     }
 
     /// The body as a value of yours.

@@ -12,6 +12,7 @@ use crate::db::Ids;
 use crate::error::{Error, Result};
 use crate::http::json_text::raw;
 use crate::http::outbound::Outbound;
+use crate::traces::{Context, Origin, Tracer};
 use crate::worker::{Claim, Hold, panic_message};
 use futures::future::{BoxFuture, FutureExt as _};
 use std::collections::HashMap;
@@ -19,8 +20,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
-/// Makes the messaging service of one queue: it acts under that queue's own rights.
-pub type MessagingFor = Arc<dyn Fn(&Queue) -> Arc<dyn Messaging> + Send + Sync>;
+/// Makes the messaging service of one queue: it acts under that queue's own rights, and what it pushes comes of what is
+/// handled.
+pub type MessagingFor = Arc<dyn Fn(&Queue, Origin) -> Arc<dyn Messaging> + Send + Sync>;
 
 /// What handlers run with.
 pub struct Runners {
@@ -30,6 +32,7 @@ pub struct Runners {
     pub(super) native: HashMap<String, Arc<dyn native::Handler>>,
     pub(super) directory: Arc<Directory>,
     pub(super) ids: Arc<Ids>,
+    pub(super) tracer: Tracer,
     /// Set once the queues are there: handlers push to queues, and queues run handlers.
     messaging: OnceLock<MessagingFor>,
 }
@@ -42,8 +45,9 @@ impl Runners {
         native: HashMap<String, Arc<dyn native::Handler>>,
         directory: Arc<Directory>,
         ids: Arc<Ids>,
+        tracer: Tracer,
     ) -> Self {
-        Self { javascript, outbound, native, directory, ids, messaging: OnceLock::new() }
+        Self { javascript, outbound, native, directory, ids, tracer, messaging: OnceLock::new() }
     }
 
     /// Gives handlers their messaging service.
@@ -108,10 +112,12 @@ impl Runners {
         self: Arc<Self>,
         queue: Arc<Queue>,
         claim: &Claim,
-        message: Loaded,
+        mut message: Loaded,
         hold: Hold,
     ) -> BoxFuture<'static, Outcome> {
         let attempt = claim.attempt.unsigned_abs();
+        // What it causes comes of the attempt.
+        message.origin.trace = self.tracer.attempt(message.origin.trace.as_ref(), claim.tried(claim.item));
         Box::pin(async move {
             // A panic is caught here, where it is known what ran.
             let ran = AssertUnwindSafe(self.run(&queue, attempt, message, &hold)).catch_unwind().await;
@@ -136,7 +142,8 @@ impl Runners {
             Some(Handler::Http { url }) => {
                 let Ok(secret) = &queue.secret else { return unrunnable().into() };
                 let now = self.ids.now().unwrap_or_default();
-                let post = Post { queue, url, secret: secret.as_ref(), attempt, message: &message };
+                let (secret, tracer) = (secret.as_ref(), &self.tracer);
+                let post = Post { queue, url, secret, attempt, message: &message, tracer };
                 Box::pin(post.send(&self.outbound, now, hold)).await.into()
             }
             None | Some(Handler::Worker) => unrunnable().into(),
@@ -146,7 +153,8 @@ impl Runners {
     async fn native(&self, queue: &Queue, name: &str, attempt: u16, message: Loaded) -> End {
         let Some(handler) = self.native.get(name).cloned() else { return unrunnable() };
         let max_attempts = queue.definition.options.terms.max_attempts();
-        let message = Message { id: message.id, attempt, max_attempts, request: message.request.0 };
+        let Loaded { id, request, origin, .. } = message;
+        let message = Message { id, attempt, max_attempts, request: request.0, origin };
         let timeout = queue.definition.options.attempt_timeout();
         tokio::time::timeout(timeout, native::attempt(&*handler, message)).await.unwrap_or_else(|_| {
             let after = humantime::format_duration(timeout);
@@ -161,11 +169,15 @@ impl Runners {
             return unrunnable().into();
         };
         let client = queue.definition.client_id.clone();
-        let services = QueueServices::new(Arc::clone(&self.directory), client, messaging(queue));
+        let Loaded { request, origin, .. } = message;
+        let traceparent = origin.trace.as_ref().map(Context::to_string);
+        let (directory, trace) = (Arc::clone(&self.directory), origin.trace.clone());
+        let services = QueueServices::new(directory, client, messaging(queue, origin), trace);
         let job = Job {
             source: Arc::clone(source),
             handler_name: format!("{}.js", queue.name),
-            message: message.request.0,
+            message: request.0,
+            traceparent,
             timeout: queue.definition.options.attempt_timeout(),
             attempt,
             max_attempts: queue.definition.options.terms.max_attempts(),

@@ -2,12 +2,14 @@
 
 use super::catalog::Queue;
 use super::outcome::{End, error};
+use super::spans;
 use super::store::ends::Loaded;
 use crate::http::aside::{LARGE, aside};
 use crate::http::json_text::{depth, raw};
 use crate::http::outbound::{Answer, Cause, Failure, Outbound, Request};
 use crate::http::retry_after::retry_after;
 use crate::http::signature;
+use crate::traces::{Context, Tracer};
 use crate::worker::Hold;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
@@ -15,6 +17,7 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::time::Instant;
 use url::Url;
 
 /// The largest answer, and so the largest result.
@@ -28,17 +31,25 @@ pub(super) struct Post<'a> {
     pub(super) secret: Option<&'a SecretString>,
     pub(super) attempt: u16,
     pub(super) message: &'a Loaded,
+    pub(super) tracer: &'a Tracer,
 }
 
 impl Post<'_> {
     /// Posts the message: `webhook-id` is its id, the same at every attempt; `now` is the time of the signature, and that
     /// from which a date in `Retry-After` counts. Nothing is sent that is not held any more.
     pub(super) async fn send(self, outbound: &Outbound, now: DateTime<Utc>, hold: &Hold) -> End {
-        let request = match self.request(now).await {
+        let trace = self.message.origin.trace.as_ref();
+        let begun = self.tracer.ask(trace);
+        let request = match self.request(now, begun.as_ref().map(|begun| &begun.context).or(trace)).await {
             Ok(request) => request,
             Err(why) => return End::Fail(error("ConfigurationError", &why)),
         };
-        match hold.send(|still| outbound.send_while(&request, still)).await {
+        let started = Instant::now();
+        let answer = hold.send(|still| outbound.send_while(&request, still)).await;
+        if let Some(begun) = begun {
+            self.tracer.end(spans::posted(begun, &request, answer.as_ref(), started.elapsed()));
+        }
+        match answer {
             Ok(answer) => {
                 let read = aside(answer.body.len() > LARGE, move || verdict(&answer, now)).await;
                 read.unwrap_or_else(|_| End::Fail(error("InvalidResult", "the answer could not be read")))
@@ -50,7 +61,7 @@ impl Post<'_> {
         }
     }
 
-    async fn request(&self, now: DateTime<Utc>) -> Result<Request, String> {
+    async fn request(&self, now: DateTime<Utc>, trace: Option<&Context>) -> Result<Request, String> {
         let body = Bytes::copy_from_slice(self.message.request.get().as_bytes());
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -59,6 +70,9 @@ impl Post<'_> {
         headers.insert("postrider-max-attempts", HeaderValue::from(most));
         if let Ok(name) = HeaderValue::try_from(&self.queue.name) {
             headers.insert("postrider-queue", name);
+        }
+        if let Some(trace) = trace {
+            trace.send(&mut headers);
         }
         let (id, secret, signed) = (self.message.id.to_string(), self.secret.cloned(), body.clone());
         let signing = aside(body.len() > LARGE, move || {

@@ -85,6 +85,7 @@ pub use lines::Lines;
 pub use settle::{Settler, Stopping};
 pub use wake::Wake;
 
+use crate::traces::Tried;
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use sqlx::postgres::PgConnection;
@@ -112,6 +113,11 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// What its span is known by; `message` is the message that the item is for.
+    pub fn tried(&self, message: Uuid) -> Tried {
+        Tried { message, item: self.item, lease: self.lease }
+    }
+
     /// Its item as if it had not been claimed, ready after this time.
     fn not_counted(self, after: Duration) -> Again {
         let Self { lane, rank, item, attempt, traceable, .. } = self;

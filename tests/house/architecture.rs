@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 
 /// Who may import whom; `main`, `lib`, `app` and `cli` may import all below them.
 const IMPORTS: &[(&str, &[&str])] = &[
-    ("queues", &["flow", "worker", "auth", "http", "db", "error", "config", "seal"]),
-    ("jobs", &["worker", "auth", "http", "db", "error", "config", "seal"]),
-    ("hub", &["flow", "worker", "auth", "http", "db", "error", "config", "seal"]),
+    ("queues", &["flow", "worker", "auth", "http", "db", "error", "config", "seal", "traces"]),
+    ("jobs", &["worker", "auth", "http", "db", "error", "config", "seal", "traces"]),
+    ("hub", &["flow", "worker", "auth", "http", "db", "error", "config", "seal", "traces"]),
     ("reports", &["worker", "auth", "http", "db", "error", "config"]),
     ("flow", &["http", "db", "error", "config"]),
-    ("worker", &["db", "error", "config"]),
+    ("worker", &["db", "error", "config", "traces"]),
     ("auth", &["db", "error", "config"]),
-    ("http", &["db", "error", "config"]),
+    ("http", &["db", "error", "config", "traces"]),
     ("db", &["error", "config"]),
     ("seal", &["error", "config"]),
+    ("traces", &["error", "config"]),
     ("error", &[]),
     ("config", &[]),
 ];

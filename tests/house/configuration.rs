@@ -68,6 +68,15 @@ fn what_cannot_work_is_refused_by_name() {
         ("POSTRIDER_MAX_BODY", "1TiB"),
         ("POSTRIDER_JOB_TIMEOUT", "0s"),
         ("POSTRIDER_LOG_FORMAT", "xml"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "ftp://collector/v1/traces"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=a%0Ab"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "=production"),
+        ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+        ("OTEL_TRACES_SAMPLER_ARG", "2"),
+        ("OTEL_SDK_DISABLED", "maybe"),
     ] {
         let refusal = load(&[(name, value)]).map(drop).unwrap_err();
         assert!(refusal.contains(name), "{name}={value}: {refusal}");
@@ -82,6 +91,8 @@ fn secrets_do_not_show_in_debug_output() {
         ("DATABASE_URL", "postgres://me:hunter2@db/x"),
         ("POSTRIDER_JWT_SECRET", "hunter2-hunter2-hunter2-hunter2-"),
         ("POSTRIDER_SECRET_KEY", "hunter2"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector.example:4318"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hunter2"),
     ]);
     assert!(!format!("{:?}", config.unwrap()).contains("hunter2"));
 }

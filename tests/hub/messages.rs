@@ -36,7 +36,7 @@ async fn a_message_is_stored_as_it_was_sent() {
     }
     let expected = json!({
         "message_id": id, "message": "order:new", "state": "unrouted", "reason": null, "payload": null,
-        "parent_id": null, "hop": 0, "children": [], "deliveries": [], "log_entries": [],
+        "parent_id": null, "hop": 0, "trace_id": null, "children": [], "deliveries": [], "log_entries": [],
     });
     assert_eq!(read, expected);
     let empty = json(push_text(&app, r#"{"message":"order:new"}"#, None).await, 201).await;

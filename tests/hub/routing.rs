@@ -192,6 +192,7 @@ fn draft(db: &Database, store_id: i32, key: &str, payload: &str) -> Draft {
         held_back: None,
         delay: Duration::ZERO,
         parked: None,
+        trace: None,
     }
 }
 

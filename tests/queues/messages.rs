@@ -160,6 +160,7 @@ async fn the_admin_view_adds_times_attempts_worker_history_and_logs() {
         "history",
         "logs",
         "request_id",
+        "trace_id",
     ];
     let places: Vec<usize> = keys.iter().map(|key| raw.find(&format!("\"{key}\":")).unwrap()).collect();
     assert!(places.is_sorted(), "{raw}");

@@ -73,7 +73,10 @@ async fn a_transaction_whose_commit_fails_is_not_ended_twice() {
         })
         .await;
         let refused = refused.unwrap_err();
-        assert!(refused.as_database_error().is_some_and(|e| e.is_foreign_key_violation()), "{refused}");
+        assert!(
+            refused.as_database_error().is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation),
+            "{refused}"
+        );
     }
     // The place that it had in the pool is free again.
     sqlx::query("SELECT 1").execute(&pool).await.unwrap();

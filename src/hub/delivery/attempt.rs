@@ -16,6 +16,7 @@ use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::Mapping;
 use crate::hub::key::is_reserved;
+use crate::traces::{Context, Tracer};
 use crate::worker::Hold;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ pub(super) struct Means {
     pub(super) catalog: Arc<Catalog>,
     pub(super) ids: Arc<Ids>,
     pub(super) circuits: Circuits,
+    pub(super) tracer: Tracer,
 }
 
 /// Everything that one attempt needs.
@@ -53,6 +55,8 @@ pub(super) struct Attempt {
     pub(super) wait: Duration,
     /// Says whether the claim is still ours.
     pub(super) hold: Hold,
+    /// What the endpoint is told of the trace, and what it brings comes of.
+    pub(super) trace: Option<Context>,
 }
 
 impl Attempt {
@@ -74,7 +78,7 @@ impl Attempt {
             Ok(request) => request,
             Err(error) => return failed(Some(this.mapping), error),
         };
-        let started = Instant::now();
+        let (started, sent_at) = (Instant::now(), this.means.ids.now());
         let sent = request.body.clone();
         let reply = this.hold.send(|still| this.means.outbound.send_while(&request, still)).await;
         let took = started.elapsed();
@@ -82,7 +86,7 @@ impl Attempt {
         let judged = aside(is_large, move || this.judge((&url, &sent), &reply, took)).await;
         judged.map_or_else(
             |_| failed(None, "the answer could not be read".to_owned()),
-            |attempted| Outcome::Attempted(Box::new(attempted)),
+            |attempted| Outcome::Attempted(Box::new(Attempted { sent_at, ..attempted })),
         )
     }
 
@@ -99,8 +103,15 @@ impl Attempt {
         };
         let (message, endpoint) = (self.message(), &*self.endpoint);
         let now = self.means.ids.now().unwrap_or_default();
-        let sending =
-            Sending { endpoint, mapping: &self.mapping, url: &url, message, delivery: self.delivery.id, now };
+        let sending = Sending {
+            endpoint,
+            mapping: &self.mapping,
+            url: &url,
+            message,
+            delivery: self.delivery.id,
+            now,
+            trace: self.trace.as_ref(),
+        };
         let body = request::body(message, endpoint, &self.parameters);
         let request = Request {
             method: sending.method(),
@@ -153,6 +164,8 @@ impl Attempt {
             body: reply.as_ref().ok().map(|reply| redactor.beginning(&reply.body, KEPT)),
             lineage: Some(lineage),
             change,
+            trace: self.trace,
+            sent_at: None,
         }
     }
 

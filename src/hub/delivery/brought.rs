@@ -9,6 +9,7 @@ use crate::hub::definitions::mapping::{Definition, MaySet};
 use crate::hub::notices::log_entry::{Entry, Level, Note};
 use crate::hub::routing::lineage::Lineage;
 use crate::hub::routing::message::{Draft, Parent};
+use crate::traces::Context;
 use uuid::Uuid;
 
 /// The messages that an answer brings.
@@ -17,6 +18,7 @@ pub(super) fn drafts<'a>(
     delivery: &'a Delivery,
     lineage: &'a Lineage,
     delivered: &'a Delivered,
+    trace: Option<&'a Context>,
 ) -> impl Iterator<Item = Draft> + 'a {
     let parent = Some(Parent { message: delivery.message_id, delivery: delivery.id });
     delivered.children.iter().map(move |Child { key, payload, delay, parked }| Draft {
@@ -31,6 +33,7 @@ pub(super) fn drafts<'a>(
         held_back: None,
         delay: *delay,
         parked: parked.clone(),
+        trace: trace.cloned(),
     })
 }
 

@@ -13,11 +13,11 @@ use crate::db::{Database, bounded};
 use crate::flow::circuits::Circuits;
 use crate::flow::rates::{Rates, Slot};
 use crate::flow::store::circuits;
-use crate::http::outbound::Outbound;
 use crate::hub::definitions::catalog::Catalog;
 use crate::hub::definitions::endpoint::Endpoint;
 use crate::hub::definitions::mapping::{Mapping, Retry};
 use crate::hub::parked_by::ParkedBy;
+use crate::hub::state::Hub;
 use crate::seal::Sealer;
 use crate::worker::{Claim, Consumer, Ended, Holding, Lane, Run, Settled};
 use chrono::{DateTime, Utc};
@@ -57,22 +57,16 @@ pub(super) struct Ready {
 }
 
 impl Deliveries {
-    /// A consumer that sends with `outbound`, and again after `retry` where a mapping does not say. Of one message from
+    /// A consumer that sends as the hub does, and again after `retry` where a mapping does not say. Of one message from
     /// outside so many `descendants` may come. Endpoints that failed for too long go to `doomed`.
-    pub fn new(
-        db: Database,
-        catalog: Arc<Catalog>,
-        outbound: Outbound,
-        sealer: Option<Arc<Sealer>>,
-        retry: Retry,
-        descendants: u32,
-        doomed: UnboundedSender<Doomed>,
-    ) -> Self {
+    pub fn new(hub: &Hub, retry: Retry, descendants: u32, doomed: UnboundedSender<Doomed>) -> Self {
+        let Hub { db, catalog, sealer, outbound, tracer, .. } = hub.clone();
         let means = Means {
             outbound,
             catalog: Arc::clone(&catalog),
             ids: Arc::clone(&db.ids),
             circuits: Circuits::default(),
+            tracer,
         };
         let (means, rates) = (Arc::new(means), Rates::default());
         Self { db, catalog, sealer, retry, descendants, means, doomed, rates }
@@ -317,7 +311,9 @@ impl Consumer for Deliveries {
                 });
             let fanout = fanouts.entry(mapping.store_id);
             let hold = holding.of(claim.lease);
+            let tried = claim.tried(loaded.delivery.message_id);
             let attempt = Attempt {
+                trace: self.means.tracer.attempt(message.trace.as_ref(), tried),
                 fanout: *fanout.or_insert_with(|| self.catalog.mappings_of(mapping.store_id)),
                 service: Arc::clone(service),
                 means: Arc::clone(&self.means),
@@ -355,6 +351,7 @@ impl Consumer for Deliveries {
             version: attempted.version,
             status: attempted.status,
             took: attempted.took,
+            sent_at: attempted.sent_at,
             verdict: Verdict::Failed(Failed { is_final, ..Failed::new(error) }),
             ..Attempted::failed(error)
         }))

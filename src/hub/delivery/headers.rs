@@ -23,6 +23,9 @@ pub(super) fn headers(sending: &Sending<'_>, body: &[u8]) -> Result<HeaderMap, S
         headers.insert(header::ACCEPT, json());
         bear(&mut headers, endpoint)?;
         headers.insert("x-hub-timestamp", HeaderValue::from(sending.now.timestamp()));
+        if let Some(trace) = sending.trace {
+            trace.send(&mut headers);
+        }
     }
     if !is_bare || !endpoint.signing_secrets.is_empty() {
         let secrets: Vec<_> = endpoint.signing_secrets.iter().collect();

@@ -7,6 +7,7 @@ use crate::hub::definitions::documents::PutEndpoint;
 use crate::hub::definitions::mapping::{Definition, Mapping};
 use crate::hub::definitions::wire_secrets::WireSecrets;
 use crate::hub::delivery::request::Message;
+use crate::traces::Context;
 use axum::http::HeaderName;
 use chrono::DateTime;
 use secrecy::SecretString;
@@ -14,6 +15,8 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// An endpoint of this definition, whose secrets are these.
 fn endpoint(mut members: Json, token: Option<&str>, secrets: &[&str], wire: &Json) -> Endpoint {
@@ -55,7 +58,9 @@ fn sent(endpoint: &Endpoint, options: &Json, body: &[u8]) -> Result<HeaderMap, S
     let url = "https://e.example/hook".parse().unwrap();
     let message = Message { id: Uuid::max(), key: "invoice.created", payload: &payload };
     let now = DateTime::from_timestamp(1_614_265_330, 0).unwrap();
-    headers(&Sending { endpoint, mapping: &mapping, url: &url, message, delivery: Uuid::nil(), now }, body)
+    let trace = Context::parse(TRACE);
+    let (delivery, trace) = (Uuid::nil(), trace.as_ref());
+    headers(&Sending { endpoint, mapping: &mapping, url: &url, message, delivery, now, trace }, body)
 }
 
 #[test]
@@ -69,6 +74,7 @@ fn they_carry_token_store_time_and_one_signature_a_secret() {
         ("x-hub-timestamp", "1614265330"),
         ("webhook-timestamp", "1614265330"),
         ("webhook-id", "00000000-0000-0000-0000-000000000000"),
+        ("traceparent", TRACE),
         ("content-type", "application/json"),
         ("accept", "application/json"),
     ] {

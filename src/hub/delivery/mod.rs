@@ -27,3 +27,4 @@ mod probing;
 mod refusal;
 mod repeats;
 mod settlement;
+mod spans;

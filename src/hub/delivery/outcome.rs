@@ -7,6 +7,7 @@ use crate::flow::circuits::Change;
 use crate::hub::definitions::mapping::{Mapping, Options, Retry};
 use crate::hub::parked_by::ParkedBy;
 use crate::hub::routing::lineage::Lineage;
+use crate::traces::Context;
 use crate::worker::delay::delay_after;
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
@@ -70,6 +71,10 @@ pub struct Attempted {
     pub lineage: Option<Lineage>,
     /// What it changed in the endpoint.
     pub change: Change,
+    /// What messages that it brings come of.
+    pub trace: Option<Context>,
+    /// When the request was sent.
+    pub sent_at: Option<DateTime<Utc>>,
 }
 
 impl Attempted {
@@ -86,6 +91,8 @@ impl Attempted {
             body: None,
             lineage: None,
             change: Change::default(),
+            trace: None,
+            sent_at: None,
         }
     }
 }

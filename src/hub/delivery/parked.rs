@@ -1,7 +1,7 @@
 //! What is told of deliveries that were parked: by the end of an attempt, or as soon as they were made.
 
+use super::attempt::Means;
 use super::store::deliveries::{self, Delivery, Origin};
-use crate::hub::definitions::catalog::Catalog;
 use crate::hub::key::is_reserved;
 use crate::hub::notices::{Notice, Parked};
 use crate::hub::routing::decide::Unsent;
@@ -41,7 +41,7 @@ impl Parking {
 /// hub made itself.
 pub(super) async fn tell(
     tx: &mut PgConnection,
-    catalog: &Catalog,
+    means: &Means,
     parked: &[Parking],
     lines: &mut Lines,
 ) -> sqlx::Result<Vec<Notice>> {
@@ -51,10 +51,11 @@ pub(super) async fn tell(
     let messages = parked.iter().map(|parking| (parking.delivery.store_id, parking.delivery.message_id));
     let messages = deliveries::origins(tx, &messages.collect::<Vec<_>>()).await?;
     for Parking { delivery, lane, reason, error, took } in parked {
-        let request_id = messages.get(&delivery.message_id).and_then(|message| message.request_id.clone());
+        let origin = messages.get(&delivery.message_id);
         let attempt = Some((delivery.attempts.saturating_add(1), *error, *took));
-        note(lines, catalog, (delivery.id, *lane), reason, attempt, request_id);
+        note(lines, means, (delivery.id, *lane), reason, attempt, (delivery.message_id, origin));
     }
+    let catalog = &means.catalog;
     let notice = |Parking { delivery, lane, reason, .. }: &Parking| {
         let message = messages.get(&delivery.message_id).filter(|message| !is_reserved(&message.key))?;
         let Origin { key, lineage, .. } = message;
@@ -75,7 +76,7 @@ pub(super) async fn tell(
 /// Notes the lines of deliveries that are stored and not sent.
 pub(super) async fn tell_of_unsent(
     tx: &mut PgConnection,
-    catalog: &Catalog,
+    means: &Means,
     unsent: Vec<Unsent>,
     lines: &mut Lines,
 ) -> sqlx::Result<()> {
@@ -85,8 +86,7 @@ pub(super) async fn tell_of_unsent(
     let messages: Vec<(i32, Uuid)> = unsent.iter().map(|unsent| (unsent.store_id, unsent.message)).collect();
     let messages: HashMap<Uuid, Origin> = deliveries::origins(tx, &messages).await?;
     for Unsent { delivery, lane, message, reason, .. } in unsent {
-        let request_id = messages.get(&message).and_then(|message| message.request_id.clone());
-        note(lines, catalog, (delivery, lane), &reason, None, request_id);
+        note(lines, means, (delivery, lane), &reason, None, (message, messages.get(&message)));
     }
     Ok(())
 }
@@ -94,19 +94,21 @@ pub(super) async fn tell_of_unsent(
 /// Notes the line of a delivery that waits for somebody from now on, and the attempt that ended so, if there was one.
 fn note(
     lines: &mut Lines,
-    catalog: &Catalog,
+    means: &Means,
     (delivery, lane): (Uuid, i32),
     reason: &str,
     attempt: Option<(i32, &'static str, Duration)>,
-    request_id: Option<String>,
+    (message, origin): (Uuid, Option<&Origin>),
 ) {
-    let (endpoint, reason) = (catalog.endpoint(lane), reason.to_owned());
+    let (endpoint, reason) = (means.catalog.endpoint(lane), reason.to_owned());
+    let request_id = origin.and_then(|origin| origin.request_id.clone());
+    let trace_id = means.tracer.trace_id(origin.and_then(|origin| origin.trace.as_ref()), message);
     lines.push(move || {
         let (store, endpoint) =
             endpoint.as_ref().map_or(("", "deleted"), |endpoint| (&*endpoint.store, &*endpoint.name));
         let took = attempt.map(|(_, _, took)| tracing::field::debug(took));
         let (attempt, error) = attempt.map(|(attempt, error, _)| (attempt, error)).unzip();
-        let (cause, request_id) = (reason.as_str(), request_id.as_deref());
-        tracing::warn!(store, endpoint, %delivery, attempt, error, cause, took, request_id, "a delivery is parked");
+        let (cause, request_id, trace_id) = (reason.as_str(), request_id.as_deref(), trace_id.as_deref());
+        tracing::warn!(store, endpoint, %delivery, attempt, error, cause, took, request_id, trace_id, "a delivery is parked");
     });
 }

@@ -4,6 +4,7 @@ use super::linked::{Parameter, named};
 use crate::http::json_text::{is, members};
 use crate::hub::definitions::endpoint::{Endpoint, Wire};
 use crate::hub::definitions::mapping::Mapping;
+use crate::traces::Context;
 use axum::http::Method;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -38,6 +39,8 @@ pub struct Sending<'a> {
     pub delivery: Uuid,
     /// When.
     pub now: DateTime<Utc>,
+    /// As a part of which trace.
+    pub trace: Option<&'a Context>,
 }
 
 impl Sending<'_> {

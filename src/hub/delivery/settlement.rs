@@ -14,6 +14,7 @@ use super::metrics::Tally;
 use super::outcome::{Attempted, Next, Outcome, next};
 use super::parked::{self, Parking};
 use super::repeats;
+use super::spans::{self, Sent};
 use super::store::deliveries::Delivery;
 use super::store::ends::{self, End, Locked, Standing};
 use super::store::learned::{self, Learned};
@@ -28,7 +29,6 @@ use crate::hub::notices::log_entry::{Entry, Note};
 use crate::hub::notices::{Notice, store as log_entries};
 use crate::hub::parked_by::ParkedBy;
 use crate::hub::routing::decide;
-use crate::hub::routing::lineage::Lineage;
 use crate::hub::routing::message::Draft;
 use crate::worker::{Again, Claim, Ended, Settled};
 use chrono::{DateTime, Utc};
@@ -54,6 +54,7 @@ struct Effects<'a> {
     streaks: Streaks,
     parkings: Vec<Parking>,
     tally: Tally,
+    spans: Vec<Sent>,
     settled: Settled,
 }
 
@@ -127,7 +128,12 @@ impl Deliveries {
                     let word = ends::Verdict::Lost;
                     self.attempted(&mut effects, claim, (&delivery, standing), &lost, word);
                 }
-                Outcome::GivenBack => effects.return_attempt(claim, &delivery, standing),
+                Outcome::GivenBack => {
+                    if self.means.tracer.is_on() {
+                        effects.spans.push(Sent::of(claim, &delivery, ends::Verdict::Returned));
+                    }
+                    effects.return_attempt(claim, &delivery, standing);
+                }
                 Outcome::NotStarted { lane, after } => effects.give_back(claim, *lane, *after),
                 Outcome::Waits { service, until } => effects.waits.push((claim, service.clone(), *until)),
                 Outcome::Held => effects.held.push((claim, delivery)),
@@ -153,6 +159,10 @@ impl Deliveries {
         let next = next(&attempted.verdict, claim.attempt, standing.age, options, self.retry);
         let endpoint = self.catalog.endpoint(claim.lane);
         let cause = attempted.verdict.cause().map(Cause::word);
+        if self.means.tracer.is_on() {
+            let (sent_at, took, status) = (attempted.sent_at, attempted.took, attempted.status);
+            effects.spans.push(Sent { sent_at, took, status, cause, ..Sent::of(claim, delivery, word) });
+        }
         if let Some(endpoint) = &endpoint {
             effects.tally.attempt(endpoint, word, cause, attempted.took);
             effects.streaks.note(endpoint, attempted);
@@ -160,7 +170,7 @@ impl Deliveries {
         let (notes, error) = match &attempted.verdict {
             Verdict::Delivered(delivered) => {
                 let definition = mapping.as_ref().map(|mapping| &mapping.definition);
-                self.delivered(effects, delivery, attempted.lineage.as_ref(), delivered, definition);
+                self.delivered(effects, delivery, attempted, delivered, definition);
                 (&delivered.notes, None)
             }
             Verdict::Deferred { notes, .. } => (notes, None),
@@ -214,13 +224,14 @@ impl Deliveries {
         &self,
         effects: &mut Effects<'a>,
         delivery: &Delivery,
-        lineage: Option<&Lineage>,
+        attempted: &'a Attempted,
         delivered: &'a Delivered,
         mapping: Option<&Definition>,
     ) {
         // It was read with the delivery.
-        let Some(lineage) = lineage else { return };
-        effects.drafts.extend(brought::drafts(&self.db.ids, delivery, lineage, delivered));
+        let Some(lineage) = &attempted.lineage else { return };
+        let trace = attempted.trace.as_ref();
+        effects.drafts.extend(brought::drafts(&self.db.ids, delivery, lineage, delivered, trace));
         effects.learned.extend(brought::learned(delivery, delivered, mapping));
     }
 
@@ -249,7 +260,8 @@ impl Deliveries {
         self.doom(&mut *tx, &mut effects).await?;
         let mut notices = changed.notices;
         let lines = &mut effects.settled.lines;
-        notices.extend(parked::tell(&mut *tx, &self.catalog, &effects.parkings, lines).await?);
+        notices.extend(parked::tell(&mut *tx, &self.means, &effects.parkings, lines).await?);
+        spans::note(&mut *tx, &self.means, std::mem::take(&mut effects.spans), lines).await?;
         effects.drafts.extend(notices.iter().map(|notice| notice.draft(&self.db.ids)));
         effects.entries.extend(notices.iter().map(Notice::entry));
         effects.decide_waiting(&mut *tx, self.now()).await?;
@@ -267,7 +279,7 @@ impl Deliveries {
         if !drafts.is_empty() {
             descendants::count(&mut *tx, &mut drafts, self.descendants).await?;
             let accepted = decide::accept(&mut *tx, &self.catalog, &self.db.ids, drafts).await?;
-            parked::tell_of_unsent(&mut *tx, &self.catalog, accepted.unsent, &mut settled.lines).await?;
+            parked::tell_of_unsent(&mut *tx, &self.means, accepted.unsent, &mut settled.lines).await?;
             settled.woken.extend(accepted.ready);
             settled.soonest = settled.soonest.into_iter().chain(accepted.soonest).min();
         }

@@ -179,6 +179,7 @@ impl Notice {
             held_back: None,
             delay: Duration::ZERO,
             parked: None,
+            trace: None,
         }
     }
 

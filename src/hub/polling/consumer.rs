@@ -13,6 +13,7 @@ use crate::http::outbound::Outbound;
 use crate::hub::definitions::catalog::Catalog;
 use crate::hub::notices::{self, Notice};
 use crate::seal::Sealer;
+use crate::traces::{Kind, Span, Tracer};
 use crate::worker::delay::delay_after;
 use crate::worker::{Again, Claim, Consumer, Ended, Holding, Lane, Run, Settled, Wake};
 use sqlx::postgres::PgConnection;
@@ -34,6 +35,7 @@ pub struct Runs {
     pollers: Pollers,
     teller: Arc<Teller>,
     outbound: Outbound,
+    tracer: Tracer,
 }
 
 impl Runs {
@@ -44,9 +46,10 @@ impl Runs {
         sealer: Option<Arc<Sealer>>,
         outbound: Outbound,
         wake: Arc<Wake>,
+        tracer: Tracer,
     ) -> Self {
-        let teller = Arc::new(Teller::new(db.clone(), Arc::clone(&catalog), wake));
-        Self { db, catalog, pollers: Pollers::new(sealer), teller, outbound }
+        let teller = Arc::new(Teller::new(db.clone(), Arc::clone(&catalog), wake, tracer.clone()));
+        Self { db, catalog, pollers: Pollers::new(sealer), teller, outbound, tracer }
     }
 }
 
@@ -108,6 +111,10 @@ impl Consumer for Runs {
                 continue;
             };
             settled.written += 1;
+            if let Some(span) = self.span(&end.claim, &run, outcome) {
+                let tracer = self.tracer.clone();
+                settled.lines.push(move || tracer.end(span));
+            }
             // By a definition that is another now nothing more was told: it begins anew.
             let is_current = outcome.poller.as_ref().is_none_or(|poller| poller.version == run.version);
             let after = if is_current && !outcome.given_back {
@@ -165,6 +172,22 @@ impl Consumer for Runs {
 }
 
 impl Runs {
+    /// The span of a run, with which a trace begins.
+    fn span(&self, claim: &Claim, run: &Running, outcome: &Outcome) -> Option<Span> {
+        let context = self.tracer.attempt(None, claim.tried(claim.item)).filter(|_| self.tracer.is_on())?;
+        let ended_at = self.db.ids.now().unwrap_or_default();
+        Some(Span {
+            name: format!("poll {}", run.name),
+            kind: Kind::Internal,
+            context,
+            parent: None,
+            started_at: claim.claimed_at,
+            took: (ended_at - claim.claimed_at).to_std().unwrap_or_default(),
+            attributes: vec![("postrider.poller", run.name.as_str().into())],
+            failed: !outcome.errors.is_empty(),
+        })
+    }
+
     /// Writes how a run ended; returns how long until the next attempt, if there is to be one.
     async fn write(
         tx: &mut PgConnection,

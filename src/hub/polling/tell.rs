@@ -13,6 +13,7 @@ use crate::error::{is_passing, is_time_out};
 use crate::hub::definitions::catalog::Catalog;
 use crate::hub::routing::decide::{self, Accepted};
 use crate::hub::routing::message::Draft;
+use crate::traces::{Context, Tracer};
 use crate::worker::{Claim, Wake, store as engine};
 use sqlx::postgres::PgConnection;
 use std::sync::Arc;
@@ -54,6 +55,7 @@ pub(super) struct Teller {
     catalog: Arc<Catalog>,
     wake: Arc<Wake>,
     writers: Semaphore,
+    tracer: Tracer,
 }
 
 /// What one transaction writes.
@@ -66,11 +68,13 @@ struct Part {
     /// Up to where the collection was read, once that is so.
     bookmark: Option<String>,
     is_silent: bool,
+    /// The span of the run.
+    trace: Option<Context>,
 }
 
 impl Teller {
-    pub(super) fn new(db: Database, catalog: Arc<Catalog>, wake: Arc<Wake>) -> Self {
-        Self { db, catalog, wake, writers: Semaphore::new(WRITERS) }
+    pub(super) fn new(db: Database, catalog: Arc<Catalog>, wake: Arc<Wake>, tracer: Tracer) -> Self {
+        Self { db, catalog, wake, writers: Semaphore::new(WRITERS), tracer }
     }
 
     /// Tells what changed among these records, and then notes the bookmark; returns how many records the database
@@ -96,6 +100,7 @@ impl Teller {
                 records: records.to_vec(),
                 bookmark: bookmark.clone().filter(|_| parts.is_empty()),
                 is_silent,
+                trace: self.tracer.attempt(None, claim.tried(claim.item)),
             };
             let error = match self.write(part).await {
                 Ok(Some(accepted)) => {
@@ -141,7 +146,7 @@ impl Teller {
                 if !is_ours(&mut *tx, &part).await? {
                     return Ok(None);
                 }
-                let Part { claim, poller, place, records, bookmark, is_silent } = part;
+                let Part { claim, poller, place, records, bookmark, is_silent, trace } = part;
                 let collection = &poller.definition.collections[place];
                 let known = snapshots::of(&mut *tx, claim.lane, &collection.name, &records).await?;
                 let (mut changed, mut drafts) = (Vec::new(), Vec::new());
@@ -154,7 +159,8 @@ impl Teller {
                         continue;
                     }
                     let Change { key, payload } = change;
-                    drafts.push(Draft::from_outside(ids.next(), poller.store_id, key, payload));
+                    let draft = Draft::from_outside(ids.next(), poller.store_id, key, payload);
+                    drafts.push(Draft { trace: trace.clone(), ..draft });
                 }
                 snapshots::keep(&mut *tx, claim.lane, &collection.name, &changed).await?;
                 if let Some(bookmark) = &bookmark {

@@ -3,6 +3,7 @@
 pub use super::lineage::MAX_HOPS;
 use super::lineage::Visit;
 use crate::hub::parked_by::ParkedBy;
+use crate::traces::Context;
 use serde_json::value::RawValue;
 use std::time::Duration;
 use uuid::Uuid;
@@ -32,6 +33,8 @@ pub struct Draft {
     pub delay: Duration,
     /// Why it is kept aside instead of routed.
     pub parked: Option<String>,
+    /// The span that brought it.
+    pub trace: Option<Context>,
 }
 
 impl Draft {
@@ -49,6 +52,7 @@ impl Draft {
             held_back: None,
             delay: Duration::ZERO,
             parked: None,
+            trace: None,
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::error::{Error, Result, is_held, was_undone};
 use crate::http::idempotency;
 use crate::http::idempotency::Key;
 use crate::hub::definitions::catalog::Catalog;
+use crate::traces::Origin;
 use serde_json::value::RawValue;
-use std::sync::Arc;
 use std::time::Duration;
 use store::{Incoming, Outcome};
 use tokio::sync::Semaphore;
@@ -35,8 +35,8 @@ pub struct Push {
     pub payload: Box<RawValue>,
     /// Its idempotency key.
     pub key: Option<Key>,
-    /// The id of its request.
-    pub request_id: Option<Arc<str>>,
+    /// What it comes of.
+    pub origin: Origin,
 }
 
 /// What became of it.
@@ -89,16 +89,15 @@ fn changing() -> Error {
 
 /// Tries it once; none when it is to be decided again.
 async fn once(db: &Database, catalog: &Catalog, id: Uuid, push: &Push) -> Result<Option<Pushed>> {
-    let Push { store, message, payload, key, request_id } = push;
+    let Push { store, message, payload, key, origin } = push;
     let (known, mappings) = catalog.of_store_named(store);
     // What has no mappings has no deliveries, and they alone need it: the message finds its store by name.
     let store_id = mappings.first().map_or(0, |mapping| mapping.store_id);
     let draft = Draft::from_outside(id, store_id, message.clone(), payload.clone());
     let (draft, state, deliveries) = decide::decide(draft, &mappings, &db.ids);
     let key = key.as_ref();
-    let request_id = request_id.as_deref();
     let deliveries = &deliveries[..];
-    let incoming = Incoming { store, draft: &draft, state, deliveries, known, key, request_id };
+    let incoming = Incoming { store, draft: &draft, state, deliveries, known, key, origin };
     let mut connection = db.api.acquire().await?;
     let Outcome { stored, ready, newer } = bounded(store::push(&mut *connection, &incoming)).await?;
     if stored {

@@ -90,8 +90,8 @@ pub(super) async fn push(
     let key = Key::read(&headers, "push", &document.raw)?;
     let Pushing { message, payload } = document.to_typed()?;
     check(&message, &payload)?;
-    let request_id = request_id::kept(&headers);
-    let pushing = Push { store: store.clone(), message: message.clone(), payload, key, request_id };
+    let origin = request_id::kept(&headers);
+    let pushing = Push { store: store.clone(), message: message.clone(), payload, key, origin };
     let pushed = push::push(&hub.db, &hub.catalog, &hub.held, pushing).await?;
     let status = if pushed.accepted.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     if let Some(accepted) = pushed.accepted {

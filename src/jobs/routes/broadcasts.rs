@@ -266,7 +266,7 @@ pub(super) async fn say(
         Once::Now(seq, answer) => {
             jobs.said(&job_type, id, seq, end.as_deref());
             let status = status.or_else(|| Some(job.status.clone()));
-            Ended { end, status, ..Ended::of(&job_type.name, &job) }.tell();
+            Ended { end, status, ..Ended::of(&job_type.name, &job) }.tell(&jobs.tracer);
             Ok((StatusCode::CREATED, Json(answer)))
         }
         Once::Before(answer) => Ok((StatusCode::OK, Json(answer))),

@@ -9,6 +9,7 @@ use crate::http::extract::{Path, Query};
 use crate::http::openapi::Problems;
 use crate::jobs::remote::Job;
 use crate::jobs::roles;
+use crate::traces::{Tracer, Tried};
 use crate::worker::remote::Answer;
 use axum::Json;
 use axum::extract::State;
@@ -47,6 +48,10 @@ pub(super) struct Claimed {
     /// To be sent with every call about the job, which then counts only while the job is the caller's.
     #[schema(format = Uuid, example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")]
     lease: String,
+    /// The W3C trace context of this attempt, to be sent with what the worker asks of others; only if there is a trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
+    traceparent: Option<String>,
 }
 
 /// Takes jobs, waiting for some if there are none. Their time runs from here; a worker that is silent for the
@@ -74,7 +79,7 @@ pub(super) async fn claim(
     match jobs.waiting.claim(job_type.id, &caller.subject, max, wait).await {
         Answer::Handed(handed) => {
             jobs.deadlines.notify_one();
-            Ok(Json(handed.keep().into_iter().map(|(_, job)| Claimed::of(job)).collect()))
+            Ok(Json(handed.keep().into_iter().map(|(_, job)| Claimed::of(job, &jobs.tracer)).collect()))
         }
         Answer::Nothing => Ok(Json(Vec::new())),
         Answer::Closed => Err(no_type()),
@@ -83,8 +88,10 @@ pub(super) async fn claim(
 }
 
 impl Claimed {
-    fn of(job: Job) -> Self {
-        let Job { id, cardholder_id, data, lease } = job;
-        Self { id, cardholder_id, data, lease: lease.to_string() }
+    fn of(job: Job, tracer: &Tracer) -> Self {
+        let Job { id, cardholder_id, data, lease, item, trace } = job;
+        let trace = tracer.attempt(trace.as_ref(), Tried { message: item, item, lease });
+        let traceparent = trace.map(|trace| trace.to_string());
+        Self { id, cardholder_id, data, lease: lease.to_string(), traceparent }
     }
 }

@@ -25,6 +25,7 @@ use crate::jobs::store::jobs::{self, Account, Filter, Job, New};
 use crate::jobs::store::registrations;
 use crate::jobs::{access_key, data};
 use crate::seal::{Sealed, no_key};
+use crate::traces::Origin;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -79,10 +80,10 @@ pub(super) async fn create(
     }
     let key = idempotency::Key::read(&headers, "create", &raw)?;
     let key = key.map(|key| Key { type_id: job_type.id, owner: caller.subject.clone(), key });
-    let request_id = request_id::kept(&headers);
+    let origin = request_id::kept(&headers);
     let new = documents.into_iter().map(|one| {
         let new = read(one, &jobs, &job_type)?;
-        Ok(New { request_id: request_id.clone(), ..new })
+        Ok(New { origin: origin.clone(), ..new })
     });
     let new = new.collect::<Result<Vec<New>>>()?;
     let (status, made) = store(&jobs, job_type.id, caller.subject.clone(), new, key).await?;
@@ -202,7 +203,16 @@ fn read(document: &RawValue, jobs: &Jobs, job_type: &JobType) -> Result<New> {
     });
     let has_data = !(sent.is_empty() && nested.is_empty());
     let data = has_data.then(|| sealed(jobs, item, &object(sent.into_iter().chain(nested)))).transpose()?;
-    Ok(New { item, cardholder_id, cuid, account, data, job_timeout, credential_timeout, request_id: None })
+    Ok(New {
+        item,
+        cardholder_id,
+        cuid,
+        account,
+        data,
+        job_timeout,
+        credential_timeout,
+        origin: Origin::default(),
+    })
 }
 
 /// The members of an object.

@@ -16,7 +16,7 @@ use crate::http::extract::Path;
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::json_text::{members, object, raw};
 use crate::http::openapi::{BodyProblems, Problems};
-use crate::jobs::failures::Ended;
+use crate::jobs::failures::{Ended, Run};
 use crate::jobs::job_type::JobType;
 use crate::jobs::roles;
 use crate::jobs::store::envelopes;
@@ -157,7 +157,7 @@ pub(super) async fn put(
     roles::require_any(&caller)?;
     let found = jobs.visible(&job_type, id, &caller).await?;
     let (account, cardholder) = (Account::of(&found), Cardholder::of(&found));
-    let Job { owner, cancelled, .. } = found;
+    let Job { owner, cancelled, item, lease: claim, started_at, .. } = found;
     let document = body::read_json(&headers, body, &jobs.limits).await?;
     if let Some(link) = account::of_job(&document.raw, &headers)? {
         if !roles::owns(&caller, &owner) {
@@ -182,7 +182,8 @@ pub(super) async fn put(
         Once::Now((job, seq), answer) => {
             if let Some(seq) = seq {
                 jobs.said(&job_type, id, seq, job.termination_type.as_deref());
-                Ended { cancelled, ..Ended::of(&job_type.name, &job) }.tell();
+                let run = Run::of(item, claim, started_at);
+                Ended { cancelled, run, ..Ended::of(&job_type.name, &job) }.tell(&jobs.tracer);
             }
             if job.cancelled {
                 jobs.deadlines.notify_one();

@@ -12,6 +12,7 @@ use crate::jobs::sdk::Sdk;
 use crate::jobs::store::jobs::{self, Job};
 use crate::jobs::types::Types;
 use crate::seal::{Sealer, no_key};
+use crate::traces::Tracer;
 use crate::worker::Wake;
 use crate::worker::remote::WaitingRoom;
 use axum::extract::FromRef;
@@ -55,6 +56,8 @@ pub struct Jobs {
     pub deadlines: Arc<Notify>,
     /// Cancelled when the server stops: long polls and streams end at once.
     pub stopping: CancellationToken,
+    /// Makes the spans of jobs.
+    pub tracer: Tracer,
 }
 
 impl FromRef<Jobs> for Arc<Verifier> {

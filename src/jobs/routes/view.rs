@@ -5,6 +5,7 @@ use crate::http::json_text::{is, members, object, raw};
 use crate::jobs::message::Message;
 use crate::jobs::store::envelopes::Pending;
 use crate::jobs::store::jobs::Job;
+use crate::traces::Context;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -47,6 +48,10 @@ pub(super) struct View {
     credential_timeout: i64,
     /// Whether its worker is to end it soon.
     cancel_requested: bool,
+    /// The trace that it is a part of, which the log names when it fails; only if the request that created it brought one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "4bf92f3577b34da6a3ce929d0e0e4736")]
+    trace_id: Option<String>,
     /// The key to its broadcasts; only in the answer that creates it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "Jx0n3p0wq8yq1zq9f2mG6A==")]
@@ -137,6 +142,7 @@ impl From<Job> for View {
             completed_on: job.completed_at,
             credential_timeout: job.credential_timeout,
             cancel_requested: job.cancelled,
+            trace_id: job.trace.as_deref().and_then(Context::of_stored).map(|trace| trace.trace_id()),
             access_key: None,
             credential_requests: None,
             account: None,

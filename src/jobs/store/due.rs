@@ -1,5 +1,6 @@
 //! The SQL of deadlines: which jobs are overdue, and why.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
@@ -45,6 +46,12 @@ pub struct Passed {
     pub deadline: bool,
     /// The request that created the job.
     pub request_id: Option<String>,
+    /// The span that created it, as it is stored.
+    pub trace: Option<Vec<u8>>,
+    /// The claim that runs it.
+    pub lease: Option<Uuid>,
+    /// When a worker took it.
+    pub started_at: Option<DateTime<Utc>>,
 }
 
 /// Locks a job and says which of its deadlines have passed; none when it is finished.
@@ -53,7 +60,8 @@ pub async fn lock(tx: &mut PgConnection, id: i64) -> sqlx::Result<Option<Passed>
         r#"
         SELECT
             coalesce(cancel_by <= now(), false) AS "cancel!", coalesce(answer_by <= now(), false) AS "answer!",
-            coalesce(deadline <= now(), false) AS "deadline!", request_id
+            coalesce(deadline <= now(), false) AS "deadline!", request_id, trace,
+            lease, started_at
         FROM jobs
         WHERE id = $1 AND due_at <= now()
         FOR UPDATE
@@ -69,5 +77,13 @@ pub async fn lock(tx: &mut PgConnection, id: i64) -> sqlx::Result<Option<Passed>
             sqlx::query_scalar!("SELECT type FROM envelopes WHERE job_id = $1 AND status = 'PENDING'", id);
         answer = asked.fetch_optional(tx).await?;
     }
-    Ok(Some(Passed { cancel: row.cancel, answer, deadline: row.deadline, request_id: row.request_id }))
+    Ok(Some(Passed {
+        cancel: row.cancel,
+        answer,
+        deadline: row.deadline,
+        request_id: row.request_id,
+        trace: row.trace,
+        lease: row.lease,
+        started_at: row.started_at,
+    }))
 }

@@ -2,10 +2,10 @@
 
 use super::safes;
 use crate::seal::Sealed;
+use crate::traces::{Context, Origin};
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
-use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -52,6 +52,8 @@ pub struct Job {
     pub lease: Option<Uuid>,
     /// The request that created it.
     pub request_id: Option<String>,
+    /// The span that created it, as it is stored.
+    pub trace: Option<Vec<u8>>,
 }
 
 /// A job to be created.
@@ -71,8 +73,8 @@ pub struct New {
     pub job_timeout: Duration,
     /// How long a question waits.
     pub credential_timeout: Duration,
-    /// The request that creates it.
-    pub request_id: Option<Arc<str>>,
+    /// What it comes of.
+    pub origin: Origin,
 }
 
 /// An account of a job to be created.
@@ -93,14 +95,15 @@ pub async fn create(
     new: &New,
 ) -> sqlx::Result<i64> {
     let account = new.account.as_ref();
+    let trace = new.origin.trace.as_ref().map(Context::stored);
     let id = sqlx::query_scalar!(
         r#"
         WITH made AS (
             INSERT INTO jobs (
                 type_id, owner, cardholder_id, data, key_id, job_timeout, credential_timeout, item, request_id,
-                cuid, has_account, merchant_site_id
+                trace, cuid, has_account, merchant_site_id
             )
-            VALUES ($1, $2, $3, $4, $5, make_interval(secs => $6), make_interval(secs => $7), $8, $9, $10, $11, $12)
+            VALUES ($1, $2, $3, $4, $5, make_interval(secs => $6), make_interval(secs => $7), $8, $9, $10, $11, $12, $13)
             RETURNING id, type_id, item
         ),
         ready AS (
@@ -116,7 +119,8 @@ pub async fn create(
         new.job_timeout.as_secs_f64(),
         new.credential_timeout.as_secs_f64(),
         new.item,
-        new.request_id.as_deref(),
+        new.origin.request_id.as_deref(),
+        trace.as_deref(),
         new.cuid.as_deref(),
         account.is_some(),
         account.and_then(|account| account.merchant_site_id),
@@ -144,7 +148,7 @@ pub async fn get(db: impl PgExecutor<'_>, type_id: i32, id: i64) -> sqlx::Result
             status_message,
             termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
             created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
-            cancel_by IS NOT NULL AS "cancelled!", lease, request_id
+            cancel_by IS NOT NULL AS "cancelled!", lease, request_id, trace
         FROM jobs
         WHERE id = $1 AND type_id = $2
         "#,
@@ -166,7 +170,7 @@ pub async fn lock(tx: &mut PgConnection, type_id: i32, id: i64) -> sqlx::Result<
             status_message,
             termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
             created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
-            cancel_by IS NOT NULL AS "cancelled!", lease, request_id
+            cancel_by IS NOT NULL AS "cancelled!", lease, request_id, trace
         FROM jobs
         WHERE id = $1 AND type_id = $2
         FOR UPDATE
@@ -206,7 +210,7 @@ pub async fn list(
             status_message,
             termination_type::text, extract(epoch FROM credential_timeout)::bigint AS "credential_timeout!",
             created_at, started_at, completed_at, answer_by IS NOT NULL AS "asks!",
-            cancel_by IS NOT NULL AS "cancelled!", lease, request_id
+            cancel_by IS NOT NULL AS "cancelled!", lease, request_id, trace
         FROM jobs
         WHERE type_id = $1
             AND ($2::text IS NULL OR owner = $2)

@@ -1,6 +1,7 @@
 //! The SQL of workers: take jobs, start one, give back what a lost worker held.
 
 use crate::seal::Sealed;
+use crate::traces::Context;
 use crate::worker::Claim;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
@@ -21,6 +22,8 @@ pub struct Taken {
     pub has_account: bool,
     /// The claim.
     pub lease: Uuid,
+    /// The span that created it.
+    pub trace: Option<Context>,
 }
 
 /// Starts the jobs of these claims: their time runs from here. One that has ended, or that runs without a claim, is
@@ -41,7 +44,7 @@ pub async fn take(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<T
         SET started_at = now(), deadline = now() + j.job_timeout, lease = free.lease
         FROM free
         WHERE j.id = free.id
-        RETURNING j.id, j.item, j.cardholder_id, j.data, j.key_id, j.has_account, free.lease AS "lease!"
+        RETURNING j.id, j.item, j.cardholder_id, j.data, j.key_id, j.has_account, j.trace, free.lease AS "lease!"
         "#,
         &items,
         &leases,
@@ -55,6 +58,7 @@ pub async fn take(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<T
         data: row.data.zip(row.key_id).map(|(bytes, key_id)| Sealed { key_id, bytes }),
         has_account: row.has_account,
         lease: row.lease,
+        trace: row.trace.as_deref().and_then(Context::of_stored),
     });
     Ok(taken.collect())
 }
@@ -122,6 +126,8 @@ pub struct Running {
     pub cancelled: bool,
     /// The request that created it.
     pub request_id: Option<String>,
+    /// The span that created it, as it is stored.
+    pub trace: Option<Vec<u8>>,
 }
 
 /// Of these claims, those whose job still runs under them. The jobs are locked.
@@ -131,7 +137,7 @@ pub async fn unfinished(tx: &mut PgConnection, claims: &[Claim]) -> sqlx::Result
     sqlx::query_as!(
         Running,
         r#"
-        SELECT c.lease AS "lease!", j.id, j.cancel_by IS NOT NULL AS "cancelled!", j.request_id
+        SELECT c.lease AS "lease!", j.id, j.cancel_by IS NOT NULL AS "cancelled!", j.request_id, j.trace
         FROM unnest($1::uuid[], $2::uuid[]) AS c (item, lease)
         JOIN jobs AS j ON j.item = c.item AND j.lease = c.lease
         ORDER BY j.id

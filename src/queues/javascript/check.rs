@@ -32,7 +32,8 @@ pub enum CheckError {
 impl Pool {
     /// Loads `source` without a message, in a child and within a second. `name` is its file name in messages.
     pub async fn check(&self, name: &str, source: &Arc<str>) -> Result<(), CheckError> {
-        let task = Task { source, name, timeout: limits::CHECK, attempt: (1, 1), message: None };
+        let task =
+            Task { source, name, timeout: limits::CHECK, attempt: (1, 1), message: None, traceparent: None };
         match self.perform(&task, &Nobody).await.outcome {
             Outcome::Resolved(_) => Ok(()),
             Outcome::Rejected(error)

@@ -23,6 +23,7 @@ pub(super) struct Task<'a> {
     pub(super) attempt: (u16, u16),
     /// Without a message, the handler is only loaded.
     pub(super) message: Option<&'a RawValue>,
+    pub(super) traceparent: Option<&'a str>,
 }
 
 /// Gives the child its order.
@@ -37,6 +38,7 @@ pub(super) async fn begin(process: &mut Process, task: &Task<'_>) -> io::Result<
         attempt: task.attempt.0,
         max_attempts: task.attempt.1,
         message: task.message.map(Cow::Borrowed),
+        traceparent: task.traceparent.map(Cow::Borrowed),
     };
     timeout(task.timeout + limits::KILL_AFTER, process.tell(&order)).await??;
     process.has(task.source);

@@ -56,6 +56,8 @@ pub struct Job {
     pub handler_name: String,
     /// The message, as it was sent.
     pub message: Box<RawValue>,
+    /// The W3C trace context of the attempt, if there is one.
+    pub traceparent: Option<String>,
     /// How long the handler may run, waiting for services included, waiting for a child not.
     pub timeout: Duration,
     /// Which attempt this is, counted from 1.
@@ -117,6 +119,7 @@ impl Pool {
             timeout: job.timeout.min(limits::LONGEST),
             attempt: (job.attempt, job.max_attempts),
             message: Some(&job.message),
+            traceparent: job.traceparent.as_deref(),
         };
         tokio::select! {
             biased;

@@ -25,6 +25,9 @@ pub(super) enum Order<'a> {
         /// The message; without one, the handler is only loaded, to see whether it can be.
         #[serde(skip_serializing_if = "Option::is_none")]
         message: Option<Cow<'a, RawValue>>,
+        /// The W3C trace context of the attempt.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        traceparent: Option<Cow<'a, str>>,
     },
     /// A service has answered.
     Return {
@@ -149,6 +152,7 @@ mod tests {
             attempt: 1,
             max_attempts: 1,
             message: Some(Cow::Borrowed(&*message)),
+            traceparent: None,
         };
         let line = encode(&order);
         assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));

@@ -72,7 +72,7 @@ async fn store(
     let atomic = atomic(query)?;
     let key = Key::read(headers, if atomic { "atomic batch" } else { "batch" }, &document.raw)?;
     let when = When::read(query, headers, queues.access.db.ids.now(), &queue.definition.options)?;
-    let request_id = request_id::kept(headers);
+    let origin = request_id::kept(headers);
     let (mut answers, mut pushes, mut broken) = (Vec::new(), Vec::<Push>::new(), Vec::new());
     for Item { message, pointer, identity } in items::read(&document.raw)? {
         let unique = identity.value(queue.definition.options.unique.as_ref(), message)?;
@@ -89,7 +89,7 @@ async fn store(
                     key: None,
                     own_key: identity.own_key,
                     unique,
-                    request_id: request_id.clone(),
+                    origin: origin.clone(),
                 });
                 answers.push(Pushed::Stored { id, unique: None });
             }

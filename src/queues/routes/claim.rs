@@ -61,6 +61,10 @@ pub(super) struct Claimed {
     /// To be given back with every call about this attempt.
     #[schema(format = Uuid, example = "0193e0b4-7a5c-7d3e-8f4a-2b9c1d0e5f6a")]
     lease: String,
+    /// The W3C trace context of this attempt, to be sent with what the worker asks of others; only if there is a trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
+    traceparent: Option<String>,
 }
 
 /// Claims messages of a queue whose handler is `worker`, waiting for some if there are none. Who waits longest is
@@ -133,6 +137,11 @@ async fn valid(queues: &Queues, queue: &Queue, handed: Handed<RemoteMessages>) -
     Ok(claimed
         .into_iter()
         .map(|(claim, loaded)| Claimed {
+            traceparent: queues
+                .runners
+                .tracer
+                .attempt(loaded.origin.trace.as_ref(), claim.tried(claim.item))
+                .map(|context| context.to_string()),
             id: claim.item,
             request: loaded.request.0,
             attempt: claim.attempt,

@@ -77,7 +77,7 @@ pub(super) async fn push(
             };
         }
     };
-    let request_id = request_id::kept(&headers);
+    let origin = request_id::kept(&headers);
     loop {
         let id = queues.access.db.ids.next();
         let pushed = Push {
@@ -89,7 +89,7 @@ pub(super) async fn push(
             key: key.clone().map(|key| Claim::Leads { key, answer: None }),
             own_key: identity.own_key.clone(),
             unique: unique.clone(),
-            request_id: request_id.clone(),
+            origin: origin.clone(),
         };
         let done = queues.access.inbox.push(vec![pushed]).await?;
         if done.stored.contains(&id) {

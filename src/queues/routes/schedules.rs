@@ -231,11 +231,10 @@ pub(super) async fn run(
         let (id, rank) = (queues.access.db.ids.next(), -queue.definition.options.priority);
         let request = schedule.message.clone();
         let claim = key.clone().map(|key| Claim::Leads { key, answer: None });
-        let (delay, request_id) = (Duration::ZERO, request_id::kept(&headers));
+        let (delay, origin) = (Duration::ZERO, request_id::kept(&headers));
         let unique = Identity::default().value(queue.definition.options.unique.as_ref(), &request)?;
         let own_key = None;
-        let push =
-            Push { queue_id: queue.id, id, request, rank, delay, key: claim, own_key, unique, request_id };
+        let push = Push { queue_id: queue.id, id, request, rank, delay, key: claim, own_key, unique, origin };
         let message = pending(&queue, id, None, schedule.message.clone());
         let ran = db::transaction::<_, Error, _>(db, move |tx| Box::pin(run_in(tx, schedule, push)));
         match (ran.await?, &key) {

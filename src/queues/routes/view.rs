@@ -91,10 +91,14 @@ pub struct FullMessage {
     /// What the handler logged in the last attempt that ended.
     #[schema(value_type = Vec<LogLine>)]
     pub logs: Box<RawValue>,
-    /// The `x-request-id` of the request that pushed it, which the log names with its failure; null when none did (SQL, a
-    /// handler).
+    /// The `x-request-id` of the request that it comes of, over whichever handlers, which the log names with its failure;
+    /// null when it comes of none.
     #[schema(example = "0198c0de-0000-7000-8000-000000000001")]
     pub request_id: Option<String>,
+    /// The trace that it is a part of, which the log names with its failure; null when what pushed it brought none: then its
+    /// spans, if there are any, are a trace whose id is the message's own, without dashes.
+    #[schema(example = "4bf92f3577b34da6a3ce929d0e0e4736")]
+    pub trace_id: Option<String>,
 }
 
 /// One attempt.
@@ -142,6 +146,7 @@ impl FullMessage {
             priority: -details.rank,
             worker: details.holder.or_else(|| last.and_then(|last| last.worker.clone())),
             request_id: details.request_id,
+            trace_id: details.trace_id,
             logs: last.and_then(|last| last.logs.as_ref()).map_or_else(no_logs, |logs| logs.0.clone()),
             history: attempts.into_iter().map(HistoryEntry::of).collect(),
             message: Message::of(queue, row),

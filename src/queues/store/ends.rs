@@ -3,6 +3,7 @@
 //! Each message is looked up by a `LATERAL … LIMIT 1`, which the planner cannot turn around: whatever it knew of
 //! the tables when it planned (they may have been empty), it is one index lookup a row.
 
+use crate::traces::{Context, Origin};
 use crate::worker::Claim;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
@@ -10,6 +11,7 @@ use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use std::collections::HashMap;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// How an attempt came to its end, in the tables' words.
@@ -36,6 +38,23 @@ pub enum Ending {
     Refused,
 }
 
+impl Ending {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Retried => "retried",
+            Self::Snoozed => "snoozed",
+            Self::NotStarted => "not_started",
+            Self::GivenBack => "given_back",
+            Self::Lost => "lost",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// What a claimed message needs to run.
 #[derive(Debug)]
 pub struct Loaded {
@@ -47,6 +66,8 @@ pub struct Loaded {
     pub validated: bool,
     /// The message that replaces it, so that it must not run.
     pub replaced_by: Option<Uuid>,
+    /// What it comes of.
+    pub origin: Origin,
 }
 
 /// The messages of these claims that are still there, and the catalog's revision.
@@ -56,12 +77,12 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
     let rows = sqlx::query!(
         r#"
         SELECT
-            m.id, m.request AS "request: Json<Box<RawValue>>", m.validated, m.replaced_by,
+            m.id, m.request AS "request: Json<Box<RawValue>>", m.validated, m.request_id, m.trace, m.replaced_by,
             (SELECT revision FROM catalog) AS "revision!"
         FROM unnest($1::int[], $2::uuid[]) AS c (lane, item)
         CROSS JOIN LATERAL (
             SELECT
-                id, request, validated,
+                id, request, validated, request_id, trace,
                 -- One that was deleted since replaces nothing.
                 (SELECT newer.id FROM messages AS newer WHERE newer.queue_id = c.lane AND newer.id = messages.replaced_by)
                     AS replaced_by
@@ -81,9 +102,15 @@ pub async fn load(db: impl PgExecutor<'_>, claims: &[Claim]) -> sqlx::Result<(i6
             request: row.request,
             validated: row.validated,
             replaced_by: row.replaced_by,
+            origin: origin(row.request_id, row.trace.as_deref()),
         })
         .collect();
     Ok((revision, loaded))
+}
+
+/// What a message comes of, as its row has it.
+fn origin(request_id: Option<String>, trace: Option<&[u8]>) -> Origin {
+    Origin { request_id: request_id.map(Arc::from), trace: trace.and_then(Context::of_stored) }
 }
 
 /// The end of a message.
@@ -200,19 +227,16 @@ pub async fn fail(tx: &mut PgConnection, failures: &[Failure<'_>]) -> sqlx::Resu
     .await
 }
 
-/// The requests that pushed the messages of these claims, where one did: for those messages that are there.
-pub async fn pushed_by(
-    tx: &mut PgConnection,
-    claims: &[&Claim],
-) -> sqlx::Result<HashMap<Uuid, Option<String>>> {
+/// What the messages of these claims come of: those that are there.
+pub async fn origins(tx: &mut PgConnection, claims: &[&Claim]) -> sqlx::Result<HashMap<Uuid, Origin>> {
     let queues: Vec<i32> = claims.iter().map(|c| c.lane).collect();
     let ids: Vec<Uuid> = claims.iter().map(|c| c.item).collect();
     let rows = sqlx::query!(
         r#"
-        SELECT m.id AS "id!", m.request_id
+        SELECT m.id AS "id!", m.request_id, m.trace
         FROM unnest($1::int[], $2::uuid[]) AS c (lane, item)
         CROSS JOIN LATERAL (
-            SELECT id, request_id FROM messages WHERE queue_id = c.lane AND id = c.item LIMIT 1
+            SELECT id, request_id, trace FROM messages WHERE queue_id = c.lane AND id = c.item LIMIT 1
         ) AS m
         "#,
         &queues,
@@ -220,7 +244,7 @@ pub async fn pushed_by(
     )
     .fetch_all(tx)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.request_id)).collect())
+    Ok(rows.into_iter().map(|row| (row.id, origin(row.request_id, row.trace.as_deref()))).collect())
 }
 
 /// When the first attempt began of those that count together with these claims' own: since the message was pushed, or

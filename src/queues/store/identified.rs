@@ -1,7 +1,7 @@
 //! The SQL of pushes that have a key of their own, or a value that may be unique in their queue: the function
 //! `push_identified` decides, for every way in.
 
-use super::pushes::{Push, Stored};
+use super::pushes::{Push, Stored, traces};
 use crate::queues::uniqueness::{Told, Verdict};
 use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;
@@ -95,7 +95,8 @@ pub async fn push(tx: &mut PgConnection, pushes: &[&Push], apart: bool) -> sqlx:
     let requests: Vec<&str> = pushes.iter().map(|p| p.request.get()).collect();
     let ranks: Vec<i16> = pushes.iter().map(|p| p.rank).collect();
     let delays: Vec<f64> = pushes.iter().map(|p| p.delay.as_secs_f64()).collect();
-    let asked_by: Vec<Option<&str>> = pushes.iter().map(|p| p.request_id.as_deref()).collect();
+    let asked_by: Vec<Option<&str>> = pushes.iter().map(|p| p.origin.request_id.as_deref()).collect();
+    let traces = traces(pushes);
     let own_keys: Vec<Option<&str>> = pushes.iter().map(|p| p.own_key.as_deref()).collect();
     let values: Vec<_> = pushes.iter().map(|p| p.unique.as_ref()).collect();
     let given: Vec<Option<&str>> =
@@ -112,7 +113,7 @@ pub async fn push(tx: &mut PgConnection, pushes: &[&Push], apart: bool) -> sqlx:
                 FROM unnest($5::float8[]) WITH ORDINALITY AS d (delay, place)
                 ORDER BY d.place
             ),
-            $6::text[], $7::text[], $8::text[], $9::text[], $10::bytea[], true, 'look', $11
+            $6::text[], $7::text[], $8::text[], $9::text[], $10::bytea[], true, 'look', $11, $12::bytea[]
         )
         "#,
         &queues,
@@ -126,6 +127,7 @@ pub async fn push(tx: &mut PgConnection, pushes: &[&Push], apart: bool) -> sqlx:
         &by as _,
         &digests as _,
         apart,
+        &traces as _,
     )
     .fetch_one(tx)
     .await?;

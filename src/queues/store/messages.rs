@@ -72,8 +72,10 @@ pub struct Details {
     pub claimed_at: Option<DateTime<Utc>>,
     /// Who runs it now.
     pub holder: Option<String>,
-    /// The request that pushed it.
+    /// The request that it comes of.
     pub request_id: Option<String>,
+    /// The trace that it is a part of, in hexadecimal digits.
+    pub trace_id: Option<String>,
 }
 
 /// The details of one message.
@@ -83,7 +85,8 @@ pub async fn details(db: impl PgExecutor<'_>, queue_id: i32, id: Uuid) -> sqlx::
         r#"
         SELECT
             m.rank, uuid_v7_time(m.id) AS "created_at!", s.run_at AS "run_at?",
-            l.claimed_at AS "claimed_at?", coalesce(l.holder, w.name) AS "holder?", m.request_id
+            l.claimed_at AS "claimed_at?", coalesce(l.holder, w.name) AS "holder?", m.request_id,
+            encode(substr(m.trace, 1, 16), 'hex') AS trace_id
         FROM messages AS m
         LEFT JOIN scheduled AS s ON s.item = m.id
         LEFT JOIN leased_items AS l ON l.lane = $1 AND l.item = $2 AND NOT EXISTS (

@@ -3,12 +3,12 @@
 use crate::http::idempotency::Key;
 use crate::queues::identity::Unique;
 use crate::queues::uniqueness::Told;
+use crate::traces::{Context, Origin};
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -31,8 +31,8 @@ pub struct Push {
     pub own_key: Option<String>,
     /// Its value, where messages of the queue are unique by one.
     pub unique: Option<Unique>,
-    /// The id of its request; none when no request pushes it.
-    pub request_id: Option<Arc<str>>,
+    /// What it comes of.
+    pub origin: Origin,
 }
 
 /// What an idempotency key makes of a push.
@@ -87,7 +87,15 @@ pub struct Stored {
 
 /// The requests that push them.
 fn asked_by<'a>(pushes: &[&'a Push]) -> Vec<Option<&'a str>> {
-    pushes.iter().map(|push| push.request_id.as_deref()).collect()
+    pushes.iter().map(|push| push.origin.request_id.as_deref()).collect()
+}
+
+/// The trace contexts of these pushes; empty, which `unnest` fills up with nulls, when none has one.
+pub(super) fn traces(pushes: &[&Push]) -> Vec<Option<Vec<u8>>> {
+    if pushes.iter().all(|push| push.origin.trace.is_none()) {
+        return Vec::new();
+    }
+    pushes.iter().map(|push| push.origin.trace.as_ref().map(Context::stored)).collect()
 }
 
 /// Stores messages that are not identified in one statement. One whose queue is gone, or whose key was used before, is
@@ -102,10 +110,10 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
     let requests: Vec<&str> = pushes.iter().map(|p| p.request.get()).collect();
     let ranks: Vec<i16> = pushes.iter().map(|p| p.rank).collect();
     let delays: Vec<f64> = pushes.iter().map(|p| p.delay.as_secs_f64()).collect();
-    let asked_by = asked_by(pushes);
     if pushes.iter().all(|p| p.key.is_none()) {
-        return push_plain(db, &queues, &ids, &requests, &ranks, &delays, &asked_by).await;
+        return push_plain(db, pushes, &queues, &ids, &requests, &ranks, &delays).await;
     }
+    let (asked_by, traces) = (asked_by(pushes), traces(pushes));
     let leaders: Vec<Uuid> = pushes.iter().map(|p| p.leader()).collect();
     let claims: Vec<_> = pushes.iter().map(|p| p.claims()).collect();
     let keys: Vec<Option<&str>> = claims.iter().map(|c| c.map(|(key, _)| key.key.as_str())).collect();
@@ -121,13 +129,13 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
         input AS MATERIALIZED (
             SELECT
                 i.queue_id, i.id, i.request::json AS request, i.rank, i.delay, i.key, i.digest, i.answer, i.leader,
-                i.request_id, i.place, q.id AS known
+                i.request_id, i.trace, i.place, q.id AS known
             FROM impatient
             CROSS JOIN unnest(
                 $1::int[], $2::uuid[], $3::text[], $4::smallint[], $5::float8[], $6::text[], $7::bytea[], $8::text[],
-                $9::uuid[], $10::text[]
+                $9::uuid[], $10::text[], $11::bytea[]
             ) WITH ORDINALITY
-                AS i (queue_id, id, request, rank, delay, key, digest, answer, leader, request_id, place)
+                AS i (queue_id, id, request, rank, delay, key, digest, answer, leader, request_id, trace, place)
             LEFT JOIN queues AS q ON q.id = i.queue_id
             WHERE impatient.bound IS NOT NULL
         ),
@@ -148,8 +156,8 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
                 AND (key IS NULL AND leader = id OR leader IN (SELECT message_id FROM claimed))
         ),
         stored AS (
-            INSERT INTO messages (queue_id, rank, validated, id, request_id, request)
-            SELECT queue_id, rank, true, id, request_id, request FROM fresh
+            INSERT INTO messages (queue_id, rank, validated, id, request_id, trace, request)
+            SELECT queue_id, rank, true, id, request_id, trace, request FROM fresh
             RETURNING id
         ),
         ready AS (
@@ -174,6 +182,7 @@ pub async fn push(db: impl PgExecutor<'_>, pushes: &[&Push]) -> sqlx::Result<Sto
         &answers as _,
         &leaders,
         &asked_by as _,
+        &traces as _,
     )
     .fetch_one(db)
     .await?;
@@ -230,8 +239,7 @@ pub async fn push_apart(tx: &mut PgConnection, pushes: &[&Push], patience: Durat
     let requests: Vec<&str> = fresh.iter().map(|p| p.request.get()).collect();
     let ranks: Vec<i16> = fresh.iter().map(|p| p.rank).collect();
     let delays: Vec<f64> = fresh.iter().map(|p| p.delay.as_secs_f64()).collect();
-    let asked_by = asked_by(&fresh);
-    let stored = push_plain(&mut *tx, &queues, &ids, &requests, &ranks, &delays, &asked_by).await?;
+    let stored = push_plain(&mut *tx, &fresh, &queues, &ids, &requests, &ranks, &delays).await?;
     // The queues of what was not claimed may be gone too.
     let missing = missing(tx, pushes).await?;
     Ok(Stored { stored: stored.stored, missing, held: claimed.held, ..Stored::default() })
@@ -255,13 +263,14 @@ pub async fn missing(tx: &mut PgConnection, pushes: &[&Push]) -> sqlx::Result<Ve
 /// As [`push`], for pushes without keys: the path of nearly all of them.
 async fn push_plain(
     db: impl PgExecutor<'_>,
+    pushes: &[&Push],
     queues: &[i32],
     ids: &[Uuid],
     requests: &[&str],
     ranks: &[i16],
     delays: &[f64],
-    asked_by: &[Option<&str>],
 ) -> sqlx::Result<Stored> {
+    let (asked_by, traces) = (asked_by(pushes), traces(pushes));
     let mut asked = queues.to_vec();
     asked.sort_unstable();
     asked.dedup();
@@ -271,10 +280,10 @@ async fn push_plain(
             SELECT coalesce(array_agg(id), '{}') AS ids FROM queues WHERE id = ANY ($6)
         ),
         stored AS (
-            INSERT INTO messages (queue_id, rank, validated, id, request_id, request)
-            SELECT i.queue_id, i.rank, true, i.id, i.request_id, i.request::json
-            FROM unnest($1::int[], $2::uuid[], $3::text[], $4::smallint[], $7::text[])
-                AS i (queue_id, id, request, rank, request_id)
+            INSERT INTO messages (queue_id, rank, validated, id, request_id, trace, request)
+            SELECT i.queue_id, i.rank, true, i.id, i.request_id, i.trace, i.request::json
+            FROM unnest($1::int[], $2::uuid[], $3::text[], $4::smallint[], $7::text[], $8::bytea[])
+                AS i (queue_id, id, request, rank, request_id, trace)
             WHERE i.queue_id = ANY ((SELECT ids FROM known)::int[])
         ),
         ready AS (
@@ -298,7 +307,8 @@ async fn push_plain(
         ranks,
         delays,
         &asked,
-        asked_by as _,
+        &asked_by as _,
+        &traces as _,
     )
     .fetch_one(db)
     .await?;

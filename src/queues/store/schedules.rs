@@ -253,7 +253,7 @@ pub async fn push_unique(tx: &mut PgConnection, pushes: &[(i32, Uuid)]) -> sqlx:
         FROM input
         CROSS JOIN LATERAL push_identified(
             lanes, ids, messages, ranks, no_texts::timestamptz[], no_texts, no_texts, no_texts, no_texts,
-            no_texts::bytea[], false, 'look', false
+            no_texts::bytea[], false, 'look', false, no_texts::bytea[]
         ) AS p
         CROSS JOIN LATERAL unnest(schedules, lanes, ranks, p.verdicts, p.holders)
             AS each (schedule, queue_id, rank, verdict, message)

@@ -223,8 +223,15 @@ impl Testing {
     /// The request, and what may be shown of it.
     fn request(&self) -> Result<(Request, Sent)> {
         let (message, endpoint, mapping, url) = (self.message(), &*self.endpoint, &*self.mapping, self.url());
-        let sending =
-            Sending { endpoint, mapping, url: &url, message, delivery: self.delivery, now: self.now };
+        let sending = Sending {
+            endpoint,
+            mapping,
+            url: &url,
+            message,
+            delivery: self.delivery,
+            now: self.now,
+            trace: None,
+        };
         let body = request::body(message, endpoint, &self.parameters);
         let method = sending.method();
         let mut headers = headers(&sending, &body).map_err(Error::Conflict)?;

@@ -48,10 +48,14 @@ pub(super) struct FullMessage {
     hop: i16,
     /// When it came in.
     created_at: DateTime<Utc>,
-    /// The `x-request-id` of the request that pushed it, which the log names with a delivery that is parked; null when
-    /// none did.
+    /// The `x-request-id` of the request that it comes of, over whichever answers, which the log names with a delivery that
+    /// is parked; null when it comes of none.
     #[schema(example = "0198c0de-0000-7000-8000-000000000001")]
     request_id: Option<String>,
+    /// The trace that it is a part of, which the log names with a delivery that is parked; null when what made it brought
+    /// none: then the spans of its deliveries, if there are any, are a trace whose id is the message's own, without dashes.
+    #[schema(example = "4bf92f3577b34da6a3ce929d0e0e4736")]
+    trace_id: Option<String>,
     /// The messages with which its deliveries were answered, oldest first, at most 1000.
     children: Vec<Uuid>,
     /// One for each mapping that wanted it.
@@ -93,6 +97,7 @@ pub(super) async fn get(
                 hop: row.hop,
                 created_at: row.created_at,
                 request_id: row.request_id,
+                trace_id: row.trace_id,
                 children,
                 log_entries: entries.into_iter().map(LogEntry::of).collect(),
                 message: row.message,

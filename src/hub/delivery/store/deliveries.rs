@@ -4,6 +4,7 @@
 //! thinks of the tables.
 
 use crate::hub::routing::lineage::{Lineage, Visit};
+use crate::traces::Context;
 use crate::worker::Claim;
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
@@ -51,6 +52,8 @@ pub struct Message {
     pub payload: Box<RawValue>,
     /// What it comes of.
     pub lineage: Lineage,
+    /// The span that brought it.
+    pub trace: Option<Context>,
 }
 
 /// What is newer than a process may know when it loads deliveries.
@@ -75,7 +78,7 @@ pub async fn load(
             d.id AS "id!", d.store_id AS "store_id!", d.mapping_id AS "mapping_id!", d.message_id AS "message_id!",
             d.attempts AS "attempts!", d.line, d.continue_url,
             m.message AS "message?", m.payload AS "payload?: Json<Box<RawValue>>", m.hop AS "hop?",
-            m.root_id AS "root_id?", m.lineage AS "lineage?: Json<Vec<Visit>>",
+            m.root_id AS "root_id?", m.lineage AS "lineage?: Json<Vec<Visit>>", m.trace AS "trace?",
             -- Asked once whether there are any: mostly there are none.
             (SELECT EXISTS (SELECT FROM learned_parameters))
                 AND EXISTS (SELECT FROM learned_parameters AS l WHERE l.mapping_id = d.mapping_id) AS "learns!",
@@ -89,7 +92,7 @@ pub async fn load(
             LIMIT 1
         ) AS d
         LEFT JOIN LATERAL (
-            SELECT message, payload, hop, root_id, lineage
+            SELECT message, payload, hop, root_id, lineage, trace
             FROM hub_messages
             WHERE store_id = d.store_id AND id = d.message_id
             LIMIT 1
@@ -116,7 +119,8 @@ pub async fn load(
             (Some(key), Some(Json(payload)), Some(hop)) => {
                 let root = row.root_id.unwrap_or(row.message_id);
                 let visits = row.lineage.map(|lineage| lineage.0).unwrap_or_default();
-                Some(Message { key, payload, lineage: Lineage { root, hop, visits } })
+                let trace = row.trace.as_deref().and_then(Context::of_stored);
+                Some(Message { key, payload, lineage: Lineage { root, hop, visits }, trace })
             }
             _ => None,
         },
@@ -134,6 +138,8 @@ pub struct Origin {
     pub lineage: Lineage,
     /// The request that pushed the message from outside that it comes of.
     pub request_id: Option<String>,
+    /// The span that brought it.
+    pub trace: Option<Context>,
 }
 
 struct Row {
@@ -143,6 +149,7 @@ struct Row {
     root_id: Option<Uuid>,
     lineage: Option<Json<Vec<Visit>>>,
     request_id: Option<String>,
+    trace: Option<Vec<u8>>,
 }
 
 /// Where messages come from, each asked for with its store.
@@ -156,10 +163,10 @@ pub async fn origins(
         r#"
         SELECT
             m.id AS "id!", m.message AS "message!", m.hop AS "hop!", m.root_id AS "root_id?",
-            m.lineage AS "lineage?: Json<Vec<Visit>>", root.request_id AS "request_id?"
+            m.lineage AS "lineage?: Json<Vec<Visit>>", root.request_id AS "request_id?", m.trace
         FROM unnest($1::int[], $2::uuid[]) AS asked (store_id, id)
         CROSS JOIN LATERAL (
-            SELECT id, message, hop, root_id, lineage
+            SELECT id, message, hop, root_id, lineage, trace
             FROM hub_messages
             WHERE store_id = asked.store_id AND id = asked.id
             LIMIT 1
@@ -179,7 +186,8 @@ pub async fn origins(
     let origin = |row: Row| {
         let visits = row.lineage.map(|lineage| lineage.0).unwrap_or_default();
         let lineage = Lineage { root: row.root_id.unwrap_or(row.id), hop: row.hop, visits };
-        (row.id, Origin { key: row.message, lineage, request_id: row.request_id })
+        let trace = row.trace.as_deref().and_then(Context::of_stored);
+        (row.id, Origin { key: row.message, lineage, request_id: row.request_id, trace })
     };
     Ok(rows.into_iter().map(origin).collect())
 }

@@ -95,6 +95,19 @@ pub enum Verdict {
     Lost,
 }
 
+impl Verdict {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Deferred => "deferred",
+            Self::Returned => "returned",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// The end of an attempt.
 #[derive(Debug)]
 pub struct End<'a> {

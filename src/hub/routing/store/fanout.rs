@@ -3,6 +3,7 @@
 use crate::hub::parked_by::ParkedBy;
 use crate::hub::routing::lineage::Visit;
 use crate::hub::routing::message::{Draft, Parent, State};
+use crate::traces::Context;
 use crate::worker::retention::week_of;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgConnection;
@@ -65,14 +66,19 @@ pub async fn insert_messages(tx: &mut PgConnection, drafts: &[(Draft, State)]) -
     let lineages: Vec<Option<String>> = drafts.iter().map(|(draft, _)| spelt(&draft.visits)).collect();
     let reasons: Vec<Option<&str>> = drafts.iter().map(|(draft, _)| draft.parked.as_deref()).collect();
     let delays: Vec<f64> = drafts.iter().map(|(draft, _)| draft.delay.as_secs_f64()).collect();
+    let trace = |(draft, _): &(Draft, State)| draft.trace.as_ref().map(Context::stored);
+    let traces: Vec<Option<Vec<u8>>> = drafts.iter().map(trace).collect();
     sqlx::query!(
         r#"
         WITH input AS MATERIALIZED (
             SELECT *
             FROM unnest(
                 $1::int[], $2::smallint[], $3::hub_message_state[], $4::uuid[], $5::text[],
-                $6::text[], $7::uuid[], $8::uuid[], $9::text[], $10::float8[], $11::uuid[], $12::text[]
-            ) AS i (store_id, hop, state, id, message, payload, parent_id, delivery, reason, delay, root_id, lineage)
+                $6::text[], $7::uuid[], $8::uuid[], $9::text[], $10::float8[], $11::uuid[], $12::text[],
+                $13::bytea[]
+            ) AS i (
+                store_id, hop, state, id, message, payload, parent_id, delivery, reason, delay, root_id, lineage, trace
+            )
         ),
         later AS (
             INSERT INTO scheduled (run_at, lane, rank, item)
@@ -82,10 +88,10 @@ pub async fn insert_messages(tx: &mut PgConnection, drafts: &[(Draft, State)]) -
             WHERE input.state = 'pending'
         )
         INSERT INTO hub_messages (
-            store_id, hop, state, id, message, payload, parent_id, delivery, root_id, reason, lineage
+            store_id, hop, state, id, message, payload, parent_id, delivery, root_id, reason, lineage, trace
         )
         SELECT
-            store_id, hop, state, id, message, payload::json, parent_id, delivery, root_id, reason, lineage::json
+            store_id, hop, state, id, message, payload::json, parent_id, delivery, root_id, reason, lineage::json, trace
         FROM input
         "#,
         &stores,
@@ -100,6 +106,7 @@ pub async fn insert_messages(tx: &mut PgConnection, drafts: &[(Draft, State)]) -
         &delays,
         &roots as _,
         &lineages as _,
+        &traces as _,
     )
     .execute(tx)
     .await?;
@@ -304,6 +311,8 @@ pub async fn pending(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Dr
         held_back: None,
         delay: Duration::ZERO,
         parked: None,
+        // It is stored already.
+        trace: None,
     };
     Ok(rows.into_iter().map(draft).collect())
 }

@@ -26,8 +26,10 @@ pub struct Row {
     pub hop: i16,
     /// When it came in.
     pub created_at: DateTime<Utc>,
-    /// The request that pushed it.
+    /// The request that it comes of.
     pub request_id: Option<String>,
+    /// The trace that it is a part of, in hexadecimal digits.
+    pub trace_id: Option<String>,
 }
 
 /// One message.
@@ -37,8 +39,14 @@ pub async fn get(db: impl PgExecutor<'_>, store_id: i32, id: Uuid) -> sqlx::Resu
         r#"
         SELECT
             id, message, state AS "state: State", reason, payload AS "payload: Json<Box<RawValue>>", parent_id, hop,
-            uuid_v7_time(id) AS "created_at!", request_id
-        FROM hub_messages
+            uuid_v7_time(id) AS "created_at!", encode(substr(trace, 1, 16), 'hex') AS trace_id,
+            (
+                SELECT root.request_id
+                FROM hub_messages AS root
+                WHERE root.store_id = $1 AND root.id = coalesce(m.root_id, m.id)
+                LIMIT 1
+            ) AS request_id
+        FROM hub_messages AS m
         WHERE store_id = $1 AND id = $2
         "#,
         store_id,

@@ -9,6 +9,7 @@
 use super::fanout::Delivery;
 use crate::http::idempotency::Key;
 use crate::hub::routing::message::{Draft, State};
+use crate::traces::{Context, Origin};
 use crate::worker::retention::week_of;
 use sqlx::PgExecutor;
 use std::collections::BTreeSet;
@@ -29,8 +30,8 @@ pub struct Incoming<'a> {
     pub known: i64,
     /// Its idempotency key.
     pub key: Option<&'a Key>,
-    /// The id of its request.
-    pub request_id: Option<&'a str>,
+    /// What it comes of.
+    pub origin: &'a Origin,
 }
 
 /// What became of it.
@@ -63,7 +64,8 @@ pub async fn push(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx::Res
 
 /// As [`push`], for a message without a key whose deliveries all run at once: half the work of the other.
 async fn push_plain(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx::Result<Outcome> {
-    let Incoming { store, draft, state, deliveries, known, request_id, .. } = incoming;
+    let Incoming { store, draft, state, deliveries, known, origin, .. } = incoming;
+    let trace = origin.trace.as_ref().map(Context::stored);
     let columns = Columns::of(deliveries);
     let row = sqlx::query!(
         r#"
@@ -98,8 +100,8 @@ async fn push_plain(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx::R
             SELECT store_id, mapping_id, id, $3, CASE WHEN apart THEN true END FROM input
         ),
         stored AS (
-            INSERT INTO hub_messages (store_id, state, id, message, payload, request_id)
-            SELECT store_id, $11::hub_message_state, $3, $4, $5::text::json, $12 FROM fresh
+            INSERT INTO hub_messages (store_id, state, id, message, payload, request_id, trace)
+            SELECT store_id, $11::hub_message_state, $3, $4, $5::text::json, $12, $13 FROM fresh
         )
         SELECT EXISTS (SELECT FROM fresh) AS "stored!", (SELECT version FROM newer) AS newer
         "#,
@@ -114,7 +116,8 @@ async fn push_plain(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx::R
         &columns.each_lane,
         &columns.apart,
         *state as _,
-        *request_id,
+        origin.request_id.as_deref(),
+        trace.as_deref(),
     )
     .fetch_one(db)
     .await?;
@@ -126,7 +129,8 @@ async fn push_plain(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx::R
 /// identifiers and the mappings that are switched off, the lines, and then what waits.
 #[expect(clippy::too_many_lines, reason = "it is one statement")]
 async fn push_claiming(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx::Result<Outcome> {
-    let Incoming { store, draft, state, deliveries, known, key, request_id } = incoming;
+    let Incoming { store, draft, state, deliveries, known, key, origin } = incoming;
+    let trace = origin.trace.as_ref().map(Context::stored);
     let columns = Columns::of(deliveries);
     let off: Vec<bool> = deliveries.iter().map(|delivery| !delivery.enabled).collect();
     let identifiers: Vec<Option<&[u8]>> =
@@ -259,8 +263,8 @@ async fn push_claiming(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx
             FROM placed
         ),
         stored AS (
-            INSERT INTO hub_messages (store_id, state, id, message, payload, reason, request_id)
-            SELECT store_id, $11::hub_message_state, $3, $4, $5::text::json, $12, $18 FROM fresh
+            INSERT INTO hub_messages (store_id, state, id, message, payload, reason, request_id, trace)
+            SELECT store_id, $11::hub_message_state, $3, $4, $5::text::json, $12, $18, $19 FROM fresh
         )
         SELECT
             EXISTS (SELECT FROM fresh) AS "stored!",
@@ -284,7 +288,8 @@ async fn push_claiming(db: impl PgExecutor<'_>, incoming: &Incoming<'_>) -> sqlx
         &off,
         &identifiers as _,
         &lines as _,
-        *request_id,
+        origin.request_id.as_deref(),
+        trace.as_deref(),
     )
     .fetch_one(db)
     .await?;

@@ -56,7 +56,10 @@ fn serve(inbox: &Inbox, outbox: &Arc<Outbox>, memory: &Memory) {
     let mut loaded = String::new();
     while let Some(order) = inbox.wait() {
         // An answer of a service to a run that is over means nothing any more.
-        let Order::Run { source, name, timeout_ms, attempt, max_attempts, message } = order else { continue };
+        let Order::Run { source, name, timeout_ms, attempt, max_attempts, message, traceparent } = order
+        else {
+            continue;
+        };
         if let Some(source) = source {
             loaded = source.into_owned();
         }
@@ -66,6 +69,7 @@ fn serve(inbox: &Inbox, outbox: &Arc<Outbox>, memory: &Memory) {
             source: &loaded,
             name: &name,
             message: message.as_deref(),
+            traceparent: traceparent.as_deref(),
             attempt,
             max_attempts,
             memory,

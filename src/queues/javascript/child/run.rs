@@ -22,6 +22,8 @@ pub(super) struct Run<'a> {
     pub(super) name: &'a str,
     /// Nothing: only see whether the handler loads.
     pub(super) message: Option<&'a RawValue>,
+    /// The trace context of the attempt, which the handler finds as `this.traceparent`, and in its second argument.
+    pub(super) traceparent: Option<&'a str>,
     pub(super) attempt: u16,
     pub(super) max_attempts: u16,
     pub(super) memory: &'a Memory,
@@ -82,6 +84,10 @@ impl Run<'_> {
         let Some(message) = self.message else { return Ok(None) };
         let message = ctx.json_parse(message.get())?;
         let context = host.steer.context(ctx, self.attempt, self.max_attempts)?;
+        if let Some(traceparent) = self.traceparent {
+            this.set("traceparent", traceparent)?;
+            context.set("traceparent", traceparent)?;
+        }
         handler.call((This(this), message, context)).map(Some)
     }
 

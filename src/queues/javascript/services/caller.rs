@@ -4,6 +4,7 @@ use super::ServiceError;
 use super::answer::{not_configured, nothing, unknown};
 use super::directory::Directory;
 use super::http::{HttpAnswer, HttpCall};
+use crate::traces::Context;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use secrecy::ExposeSecret;
 use serde_json::value::RawValue;
@@ -14,6 +15,7 @@ pub(super) struct Caller<'a> {
     directory: &'a Directory,
     service: &'a str,
     client_id: Option<&'a str>,
+    trace: Option<&'a Context>,
 }
 
 /// A call to be: its path below the service's address, its query and its body.
@@ -25,8 +27,13 @@ pub(super) struct Request<'a> {
 }
 
 impl<'a> Caller<'a> {
-    pub(super) fn new(directory: &'a Directory, service: &'a str, client_id: Option<&'a str>) -> Self {
-        Self { directory, service, client_id }
+    pub(super) fn new(
+        directory: &'a Directory,
+        service: &'a str,
+        client_id: Option<&'a str>,
+        trace: Option<&'a Context>,
+    ) -> Self {
+        Self { directory, service, client_id, trace }
     }
 
     /// The error of a service without an address.
@@ -54,6 +61,9 @@ impl<'a> Caller<'a> {
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         if request.body.is_some() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if let Some(trace) = self.trace {
+            trace.send(&mut headers);
         }
         if let Some(token) = self.directory.token(self.client_id).await? {
             let bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()));

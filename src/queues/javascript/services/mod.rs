@@ -24,6 +24,7 @@ pub use messaging::Messaging;
 pub use settings::{Address, Client, Settings};
 
 use super::protocol::ServiceError;
+use crate::traces::Context;
 use answer::{not_configured, unknown, value};
 use args::Args;
 use caller::Caller;
@@ -44,16 +45,24 @@ pub struct QueueServices {
     directory: Arc<Directory>,
     client_id: Option<String>,
     messaging: Arc<dyn Messaging>,
+    trace: Option<Context>,
 }
 
 impl QueueServices {
-    /// For a queue with this `client_id`; `messaging` acts under the queue's own rights.
-    pub fn new(directory: Arc<Directory>, client_id: Option<String>, messaging: Arc<dyn Messaging>) -> Self {
-        Self { directory, client_id, messaging }
+    /// For a queue with this `client_id`; `messaging` acts under the queue's own rights. The others are told that they
+    /// are asked by this span.
+    pub fn new(
+        directory: Arc<Directory>,
+        client_id: Option<String>,
+        messaging: Arc<dyn Messaging>,
+        trace: Option<Context>,
+    ) -> Self {
+        Self { directory, client_id, messaging, trace }
     }
 
     async fn dispatch(&self, service: &str, method: &str, args: &Args) -> Answer {
-        let caller = Caller::new(&self.directory, service, self.client_id.as_deref());
+        let (client, trace) = (self.client_id.as_deref(), self.trace.as_ref());
+        let caller = Caller::new(&self.directory, service, client, trace);
         match service {
             "messagingService" => messaging::call(&*self.messaging, method, args).await,
             "storageService" => storage::call(&caller, method, args).await,
