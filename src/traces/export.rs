@@ -232,8 +232,56 @@ fn retry_after(headers: &axum::http::HeaderMap) -> Option<Duration> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::config::Sampler;
+    use crate::traces::{Context, Kind};
+    use futures::FutureExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    fn span() -> Span {
+        Span {
+            name: "process q".to_owned(),
+            kind: Kind::Consumer,
+            context: Context { trace: [7; 16], span: [7; 8], flags: 1, state: None },
+            parent: None,
+            started_at: chrono::DateTime::UNIX_EPOCH,
+            took: Duration::ZERO,
+            attributes: Vec::new(),
+            failed: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_when_the_process_stops_is_not_sent_again() {
+        let collector = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = Traces {
+            endpoint: format!("http://{}", collector.local_addr().unwrap()).parse().unwrap(),
+            headers: Vec::new(),
+            timeout: Duration::from_secs(10),
+            resource: Vec::new(),
+            sampler: Sampler { follows_parent: true, ratio: 1.0 },
+        };
+        let (outbox, exporter) = Exporter::new(settings).unwrap();
+        let stop = CancellationToken::new();
+        let exporting = tokio::spawn(exporter.run(stop.clone()));
+        outbox.send(span());
+        let (mut asked, _) = collector.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"]}]}]}") {
+            assert_ne!(asked.read_buf(&mut request).await.unwrap(), 0);
+        }
+        stop.cancel();
+        // It has seen the stop by then.
+        tokio::task::yield_now().await;
+        // Whoever has hung up does not read it.
+        drop(asked.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await);
+        exporting.await.unwrap();
+        assert!(collector.accept().now_or_never().is_none(), "it is sent once");
+        assert!(!matches!(asked.read(&mut [0; 9]).now_or_never(), Some(Ok(1..))), "nor on this connection");
+    }
 
     #[test]
     fn what_a_collector_refuses_of_a_batch_is_counted_as_lost() {
