@@ -57,6 +57,11 @@ async fn an_endpoint_that_its_failures_switched_off_says_after_which() {
     app.endpoint("e", &endpoint.url, members).await;
     let id = delivery(&app).await;
     eventually("it is switched off", async || state(&app, "e").await["enabled"] == false).await;
+    // An attempt that was under way has ended.
+    eventually("nobody has it in hand", async || {
+        causes(&why(&app, &id).await).contains(&"endpoint_disabled")
+    })
+    .await;
     let shown = state(&app, "e").await;
     let said = why(&app, &id).await;
     let off = reason(&said, "endpoint_disabled");
