@@ -266,7 +266,8 @@ mod tests {
         };
         let (outbox, exporter) = Exporter::new(settings).unwrap();
         let stop = CancellationToken::new();
-        let exporting = tokio::spawn(exporter.run(stop.clone()));
+        let mut exporting = tokio::task::JoinSet::new();
+        exporting.spawn(exporter.run(stop.clone()));
         outbox.send(span());
         let (mut asked, _) = collector.accept().await.unwrap();
         let mut request = Vec::new();
@@ -278,7 +279,7 @@ mod tests {
         tokio::task::yield_now().await;
         // Whoever has hung up does not read it.
         drop(asked.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await);
-        exporting.await.unwrap();
+        exporting.join_next().await.unwrap().unwrap();
         assert!(collector.accept().now_or_never().is_none(), "it is sent once");
         assert!(!matches!(asked.read(&mut [0; 9]).now_or_never(), Some(Ok(1..))), "nor on this connection");
     }
