@@ -199,7 +199,12 @@ async fn new_credentials_answer_the_question_and_the_worker_reads_them_once_with
     assert_eq!(statuses(&log), ["PENDING_NEWCREDS", "CREDS_RECEIVED"]);
 
     let responses = format!("{}/credential_responses", channel(id));
-    let picked = ok(worker(&app).get(&responses).await).await;
+    let lease = taken["lease"].as_str().unwrap();
+    let pick = async || {
+        let request = worker(&app).request(Method::GET, &responses).header("x-postrider-lease", lease);
+        ok(request.send().await.unwrap()).await
+    };
+    let picked = pick().await;
     assert_eq!((&picked["type"], &picked["message"]), (&json!("credential_response"), &json!("submitted")));
     assert_eq!(picked["account_link"], new["account"]["account_link"]);
     assert_eq!(ok(worker(&app).get(&responses).await).await, Value::Null);
@@ -210,7 +215,7 @@ async fn new_credentials_answer_the_question_and_the_worker_reads_them_once_with
     let code = json!({ "account_link": { "tfa": CODE } });
     let put = text(answer(&ann, &account, &envelope, &code).await, 200).await;
     assert!(!put.contains(CODE) && put.contains(r#""merchant_site_id":3"#), "{put}");
-    let picked = ok(worker(&app).get(&responses).await).await;
+    let picked = pick().await;
     assert_eq!((&picked["type"], &picked["message"]), (&json!("tfa_response"), &json!(CODE)));
     assert_eq!(picked["account_link"]["password"], NEW);
     let request = worker(&app)
@@ -238,7 +243,7 @@ async fn new_credentials_answer_the_question_and_the_worker_reads_them_once_with
 async fn of_many_who_answer_at_once_one_does_and_its_credentials_are_those_that_are_read() {
     let app = TestApp::start().await;
     let created = create(&ann(&app), "c1", "[]").await;
-    take(&app).await;
+    let taken = take(&app).await;
     let envelope = ask(&app, &created["id"], "credential_request", &["password"]).await;
     let path = format!("{JOBS}/{}", created["id"]);
     let (ann, path, envelope) = (ann(&app), path.as_str(), envelope.as_str());
@@ -251,7 +256,9 @@ async fn of_many_who_answer_at_once_one_does_and_its_credentials_are_those_that_
     assert_eq!(winners.len(), 1, "{done:?}");
     assert!(done.iter().all(|(_, status)| [200, 409].contains(status)), "{done:?}");
     let responses = format!("{}/credential_responses", channel(created["id"].as_i64().unwrap()));
-    let picked = ok(worker(&app).get(&responses).await).await;
+    let lease = taken["lease"].as_str().unwrap();
+    let request = worker(&app).request(Method::GET, &responses).header("x-postrider-lease", lease);
+    let picked = ok(request.send().await.unwrap()).await;
     assert_eq!(picked["account_link"], json!({ "password": format!("p{}", winners[0]) }));
     app.stop().await;
 }

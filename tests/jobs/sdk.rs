@@ -508,7 +508,8 @@ async fn sessions_outlive_a_process_that_is_killed_and_no_secret_is_in_its_log_o
     let answer = json!({ "envelope_id": question["envelope_id"], "type": "tfa_response", "message": code });
     agent.post(&format!("{}/credential_responses", channel(id)), &answer).await.of(200);
     let picked = worker.get(&format!("{}/credential_responses", channel(id))).await.of(200);
-    assert_eq!((&picked["message"], &picked["account_link"]["password"]), (&json!(code), &json!(secret)));
+    // Another holds the job, and what lies in its safe is for the holder alone.
+    assert_eq!((&picked["message"], &picked["account_link"]), (&json!(code), &json!(null)));
     let log: Vec<String> = log.into_iter().chain(serve.log()).collect();
     for secret in secrets {
         let secret = secret.trim_end_matches('=');

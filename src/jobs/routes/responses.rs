@@ -158,7 +158,7 @@ pub(super) struct PickedUp {
     /// What the owner said.
     #[schema(example = "123456")]
     message: String,
-    /// What lies in the job's safe now, where something does.
+    /// What lies in the job's safe now, where something does; while the job is claimed, only with its lease.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<std::collections::HashMap<String, String>>, example = json!({"username": "good_email", "password": "secret"}))]
     account_link: Option<Box<RawValue>>,
@@ -196,7 +196,9 @@ pub(super) async fn pick_up(
             let Some(answer) = envelopes::pick_up(&mut *tx, id).await? else { return Ok((job, None)) };
             // Opened before it is deleted for good: with the wrong key it stays.
             let message = sealer.open(&answer.sealed, answer.id.as_bytes())?;
-            let content = if job.has_account { safes::content(tx, id).await? } else { None };
+            // While somebody holds the job, what lies in its safe is for the holder alone.
+            let is_its_worker = lease.is_some() || job.lease.is_none();
+            let content = if job.has_account && is_its_worker { safes::content(tx, id).await? } else { None };
             let link = content.map(|content| safe::open(Some(&sealer), job.item, &content)).transpose()?;
             Ok((job, Some((answer.id, answer.kind, message, link))))
         })

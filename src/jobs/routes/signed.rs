@@ -87,6 +87,9 @@ async fn open(jobs: &Jobs, sdk: &Sdk, request: Request) -> Result<Opened> {
     let raw = body::read_bytes(body, &jobs.limits).await?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let key = keys.iter().find(|key| signed.is_of(key, target, &raw)).ok_or_else(wrong_signature)?.clone();
+    if let Some(session) = &session {
+        session.is_used(&jobs.db.api).await?;
+    }
     let plain = if raw.is_empty() {
         Bytes::new()
     } else {

@@ -27,6 +27,7 @@ pub struct Session {
     pub integrator: String,
     /// What signs and encrypts in it.
     pub key: Key,
+    is_stale: bool,
 }
 
 /// Begins a session; returns its token.
@@ -47,19 +48,35 @@ pub async fn begin(
     Ok(token)
 }
 
-/// The session of this token, which is used by this; `None` if there is none, or it has ended.
+/// The session of this token; `None` if there is none, or it has ended. It is used by what its key has signed: see
+/// [`Session::is_used`].
 ///
 /// # Errors
 /// The database's; 503 where its key cannot be opened.
 pub async fn find(db: &PgPool, sealer: &Sealer, token: &str) -> Result<Option<Session>> {
     let hash = hash(token);
-    let Some(Row { username, integrator, sealed }) = sessions::find(db, &hash, IDLE, LONGEST).await? else {
+    let Some(Row { username, integrator, sealed, is_stale }) =
+        sessions::find(db, &hash, IDLE, LONGEST).await?
+    else {
         return Ok(None);
     };
     let opened = sealer.open(&sealed, &purpose(&hash))?;
     let key = Key::exact(opened.expose_secret());
     let key = key.ok_or_else(|| Error::internal(anyhow::anyhow!("a session's key is none")))?;
-    Ok(Some(Session { hash, username, integrator, key }))
+    Ok(Some(Session { hash, username, integrator, key, is_stale }))
+}
+
+impl Session {
+    /// Notes that it is used, once a minute: a poll writes nothing.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn is_used(&self, db: &PgPool) -> Result<()> {
+        if self.is_stale {
+            sessions::used(db, &self.hash).await?;
+        }
+        Ok(())
+    }
 }
 
 /// What the key of a session is sealed for.

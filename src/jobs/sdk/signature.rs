@@ -35,7 +35,10 @@ impl Signed {
         let authorization = only(AUTHORIZATION)?;
         authorization.strip_prefix(SCHEME).filter(|name| !name.is_empty())?;
         let signature = STANDARD.decode(only(SIGNATURE)?).ok()?;
-        Some(Self { authorization, nonce: only(NONCE)?, signature })
+        // Nothing stands between it and the body under the signature: what is no number could be the body's beginning.
+        let nonce = only(NONCE)?;
+        let is_number = !nonce.is_empty() && nonce.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then_some(Self { authorization, nonce, signature })
     }
 
     /// The integrator who signs.
@@ -78,6 +81,16 @@ mod tests {
             (NONCE.parse().unwrap(), HeaderValue::from_static("1700000000000")),
             (SIGNATURE.parse().unwrap(), signature.parse().unwrap()),
         ])
+    }
+
+    #[test]
+    fn a_nonce_is_a_number_so_that_no_body_hides_in_it() {
+        for (nonce, is_read) in [("1700000000000", true), ("", false), ("-1", false), ("17{\"a\":1}", false)]
+        {
+            let mut headers = headers("AAAA");
+            headers.insert(NONCE, nonce.parse().unwrap());
+            assert_eq!(Signed::read(&headers).is_some(), is_read, "{nonce}");
+        }
     }
 
     fn body(encrypted: &str) -> String {

@@ -13,6 +13,8 @@ pub struct Row {
     pub integrator: String,
     /// Its own key.
     pub sealed: Sealed,
+    /// Whether it is a minute since its use was written.
+    pub is_stale: bool,
 }
 
 /// Begins a session.
@@ -36,8 +38,7 @@ pub async fn begin(
     Ok(())
 }
 
-/// A session that was used less than `idle` ago and began less than `longest` ago. That it is used is written once a
-/// minute: a poll writes nothing.
+/// A session that was used less than `idle` ago and began less than `longest` ago.
 pub async fn find(
     db: impl PgExecutor<'_>,
     hash: &[u8],
@@ -46,19 +47,10 @@ pub async fn find(
 ) -> sqlx::Result<Option<Row>> {
     let row = sqlx::query!(
         r#"
-        WITH found AS MATERIALIZED (
-            SELECT token_hash, username, integrator, key, key_id, used_at
-            FROM sdk_sessions
-            WHERE token_hash = $1 AND used_at > now() - make_interval(secs => $2)
-                AND created_at > now() - make_interval(secs => $3)
-        ),
-        used AS (
-            UPDATE sdk_sessions AS s
-            SET used_at = now()
-            FROM found
-            WHERE s.token_hash = found.token_hash AND found.used_at < now() - interval '1 minute'
-        )
-        SELECT username, integrator, key, key_id FROM found
+        SELECT username, integrator, key, key_id, used_at < now() - interval '1 minute' AS "is_stale!"
+        FROM sdk_sessions
+        WHERE token_hash = $1 AND used_at > now() - make_interval(secs => $2)
+            AND created_at > now() - make_interval(secs => $3)
         "#,
         hash,
         idle.as_secs_f64(),
@@ -70,7 +62,14 @@ pub async fn find(
         username: row.username,
         integrator: row.integrator,
         sealed: Sealed { key_id: row.key_id, bytes: row.key },
+        is_stale: row.is_stale,
     }))
+}
+
+/// Writes that a session is used now.
+pub async fn used(db: impl PgExecutor<'_>, hash: &[u8]) -> sqlx::Result<()> {
+    sqlx::query!("UPDATE sdk_sessions SET used_at = now() WHERE token_hash = $1", hash).execute(db).await?;
+    Ok(())
 }
 
 /// Ends a session.
