@@ -89,7 +89,8 @@ async fn a_whole_conversation_is_held_in_sessions_of_both_sides() {
         .await
         .of(200);
     assert_eq!((&put["status"], &put["credential_requests"]), (&json!("CREDS_RECEIVED"), &json!([])));
-    let picked = worker.get(&responses).await.of(200);
+    let lease = [("x-postrider-lease", claimed[0]["lease"].as_str().unwrap())];
+    let picked = worker.send_with(Method::GET, &responses, None, &lease).await.of(200);
     assert_eq!(picked["account_link"], new["account"]["account_link"]);
 
     worker.post(&requests, &json!({ "type": "tfa_request" })).await.of(201);
