@@ -46,7 +46,7 @@ pub(super) enum EventsWaiting {
 pub(super) struct About {
     /// Deliveries of `events` that are taken away: while some wait or run, the request is refused (`keep`), unless those
     /// that wait are to be parked (`park`), and never run again.
-    #[param(inline, default = "keep")]
+    #[param(inline, value_type = Option<EventsWaiting>)]
     #[serde(default)]
     pub(super) waiting: EventsWaiting,
 }
