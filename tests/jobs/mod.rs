@@ -15,6 +15,7 @@ mod metrics;
 mod page;
 mod safe;
 mod sdk;
+mod sdk_sessions;
 mod sealed;
 mod secrets;
 mod streams;
